@@ -1,0 +1,1 @@
+//! Generates Send + Sync clients and blocking servers from Cap'n Proto schemas.

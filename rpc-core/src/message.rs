@@ -1,0 +1,139 @@
+//! One Cap'n Proto message, whole, in a form that may cross threads.
+//!
+//! A message is either built here or was received. Both are read the same way,
+//! so that what never leaves the process is never copied.
+
+use capnp::Word;
+use capnp::message::{Builder, HeapAllocator, ReaderSegments};
+
+/// A frozen message: nobody changes it any more, anybody may read it.
+pub struct Message(Body);
+
+enum Body {
+    Built(Builder<HeapAllocator>),
+    Received(Received),
+}
+
+/// Segments that lie one behind the other in one piece of memory.
+struct Received {
+    words: Vec<Word>,
+    /// Where each segment ends, counted in words from the start.
+    ends: Vec<usize>,
+}
+
+impl Message {
+    /// A message that was received: `words` are the segments' content, one
+    /// segment after the other, `lengths` how many words each has.
+    ///
+    /// Returns `None` when the lengths do not add up to exactly `words`, or
+    /// when there is no segment at all.
+    pub fn from_segments(words: Vec<Word>, lengths: &[u32]) -> Option<Self> {
+        let mut ends = Vec::with_capacity(lengths.len());
+        let mut end = 0_usize;
+        for length in lengths {
+            end = end.checked_add(usize::try_from(*length).ok()?)?;
+            ends.push(end);
+        }
+        if ends.is_empty() || end != words.len() {
+            return None;
+        }
+        Some(Message(Body::Received(Received { words, ends })))
+    }
+
+    /// The builder again, if the message was built here.
+    pub(crate) fn into_builder(self) -> Result<Builder<HeapAllocator>, Self> {
+        match self.0 {
+            Body::Built(builder) => Ok(builder),
+            Body::Received(_) => Err(self),
+        }
+    }
+
+    /// The content of each segment, in order.
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        (0..).map_while(|index| self.get_segment(index))
+    }
+
+    /// How many segments there are; at least one in a message that was received.
+    pub fn segment_count(&self) -> usize {
+        self.len()
+    }
+
+    /// The size of the content in words of eight bytes, without the framing.
+    pub fn size_in_words(&self) -> usize {
+        match &self.0 {
+            Body::Built(builder) => builder.size_in_words(),
+            Body::Received(received) => received.words.len(),
+        }
+    }
+}
+
+impl From<Builder<HeapAllocator>> for Message {
+    fn from(builder: Builder<HeapAllocator>) -> Self {
+        Message(Body::Built(builder))
+    }
+}
+
+impl ReaderSegments for Message {
+    fn get_segment(&self, index: u32) -> Option<&[u8]> {
+        match &self.0 {
+            Body::Built(builder) => builder.get_segment(index),
+            Body::Received(received) => received.segment(index),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match &self.0 {
+            Body::Built(builder) => builder.len(),
+            Body::Received(received) => received.ends.len(),
+        }
+    }
+}
+
+impl Received {
+    fn segment(&self, index: u32) -> Option<&[u8]> {
+        let index = usize::try_from(index).ok()?;
+        let end = *self.ends.get(index)?;
+        let start = match index.checked_sub(1) {
+            Some(previous) => *self.ends.get(previous)?,
+            None => 0,
+        };
+        self.words.get(start..end).map(Word::words_to_bytes)
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let origin = match &self.0 {
+            Body::Built(_) => "built",
+            Body::Received(_) => "received",
+        };
+        write!(
+            f,
+            "Message({origin}, {} words in {} segments)",
+            self.size_in_words(),
+            self.segment_count()
+        )
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_where_the_lengths_say() {
+        let words = Word::allocate_zeroed_vec(5);
+        let message = Message::from_segments(words, &[2, 0, 3]).unwrap();
+        let sizes: Vec<_> = message.segments().map(<[u8]>::len).collect();
+        assert_eq!(sizes, [16, 0, 24]);
+        assert_eq!(message.size_in_words(), 5);
+    }
+
+    #[test]
+    fn lengths_that_do_not_add_up_are_refused() {
+        assert!(Message::from_segments(Word::allocate_zeroed_vec(5), &[2, 2]).is_none());
+        assert!(Message::from_segments(Word::allocate_zeroed_vec(5), &[6]).is_none());
+        assert!(Message::from_segments(Vec::new(), &[]).is_none());
+    }
+}

@@ -1,0 +1,269 @@
+//! The content of one call, or of its results: a message and the capabilities
+//! that it refers to.
+//!
+//! Content is built in place, inside the `Call` or `Return` message that will
+//! carry it, so that sending it copies nothing: what is still missing around it
+//! (ids, target, descriptors) is filled in when it leaves. Content for somebody
+//! in this process simply never leaves.
+
+use std::fmt;
+use std::sync::Arc;
+
+use capnp::any_pointer;
+use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions, ReaderSegments};
+use capnp::traits::{Imbue, ImbueMut};
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::hook;
+use crate::message::Message;
+use crate::rpc_capnp;
+
+/// Words in the first segment of a message that is built: room for a small call
+/// with its frame, in one allocation.
+const FIRST_SEGMENT_WORDS: u32 = 32;
+
+/// The invariant behind every look-up in a [`PayloadBuilder`]: the structs were
+/// made when the builder was, and nothing takes them away.
+const IN_PLACE: &str = "a payload builder keeps the frame it was made with";
+
+/// Which message the content lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// `Message.call.params.content`
+    Call,
+    /// `Message.return.results.content`
+    Return,
+}
+
+/// Frozen content, shared by whoever needs it. Cloning is cheap.
+///
+/// It is [`ReaderSegments`], so that the thread that needs a capnp reader can
+/// open one on it: see [`open`](Self::open) and [`content`](Self::content).
+#[derive(Clone)]
+pub struct Payload {
+    body: Arc<Body>,
+    caps: Arc<[Client]>,
+}
+
+struct Body {
+    message: Message,
+    carrier: Carrier,
+}
+
+impl Payload {
+    /// Content in a message that was received.
+    pub(crate) fn received(message: Message, carrier: Carrier, caps: Vec<Client>) -> Self {
+        Payload { body: Arc::new(Body { message, carrier }), caps: caps.into() }
+    }
+
+    /// Results that consist of nothing but one capability, as the answer to a
+    /// bootstrap request does.
+    pub(crate) fn of_capability(client: Client) -> Self {
+        let mut builder = PayloadBuilder::for_results();
+        let mut table = hook::CapTable::new();
+        let mut content = builder.content();
+        content.imbue_mut(&mut table);
+        content.set_as_capability(hook::Hook::boxed(client));
+        let caps = hook::clients_of(table);
+        builder.finish(caps)
+    }
+
+    /// The capabilities that the content refers to by index; a null client
+    /// stands where there is none.
+    pub fn caps(&self) -> &[Client] {
+        &self.caps
+    }
+
+    /// The same content with other capabilities behind the same indices.
+    #[must_use]
+    pub(crate) fn with_caps(&self, caps: Vec<Client>) -> Self {
+        Payload { body: Arc::clone(&self.body), caps: caps.into() }
+    }
+
+    /// A reader of this content, to be kept while anything read from it is in
+    /// use. Each reader has a traversal limit of its own: eight times the
+    /// message's size, and at least 64 KiB.
+    pub fn open(&self) -> Reader<Payload> {
+        let mut options = ReaderOptions::new();
+        // The size was bounded when the message was read. What is left to bound
+        // is amplification: pointers that lead to the same words many times.
+        let words = self.size_in_words().saturating_mul(8).max(8 << 10);
+        options.traversal_limit_in_words(Some(words));
+        Reader::new(self.clone(), options)
+    }
+
+    /// Where the content starts in a reader that [`open`](Self::open) made. It
+    /// knows of no capability until it is imbued with a table, see
+    /// [`hook::table_of`].
+    ///
+    /// # Errors
+    /// The message is malformed.
+    pub fn content(reader: &Reader<Payload>) -> Result<any_pointer::Reader<'_>> {
+        let carrier = reader.get_segments().body.carrier;
+        let root = reader.get_root::<rpc_capnp::message::Reader<'_>>()?;
+        match (carrier, root.which()?) {
+            (Carrier::Call, rpc_capnp::message::Call(call)) => {
+                Ok(call?.get_params()?.get_content())
+            }
+            (Carrier::Return, rpc_capnp::message::Return(ret)) => match ret?.which()? {
+                rpc_capnp::return_::Results(results) => Ok(results?.get_content()),
+                _ => Err(Error::failed("a Return message without results was kept as results")),
+            },
+            _ => Err(Error::failed("a message of another kind was kept as content")),
+        }
+    }
+
+    /// The size of the message that the content lies in, in words.
+    pub fn size_in_words(&self) -> usize {
+        self.body.message.size_in_words()
+    }
+
+    /// Follows pointer fields from the content's root to a capability.
+    ///
+    /// A null pointer on the way gives the null client.
+    ///
+    /// # Errors
+    /// Something on the way is not a struct, or the end is not a capability.
+    pub(crate) fn cap_at(&self, path: &[u16]) -> Result<Client> {
+        Ok(match self.cap_index_at(path)? {
+            Some(index) => self.caps.get(index).cloned().unwrap_or_else(Client::null),
+            None => Client::null(),
+        })
+    }
+
+    /// As [`cap_at`](Self::cap_at), but tells the capability's index; `None` for
+    /// a null pointer.
+    pub(crate) fn cap_index_at(&self, path: &[u16]) -> Result<Option<usize>> {
+        let reader = self.open();
+        let mut content = Payload::content(&reader)?;
+        let table = hook::index_table(self.caps.len());
+        content.imbue(&table);
+        let mut pointer = content.get_as::<hook::Pointer<'_>>()?.0;
+        for field in path {
+            pointer = pointer.get_struct(None)?.get_pointer_field(usize::from(*field));
+        }
+        if pointer.is_null() {
+            return Ok(None);
+        }
+        Ok(Some(hook::index_of(&*pointer.get_capability()?)))
+    }
+
+    /// The message as one that can still be changed: without a copy when nobody
+    /// else reads it and it was built here for the same carrier.
+    pub(crate) fn into_builder(self, carrier: Carrier) -> Result<(PayloadBuilder, Arc<[Client]>)> {
+        let Payload { body, caps } = self;
+        let body = match Arc::try_unwrap(body) {
+            Ok(body) if body.carrier == carrier => match body.message.into_builder() {
+                Ok(builder) => return Ok((PayloadBuilder { builder, carrier }, caps)),
+                Err(message) => Arc::new(Body { message, carrier }),
+            },
+            Ok(body) => Arc::new(body),
+            Err(shared) => shared,
+        };
+        Payload { body, caps }.copied(carrier)
+    }
+
+    /// A copy of the content in a fresh message for `carrier`.
+    fn copied(&self, carrier: Carrier) -> Result<(PayloadBuilder, Arc<[Client]>)> {
+        let reader = self.open();
+        let mut content = Payload::content(&reader)?;
+        let source_table = hook::table_of(&self.caps);
+        content.imbue(&source_table);
+
+        let mut copy = PayloadBuilder::with_capacity(carrier, self.size_in_words());
+        let mut table = hook::CapTable::new();
+        let mut target = copy.content();
+        target.imbue_mut(&mut table);
+        target.set_as(content)?;
+        Ok((copy, hook::clients_of(table).into()))
+    }
+}
+
+impl ReaderSegments for Payload {
+    fn get_segment(&self, index: u32) -> Option<&[u8]> {
+        self.body.message.get_segment(index)
+    }
+
+    fn len(&self) -> usize {
+        ReaderSegments::len(&self.body.message)
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payload")
+            .field("message", &self.body.message)
+            .field("caps", &self.caps)
+            .finish()
+    }
+}
+
+/// Content that is being built.
+pub struct PayloadBuilder {
+    builder: Builder<HeapAllocator>,
+    carrier: Carrier,
+}
+
+impl PayloadBuilder {
+    /// An empty parameter list.
+    pub fn for_params() -> Self {
+        Self::with_capacity(Carrier::Call, 0)
+    }
+
+    /// Empty results.
+    pub fn for_results() -> Self {
+        Self::with_capacity(Carrier::Return, 0)
+    }
+
+    fn with_capacity(carrier: Carrier, words: usize) -> Self {
+        let words = u32::try_from(words).unwrap_or(u32::MAX).saturating_add(FIRST_SEGMENT_WORDS);
+        let mut builder = Builder::new(HeapAllocator::new().first_segment_words(words));
+        let root = builder.init_root::<rpc_capnp::message::Builder<'_>>();
+        match carrier {
+            Carrier::Call => {
+                root.init_call().init_params();
+            }
+            Carrier::Return => {
+                root.init_return().init_results();
+            }
+        }
+        PayloadBuilder { builder, carrier }
+    }
+
+    /// Where the content starts. To put capabilities in, imbue it with a table,
+    /// and pass what the table holds to [`finish`](Self::finish).
+    pub fn content(&mut self) -> any_pointer::Builder<'_> {
+        match self.carrier {
+            Carrier::Call => self.call().and_then(|call| Ok(call.get_params()?.get_content())),
+            Carrier::Return => self.ret().and_then(|ret| match ret.which()? {
+                rpc_capnp::return_::Results(results) => Ok(results?.get_content()),
+                _ => Err(capnp::Error::failed(IN_PLACE.into())),
+            }),
+        }
+        .unwrap_or_else(|error| unreachable!("{IN_PLACE}: {error}"))
+    }
+
+    fn call(&mut self) -> capnp::Result<rpc_capnp::call::Builder<'_>> {
+        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
+            rpc_capnp::message::Call(call) => call,
+            _ => Err(capnp::Error::failed(IN_PLACE.into())),
+        }
+    }
+
+    fn ret(&mut self) -> capnp::Result<rpc_capnp::return_::Builder<'_>> {
+        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
+            rpc_capnp::message::Return(ret) => ret,
+            _ => Err(capnp::Error::failed(IN_PLACE.into())),
+        }
+    }
+
+    /// Freezes the content. `caps` are the capabilities by index; a null client
+    /// stands where there is none.
+    pub fn finish(self, caps: Vec<Client>) -> Payload {
+        Payload {
+            body: Arc::new(Body { message: self.builder.into(), carrier: self.carrier }),
+            caps: caps.into(),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What a connection needs from the network: three handles to one two-way
+//! stream of whole messages.
+//!
+//! The receive thread owns the reader, the send thread owns the writer, and any
+//! thread may use the control. Implementations live in `rpc-transport`.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::message::Message;
+
+/// A connected, blocking, two-way stream of messages.
+pub struct Transport {
+    /// Used by one thread at a time.
+    pub reader: Box<dyn MessageReader>,
+    /// Used by one thread at a time, and at the same time as the reader.
+    pub writer: Box<dyn MessageWriter>,
+    /// Used by any thread at any time.
+    pub control: Arc<dyn TransportControl>,
+}
+
+/// The receiving half.
+pub trait MessageReader: Send + 'static {
+    /// Waits for the next whole message; `None` is the end of the stream, at a
+    /// message's end.
+    ///
+    /// # Errors
+    /// Whatever ends the stream otherwise. After an error no further message
+    /// can be read.
+    fn read(&mut self) -> Result<Option<Message>, TransportError>;
+
+    /// Whether [`read`](Self::read) would return at once because a whole
+    /// message is already buffered. May say `false` when it is not sure.
+    fn has_buffered(&self) -> bool;
+
+    /// What this reader accepts from now on.
+    fn set_limits(&mut self, limits: FrameLimits);
+}
+
+/// The sending half.
+pub trait MessageWriter: Send + 'static {
+    /// Writes all the messages, in order, and removes them from `batch`. Waits
+    /// until the operating system has taken every byte.
+    ///
+    /// # Errors
+    /// The stream is broken; how much the peer got of the batch is unknown.
+    fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError>;
+
+    /// Tells the peer that nothing more will come. The reader is not affected.
+    ///
+    /// # Errors
+    /// The stream is broken already.
+    fn finish(&mut self) -> Result<(), TransportError>;
+}
+
+/// What any thread may do with a transport.
+pub trait TransportControl: Send + Sync + 'static {
+    /// Ends both directions: whoever is blocked in a read or a write returns
+    /// soon, whatever the peer does. Calling it twice is harmless.
+    fn shutdown(&self);
+
+    /// Who the peer is, as far as the transport knows.
+    fn peer(&self) -> PeerDescription;
+}
+
+/// What is accepted of one message, checked before memory is set aside for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameLimits {
+    /// Words of eight bytes in one message, all its segments together.
+    pub max_words: u64,
+    /// Segments in one message.
+    pub max_segments: u32,
+}
+
+impl Default for FrameLimits {
+    /// What current peers accept: 8 Mi words (64 MiB) in 512 segments.
+    fn default() -> Self {
+        FrameLimits { max_words: 8 << 20, max_segments: 512 }
+    }
+}
+
+/// Who is on the other side, for logs and for deciding what to offer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerDescription {
+    /// The peer's address as its transport prints it, like `127.0.0.1:7000`.
+    pub address: String,
+}
+
+impl PeerDescription {
+    /// A peer of which only an address is known.
+    pub fn from_address(address: impl Into<String>) -> Self {
+        PeerDescription { address: address.into() }
+    }
+}
+
+impl fmt::Display for PeerDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+/// Why a stream of messages ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// The operating system reported a failure.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+
+    /// The stream ended in the middle of a message.
+    #[error("the peer closed the connection in the middle of a message")]
+    Truncated,
+
+    /// A message is larger than [`FrameLimits::max_words`].
+    #[error(
+        "the peer sent a message of {words} words, the limit is {limit}; \
+         raise Limits::message_words if such messages are expected"
+    )]
+    TooLarge {
+        /// The size that the segment table announced.
+        words: u64,
+        /// The size that would have been accepted.
+        limit: u64,
+    },
+
+    /// A message has more segments than [`FrameLimits::max_segments`].
+    #[error("the peer sent a message of {segments} segments, the limit is {limit}")]
+    TooManySegments {
+        /// The number that the segment table announced.
+        segments: u64,
+        /// The number that would have been accepted.
+        limit: u32,
+    },
+}
+
+impl TransportError {
+    /// Whether the bytes that arrived break the rules, so that the peer should
+    /// be told with an Abort; otherwise the stream itself is gone.
+    pub fn is_peer_fault(&self) -> bool {
+        matches!(self, TransportError::TooLarge { .. } | TransportError::TooManySegments { .. })
+    }
+}

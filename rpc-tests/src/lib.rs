@@ -1,0 +1,1 @@
+//! Conformance, interoperation, simulation and stress tests.

@@ -1,0 +1,1 @@
+//! Blocking transports for thread-native Cap'n Proto RPC.

@@ -1,0 +1,1 @@
+//! Generated code of this workspace's schemas.
