@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::protocol::Detail;
+
 /// The result of everything that can fail as a call fails.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -46,6 +48,8 @@ struct Inner {
     reason: String,
     trace: String,
     details: Vec<(u64, Vec<u8>)>,
+    /// What only debug mode tells a peer.
+    internal: String,
 }
 
 impl Error {
@@ -80,7 +84,37 @@ impl Error {
         trace: String,
         details: Vec<(u64, Vec<u8>)>,
     ) -> Self {
-        Error(Arc::new(Inner { kind, reason, trace, details }))
+        Error(Arc::new(Inner { kind, reason, trace, details, internal: String::new() }))
+    }
+
+    /// The same error with detail that stays inside this process, unless the
+    /// connection that it leaves by is in debug mode.
+    #[must_use]
+    pub fn with_internal(&self, detail: impl Into<String>) -> Self {
+        Error(Arc::new(Inner {
+            kind: self.kind(),
+            reason: self.reason().into(),
+            trace: self.0.trace.clone(),
+            details: self.0.details.clone(),
+            internal: detail.into(),
+        }))
+    }
+
+    /// Detail that is not for peers; empty when there is none.
+    pub fn internal(&self) -> &str {
+        &self.0.internal
+    }
+
+    /// The error as a peer may see it.
+    pub(crate) fn for_peer(&self, detail: Detail) -> Self {
+        if self.0.internal.is_empty() {
+            return self.clone();
+        }
+        let reason = match detail {
+            Detail::Hidden => self.reason().to_owned(),
+            Detail::Shown => format!("{}: {}", self.reason(), self.0.internal),
+        };
+        Self::with_parts(self.kind(), reason, self.0.trace.clone(), self.0.details.clone())
     }
 
     /// The same error with a trace: where it happened, in a form that only

@@ -2,15 +2,39 @@
 
 #![forbid(unsafe_code)]
 
-pub mod client;
-pub mod error;
+mod call;
+mod client;
+mod delivery;
+mod effects;
+mod error;
 pub mod hook;
+pub mod ids;
+mod limits;
+mod local_promise;
 pub mod message;
-pub mod payload;
+mod object;
+mod payload;
+mod pending;
+mod promise;
+mod protocol;
+mod remote_promise;
+mod runtime;
 pub mod transport;
+mod watch;
+mod wire;
 
 #[allow(warnings, clippy::all, clippy::pedantic)]
 #[path = "generated/rpc_capnp.rs"]
 pub(crate) mod rpc_capnp;
 
+pub use client::Client;
 pub use error::{Error, ErrorKind, Result};
+pub use limits::Limits;
+pub use object::{Concurrency, Dispatch, IncomingCall};
+pub use payload::{Payload, PayloadBuilder};
+pub use pending::Pending;
+pub use promise::{Fulfiller, promise};
+pub use protocol::Snapshot;
+pub use runtime::{
+    ConnConfig, Connection, Executor, Job, PoolConfig, StopToken, Supervisor, Vat, VatConfig,
+};

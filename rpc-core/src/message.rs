@@ -40,6 +40,10 @@ impl Message {
         Some(Message(Body::Received(Received { words, ends })))
     }
 
+    pub(crate) fn is_built(&self) -> bool {
+        matches!(self.0, Body::Built(_))
+    }
+
     /// The builder again, if the message was built here.
     pub(crate) fn into_builder(self) -> Result<Builder<HeapAllocator>, Self> {
         match self.0 {
