@@ -1,1 +1,53 @@
 //! Generates Send + Sync clients and blocking servers from Cap'n Proto schemas.
+//!
+//! In a build script:
+//!
+//! ```no_run
+//! // build.rs
+//! fn main() -> Result<(), rpc_codegen::Error> {
+//!     rpc_codegen::Compiler::new().src_prefix("schema").file("schema/foo.capnp").run()
+//! }
+//! ```
+//!
+//! and in the crate's root, which has a dependency on `rpc-core`:
+//!
+//! ```ignore
+//! mod foo_capnp {
+//!     include!(concat!(env!("OUT_DIR"), "/foo_capnp.rs"));
+//! }
+//! ```
+//!
+//! Data types are those of upstream's generator, `capnpc`. What an interface
+//! becomes is described in the module `typed` of `rpc-core`.
+//!
+//! # Names
+//!
+//! `fooBar` and `FooBar` become `foo_bar` where Rust wants snake case. A name
+//! that Rust does not allow, or that something else in the same module has, gets
+//! an underscore: a method `type` is served by `type_`; beside a method `foo`, a
+//! nested `struct FooParams` keeps its module `foo_params`, and the parameters of
+//! `foo` go to `foo_params_`, which nobody has to name, because
+//! `foo::FooParams` is always what a server is given. A schema can choose a name
+//! with the annotation `name` of `rust.capnp`.
+//!
+//! # As a plugin
+//!
+//! `capnp compile -o rpc-core:folder foo.capnp` runs the program
+//! `capnpc-rpc-core` of this package, if it is in the search path.
+
+#![forbid(unsafe_code)]
+
+mod compiler;
+mod docs;
+mod error;
+mod generate;
+mod interface;
+mod names;
+mod naming;
+mod prepare;
+mod rewrite;
+mod schema;
+
+pub use compiler::{Compiler, generate_from_request};
+pub use error::{Error, Result};
+pub use generate::GeneratedFile;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod call;
+pub mod capnp;
 mod client;
 mod delivery;
 mod effects;
@@ -20,9 +21,11 @@ mod protocol;
 mod remote_promise;
 mod runtime;
 pub mod transport;
+pub mod typed;
 mod watch;
 mod wire;
 
+#[rustfmt::skip]
 #[allow(warnings, clippy::all, clippy::pedantic)]
 #[path = "generated/rpc_capnp.rs"]
 pub(crate) mod rpc_capnp;
@@ -37,4 +40,8 @@ pub use promise::{Fulfiller, promise};
 pub use protocol::Snapshot;
 pub use runtime::{
     ConnConfig, Connection, Executor, Job, PoolConfig, StopToken, Supervisor, Vat, VatConfig,
+};
+pub use typed::{
+    DeferredResults, Detached, FromClient, FromServer, Params, Promise, Request, Response, Results,
+    StreamingRequest, new_client, unwrap_server,
 };

@@ -1,0 +1,57 @@
+//! Writes the generated code that is committed in this workspace:
+//!
+//! ```text
+//! cargo run -p rpc-codegen --example regenerate
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use rpc_codegen::{Compiler, Error, GeneratedFile};
+
+fn main() -> Result<(), Error> {
+    for (folder, files) in generated()? {
+        for file in files {
+            file.write(&folder)?;
+            println!("{}", folder.join(&file.path).display());
+        }
+    }
+    Ok(())
+}
+
+/// Everything that is committed: files, and the folders in which they lie.
+pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let schemas = workspace.join("schema");
+    // The schemas bring what they import along, so that the code does not depend
+    // on what is installed.
+    let mut compiler = Compiler::new();
+    compiler.src_prefix(&schemas).import_path(&schemas).no_standard_import();
+
+    // rpc-core speaks the protocol itself and has no use for typed clients.
+    let mut protocol = compiler.clone();
+    protocol.data_only().file(schemas.join("rpc.capnp"));
+
+    // All other schemas next to it belong to rpc-schema.
+    for path in schema_files(&schemas)? {
+        if path.file_name().is_some_and(|name| name != "rpc.capnp") {
+            compiler.file(path);
+        }
+    }
+    Ok(vec![
+        (workspace.join("rpc-core/src/generated"), protocol.generate()?),
+        (schemas.join("src/generated"), compiler.generate()?),
+    ])
+}
+
+fn schema_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::File { path: folder.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "capnp") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,31 @@
+//! The capnp crate as generated code sees it.
+//!
+//! Code that `rpc-codegen` writes names `::rpc_core::capnp` wherever upstream's
+//! generator names `::capnp`. Everything here is that crate's own, so readers,
+//! builders and messages are the same types everywhere, except for what touches
+//! calls: pipelines and the untyped client are this library's, which threads may
+//! share.
+//!
+//! Programs that use no other part of the capnp crate can use it through this
+//! path and do without a dependency of their own.
+
+pub use ::capnp::*;
+
+/// Pointers whose type the schema leaves open.
+pub mod any_pointer {
+    pub use crate::typed::Pipeline;
+    pub use ::capnp::any_pointer::{Builder, Owned, Reader};
+}
+
+/// What generated data types need to know of capabilities.
+pub mod capability {
+    pub use crate::client::Client;
+    pub use crate::typed::FromTypelessPipeline;
+    pub use ::capnp::capability::{DynClientHook, FromClientHook};
+}
+
+/// The capnp crate's traits, with pipelines that threads may share.
+pub mod traits {
+    pub use crate::typed::Pipelined;
+    pub use ::capnp::traits::*;
+}

@@ -1,0 +1,188 @@
+//! Clients with a type, and how objects become one.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use capnp::MessageSize;
+use capnp::any_pointer;
+use capnp::capability::{FromClientHook, Promise, Request};
+use capnp::private::capability::{ClientHook, ParamsHook, ResultsHook};
+
+use crate::client::Client;
+use crate::object::{Dispatch, IncomingCall};
+use crate::hook::{self, Hook};
+
+/// Every kind of client: the generated ones, and the untyped [`Client`].
+///
+/// Nothing is checked when a client changes its type: if the object does not
+/// implement the interface, calls to it fail as `unimplemented`.
+pub trait FromClient: Clone + Send + Sync + 'static {
+    /// The same capability with this type.
+    fn from_client(client: Client) -> Self;
+
+    /// The same capability without a type.
+    fn into_client(self) -> Client;
+
+    /// A look at the capability without its type.
+    fn as_client(&self) -> &Client;
+}
+
+impl FromClient for Client {
+    fn from_client(client: Client) -> Self {
+        client
+    }
+
+    fn into_client(self) -> Client {
+        self
+    }
+
+    fn as_client(&self) -> &Client {
+        self
+    }
+}
+
+/// Clients of an interface that objects of type `S` implement.
+///
+/// Generated for every `S` that implements the interface's `Server` trait.
+pub trait FromServer<S: ?Sized>: FromClient {
+    /// Finds the method that a call asks for and runs it.
+    fn dispatch(server: &S, call: IncomingCall);
+}
+
+/// Makes an object of this process callable, as `C::from_server` does, where `C`
+/// is known from the context.
+///
+/// The object lives until the last client is gone, here and at every peer that
+/// was given one, and is dropped by whichever thread drops that one.
+pub fn new_client<C, S>(server: S) -> C
+where
+    C: FromServer<S>,
+    S: Send + Sync + 'static,
+{
+    C::from_client(Client::from_dispatch(Arc::new(Served::<C, S> {
+        server: Arc::new(server),
+        client: PhantomData,
+    })))
+}
+
+/// The object of type `S` behind a client that [`new_client`] or `from_server`
+/// made of it in this process, or of an `Arc` of it.
+///
+/// `None` if the object is of another type or not here, and for a promise that
+/// has not been resolved to it yet.
+pub fn unwrap_server<S: Send + Sync + 'static>(client: &impl FromClient) -> Option<Arc<S>> {
+    let dispatch = client.as_client().local_dispatch()?;
+    let server = dispatch.as_any();
+    if let Some(server) = server.downcast_ref::<Arc<S>>() {
+        return Some(Arc::clone(server));
+    }
+    server.downcast_ref::<Arc<Arc<S>>>().map(|server| Arc::clone(&**server))
+}
+
+/// An object together with the interface that it is called through.
+struct Served<C, S> {
+    server: Arc<S>,
+    client: PhantomData<fn() -> C>,
+}
+
+impl<C, S> Dispatch for Served<C, S>
+where
+    C: FromServer<S>,
+    S: Send + Sync + 'static,
+{
+    fn dispatch(&self, call: IncomingCall) {
+        C::dispatch(&self.server, call);
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        &self.server
+    }
+}
+
+impl<C, S> fmt::Debug for Served<C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served").field("type", &std::any::type_name::<S>()).finish()
+    }
+}
+
+// What generated clients are made of. They hold a `Hook`, because the capnp
+// crate asks for a reference to one.
+
+/// The client in a hook that came out of a message.
+pub fn client_from_hook(hook: &dyn ClientHook) -> Hook {
+    Hook::new(hook::client_of(hook))
+}
+
+/// A client as a generated one keeps it.
+pub fn hook_from_client(client: Client) -> Hook {
+    Hook::new(client)
+}
+
+/// A kept client for a message.
+pub fn hook_of(hook: Hook) -> Box<dyn ClientHook> {
+    Box::new(hook)
+}
+
+// The untyped client can be put into messages and read out of them as the
+// generated ones can.
+
+impl FromClientHook for Client {
+    fn new(hook: Box<dyn ClientHook>) -> Self {
+        hook::client_of(&*hook)
+    }
+
+    fn into_client_hook(self) -> Box<dyn ClientHook> {
+        Hook::boxed(self)
+    }
+
+    fn as_client_hook(&self) -> &dyn ClientHook {
+        self
+    }
+}
+
+impl ClientHook for Client {
+    fn add_ref(&self) -> Box<dyn ClientHook> {
+        Hook::boxed(self.clone())
+    }
+
+    fn new_call(
+        &self,
+        interface_id: u64,
+        method_id: u16,
+        size_hint: Option<MessageSize>,
+    ) -> Request<any_pointer::Owned, any_pointer::Owned> {
+        Hook::new(self.clone()).new_call(interface_id, method_id, size_hint)
+    }
+
+    fn call(
+        &self,
+        interface_id: u64,
+        method_id: u16,
+        params: Box<dyn ParamsHook>,
+        results: Box<dyn ResultsHook>,
+    ) -> Promise<(), capnp::Error> {
+        Hook::new(self.clone()).call(interface_id, method_id, params, results)
+    }
+
+    fn get_brand(&self) -> usize {
+        Hook::new(self.clone()).get_brand()
+    }
+
+    fn get_ptr(&self) -> usize {
+        self.identity()
+    }
+
+    fn get_resolved(&self) -> Option<Box<dyn ClientHook>> {
+        None
+    }
+
+    fn when_more_resolved(&self) -> Option<Promise<Box<dyn ClientHook>, capnp::Error>> {
+        None
+    }
+
+    fn when_resolved(&self) -> Promise<(), capnp::Error> {
+        Promise::ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! Content with a type: what a call carries and what it returns.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::marker::PhantomData;
+
+use capnp::message::Reader;
+use capnp::traits::{Imbue, Owned};
+
+use crate::error::Result;
+use crate::hook::{self, CapTable};
+use crate::payload::Payload;
+
+/// What a call returned.
+pub type Response<R> = Content<R>;
+
+/// Content that can be read on this thread. [`detach`](Self::detach) it to read
+/// it on another one.
+pub struct Content<T> {
+    reader: Reader<Payload>,
+    /// Made when something is read: many a response is dropped unread.
+    table: OnceCell<CapTable>,
+    content: PhantomData<fn() -> T>,
+}
+
+impl<T> Content<T> {
+    pub(crate) fn new(payload: &Payload) -> Self {
+        Content { reader: payload.open(), table: OnceCell::new(), content: PhantomData }
+    }
+
+    fn payload(&self) -> &Payload {
+        self.reader.get_segments()
+    }
+
+    /// Lets go of the capabilities in here; to read one is an error from now on.
+    pub(crate) fn release_capabilities(&mut self) {
+        self.reader = self.payload().with_caps(Vec::new()).open();
+        self.table = OnceCell::new();
+    }
+
+    /// The content as a value that another thread can read.
+    pub fn detach(self) -> Detached<T> {
+        Detached { payload: self.reader.into_segments(), content: PhantomData }
+    }
+}
+
+impl<T: Owned> Content<T> {
+    /// The content. Reading copies nothing.
+    ///
+    /// How much can be read in all is limited to a multiple of the message's
+    /// size, against peers that make a small message look huge; keep the reader
+    /// rather than asking for it again in a loop.
+    ///
+    /// # Errors
+    /// The message is malformed.
+    pub fn get(&self) -> Result<T::Reader<'_>> {
+        let mut content = Payload::content(&self.reader)?;
+        content.imbue(self.table.get_or_init(|| hook::table_of(self.payload().caps())));
+        Ok(content.get_as()?)
+    }
+}
+
+impl<T> fmt::Debug for Content<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content").field("payload", self.payload()).finish()
+    }
+}
+
+/// Content that any thread may hold and, after [`attach`](Self::attach), read.
+/// Cloning is cheap and shares the message.
+pub struct Detached<T> {
+    payload: Payload,
+    content: PhantomData<fn() -> T>,
+}
+
+impl<T> Detached<T> {
+    /// Makes the content readable on this thread.
+    pub fn attach(self) -> Content<T> {
+        Content::new(&self.payload)
+    }
+
+    /// The content without its type.
+    pub fn into_payload(self) -> Payload {
+        self.payload
+    }
+
+    /// Content of which the caller knows the type. If it is of another one,
+    /// reading gives default values or errors, as the wire format has it.
+    pub fn from_payload(payload: Payload) -> Self {
+        Detached { payload, content: PhantomData }
+    }
+}
+
+impl<T> Clone for Detached<T> {
+    fn clone(&self) -> Self {
+        Detached { payload: self.payload.clone(), content: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Detached<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detached").field("payload", &self.payload).finish()
+    }
+}

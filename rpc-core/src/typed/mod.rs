@@ -1,0 +1,43 @@
+//! The typed surface: what generated code is made of, and what its users call.
+//!
+//! For every interface of a schema there is one set of types:
+//!
+//! - `foo::Client`, a capability with a method `bar_request` for every method of
+//!   the interface and of those it extends. It is `Clone + Send + Sync`.
+//! - `foo::Server`, the trait that objects implement. Its methods take `&self`,
+//!   may block, and answer by returning; see [`Results`]. The trait is object
+//!   safe.
+//! - `foo::BarParams` and `foo::BarResults`, what a server's methods are given:
+//!   [`Params`] and [`Results`] of the method's structs.
+//!
+//! A call goes from a [`Request`] to a [`Promise`] to a [`Response`]. While the
+//! promise is open its [`pipeline`](Promise::pipeline) gives capabilities that
+//! the response will hold; calls to them are sent at once.
+//!
+//! # What may change threads
+//!
+//! Clients, promises, pipelines, [`Detached`] content and [`DeferredResults`]
+//! may. What reads or builds a message ([`Request`], [`Response`], [`Params`],
+//! [`Results`]) stays on its thread, because the capnp crate's readers and
+//! builders do; each has a way to the other side.
+
+mod client;
+mod content;
+mod pipeline;
+mod promise;
+mod request;
+mod server;
+
+pub use client::{FromClient, FromServer, new_client, unwrap_server};
+pub use content::{Content, Detached, Response};
+pub use pipeline::{FromTypelessPipeline, Pipeline, Pipelined};
+pub use promise::Promise;
+pub use request::{Request, StreamingRequest};
+pub use server::{DeferredResults, Params, Results};
+
+/// For generated code only.
+#[doc(hidden)]
+pub mod generated {
+    pub use super::client::{client_from_hook, hook_from_client, hook_of};
+    pub use super::server::{run, run_streaming, unknown_interface, unknown_method};
+}

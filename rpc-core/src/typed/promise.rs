@@ -1,0 +1,132 @@
+//! Calls that are under way.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::content::Response;
+use super::pipeline::{FromTypelessPipeline, Pipeline, Pipelined};
+use crate::pending::Pending;
+use crate::error::Result;
+
+/// A call that was sent and whose response may not have arrived.
+///
+/// Any thread may hold it. When the last copy, its pipelines and the clients
+/// made of them are gone before the call returned, the call is cancelled.
+///
+/// It is also a [`Future`], for programs that have an executor; none is needed.
+#[must_use = "dropping a promise cancels the call; wait for it, or use on_resolve"]
+pub struct Promise<R> {
+    pending: Pending,
+    waker: Option<Arc<WakerSlot>>,
+    results: PhantomData<fn() -> R>,
+}
+
+impl<R> Promise<R> {
+    pub(crate) fn new(pending: Pending) -> Self {
+        Promise { pending, waker: None, results: PhantomData }
+    }
+
+    /// The call without its type.
+    pub fn as_pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    /// Blocks until the call returned.
+    ///
+    /// # Errors
+    /// Whatever the call failed with.
+    pub fn wait(&self) -> Result<Response<R>> {
+        Ok(Response::new(&self.pending.wait()?))
+    }
+
+    /// Blocks until the call returned, at most this long. The call goes on when
+    /// time is up; wait again, or drop the promise to cancel it.
+    ///
+    /// # Errors
+    /// Whatever the call failed with, or that time was up.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Response<R>> {
+        Ok(Response::new(&self.pending.wait_timeout(timeout)?))
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), until a point in time.
+    ///
+    /// # Errors
+    /// Whatever the call failed with, or that time was up.
+    pub fn wait_deadline(&self, deadline: Instant) -> Result<Response<R>> {
+        Ok(Response::new(&self.pending.wait_deadline(deadline)?))
+    }
+
+    /// The response if the call returned. Never blocks.
+    pub fn try_response(&self) -> Option<Result<Response<R>>> {
+        Some(self.pending.try_result()?.map(|payload| Response::new(&payload)))
+    }
+
+    /// Runs `action` with the response on a thread of the library, or on this
+    /// one if the call returned already. The promise need not be kept for it:
+    /// the call is not cancelled while an action waits for it.
+    pub fn on_resolve(&self, action: impl FnOnce(Result<Response<R>>) + Send + 'static) {
+        let kept = self.pending.clone();
+        self.pending.on_resolve(move |result| {
+            drop(kept);
+            action(result.map(|payload| Response::new(&payload)));
+        });
+    }
+}
+
+impl<R: Pipelined> Promise<R> {
+    /// The capabilities that the response will hold: calls to them are sent at
+    /// once, and arrive after the response was made.
+    pub fn pipeline(&self) -> R::Pipeline {
+        FromTypelessPipeline::new(Pipeline::new(self.pending.clone()))
+    }
+}
+
+/// Copies share the call.
+impl<R> Clone for Promise<R> {
+    fn clone(&self) -> Self {
+        Promise::new(self.pending.clone())
+    }
+}
+
+impl<R> fmt::Debug for Promise<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Promise").field(&self.pending).finish()
+    }
+}
+
+/// Whom to wake: the task that polled last.
+type WakerSlot = Mutex<Option<Waker>>;
+
+impl<R> Future for Promise<R> {
+    type Output = Result<Response<R>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(response) = self.try_response() {
+            return Poll::Ready(response);
+        }
+        if let Some(slot) = &self.waker {
+            *slot.lock() = Some(context.waker().clone());
+        } else {
+            let slot = Arc::new(WakerSlot::new(Some(context.waker().clone())));
+            self.waker = Some(Arc::clone(&slot));
+            self.pending.on_resolve(move |_| {
+                let waker = slot.lock().take();
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            });
+        }
+        // The call may have returned before the waker was in its slot.
+        match self.try_response() {
+            Some(response) => Poll::Ready(response),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Calls that have not been sent yet.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use capnp::traits::{ImbueMut, Owned, SetterInput};
+
+use super::content::Response;
+use super::promise::Promise;
+use crate::client::Client;
+use crate::pending::Pending;
+use crate::error::Result;
+use crate::hook::{self, CapTable};
+use crate::payload::PayloadBuilder;
+
+/// The invariant behind every look-up of content that is being built: it was
+/// built by this library's caller through builders that keep it well-formed.
+const WELL_FORMED: &str = "content that is being built is well-formed";
+
+/// Content under construction, with the capabilities that it refers to.
+pub(super) struct Draft {
+    builder: PayloadBuilder,
+    table: CapTable,
+    written: bool,
+}
+
+impl Draft {
+    pub(super) fn new(builder: PayloadBuilder) -> Self {
+        Draft { builder, table: CapTable::new(), written: false }
+    }
+
+    /// A draft that continues with what another thread left.
+    pub(super) fn resumed(builder: PayloadBuilder, caps: &[Client]) -> Self {
+        Draft { builder, table: hook::table_of(caps), written: true }
+    }
+
+    pub(super) fn get<T: Owned>(&mut self) -> T::Builder<'_> {
+        self.written = true;
+        let mut content = self.builder.content();
+        content.imbue_mut(&mut self.table);
+        content.get_as().unwrap_or_else(|error| unreachable!("{WELL_FORMED}: {error}"))
+    }
+
+    /// Replaces the content by a copy. `fresh` makes an empty message: capnp
+    /// cannot clear content that holds capabilities, so written drafts are
+    /// dropped whole.
+    pub(super) fn set<T: Owned>(
+        &mut self,
+        from: T::Reader<'_>,
+        fresh: fn() -> PayloadBuilder,
+    ) -> Result<()> {
+        if self.written {
+            *self = Draft::new(fresh());
+        }
+        self.written = true;
+        let mut content = self.builder.content();
+        content.imbue_mut(&mut self.table);
+        Ok(set_as::<T>(&mut content, from)?)
+    }
+
+    pub(super) fn finish(self) -> crate::payload::Payload {
+        self.builder.finish(hook::clients_of(self.table))
+    }
+
+    pub(super) fn into_parts(self) -> (PayloadBuilder, Vec<Client>) {
+        (self.builder, hook::clients_of(self.table))
+    }
+}
+
+/// Keeps the type that is meant apart from the one that could be inferred.
+fn set_as<T: Owned>(
+    content: &mut capnp::any_pointer::Builder<'_>,
+    from: impl SetterInput<T>,
+) -> capnp::Result<()> {
+    content.set_as::<T>(from)
+}
+
+/// A call that has not been sent: its parameters are being filled in.
+///
+/// `P` and `R` are the method's parameter and result structs. Dropping a request
+/// makes no call.
+#[must_use = "a request does nothing until it is sent"]
+pub struct Request<P, R> {
+    client: Client,
+    interface_id: u64,
+    method_id: u16,
+    params: Draft,
+    method: PhantomData<fn(P) -> R>,
+}
+
+impl<P, R> Request<P, R> {
+    /// A call of the method with this number in the interface with this id.
+    /// Generated clients have a method for every method of their interface,
+    /// which is easier.
+    pub fn new(client: &Client, interface_id: u64, method_id: u16) -> Self {
+        Request {
+            client: client.clone(),
+            interface_id,
+            method_id,
+            params: Draft::new(PayloadBuilder::for_params()),
+            method: PhantomData,
+        }
+    }
+
+    fn start(self) -> Pending {
+        self.client.call(self.interface_id, self.method_id, self.params.finish())
+    }
+
+    /// Sends the call and returns at once, but for one case: where a connection
+    /// has as many calls under way as it may, this waits for room.
+    ///
+    /// Whatever goes wrong from here on, a lost connection included, is found in
+    /// the promise. Calls through one client arrive in the order in which they
+    /// were sent.
+    pub fn send(self) -> Promise<R> {
+        Promise::new(self.start())
+    }
+}
+
+impl<P: Owned, R> Request<P, R> {
+    /// The parameters, to fill them in. Asking again continues where the last
+    /// builder left off.
+    pub fn get(&mut self) -> P::Builder<'_> {
+        self.params.get::<P>()
+    }
+
+    /// Replaces the parameters by a copy.
+    ///
+    /// # Errors
+    /// What is copied is malformed.
+    pub fn set(&mut self, from: P::Reader<'_>) -> Result<()> {
+        self.params.set::<P>(from, PayloadBuilder::for_params)
+    }
+}
+
+impl<P, R: Owned> Request<P, R> {
+    /// Sends the call and blocks until it returned.
+    ///
+    /// # Errors
+    /// Whatever the call fails with.
+    pub fn call(self) -> Result<Response<R>> {
+        self.send().wait()
+    }
+}
+
+impl<P, R> fmt::Debug for Request<P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("client", &self.client)
+            .field("interface_id", &format_args!("{:#x}", self.interface_id))
+            .field("method_id", &self.method_id)
+            .finish()
+    }
+}
+
+/// A call of a method that is declared `-> stream`, not sent yet.
+#[must_use = "a request does nothing until it is sent"]
+pub struct StreamingRequest<P>(Request<P, capnp::any_pointer::Owned>);
+
+impl<P> StreamingRequest<P> {
+    /// See [`Request::new`].
+    pub fn new(client: &Client, interface_id: u64, method_id: u16) -> Self {
+        StreamingRequest(Request::new(client, interface_id, method_id))
+    }
+
+    /// Sends the call and blocks until it returned.
+    ///
+    /// # Errors
+    /// Whatever the call fails with.
+    pub fn send(self) -> Result<()> {
+        self.0.start().wait().map(drop)
+    }
+}
+
+impl<P: Owned> StreamingRequest<P> {
+    /// See [`Request::get`].
+    pub fn get(&mut self) -> P::Builder<'_> {
+        self.0.get()
+    }
+
+    /// See [`Request::set`].
+    ///
+    /// # Errors
+    /// What is copied is malformed.
+    pub fn set(&mut self, from: P::Reader<'_>) -> Result<()> {
+        self.0.set(from)
+    }
+}
+
+impl<P> fmt::Debug for StreamingRequest<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StreamingRequest").field(&self.0).finish()
+    }
+}

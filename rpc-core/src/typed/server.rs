@@ -1,0 +1,301 @@
+//! What a server's methods are given, and how their calls are answered.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use capnp::traits::Owned;
+use parking_lot::Mutex;
+
+use super::content::{Content, Detached};
+use super::request::Draft;
+use crate::client::Client;
+use crate::object::IncomingCall;
+use crate::error::{Error, Result};
+use crate::payload::PayloadBuilder;
+
+// Note [answering]
+//
+// `run` answers the call when the method returned: with what the method left in
+// its `Results`, or with its error. `Results` are the method's to drop, so they
+// hand what they hold back to the shared `Ticket` when they are dropped. A
+// method that defers moves the call out of the ticket into a `Deferral`, which
+// whoever holds the `DeferredResults` answers. The ticket keeps a reference to
+// the deferral too, so that an error returned after deferring still counts.
+
+/// A call that a method is running for, shared by its parameters, its results
+/// and [`run`].
+struct Ticket {
+    call: RefCell<Stage>,
+    /// What the results held when they were dropped.
+    left: Cell<Option<Left>>,
+}
+
+enum Stage {
+    /// The method's return answers the call.
+    Open(IncomingCall),
+    /// The holder of the deferred results answers it.
+    Deferred(Arc<Deferral>),
+    /// `run` is answering it.
+    Closed,
+}
+
+/// What dropped results left.
+enum Left {
+    Nothing,
+    Draft(Draft),
+}
+
+impl Ticket {
+    fn is_cancelled(&self) -> bool {
+        match &*self.call.borrow() {
+            Stage::Open(call) => call.is_cancelled(),
+            Stage::Deferred(deferral) => deferral.is_cancelled(),
+            Stage::Closed => false,
+        }
+    }
+
+    fn release_params(&self) {
+        // A deferred call is behind a lock, and releasing may run whatever the
+        // objects do when they are dropped, so not there.
+        if let Stage::Open(call) = &mut *self.call.borrow_mut() {
+            call.release_params();
+        }
+    }
+}
+
+/// Runs one method for one call and answers it. For generated code.
+pub fn run<P, R>(call: IncomingCall, method: impl FnOnce(Params<P>, Results<R>) -> Result<()>) {
+    let content = Content::new(call.params());
+    let ticket = Rc::new(Ticket { call: RefCell::new(Stage::Open(call)), left: Cell::new(None) });
+    let params = Params { content, ticket: Rc::clone(&ticket) };
+    answer(&ticket, |results| method(params, results));
+}
+
+/// As [`run`], for a method without results.
+pub fn run_streaming<P>(call: IncomingCall, method: impl FnOnce(Params<P>) -> Result<()>) {
+    run::<P, capnp::any_pointer::Owned>(call, |params, _| method(params));
+}
+
+fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>) {
+    let outcome = method(Results { ticket: Rc::clone(ticket), draft: None, results: PhantomData });
+    let stage = ticket.call.replace(Stage::Closed);
+    match (stage, outcome) {
+        (Stage::Open(call), Ok(())) => call.respond(match ticket.left.take() {
+            Some(Left::Draft(draft)) => Ok(draft.finish()),
+            Some(Left::Nothing) => Ok(PayloadBuilder::for_results().finish(Vec::new())),
+            None => Err(Error::failed(
+                "the server kept the results of this call beyond its method; \
+                 it should defer them to answer later",
+            )),
+        }),
+        (Stage::Open(call), Err(error)) => call.respond(Err(error)),
+        (Stage::Deferred(deferral), Err(error)) => deferral.respond(Err(error)),
+        (Stage::Deferred(_), Ok(())) | (Stage::Closed, _) => {}
+    }
+}
+
+/// Answers a call of a method that the interface does not have.
+pub fn unknown_method(call: IncomingCall, interface: &str, interface_id: u64) {
+    let method = call.method_id();
+    call.respond(Err(Error::unimplemented(format!(
+        "interface {interface} ({interface_id:#018x}) has no method {method}"
+    ))));
+}
+
+/// Answers a call of an interface that the server does not implement.
+pub fn unknown_interface(call: IncomingCall, interface: &str) {
+    let asked = call.interface_id();
+    call.respond(Err(Error::unimplemented(format!(
+        "this {interface} does not implement interface {asked:#018x}"
+    ))));
+}
+
+/// What a method was called with.
+pub struct Params<P> {
+    content: Content<P>,
+    ticket: Rc<Ticket>,
+}
+
+impl<P> Params<P> {
+    /// Gives up the capabilities in the parameters before the method returns;
+    /// to read one is an error from now on. Clients that were read out stay. Do
+    /// this before deferring the results: a deferred call keeps what it still
+    /// has until it is answered.
+    pub fn release_capabilities(&mut self) {
+        self.content.release_capabilities();
+        self.ticket.release_params();
+    }
+
+    /// The parameters as a value that other threads can read.
+    pub fn detach(self) -> Detached<P> {
+        self.content.detach()
+    }
+
+    /// Whether the caller is no longer interested. A method that runs for long
+    /// should ask now and then, and return any error if so.
+    pub fn is_cancelled(&self) -> bool {
+        self.ticket.is_cancelled()
+    }
+}
+
+impl<P: Owned> Params<P> {
+    /// The parameters; see [`Content::get`].
+    ///
+    /// # Errors
+    /// The caller sent a malformed message.
+    pub fn get(&self) -> Result<P::Reader<'_>> {
+        self.content.get()
+    }
+}
+
+impl<P> fmt::Debug for Params<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Params").field("content", &self.content).finish()
+    }
+}
+
+/// What a method returns, to be filled in.
+///
+/// A method answers its call by returning: with `Ok(())` the call returns what
+/// was filled in, with an error it fails, whatever was filled in. Dropping the
+/// results changes nothing. A method that wants to return before it knows the
+/// answer [defers](Self::defer) its results.
+pub struct Results<R> {
+    ticket: Rc<Ticket>,
+    draft: Option<Draft>,
+    results: PhantomData<fn() -> R>,
+}
+
+impl<R> Results<R> {
+    /// Takes the answer out of the method's hands: the call stays open when the
+    /// method returns `Ok`, until whoever holds the value answers it, on
+    /// whichever thread. What was filled in is kept.
+    ///
+    /// If the method returns an error after all, that answers the call, unless
+    /// it has been answered by then.
+    pub fn defer(mut self) -> DeferredResults<R> {
+        let filled = self.draft.take().map(Draft::into_parts);
+        let mut stage = self.ticket.call.borrow_mut();
+        let deferral = match std::mem::replace(&mut *stage, Stage::Closed) {
+            Stage::Open(call) => Arc::new(Deferral { call: Mutex::new(Some(call)) }),
+            // Results beside these do not exist, and `run` is still to come, or
+            // it answered already because they were kept.
+            Stage::Deferred(deferral) => deferral,
+            Stage::Closed => Arc::new(Deferral { call: Mutex::new(None) }),
+        };
+        *stage = Stage::Deferred(Arc::clone(&deferral));
+        DeferredResults { deferral, filled, results: PhantomData }
+    }
+
+    /// Whether the caller is no longer interested; see [`Params::is_cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.ticket.is_cancelled()
+    }
+}
+
+impl<R: Owned> Results<R> {
+    /// The results, to fill them in. Asking again continues where the last
+    /// builder left off.
+    pub fn get(&mut self) -> R::Builder<'_> {
+        self.draft().get::<R>()
+    }
+
+    /// Replaces the results by a copy.
+    ///
+    /// # Errors
+    /// What is copied is malformed.
+    pub fn set(&mut self, from: R::Reader<'_>) -> Result<()> {
+        self.draft().set::<R>(from, PayloadBuilder::for_results)
+    }
+
+    fn draft(&mut self) -> &mut Draft {
+        self.draft.get_or_insert_with(|| Draft::new(PayloadBuilder::for_results()))
+    }
+}
+
+impl<R> Drop for Results<R> {
+    fn drop(&mut self) {
+        let left = self.draft.take().map_or(Left::Nothing, Left::Draft);
+        self.ticket.left.set(Some(left));
+    }
+}
+
+impl<R> fmt::Debug for Results<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Results").field("filled", &self.draft.is_some()).finish()
+    }
+}
+
+/// A call whose method returned, or will return, before its answer is known.
+struct Deferral {
+    call: Mutex<Option<IncomingCall>>,
+}
+
+impl Deferral {
+    /// Answers the call if nobody did.
+    fn respond(&self, outcome: Result<crate::payload::Payload>) {
+        let call = self.call.lock().take();
+        if let Some(call) = call {
+            call.respond(outcome);
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.call.lock().as_ref().is_some_and(IncomingCall::is_cancelled)
+    }
+}
+
+/// Results that are answered later, by any thread. Dropped unanswered, the call
+/// fails and its caller is told so.
+#[must_use = "dropping deferred results fails the call"]
+pub struct DeferredResults<R> {
+    deferral: Arc<Deferral>,
+    /// What the method had filled in.
+    filled: Option<(PayloadBuilder, Vec<Client>)>,
+    results: PhantomData<fn() -> R>,
+}
+
+impl<R> DeferredResults<R> {
+    /// Answers the call, under the rules of a method: `method` fills the results
+    /// in on this thread, and what it returns decides. It may defer them again.
+    pub fn answer(mut self, method: impl FnOnce(Results<R>) -> Result<()>) {
+        let Some(call) = self.deferral.call.lock().take() else {
+            // The method returned an error, which has answered the call.
+            return;
+        };
+        let draft = self.filled.take().map(|(builder, caps)| Draft::resumed(builder, &caps));
+        let ticket =
+            Rc::new(Ticket { call: RefCell::new(Stage::Open(call)), left: Cell::new(None) });
+        answer(&ticket, |mut results| {
+            results.draft = draft;
+            method(results)
+        });
+    }
+
+    /// Fails the call.
+    pub fn fail(self, error: Error) {
+        self.deferral.respond(Err(error));
+    }
+
+    /// Whether the caller is no longer interested.
+    pub fn is_cancelled(&self) -> bool {
+        self.deferral.is_cancelled()
+    }
+}
+
+impl<R> Drop for DeferredResults<R> {
+    fn drop(&mut self) {
+        self.deferral.respond(Err(Error::failed(
+            "the server deferred the answer to this call and then dropped it unanswered",
+        )));
+    }
+}
+
+impl<R> fmt::Debug for DeferredResults<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeferredResults").field("filled", &self.filled.is_some()).finish()
+    }
+}
