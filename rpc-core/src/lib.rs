@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod describe;
 pub mod error;
 pub mod hook;
 pub mod message;
