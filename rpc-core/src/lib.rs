@@ -6,6 +6,7 @@ mod call;
 pub mod capnp;
 mod client;
 mod delivery;
+pub mod describe;
 mod effects;
 mod error;
 pub mod hook;
