@@ -44,5 +44,5 @@ pub use runtime::{
 };
 pub use typed::{
     DeferredResults, Detached, FromClient, FromServer, Params, Promise, Request, Response, Results,
-    StreamingRequest, new_client, unwrap_server,
+    StreamingRequest, TypedFulfiller, new_client, promise_client, unwrap_server,
 };

@@ -8,10 +8,10 @@ use capnp::traits::{ImbueMut, Owned, SetterInput};
 use super::content::Response;
 use super::promise::Promise;
 use crate::client::Client;
-use crate::pending::Pending;
 use crate::error::Result;
 use crate::hook::{self, CapTable};
 use crate::payload::PayloadBuilder;
+use crate::pending::Pending;
 
 /// The invariant behind every look-up of content that is being built: it was
 /// built by this library's caller through builders that keep it well-formed.

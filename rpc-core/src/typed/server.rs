@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use super::content::{Content, Detached};
 use super::request::Draft;
 use crate::client::Client;
-use crate::object::IncomingCall;
 use crate::error::{Error, Result};
+use crate::object::IncomingCall;
 use crate::payload::PayloadBuilder;
 
 // Note [answering]
