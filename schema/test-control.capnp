@@ -32,6 +32,16 @@ interface TestControl {
   # sequence number of the bootstrap object as a TestCallOrder to 0. The handles
   # that live keep counting.
 
+  implementation @5 () -> (name :Text, limits :List(Limit));
+  # What the server is built with, and which behaviours of the conformance
+  # programs that cannot show, for reasons that lie in it. A client skips those
+  # and names the reason.
+
+  struct Limit {
+    behaviour @0 :Text;
+    why @1 :Text;
+  }
+
   struct CallCount {
     interfaceId @0 :UInt64;
     # As the calls named it: a method that TestExtends inherits counts for
