@@ -158,8 +158,11 @@ impl Txn<'_> {
             ))));
         }
         let serial = self.serial();
-        let (cell, interest) =
-            CallCell::new(Sink::Answer(Arc::downgrade(self.machine), id, serial));
+        let machine = Arc::downgrade(self.machine);
+        let (cell, interest) = CallCell::new(match results_to {
+            ResultsTo::Caller => Sink::Answer(machine, id, serial),
+            ResultsTo::Kept | ResultsTo::Taken => Sink::Kept(machine, id, serial),
+        });
         self.machine.answers.insert(
             id,
             Answer {

@@ -265,45 +265,42 @@ impl Txn<'_> {
         results: Result<Results, Error>,
     ) -> Outcome {
         let machine = self.machine;
-        let results_to = machine
-            .answers
-            .with(id, |entry| (entry.serial == serial).then_some(entry.results_to))
-            .flatten();
-        let (outcome, exports, kept) = match (results_to, results) {
+        if machine.answers.with(id, |entry| entry.serial == serial) != Some(true) {
             // Finished before, or the connection has ended: nobody waits.
-            (None, results) => return results.map(|results| results.kept),
-            (Some(answer::ResultsTo::Kept | answer::ResultsTo::Taken), results) => {
-                (wire::Outcome::ResultsSentElsewhere, Vec::new(), results.map(|r| r.kept))
+            return results.map(|results| results.kept);
+        }
+        let described = results.and_then(|results| {
+            let sent = results.sent?;
+            self.check_size(&sent)?;
+            let described = self.describe_all(sent.caps())?;
+            Ok((sent, described, results.origin, results.kept))
+        });
+        let (outcome, exports, kept) = match described {
+            Err(error) => {
+                let told = error.for_peer(self.detail());
+                (wire::Outcome::Exception(told), Vec::new(), Err(error))
             }
-            (Some(answer::ResultsTo::Caller), results) => {
-                let described = results.and_then(|results| {
-                    let sent = results.sent?;
-                    self.check_size(&sent)?;
-                    let described = self.describe_all(sent.caps())?;
-                    Ok((sent, described, results.origin, results.kept))
-                });
-                match described {
-                    Err(error) => {
-                        let told = error.for_peer(self.detail());
-                        (wire::Outcome::Exception(told), Vec::new(), Err(error))
-                    }
-                    Ok((sent, described, origin, kept)) => {
-                        let exports = described.iter().filter_map(Described::export).collect();
-                        let mut paths = vec![Client::null(); kept.caps().len()];
-                        let mut descriptors = Vec::with_capacity(described.len());
-                        for (described, origin) in described.into_iter().zip(origin) {
-                            descriptors.push(described.descriptor);
-                            if let Some(path) = paths.get_mut(origin) {
-                                *path = described.path;
-                            }
-                        }
-                        let content = Content::Built(sent, descriptors);
-                        (wire::Outcome::Results(content), exports, Ok(kept.with_caps(paths)))
+            Ok((sent, described, origin, kept)) => {
+                let exports = described.iter().filter_map(Described::export).collect();
+                let mut paths = vec![Client::null(); kept.caps().len()];
+                let mut descriptors = Vec::with_capacity(described.len());
+                for (described, origin) in described.into_iter().zip(origin) {
+                    descriptors.push(described.descriptor);
+                    if let Some(path) = paths.get_mut(origin) {
+                        *path = described.path;
                     }
                 }
+                let content = Content::Built(sent, descriptors);
+                (wire::Outcome::Results(content), exports, Ok(kept.with_caps(paths)))
             }
         };
-        machine.answers.with(id, |entry| entry.state = answer::State::Returned { exports });
+        let cell = machine.answers.with(id, |entry| {
+            entry.state = answer::State::Returned { exports };
+            Arc::clone(&entry.cell)
+        });
+        if let Some(cell) = cell {
+            cell.described(&kept);
+        }
         self.send_with_trailing(wire::Message::Return(wire::Return {
             answer: id.0,
             release_params: false,
@@ -311,5 +308,24 @@ impl Txn<'_> {
             outcome,
         }));
         kept
+    }
+
+    /// A call has ended whose results the peer wants to stay here.
+    pub(crate) fn return_kept(&mut self, id: AnswerId, serial: Serial) {
+        let returned = self.machine.answers.with(id, |entry| {
+            let ours = entry.serial == serial;
+            if ours {
+                entry.state = answer::State::Returned { exports: Vec::new() };
+            }
+            ours
+        });
+        if returned == Some(true) {
+            self.send(wire::Message::Return(wire::Return {
+                answer: id.0,
+                release_params: false,
+                no_finish_needed: false,
+                outcome: wire::Outcome::ResultsSentElsewhere,
+            }));
+        }
     }
 }
