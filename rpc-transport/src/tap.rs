@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! -> bootstrap #0
-//! <- return #0 results 1 words caps [senderHosted 0]
+//! <- return #0 results 0 words caps [senderHosted 0]
 //! -> call #1 to import 0 0x88eb12a0e0af92b2/0 params 3 words
 //! <- return #1 results 4 words noFinishNeeded
 //! -> release import 0 count 1
