@@ -49,6 +49,20 @@ fn shutdown_wakes_whoever_waits() {
 }
 
 #[test]
+fn shutdown_wakes_the_other_side_too() {
+    for pair in PAIRS {
+        let (left, right) = pair();
+        let Transport { mut reader, mut writer, control: _control } = right;
+        let reading = Blocked::spawn(move || reader.read());
+        let writing =
+            Blocked::spawn(move || while writer.write(&mut vec![message(0, &[1000])]).is_ok() {});
+        left.control.shutdown();
+        assert!(reading.join().is_ok_and(|message| message.is_none()));
+        writing.join();
+    }
+}
+
+#[test]
 fn a_lost_peer_is_noticed() {
     for pair in PAIRS {
         let (left, right) = pair();
