@@ -13,6 +13,8 @@
 //! - **Asked**: a question on a connection. Pipelined fields belong to the
 //!   question and calls on them go to the peer at once; those that were made
 //!   while waiting resolve to the question's.
+//! - **Forwarded**: as asked, but the outcome never comes here: the peer that
+//!   wants it has it already, see Note [tail calls].
 //! - **Returning**: the outcome is known. The fields that were made in this
 //!   process hand over what they queued; new ones lead straight to the results.
 //! - **Completing**: a peer that waits for the outcome was sent its Return. The
@@ -35,6 +37,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::Client;
+use crate::delivery::Tail;
 use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
@@ -86,6 +89,7 @@ struct State {
 enum Phase {
     Waiting,
     Asked(Arc<QuestionRef>),
+    Forwarded(Arc<QuestionRef>),
     Returning(Outcome, Carrier),
     Completing(Outcome),
     Done(Outcome),
@@ -155,6 +159,17 @@ impl CallCell {
         (cell, interest)
     }
 
+    /// The peer's question that this answers with its outcome, if it is one of
+    /// this connection's.
+    pub(crate) fn asked_by(&self, machine: &Arc<Machine>) -> Option<(AnswerId, Serial)> {
+        match &self.sink {
+            Sink::Answer(own, id, serial) if own.as_ptr() == Arc::as_ptr(machine) => {
+                Some((*id, *serial))
+            }
+            _ => None,
+        }
+    }
+
     // ---- The outcome
 
     /// Settles the call. Only the first outcome counts.
@@ -172,7 +187,7 @@ impl CallCell {
     pub(crate) fn begin_completion(&self, outcome: Outcome) -> bool {
         let mut state = self.state.lock();
         match state.phase {
-            Phase::Waiting | Phase::Asked(_) => {
+            Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) => {
                 let returning = Phase::Returning(outcome, Carrier::Wanted);
                 let before = std::mem::replace(&mut state.phase, returning);
                 let hooks = std::mem::take(&mut state.on_cancel);
@@ -387,12 +402,14 @@ impl CallCell {
         let mut state = self.state.lock();
         let outcome = match &state.phase {
             Phase::Completing(outcome) | Phase::Done(outcome) => outcome.clone(),
-            Phase::Waiting | Phase::Asked(_) | Phase::Returning(..) => {
+            Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) | Phase::Returning(..) => {
                 if let Some(field) = state.fields.get(path).and_then(Weak::upgrade) {
                     return Ok(Client::from_promise(field));
                 }
                 match &state.phase {
-                    Phase::Asked(question) => return Err(Arc::clone(question)),
+                    Phase::Asked(question) | Phase::Forwarded(question) => {
+                        return Err(Arc::clone(question));
+                    }
                     Phase::Returning(outcome, _) => outcome.clone(),
                     _ => {
                         let field = LocalPromise::new(parent);
@@ -414,12 +431,17 @@ impl CallCell {
     pub(crate) fn asked(
         &self,
         question: &Arc<QuestionRef>,
+        tail: Tail,
     ) -> Option<Vec<(Path, Arc<LocalPromise>)>> {
         let mut state = self.state.lock();
         if state.demand == Demand::Cancelled || !matches!(state.phase, Phase::Waiting) {
             return None;
         }
-        state.phase = Phase::Asked(Arc::clone(question));
+        let question = Arc::clone(question);
+        state.phase = match tail {
+            Tail::No => Phase::Asked(question),
+            Tail::Allowed => Phase::Forwarded(question),
+        };
         let fields: Vec<_> = state
             .fields
             .iter()
@@ -465,7 +487,7 @@ impl CallCell {
                 drop(state);
                 crate::runtime::spawn_or_run(&*executor, closure);
             }
-            (Demand::Wanted, Phase::Waiting | Phase::Asked(_)) => {
+            (Demand::Wanted, Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_)) => {
                 state.on_cancel.push((executor, closure));
             }
             (Demand::Wanted, _) => {
@@ -483,7 +505,9 @@ impl CallCell {
         }
         state.demand = Demand::Cancelled;
         let question = match &state.phase {
-            Phase::Asked(_) => Some(std::mem::replace(&mut state.phase, Phase::Waiting)),
+            Phase::Asked(_) | Phase::Forwarded(_) => {
+                Some(std::mem::replace(&mut state.phase, Phase::Waiting))
+            }
             _ => None,
         };
         let queue = state.queued_in.take();

@@ -10,6 +10,7 @@ use super::promise::Promise;
 use crate::client::Client;
 use crate::error::Result;
 use crate::hook::{self, CapTable};
+use crate::object::IncomingCall;
 use crate::payload::PayloadBuilder;
 use crate::pending::Pending;
 
@@ -104,6 +105,12 @@ impl<P, R> Request<P, R> {
 
     fn start(self) -> Pending {
         self.client.call(self.interface_id, self.method_id, self.params.finish())
+    }
+
+    /// Sends the call so that its outcome answers `call`.
+    pub(super) fn send_as_tail_of(self, call: IncomingCall) {
+        let params = self.params.finish();
+        call.tail_call(&self.client, self.interface_id, self.method_id, params);
     }
 
     /// Sends the call and returns at once, but for one case: where a connection

@@ -10,7 +10,7 @@ use capnp::traits::Owned;
 use parking_lot::Mutex;
 
 use super::content::{Content, Detached};
-use super::request::Draft;
+use super::request::{Draft, Request};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::object::IncomingCall;
@@ -188,6 +188,22 @@ impl<R> Results<R> {
         };
         *stage = Stage::Deferred(Arc::clone(&deferral));
         DeferredResults { deferral, filled, results: PhantomData }
+    }
+
+    /// Answers with whatever another call returns, without waiting for it; what
+    /// was filled in is dropped. Return `Ok(())` after it.
+    ///
+    /// If the other call goes to the vat that made this one, its results do not
+    /// even travel. Calls that were pipelined on this call reach the other one's
+    /// results in order, and cancelling this call cancels the other one.
+    pub fn tail_call<P>(mut self, request: Request<P, R>) {
+        self.draft = None;
+        let stage = self.ticket.call.replace(Stage::Closed);
+        match stage {
+            Stage::Open(call) => request.send_as_tail_of(call),
+            // The results were deferred before, or answered: nothing is owed here.
+            other => drop(self.ticket.call.replace(other)),
+        }
     }
 
     /// Whether the caller is no longer interested; see [`Params::is_cancelled`].
