@@ -76,6 +76,8 @@ struct State {
     fields: BTreeMap<Path, Weak<LocalPromise>>,
     /// At how many of them it is time to forget those that are gone.
     sweep_at: usize,
+    /// What the callee has given out as the pipeline before the outcome.
+    early: Option<Payload>,
     /// How many batches of those are being handed over to a question's fields.
     handovers: usize,
     watchers: Vec<Watcher>,
@@ -143,6 +145,7 @@ impl CallCell {
                 demand: Demand::Wanted,
                 fields: BTreeMap::new(),
                 sweep_at: 16,
+                early: None,
                 handovers: 0,
                 watchers: Vec::new(),
                 queued_in: None,
@@ -241,7 +244,9 @@ impl CallCell {
             let mut state = self.state.lock();
             let before = std::mem::replace(&mut state.phase, Phase::Done(outcome.clone()));
             state.fields.clear();
-            (before, std::mem::take(&mut state.watchers))
+            let early = state.early.take();
+            let watchers = std::mem::take(&mut state.watchers);
+            ((before, early), watchers)
         };
         self.done.notify_all();
         drop(before);
@@ -406,12 +411,13 @@ impl CallCell {
                 if let Some(field) = state.fields.get(path).and_then(Weak::upgrade) {
                     return Ok(Client::from_promise(field));
                 }
-                match &state.phase {
-                    Phase::Asked(question) | Phase::Forwarded(question) => {
+                match (&state.phase, &state.early) {
+                    (Phase::Asked(question) | Phase::Forwarded(question), _) => {
                         return Err(Arc::clone(question));
                     }
-                    Phase::Returning(outcome, _) => outcome.clone(),
-                    _ => {
+                    (Phase::Returning(outcome, _), _) => outcome.clone(),
+                    (_, Some(early)) => Ok(early.clone()),
+                    (_, None) => {
                         let field = LocalPromise::new(parent);
                         state.add_field(path, &field);
                         return Ok(Client::from_promise(field));
@@ -421,6 +427,36 @@ impl CallCell {
         };
         drop(state);
         Ok(cap_of(&outcome, path))
+    }
+
+    /// Gives the pipeline out before the outcome is known: pipelined calls, those
+    /// that wait and those to come, go to the capabilities in `payload`. Only the
+    /// first one counts, and only before the outcome.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn set_pipeline(&self, payload: Payload) {
+        let fields: Vec<_> = {
+            let mut state = self.state.lock();
+            if state.early.is_some() || !matches!(state.phase, Phase::Waiting) {
+                drop(state);
+                drop(payload);
+                return;
+            }
+            state.early = Some(payload.clone());
+            let fields = std::mem::take(&mut state.fields);
+            // Found as long as they hand over what they queued.
+            let live: Vec<_> = fields
+                .into_iter()
+                .filter_map(|(path, field)| Some((path, field.upgrade()?)))
+                .collect();
+            state.fields =
+                live.iter().map(|(path, field)| (path.clone(), Arc::downgrade(field))).collect();
+            live
+        };
+        let outcome = Ok(payload);
+        for (path, field) in fields {
+            field.resolve(cap_of(&outcome, &path));
+        }
     }
 
     /// The call was sent as a question. Returns the fields that must now be

@@ -275,6 +275,13 @@ impl IncomingCall {
         self.cell.on_cancel(Arc::clone(&self.executor), closure);
     }
 
+    /// Gives out capabilities of the results before the call is answered: calls
+    /// that the caller pipelines on this one go to those in `payload`, which is
+    /// shaped like the results, at once. Only the first pipeline counts.
+    pub fn set_pipeline(&self, payload: Payload) {
+        self.cell.set_pipeline(payload);
+    }
+
     /// Answers the call. Does not wait.
     pub fn respond(mut self, outcome: Result<Payload>) {
         self.answer = Answer::Given;

@@ -92,6 +92,13 @@ impl Machine {
     }
 }
 
+/// Whether an answer stays in the table until the peer finishes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    Awaited,
+    NotNeeded,
+}
+
 /// Results on their way out.
 struct Results {
     sent: Result<Payload, Error>,
@@ -313,10 +320,15 @@ impl Txn<'_> {
             let described = self.describe_all(sent.caps())?;
             Ok((sent, described, results.origin, results.kept))
         });
+        // Without capabilities there is nothing that a Finish would end.
+        let finish = match &described {
+            Ok((_, described, ..)) if described.is_empty() => Finish::NotNeeded,
+            _ => Finish::Awaited,
+        };
         let (outcome, exports, kept) = match described {
             Err(error) => {
                 let told = error.for_peer(self.detail());
-                (wire::Outcome::Exception(told), Vec::new(), Err(error))
+                (wire::Outcome::Exception(told), Vec::<ExportId>::new(), Err(error))
             }
             Ok((sent, described, origin, kept)) => {
                 let exports = described.iter().filter_map(Described::export).collect();
@@ -332,17 +344,26 @@ impl Txn<'_> {
                 (wire::Outcome::Results(content), exports, Ok(kept.with_caps(paths)))
             }
         };
-        let cell = machine.answers.with(id, |entry| {
-            entry.state = answer::State::Returned { exports };
-            Arc::clone(&entry.cell)
-        });
-        if let Some(cell) = cell {
-            cell.described(&kept);
+        match finish {
+            Finish::Awaited => {
+                let cell = machine.answers.with(id, |entry| {
+                    entry.state = answer::State::Returned { exports };
+                    Arc::clone(&entry.cell)
+                });
+                if let Some(cell) = cell {
+                    cell.described(&kept);
+                }
+            }
+            Finish::NotNeeded => {
+                if let Some(entry) = machine.answers.remove(id) {
+                    self.effect(Effect::drop(entry));
+                }
+            }
         }
         self.send_with_trailing(wire::Message::Return(wire::Return {
             answer: id.0,
             release_params: false,
-            no_finish_needed: false,
+            no_finish_needed: finish == Finish::NotNeeded,
             outcome,
         }));
         kept

@@ -59,6 +59,18 @@ impl Draft {
         Ok(set_as::<T>(&mut content, from)?)
     }
 
+    /// A frozen copy of what is there; the draft goes on.
+    pub(super) fn snapshot(&mut self) -> Result<crate::payload::Payload> {
+        let mut copy = PayloadBuilder::for_results();
+        let mut table = CapTable::new();
+        let mut content = self.builder.content();
+        content.imbue_mut(&mut self.table);
+        let mut target = copy.content();
+        target.imbue_mut(&mut table);
+        target.set_as(content.into_reader())?;
+        Ok(copy.finish(hook::clients_of(table)))
+    }
+
     pub(super) fn finish(self) -> crate::payload::Payload {
         self.builder.finish(hook::clients_of(self.table))
     }

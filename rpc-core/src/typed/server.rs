@@ -213,6 +213,20 @@ impl<R> Results<R> {
 }
 
 impl<R: Owned> Results<R> {
+    /// Lets calls that the caller pipelines on this one use the capabilities that
+    /// are filled in now, before the method returns. What the call returns in the
+    /// end may be more, and may come never. Only the first time counts.
+    ///
+    /// # Errors
+    /// What was filled in cannot be copied.
+    pub fn set_pipeline(&mut self) -> Result<()> {
+        let pipeline = self.draft().snapshot()?;
+        if let Stage::Open(call) = &*self.ticket.call.borrow() {
+            call.set_pipeline(pipeline);
+        }
+        Ok(())
+    }
+
     /// The results, to fill them in. Asking again continues where the last
     /// builder left off.
     pub fn get(&mut self) -> R::Builder<'_> {
