@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::generate::Settings;
 use crate::interface;
 use crate::schema::Schema;
+use crate::union;
 
 /// A crate that does not exist: upstream's generator is told that the client of
 /// `Capability` comes from it.
@@ -41,6 +42,9 @@ fn scope(items: &mut Vec<Item>, schema: &Schema<'_>, settings: &Settings, id: u6
         let mut ours = interface::items(schema, settings, id)?;
         ours.append(items);
         *items = ours;
+    }
+    if let node::Struct(_) = node.which()? {
+        union::mend(items, &schema.parameters(id)?);
     }
     let mut nested: Vec<u64> =
         node.get_nested_nodes()?.iter().map(|nested| nested.get_id()).collect();

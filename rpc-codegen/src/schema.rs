@@ -107,7 +107,7 @@ impl<'a> Schema<'a> {
         }
         scope.push(match node.which()? {
             node::File(()) | node::Enum(_) => name,
-            _ => names::snake(&name),
+            _ => names::module(&name),
         });
         let separator = if let node::File(()) = node.which()? { ':' } else { '.' };
         for nested in node.get_nested_nodes()? {

@@ -30,7 +30,7 @@ mod server;
 
 pub use client::{FromClient, FromServer, new_client, unwrap_server};
 pub use content::{Content, Detached, Response};
-pub use pipeline::{FromTypelessPipeline, Pipeline, Pipelined};
+pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipeline, Pipelined};
 pub use promise::Promise;
 pub use request::{Request, StreamingRequest};
 pub use server::{DeferredResults, Params, Results};

@@ -1,7 +1,7 @@
 //! Writes the generated code that is committed in this workspace:
 //!
 //! ```text
-//! cargo run -p rpc-codegen --example regenerate
+//! cargo run -p rpc-codegen --bin regenerate
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -37,9 +37,17 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
             compiler.file(path);
         }
     }
+
+    let tests = workspace.join("rpc-codegen/tests");
+    let mut torture = Compiler::new();
+    torture.src_prefix(tests.join("schema")).import_path(&schemas).no_standard_import();
+    for path in schema_files(&tests.join("schema"))? {
+        torture.file(path);
+    }
     Ok(vec![
         (workspace.join("rpc-core/src/generated"), protocol.generate()?),
         (schemas.join("src/generated"), compiler.generate()?),
+        (tests.join("generated"), torture.generate()?),
     ])
 }
 
