@@ -305,21 +305,16 @@ impl Generator<'_, '_> {
         } else {
             quote!(<#(#generics: #facade::traits::Owned + 'static),*>)
         };
-        Ok(match results {
-            Some(results) => quote! {
-                #[doc = #title]
-                #(#[doc = #doc])*
-                pub fn #ident #generics (&self) -> #runtime::typed::Request<#params, #results> {
-                    #runtime::typed::Request::new(self.hook.client(), #id, #ordinal)
-                }
-            },
-            None => quote! {
-                #[doc = #title]
-                #(#[doc = #doc])*
-                pub fn #ident #generics (&self) -> #runtime::typed::StreamingRequest<#params> {
-                    #runtime::typed::StreamingRequest::new(self.hook.client(), #id, #ordinal)
-                }
-            },
+        let (request, arguments) = match results {
+            Some(results) => (quote!(Request), quote!(<#params, #results>)),
+            None => (quote!(StreamingRequest), quote!(<#params>)),
+        };
+        Ok(quote! {
+            #[doc = #title]
+            #(#[doc = #doc])*
+            pub fn #ident #generics (&self) -> #runtime::typed::#request #arguments {
+                #runtime::typed::#request::new(self.hook.client(), #id, #ordinal)
+            }
         })
     }
 

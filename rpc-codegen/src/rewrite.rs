@@ -1,6 +1,7 @@
 //! Makes upstream's output this library's: the modules of interfaces are
 //! replaced, and what data types say about capabilities is adapted.
 
+use capnp::schema_capnp::node::nested_node;
 use capnp::schema_capnp::{field, node};
 use syn::visit_mut::{self, VisitMut};
 use syn::{Expr, Item, Member, Path, Type, parse_quote};
@@ -47,7 +48,7 @@ fn scope(items: &mut Vec<Item>, schema: &Schema<'_>, settings: &Settings, id: u6
         union::mend(items, &schema.parameters(id)?);
     }
     let mut nested: Vec<u64> =
-        node.get_nested_nodes()?.iter().map(|nested| nested.get_id()).collect();
+        node.get_nested_nodes()?.iter().map(nested_node::Reader::get_id).collect();
     if let node::Struct(data) = node.which()? {
         for field in data.get_fields()? {
             if let field::Group(group) = field.which()? {

@@ -129,6 +129,23 @@ impl<'a> Schema<'a> {
         Ok(())
     }
 
+    /// Finds what upstream's generator would refuse without saying where it is.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (&id, node) in &self.nodes {
+            if let node::Const(constant) = node.which()?
+                && let type_::AnyPointer(_) | type_::Interface(_) = constant.get_type()?.which()?
+            {
+                return Err(Error::Unsupported {
+                    element: self.label(id),
+                    problem: "there is no Rust constant for a pointer of unknown type; give the \
+                              constant its real type"
+                        .to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn node(&self, id: u64) -> Result<node::Reader<'a>> {
         self.nodes.get(&id).copied().ok_or_else(|| Error::Unsupported {
             element: format!("{id:#018x}"),

@@ -1,12 +1,20 @@
 //! Compiles and uses the code of a schema that is hard on generators.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[rustfmt::skip]
-#[path = "generated/other_capnp.rs"]
-mod other_capnp;
-#[rustfmt::skip]
-#[path = "generated/torture_capnp.rs"]
-mod torture_capnp;
+mod other_capnp {
+    include!("generated/other_capnp.rs");
+}
+mod torture_capnp {
+    include!("generated/torture_capnp.rs");
+}
+
+mod deep {
+    pub(crate) mod down {
+        pub(crate) mod moved_capnp {
+            include!("generated/moved_capnp.rs");
+        }
+    }
+}
 
 #[path = "torture/capabilities.rs"]
 mod capabilities;

@@ -40,7 +40,8 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
 
     let tests = workspace.join("rpc-codegen/tests");
     let mut torture = Compiler::new();
-    torture.src_prefix(tests.join("schema")).import_path(&schemas).no_standard_import();
+    torture.src_prefix(tests.join("schema")).no_standard_import();
+    torture.import_path(tests.join("schema/import")).import_path(&schemas);
     for path in schema_files(&tests.join("schema"))? {
         torture.file(path);
     }

@@ -39794,6 +39794,627 @@ pub mod noted {
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
+pub mod from_afar {
+    #![allow(unused_variables)]
+    /// What a server's `afar` is called with.
+    pub type AfarParams = ::rpc_core::typed::Params<
+        crate::deep::down::moved_capnp::chosen::named_here::Owned,
+    >;
+    /// What a server's `afar` returns.
+    pub type AfarResults = ::rpc_core::typed::Results<
+        crate::torture_capnp::from_afar::afar_results::Owned,
+    >;
+    /// A capability of the interface `torture.capnp:FromAfar`.
+    pub struct Client {
+        hook: ::rpc_core::hook::Hook,
+        types: ::core::marker::PhantomData<fn() -> ()>,
+    }
+    impl Client {
+        /// Makes an object of this process callable. It may also be an
+        /// `Arc` or a `Box` of one.
+        pub fn from_server<ServerImpl>(server: ServerImpl) -> Self
+        where
+            ServerImpl: Server,
+        {
+            ::rpc_core::typed::new_client(server)
+        }
+        /// The same capability as one of another interface. Nothing is
+        /// checked: if the object does not implement it, calls fail as
+        /// `unimplemented`.
+        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+            Other::from_client(self.hook.into_client())
+        }
+        /// A call of `torture.capnp:FromAfar.afar`.
+        pub fn afar_request(
+            &self,
+        ) -> ::rpc_core::typed::Request<
+            crate::deep::down::moved_capnp::chosen::named_here::Owned,
+            crate::torture_capnp::from_afar::afar_results::Owned,
+        > {
+            ::rpc_core::typed::Request::new(
+                self.hook.client(),
+                0x9877_1659_4f83_b896,
+                0u16,
+            )
+        }
+        /// A call of `moved.capnp:Renamed.pick`.
+        pub fn pick_request(
+            &self,
+        ) -> ::rpc_core::typed::Request<
+            crate::deep::down::moved_capnp::chosen::pick_params::Owned,
+            crate::deep::down::moved_capnp::chosen::pick_results::Owned,
+        > {
+            ::rpc_core::typed::Request::new(
+                self.hook.client(),
+                0xc7e8_30dd_05cc_b0d0,
+                0u16,
+            )
+        }
+    }
+    impl ::core::clone::Clone for Client {
+        fn clone(&self) -> Self {
+            Self {
+                hook: self.hook.clone(),
+                types: ::core::marker::PhantomData,
+            }
+        }
+    }
+    impl ::core::fmt::Debug for Client {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_tuple("torture.capnp:FromAfar").field(self.hook.client()).finish()
+        }
+    }
+    impl ::rpc_core::typed::FromClient for Client {
+        fn from_client(client: ::rpc_core::Client) -> Self {
+            Self {
+                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                types: ::core::marker::PhantomData,
+            }
+        }
+        fn into_client(self) -> ::rpc_core::Client {
+            self.hook.into_client()
+        }
+        fn as_client(&self) -> &::rpc_core::Client {
+            self.hook.client()
+        }
+    }
+    impl ::rpc_core::capnp::capability::FromClientHook for Client {
+        fn new(
+            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+        ) -> Self {
+            Self {
+                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                types: ::core::marker::PhantomData,
+            }
+        }
+        fn into_client_hook(
+            self,
+        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
+            ::rpc_core::typed::generated::hook_of(self.hook)
+        }
+        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+            &self.hook
+        }
+    }
+    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            Self {
+                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                types: ::core::marker::PhantomData,
+            }
+        }
+    }
+    impl ::rpc_core::capnp::traits::HasTypeId for Client {
+        const TYPE_ID: u64 = 0x9877_1659_4f83_b896;
+    }
+    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+        fn get_from_pointer(
+            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+        ) -> ::rpc_core::capnp::Result<Self> {
+            ::core::result::Result::Ok(
+                ::rpc_core::capnp::capability::FromClientHook::new(
+                    reader.get_capability()?,
+                ),
+            )
+        }
+    }
+    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+        fn init_pointer(
+            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _size: u32,
+        ) -> Self {
+            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+        }
+        fn get_from_pointer(
+            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+        ) -> ::rpc_core::capnp::Result<Self> {
+            ::core::result::Result::Ok(
+                ::rpc_core::capnp::capability::FromClientHook::new(
+                    builder.get_capability()?,
+                ),
+            )
+        }
+    }
+    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+        fn set_pointer_builder(
+            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            input: Self,
+            _canonicalize: bool,
+        ) -> ::rpc_core::capnp::Result<()> {
+            builder
+                .set_capability(
+                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        input,
+                    ),
+                );
+            ::core::result::Result::Ok(())
+        }
+    }
+    impl ::core::convert::From<Client>
+    for crate::deep::down::moved_capnp::chosen::Client {
+        fn from(client: Client) -> Self {
+            client.cast_to()
+        }
+    }
+    /// The interface as a type argument.
+    pub struct Owned {
+        types: ::core::marker::PhantomData<fn() -> ()>,
+    }
+    impl ::core::clone::Clone for Owned {
+        fn clone(&self) -> Self {
+            *self
+        }
+    }
+    impl ::core::marker::Copy for Owned {}
+    impl ::rpc_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::rpc_core::capnp::introspect::Type {
+            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+        }
+    }
+    impl ::rpc_core::capnp::traits::Owned for Owned {
+        type Reader<'a> = Client;
+        type Builder<'a> = Client;
+    }
+    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        type Pipeline = Client;
+    }
+    /// What an object of the interface `torture.capnp:FromAfar` does.
+    pub trait Server: ::core::marker::Send + ::core::marker::Sync + 'static + crate::deep::down::moved_capnp::chosen::Server {
+        /// Serves `afar`. If it is not written, callers are told so.
+        fn afar(
+            &self,
+            params: AfarParams,
+            results: AfarResults,
+        ) -> ::rpc_core::Result<()> {
+            let _ = (params, results);
+            ::core::result::Result::Err(
+                ::rpc_core::Error::unimplemented(
+                    "this torture.capnp:FromAfar has no afar",
+                ),
+            )
+        }
+    }
+    impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {
+        fn afar(
+            &self,
+            params: AfarParams,
+            results: AfarResults,
+        ) -> ::rpc_core::Result<()> {
+            <ServerImpl as Server>::afar(&**self, params, results)
+        }
+    }
+    impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {
+        fn afar(
+            &self,
+            params: AfarParams,
+            results: AfarResults,
+        ) -> ::rpc_core::Result<()> {
+            <ServerImpl as Server>::afar(&**self, params, results)
+        }
+    }
+    impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+    for Client {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+            match call.interface_id() {
+                0x9877_1659_4f83_b896 => dispatch_methods::<ServerImpl>(server, call),
+                0xc7e8_30dd_05cc_b0d0 => {
+                    crate::deep::down::moved_capnp::chosen::dispatch_methods::<
+                        ServerImpl,
+                    >(server, call)
+                }
+                _ => {
+                    ::rpc_core::typed::generated::unknown_interface(
+                        call,
+                        "torture.capnp:FromAfar",
+                    )
+                }
+            }
+        }
+    }
+    /// Runs the method that a call of this very interface asks for.
+    #[doc(hidden)]
+    pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
+        server: &ServerImpl,
+        call: ::rpc_core::client::IncomingCall,
+    ) {
+        match call.method_id() {
+            0u16 => {
+                ::rpc_core::typed::generated::run(
+                    call,
+                    |params, results| {
+                        <ServerImpl as Server>::afar(server, params, results)
+                    },
+                )
+            }
+            _ => {
+                ::rpc_core::typed::generated::unknown_method(
+                    call,
+                    "torture.capnp:FromAfar",
+                    0x9877_1659_4f83_b896,
+                )
+            }
+        }
+    }
+    pub mod afar_results {
+        #[derive(Copy, Clone)]
+        pub struct Owned(());
+        impl ::rpc_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::rpc_core::capnp::introspect::Type {
+                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        generic: &_private::RAW_SCHEMA,
+                        field_types: _private::get_field_types,
+                        annotation_types: _private::get_annotation_types,
+                        type_id: ::core::any::TypeId::of::<Owned>(),
+                    })
+                    .into()
+            }
+        }
+        impl ::rpc_core::capnp::traits::Owned for Owned {
+            type Reader<'a> = Reader<'a>;
+            type Builder<'a> = Builder<'a>;
+        }
+        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+            type Reader<'a> = Reader<'a>;
+            type Builder<'a> = Builder<'a>;
+        }
+        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+            type Pipeline = Pipeline;
+        }
+        pub struct Reader<'a> {
+            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        }
+        impl ::core::marker::Copy for Reader<'_> {}
+        impl ::core::clone::Clone for Reader<'_> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        for Reader<'a> {
+            fn from(
+                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            ) -> Self {
+                Self { reader }
+            }
+        }
+        impl<'a> ::core::convert::From<Reader<'a>>
+        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+            fn from(reader: Reader<'a>) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        reader.reader,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types,
+                            annotation_types: _private::get_annotation_types,
+                            type_id: ::core::any::TypeId::of::<Owned>(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl ::core::fmt::Debug for Reader<'_> {
+            fn fmt(
+                &self,
+                f: &mut ::core::fmt::Formatter<'_>,
+            ) -> ::core::result::Result<(), ::core::fmt::Error> {
+                core::fmt::Debug::fmt(
+                    &::core::convert::Into::<
+                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    >::into(*self),
+                    f,
+                )
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            fn get_from_pointer(
+                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(reader.get_struct(default)?.into())
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+            fn into_internal_struct_reader(
+                self,
+            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                self.reader
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+            fn imbue(
+                &mut self,
+                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.reader
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl<'a> Reader<'a> {
+            pub fn reborrow(&self) -> Reader<'_> {
+                Self { ..*self }
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.reader.total_size()
+            }
+            #[inline]
+            pub fn get_moved(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::deep::down::moved_capnp::moved::Client,
+            > {
+                match self.reader.get_pointer_field(0).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn has_moved(&self) -> bool {
+                !self.reader.get_pointer_field(0).is_null()
+            }
+        }
+        pub struct Builder<'a> {
+            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        }
+        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+                data: 0,
+                pointers: 1,
+            };
+        }
+        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        for Builder<'a> {
+            fn from(
+                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            ) -> Self {
+                Self { builder }
+            }
+        }
+        impl<'a> ::core::convert::From<Builder<'a>>
+        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+            fn from(builder: Builder<'a>) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        builder.builder,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types,
+                            annotation_types: _private::get_annotation_types,
+                            type_id: ::core::any::TypeId::of::<Owned>(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+            fn imbue_mut(
+                &mut self,
+                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.builder
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            fn init_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                _size: u32,
+            ) -> Self {
+                builder
+                    .init_struct(
+                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    )
+                    .into()
+            }
+            fn get_from_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(
+                    builder
+                        .get_struct(
+                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            default,
+                        )?
+                        .into(),
+                )
+            }
+        }
+        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+            fn set_pointer_builder(
+                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                value: Self,
+                canonicalize: bool,
+            ) -> ::rpc_core::capnp::Result<()> {
+                pointer.set_struct(&value.reader, canonicalize)
+            }
+        }
+        impl<'a> Builder<'a> {
+            pub fn into_reader(self) -> Reader<'a> {
+                self.builder.into_reader().into()
+            }
+            pub fn reborrow(&mut self) -> Builder<'_> {
+                Builder {
+                    builder: self.builder.reborrow(),
+                }
+            }
+            pub fn reborrow_as_reader(&self) -> Reader<'_> {
+                self.builder.as_reader().into()
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.builder.as_reader().total_size()
+            }
+            #[inline]
+            pub fn get_moved(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::deep::down::moved_capnp::moved::Client,
+            > {
+                match self.builder.get_pointer_field(0).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn set_moved(
+                &mut self,
+                value: crate::deep::down::moved_capnp::moved::Client,
+            ) {
+                self.builder
+                    .reborrow()
+                    .get_pointer_field(0)
+                    .set_capability(
+                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                            value,
+                        ),
+                    );
+            }
+            #[inline]
+            pub fn has_moved(&self) -> bool {
+                !self.builder.is_pointer_field_null(0)
+            }
+        }
+        pub struct Pipeline {
+            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        }
+        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+                Self { _typeless: typeless }
+            }
+        }
+        impl Pipeline {
+            pub fn get_moved(&self) -> crate::deep::down::moved_capnp::moved::Client {
+                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                    self._typeless.get_pointer_field(0),
+                )
+            }
+        }
+        mod _private {
+            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 35] = [
+                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::rpc_core::capnp::word(247, 105, 62, 175, 74, 8, 68, 151),
+                ::rpc_core::capnp::word(23, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(150, 184, 131, 79, 89, 22, 119, 152),
+                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(21, 0, 0, 0, 34, 1, 0, 0),
+                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(116, 111, 114, 116, 117, 114, 101, 46),
+                ::rpc_core::capnp::word(99, 97, 112, 110, 112, 58, 70, 114),
+                ::rpc_core::capnp::word(111, 109, 65, 102, 97, 114, 46, 97),
+                ::rpc_core::capnp::word(102, 97, 114, 36, 82, 101, 115, 117),
+                ::rpc_core::capnp::word(108, 116, 115, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(109, 111, 118, 101, 100, 0, 0, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 116, 101, 223, 172, 154, 173, 237),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ];
+            pub(crate) fn get_field_types(
+                index: u16,
+            ) -> ::rpc_core::capnp::introspect::Type {
+                match index {
+                    0 => {
+                        <crate::deep::down::moved_capnp::moved::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                }
+            }
+            pub(crate) fn get_annotation_types(
+                child_index: Option<u16>,
+                index: u32,
+            ) -> ::rpc_core::capnp::introspect::Type {
+                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                    child_index,
+                    index,
+                )
+            }
+            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                &ENCODED_NODE,
+            );
+            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                &ARENA,
+                NONUNION_MEMBERS,
+                MEMBERS_BY_DISCRIMINANT,
+                MEMBERS_BY_NAME,
+            );
+            pub(crate) static NONUNION_MEMBERS: &[u16] = &[0];
+            pub(crate) static MEMBERS_BY_DISCRIMINANT: &[u16] = &[];
+            pub(crate) static MEMBERS_BY_NAME: &[u16] = &[0];
+            pub(crate) const TYPE_ID: u64 = 0x9744_084a_af3e_69f7;
+        }
+    }
+}
+#[allow(warnings, clippy::all, clippy::pedantic)]
 pub mod empty {
     #![allow(unused_variables)]
     /// A capability of the interface `torture.capnp:Empty`.

@@ -2,6 +2,7 @@
 # Everything in schemas that is hard on a generator of Rust.
 
 using Other = import "other.capnp";
+using Moved = import "moved.capnp";
 
 # ---- names
 
@@ -186,6 +187,10 @@ annotation note(struct, field, interface, method) :Text;
 
 struct Noted $note("about a struct") {
   field @0 :UInt32 $note("about a field");
+}
+
+interface FromAfar extends(Moved.Renamed) {
+  afar @0 Moved.Renamed.Named -> (moved :Moved.Moved);
 }
 
 interface Empty {}

@@ -2,7 +2,8 @@
 
 use rpc_core::{Error, ErrorKind};
 
-use crate::torture_capnp::{clashes, foo, keywords, number, words};
+use crate::deep::down::moved_capnp::{chosen, moved};
+use crate::torture_capnp::{clashes, foo, from_afar, keywords, number, words};
 
 /// Answers every method of `Keywords` with the method's number.
 struct Numbers;
@@ -187,4 +188,70 @@ fn nested_structs_may_be_called_as_those_of_methods() {
     let error = request.call().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unimplemented);
     assert_eq!(error.reason(), "this torture.capnp:Foo has no baz");
+}
+
+struct Afar;
+
+impl chosen::Server for Afar {
+    fn pick(
+        &self,
+        params: chosen::PickParams,
+        mut results: chosen::PickResults,
+    ) -> Result<(), Error> {
+        let params = params.get()?;
+        let mut results = results.get();
+        results.set_taken(params.get_given()?)?;
+        results.init_many(1).set(0, chosen::Height::Bottom);
+        Ok(())
+    }
+}
+
+impl from_afar::Server for Afar {
+    fn afar(
+        &self,
+        params: from_afar::AfarParams,
+        mut results: from_afar::AfarResults,
+    ) -> Result<(), Error> {
+        if params.get()?.get_new()? != "new" {
+            return Err(Error::failed("another text"));
+        }
+        results.get().set_moved(moved::Client::from_server(Afar));
+        Ok(())
+    }
+}
+
+impl moved::Server for Afar {
+    fn where_(&self, _: moved::WhereParams, mut results: moved::WhereResults) -> Result<(), Error> {
+        results.get().set_text(module_path!());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_schema_can_choose_names_and_places() {
+    let client = from_afar::Client::from_server(Afar);
+
+    let mut request = client.pick_request();
+    let mut given: chosen::named_here::Builder<'_> = request.get().init_given();
+    given.set_new("text");
+    given.set_level(chosen::Height::High);
+    given.set_the_first(1);
+    given.init_the_second().set_x(2);
+    let response = request.call().unwrap();
+    let taken = response.get().unwrap().get_taken().unwrap();
+    assert_eq!(taken.get_new().unwrap(), "text");
+    assert_eq!(taken.get_level().unwrap(), chosen::Height::High);
+    assert!(taken.get_maybe().unwrap().is_none());
+    match taken.which().unwrap() {
+        chosen::named_here::TheSecond(group) => assert_eq!(group.get_x(), 2),
+        chosen::named_here::TheFirst(_) => panic!("another member"),
+    }
+    let many = response.get().unwrap().get_many().unwrap();
+    assert_eq!(many.get(0).unwrap(), chosen::Height::Bottom);
+
+    let mut request = client.afar_request();
+    request.get().set_new("new");
+    let moved = request.send().pipeline().get_moved();
+    let response = moved.where_request().call().unwrap();
+    assert_eq!(response.get().unwrap().get_text().unwrap(), module_path!());
 }
