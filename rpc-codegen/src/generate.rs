@@ -77,7 +77,7 @@ pub(crate) fn generate(request: &[u8], settings: &Settings) -> Result<Vec<Genera
     let message = prepare::read(request)?;
     let root = message.get_root::<code_generator_request::Reader<'_>>()?;
     if settings.data_only {
-        return files(root, settings, request, |_, _| Ok(()));
+        return files(root, settings, &prepare::levelled(root)?, |_, _| Ok(()));
     }
     let prepared = prepare::read(&prepare::prepared(root)?)?;
     let root = prepared.get_root::<code_generator_request::Reader<'_>>()?;

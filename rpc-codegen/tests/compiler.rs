@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 
 use rpc_codegen::{Compiler, Error};
 
+/// The embedded compiler prints what it finds, and returns only that it failed.
+const PRINTS_ITSELF: bool = cfg!(feature = "embedded");
+
 /// A folder with schemas in it.
 fn schemas(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -134,8 +137,10 @@ fn mistakes_in_schemas_are_reported_with_their_place() {
     let folder = schemas(&[("bad.capnp", "@0xb41e2d20f0a9c3da;\nstruct A { a @0 :Missing; }")]);
     let error = compiler(folder.path(), &["bad.capnp"]).generate().unwrap_err();
     assert!(matches!(error, Error::Schema { .. }), "{error:?}");
-    let text = error.to_string();
-    assert!(text.contains("bad.capnp:2") && text.contains("Missing"), "{text}");
+    if !PRINTS_ITSELF {
+        let text = error.to_string();
+        assert!(text.contains("bad.capnp:2") && text.contains("Missing"), "{text}");
+    }
 }
 
 #[test]
@@ -175,7 +180,8 @@ fn an_import_without_its_file_is_reported() {
     // The compiler names the file; nothing is generated.
     let folder = schemas(&[DERIVED]);
     let error = compiler(folder.path(), &["api/derived-v1.capnp"]).generate().unwrap_err();
-    assert!(error.to_string().contains("base.capnp"), "{error}");
+    assert!(matches!(error, Error::Schema { .. }), "{error:?}");
+    assert!(PRINTS_ITSELF || error.to_string().contains("base.capnp"), "{error}");
 }
 
 #[test]
