@@ -168,7 +168,7 @@ impl<P, R> fmt::Debug for Request<P, R> {
             .field("client", &self.client)
             .field("interface_id", &format_args!("{:#x}", self.interface_id))
             .field("method_id", &self.method_id)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -153,7 +153,7 @@ impl<P: Owned> Params<P> {
 
 impl<P> fmt::Debug for Params<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Params").field("content", &self.content).finish()
+        f.debug_struct("Params").field("content", &self.content).finish_non_exhaustive()
     }
 }
 
@@ -255,7 +255,7 @@ impl<R> Drop for Results<R> {
 
 impl<R> fmt::Debug for Results<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Results").field("filled", &self.draft.is_some()).finish()
+        f.debug_struct("Results").field("filled", &self.draft.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -326,6 +326,8 @@ impl<R> Drop for DeferredResults<R> {
 
 impl<R> fmt::Debug for DeferredResults<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeferredResults").field("filled", &self.filled.is_some()).finish()
+        f.debug_struct("DeferredResults")
+            .field("filled", &self.filled.is_some())
+            .finish_non_exhaustive()
     }
 }
