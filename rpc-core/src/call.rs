@@ -551,7 +551,11 @@ impl CallCell {
         let taken_from = state.taken_from.take();
         drop(state);
         // The last reference to the question sends its Finish.
-        drop((question, taken_from));
+        drop(question);
+        // Calls whose outcome is each other's form chains.
+        if let Some(other) = taken_from {
+            effects::defer(Effect::drop(other));
+        }
         if let Some(promise) = queue.and_then(|queue| queue.upgrade()) {
             promise.purge_cancelled();
         }
@@ -575,6 +579,19 @@ impl CallCell {
     pub(crate) fn left_queue(&self) {
         let left = self.state.lock().queued_in.take();
         drop(left);
+    }
+}
+
+impl Drop for CallCell {
+    fn drop(&mut self) {
+        // Closures of the application's, and calls whose outcome is this one's,
+        // and so on.
+        let state = self.state.get_mut();
+        if !state.watchers.is_empty() || !state.on_cancel.is_empty() {
+            let (watchers, hooks) =
+                (std::mem::take(&mut state.watchers), std::mem::take(&mut state.on_cancel));
+            effects::defer(Effect::drop((watchers, hooks)));
+        }
     }
 }
 

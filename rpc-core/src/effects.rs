@@ -13,7 +13,9 @@
 //! of nesting, so that no chain, however long a peer makes it, uses up the
 //! stack. Drops wait until nothing else is left to be done. While application
 //! code runs, the thread counts as idle, so that what that code starts is
-//! finished when it returns.
+//! finished when it returns; except for further drops inside a drop, which wait
+//! for the one that is under way: things that hold each other are taken apart one
+//! after the other.
 //!
 //! This is the callbacks queue of the design this library follows, one for each
 //! thread: whoever caused the work does it, right after its transaction.
@@ -87,7 +89,7 @@ impl Effect {
             Effect::FlushReleases(machine) => machine.flush_releases(),
             Effect::Run(job) => application(job),
             Effect::Disconnected(machine) => machine.outbox().disconnected(),
-            Effect::Drop(value) => application(|| drop(value)),
+            Effect::Drop(value) => drop_apart(value),
         }
     }
 }
@@ -98,6 +100,8 @@ struct Pending {
     locked: Cell<usize>,
     /// Whether a loop further up this thread's stack runs the queue.
     running: Cell<bool>,
+    /// Whether a drop is under way further up this thread's stack.
+    dropping: Cell<bool>,
     queue: RefCell<VecDeque<Effect>>,
     drops: RefCell<VecDeque<Effect>>,
 }
@@ -153,6 +157,20 @@ pub(crate) fn application<R>(code: impl FnOnce() -> R) -> R {
     code()
 }
 
+/// Drops a value, which may be the application's or hold such. What that leads to
+/// is done before it returns, but for further drops.
+fn drop_apart(value: Box<dyn Any + Send>) {
+    struct Restore;
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let _ = PENDING.try_with(|pending| pending.dropping.set(false));
+        }
+    }
+    let _ = PENDING.try_with(|pending| pending.dropping.set(true));
+    let _restore = Restore;
+    application(|| drop(value));
+}
+
 /// Marks this thread as holding an order lock. Effects wait for its end.
 pub(crate) struct LockScope(());
 
@@ -187,7 +205,10 @@ impl Pending {
 
     fn next(&self) -> Option<Effect> {
         let next = self.queue.borrow_mut().pop_front();
-        next.or_else(|| self.drops.borrow_mut().pop_front())
+        if next.is_some() || self.dropping.get() {
+            return next;
+        }
+        self.drops.borrow_mut().pop_front()
     }
 }
 

@@ -204,6 +204,10 @@ impl Drop for LocalPromise {
         {
             effects::defer(Effect::drop(target));
         }
+        if let Some(parent) = state.parent.take() {
+            // It may cancel a call, whose own target is the field of another one.
+            effects::defer(Effect::drop(parent));
+        }
         // Closures of the application's.
         if !state.watchers.is_empty() {
             effects::defer(Effect::drop(std::mem::take(&mut state.watchers)));

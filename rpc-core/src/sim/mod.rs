@@ -16,4 +16,5 @@ mod net;
 mod raw;
 
 mod embargo;
+mod long;
 mod tables;
