@@ -81,8 +81,8 @@ struct State {
     /// How many batches of those are being handed over to a question's fields.
     handovers: usize,
     watchers: Vec<Watcher>,
-    /// The queue in which the call waits.
-    queued_in: Option<Weak<LocalPromise>>,
+    /// The queue in which the call waits, and its place there.
+    queued_in: Option<(Weak<LocalPromise>, u64)>,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
     /// The other call whose outcome will be this one's.
     taken_from: Option<Arc<Interest>>,
@@ -556,22 +556,24 @@ impl CallCell {
         if let Some(other) = taken_from {
             effects::defer(Effect::drop(other));
         }
-        if let Some(promise) = queue.and_then(|queue| queue.upgrade()) {
-            promise.purge_cancelled();
+        if let Some((queue, place)) = queue
+            && let Some(promise) = queue.upgrade()
+        {
+            promise.withdraw(place);
         }
         for (executor, hook) in hooks {
             crate::runtime::spawn_or_run(&*executor, hook);
         }
     }
 
-    /// The call waits in a promise's queue. Returns whether it was cancelled
-    /// already, so that it must be taken out again.
-    pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>) -> bool {
+    /// The call waits in a promise's queue, at this place. Returns whether it was
+    /// cancelled already, so that it must be taken out again.
+    pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) -> bool {
         let mut state = self.state.lock();
         if state.demand == Demand::Cancelled {
             return true;
         }
-        state.queued_in = Some(Arc::downgrade(promise));
+        state.queued_in = Some((Arc::downgrade(promise), place));
         false
     }
 

@@ -214,6 +214,30 @@ fn a_chain_of_objects_that_hold_each_other() {
     net.finish();
 }
 
+/// Calls that wait, each with the result of the one before it among its
+/// parameters.
+#[test]
+fn a_chain_of_calls_that_carry_each_others_results() {
+    for fulfilled in [true, false] {
+        let mut net = Net::new();
+        let (_, target) = net.object("target");
+        let (start, fulfiller) = promise();
+        let mut last = call(&start, 0, &[]);
+        for label in 1..LONG {
+            last = call(&start, label as u64, &[last.pipelined(&[0])]);
+        }
+        if fulfilled {
+            fulfiller.fulfill(target);
+            net.run();
+        } else {
+            drop((last, target));
+            drop(fulfiller);
+        }
+        drop(start);
+        net.finish();
+    }
+}
+
 /// A peer answers each of our calls with the results of a call of its own to us,
 /// which we pass on to the peer.
 #[test]
