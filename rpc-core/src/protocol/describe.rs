@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::dest::{Dest, Pinned};
+use super::dest::Dest;
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
 use super::{Abort, Txn};
@@ -88,30 +88,21 @@ impl Txn<'_> {
             let client = client.shortened();
             return Ok(match client.view() {
                 View::Null => Described::new(Descriptor::None, client),
-                View::Broken(error) => {
-                    // Travels as a promise that turns out to have failed.
-                    let error = error.clone();
-                    let id = self.export(&client, ExportAs::Broken)?;
-                    self.trailing.push(wire::Message::Resolve(wire::Resolve {
-                        promise: id.0,
-                        resolution: Err(error.for_peer(self.detail())),
-                    }));
-                    Described::new(Descriptor::SenderPromise(id.0), client)
-                }
+                View::Broken(error) => self.describe_broken(error.clone())?,
                 View::Import(import) if self.is_own(import.machine()) => {
                     let descriptor = Descriptor::ReceiverHosted(import.id().0);
                     Described::new(descriptor, client)
                 }
                 View::Pinned(pinned) if self.is_own(pinned.machine()) => {
-                    let descriptor = pinned.dest().descriptor();
-                    self.mark_called(pinned.dest());
-                    Described::new(descriptor, client)
+                    let Ok(dest) = pinned.dest() else { continue };
+                    self.mark_called(&dest);
+                    Described::new(dest.descriptor(), client)
                 }
                 View::Remote(promise) if self.is_own(promise.machine()) => {
                     let Err(dest) = promise.location() else { continue };
                     let descriptor = dest.descriptor();
                     self.mark_called(&dest);
-                    Described::new(descriptor, Client::from_pinned(Pinned::new(dest)))
+                    Described::new(descriptor, Client::from_pinned(promise.pinned(dest)))
                 }
                 View::Local | View::Import(_) | View::Pinned(_) => {
                     let id = self.export(&client, ExportAs::Settled)?;
@@ -128,6 +119,17 @@ impl Txn<'_> {
                 }
             });
         }
+    }
+
+    /// Names a capability that has failed: it travels as a promise that turns out
+    /// to have.
+    fn describe_broken(&mut self, error: Error) -> Result<Described, Error> {
+        let told = error.for_peer(self.detail());
+        let client = Client::broken(error);
+        let id = self.export(&client, ExportAs::Broken)?;
+        self.trailing
+            .push(wire::Message::Resolve(wire::Resolve { promise: id.0, resolution: Err(told) }));
+        Ok(Described::new(Descriptor::SenderPromise(id.0), client))
     }
 
     pub(super) fn is_own(&self, machine: &Arc<super::Machine>) -> bool {

@@ -460,11 +460,7 @@ impl Txn<'_> {
                 // give back.
                 let (target, origin) = self.import(&descriptor)?;
                 let dest = || wire::Target::ImportedCap(id.0);
-                if node.is_some() {
-                    self.settled_target(target, origin, called, dest)
-                } else {
-                    target
-                }
+                self.settled_target(target, origin, called && node.is_some(), dest)
             }
         };
         if let Some(node) = node {
@@ -484,6 +480,16 @@ impl Txn<'_> {
         promise: impl FnOnce() -> wire::Target,
     ) -> Client {
         let target = target.shortened();
+        let promise = promise();
+        if let View::Pinned(pinned) = target.view()
+            && self.is_own(pinned.machine())
+            && *pinned.target() == promise
+        {
+            // See Note [cycles]. Also if nobody has the promise any more.
+            let error = Error::failed("a promise was resolved to itself");
+            pinned.cut(error.clone());
+            return Client::broken(error);
+        }
         if !called {
             return target;
         }
@@ -501,7 +507,7 @@ impl Txn<'_> {
             (Origin::Peer, View::Pinned(pinned)) if self.is_own(pinned.machine()) => target,
             // Either we host it, or the promise that the peer named has turned out
             // to be ours already.
-            (Origin::Peer | Origin::Reflected, _) => self.embargo(target, promise()),
+            (Origin::Peer | Origin::Reflected, _) => self.embargo(target, promise),
         }
     }
 
