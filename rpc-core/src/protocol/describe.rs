@@ -95,6 +95,9 @@ impl Txn<'_> {
                 }
                 View::Pinned(pinned) if self.is_own(pinned.machine()) => {
                     let Ok(dest) = pinned.dest() else { continue };
+                    if let Err(error) = self.nameable(&dest) {
+                        return self.describe_broken(error);
+                    }
                     self.mark_called(&dest);
                     Described::new(dest.descriptor(), client)
                 }

@@ -239,16 +239,20 @@ impl Txn<'_> {
         if let Some(error) = self.dead() {
             return Err(error);
         }
-        if let Dest::Answer(question, _) = dest {
-            let known = self
-                .machine
-                .questions
-                .with(question.id(), |entry| entry.serial == question.serial());
-            if known != Some(true) {
-                return Err(Error::failed("the results that the call was for are gone"));
-            }
-        }
+        self.nameable(dest)?;
         self.check_size(params)
+    }
+
+    /// Whether a message may still name a place: a question that needed no Finish
+    /// is gone, and its id may be another one's.
+    pub(super) fn nameable(&self, dest: &Dest) -> Result<(), Error> {
+        let Dest::Answer(question, _) = dest else { return Ok(()) };
+        let known =
+            self.machine.questions.with(question.id(), |entry| entry.serial == question.serial());
+        if known != Some(true) {
+            return Err(Error::failed("the results that it was a part of are gone"));
+        }
+        Ok(())
     }
 
     /// Rule: a message over the limit fails the one call at its sender.
