@@ -250,7 +250,7 @@ impl Client {
             Kind::Promise(promise) => promise.resolved(),
             Kind::Remote(promise) => promise.resolved(),
             Kind::Slot(slot) => Some(slot.target()),
-            Kind::Pinned(pinned) => pinned.dest().err().map(Client::broken),
+            Kind::Pinned(pinned) => pinned.dest().err(),
             _ => None,
         }
     }
@@ -262,8 +262,24 @@ impl Client {
             return None;
         }
         let error = Error::failed("a promise was resolved to itself");
-        self.leads_to(end, |pinned| pinned.cut(error.clone()));
+        self.leads_to(end, |pinned| pinned.give_up(Client::broken(error.clone())));
         Some(error)
+    }
+
+    /// Gives up the places that this leads through.
+    #[cfg(test)]
+    pub(crate) fn give_up_places(&self) {
+        let mut client = self.clone();
+        loop {
+            let next = client.next_resolved();
+            if let (Kind::Pinned(pinned), None) = (&client.0, &next) {
+                pinned.give_up(Client::null());
+            }
+            match next {
+                Some(next) => client = next,
+                None => return,
+            }
+        }
     }
 
     fn leads_to(&self, end: &Client, passed: impl Fn(&Pinned)) -> bool {
@@ -276,9 +292,11 @@ impl Client {
             let next = match &client.0 {
                 Kind::Promise(promise) => promise.next(),
                 Kind::Pinned(pinned) => {
-                    let promise = pinned.promise();
+                    let there = pinned.dest().is_ok();
+                    let next = if there { pinned.promise().map(Client::from_remote) } else { None };
+                    let next = next.or_else(|| client.next_resolved());
                     passed(pinned);
-                    promise.map(Client::from_remote)
+                    next
                 }
                 _ => client.next_resolved(),
             };

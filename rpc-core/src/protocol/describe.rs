@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dest::Dest;
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
-use super::{Abort, Txn};
+use super::{Abort, Txn, question};
 use crate::client::{Client, View};
 use crate::delivery::Route;
 use crate::effects::Effect;
@@ -105,7 +105,7 @@ impl Txn<'_> {
                     let Err(dest) = promise.location() else { continue };
                     let descriptor = dest.descriptor();
                     self.mark_called(&dest);
-                    Described::new(descriptor, Client::from_pinned(promise.pinned(dest)))
+                    Described::new(descriptor, self.pinned(promise, dest))
                 }
                 View::Local | View::Import(_) | View::Pinned(_) => {
                     let id = self.export(&client, ExportAs::Settled)?;
@@ -121,6 +121,47 @@ impl Txn<'_> {
                     Described::new(Descriptor::SenderPromise(id.0), Client::from_slot(slot))
                 }
             });
+        }
+    }
+
+    /// What stands for a promise of the peer's, which is at `dest`, where it was
+    /// described.
+    fn pinned(&self, promise: &Arc<RemotePromise>, dest: Dest) -> Client {
+        let pinned = match &dest {
+            Dest::Import(_) => promise.pinned(dest),
+            Dest::Answer(question, path) => {
+                let at_field = |step: &mut dyn FnMut(&mut question::Field)| {
+                    self.machine.questions.with(question.id(), |entry| {
+                        if entry.serial == question.serial()
+                            && let question::State::Asked(asked) = &mut entry.state
+                        {
+                            asked.fields.get_mut(path).map(step);
+                        }
+                    })
+                };
+                let mut known = None;
+                at_field(&mut |field| known = field.pinned.upgrade());
+                known.unwrap_or_else(|| {
+                    let pinned = promise.pinned(dest.clone());
+                    at_field(&mut |field| field.pinned = Arc::downgrade(&pinned));
+                    pinned
+                })
+            }
+        };
+        Client::from_pinned(pinned)
+    }
+
+    /// The place of the peer's that something is behind, as what is described is
+    /// pinned to it; nothing that is not behind the peer.
+    pub(super) fn place_of(&self, target: &Client) -> Option<Client> {
+        let target = target.shortened();
+        match target.view() {
+            View::Null | View::Broken(_) => Some(target),
+            View::Import(import) if self.is_own(import.machine()) => Some(target),
+            View::Remote(promise) if self.is_own(promise.machine()) => {
+                Some(self.pinned(promise, promise.location().err()?))
+            }
+            _ => None,
         }
     }
 
@@ -447,13 +488,13 @@ impl Txn<'_> {
             Dest::Answer(question, path) => {
                 self.machine.questions.with(question.id(), |entry| {
                     if entry.serial == question.serial()
-                        && let super::question::State::Asked(asked) = &mut entry.state
+                        && let question::State::Asked(asked) = &mut entry.state
                     {
                         match asked.fields.get_mut(path) {
                             Some(field) => field.called = true,
                             None => {
                                 let field =
-                                    super::question::Field { called: true, ..Default::default() };
+                                    question::Field { called: true, ..Default::default() };
                                 asked.fields.insert(path.clone(), field);
                             }
                         }

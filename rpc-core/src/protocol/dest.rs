@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 use super::Machine;
 use super::import::ImportRef;
 use super::question::QuestionRef;
+use crate::client::Client;
 use crate::delivery::Delivery;
-use crate::error::Error;
+use crate::effects::{self, Effect};
 use crate::remote_promise::RemotePromise;
 use crate::wire::{self, Path};
 
@@ -64,10 +65,20 @@ fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer 
 // those on the long one; the protocol calls it the Tribble 4-way race.)
 //
 // So what stands for a capability that was described is fixed in that moment:
-// - a promise of the peer's becomes `Pinned` to the place that was named;
+// - a promise of the peer's becomes `Pinned` to the place that was named. When
+//   that is a field of results and the Return says that the peer hosts it, the
+//   place is exchanged for what the Return named: the peer has done to its answer
+//   what this note says, so the way is the same, and the question can be finished;
 // - a promise that we exported becomes the export's `ExportSlot`, which its own
 //   Resolve pins in turn;
 // - everything else cannot move.
+//
+// What is pinned holds an entry of the peer's, which may hold one of ours: when
+// A's promise was described as a field of B's results, and that field turned out
+// to be A's own, while another field of the same results is A's promise, the two
+// vats keep each other's entries until the connection ends, even if nobody else
+// has them. This lies in the protocol: there is no message that would let one of
+// them know.
 
 /// A capability that always is whatever the peer has behind one place. To us it
 /// looks settled.
@@ -76,8 +87,13 @@ pub(crate) struct Pinned {
     target: wire::Target,
     /// The promise that is, or was, at that place.
     promise: Weak<RemotePromise>,
-    /// The place, or why it is not used any more: see Note [cycles].
-    dest: Mutex<Result<Dest, Error>>,
+    place: Mutex<Place>,
+}
+
+enum Place {
+    There(Dest),
+    /// What has the same behind it, so that the place could be given up.
+    Elsewhere(Client),
 }
 
 impl Pinned {
@@ -86,7 +102,7 @@ impl Pinned {
             machine: Arc::clone(dest.machine()),
             target: dest.target(),
             promise,
-            dest: Mutex::new(Ok(dest)),
+            place: Mutex::new(Place::There(dest)),
         })
     }
 
@@ -99,8 +115,12 @@ impl Pinned {
         &self.target
     }
 
-    pub(crate) fn dest(&self) -> Result<Dest, Error> {
-        self.dest.lock().clone()
+    /// The place, or what is used instead.
+    pub(crate) fn dest(&self) -> Result<Dest, Client> {
+        match &*self.place.lock() {
+            Place::There(dest) => Ok(dest.clone()),
+            Place::Elsewhere(client) => Err(client.clone()),
+        }
     }
 
     /// The promise that is, or was, at that place, if anybody still has it.
@@ -108,10 +128,10 @@ impl Pinned {
         self.promise.upgrade()
     }
 
-    /// The place is part of a circle: from now on calls fail, and the place is
-    /// given up.
-    pub(crate) fn cut(&self, error: Error) {
-        let before = std::mem::replace(&mut *self.dest.lock(), Err(error));
+    /// Gives the place up. From now on calls go to `client`, which must be behind
+    /// the same peer, or fail every call.
+    pub(crate) fn give_up(&self, client: Client) {
+        let before = std::mem::replace(&mut *self.place.lock(), Place::Elsewhere(client));
         drop(before);
     }
 
@@ -119,11 +139,21 @@ impl Pinned {
     pub(crate) fn dispatch(&self, delivery: Delivery) {
         match (self.dest(), delivery) {
             (Ok(dest), delivery) => self.machine.deliver_to(dest, delivery),
-            // The calls before it went here, or failed here: it may return.
+            // The calls before it have left towards the same peer, or failed.
             (Err(_), Delivery::Disembargo(echo)) => {
                 self.machine.transact(|txn| txn.return_disembargo(&self.target, echo));
             }
-            (Err(error), call @ Delivery::Call(_)) => call.fail(&error),
+            (Err(client), call @ Delivery::Call(_)) => client.dispatch(call),
+        }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // Chains are taken apart one by one, see Note [effects].
+        let gone = Place::Elsewhere(Client::null());
+        if let Place::Elsewhere(client) = std::mem::replace(self.place.get_mut(), gone) {
+            effects::defer(Effect::drop(client));
         }
     }
 }

@@ -19,3 +19,4 @@ mod resolve;
 mod embargo;
 mod long;
 mod tables;
+mod walk;
