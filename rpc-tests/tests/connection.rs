@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rpc_core::{ConnConfig, Error, FromClient, Vat};
+use rpc_core::{ConnConfig, Error, Vat};
 use rpc_schema::echo_capnp::echo;
 use rpc_transport::memory;
 
@@ -40,8 +40,7 @@ fn calls_return_and_the_tables_end_up_empty() {
     let (here, there) = memory::pair();
     let (client_vat, server_vat) = (Vat::new(), Vat::new());
     let bootstrap: echo::Client = server_vat.export(Echo::default());
-    let server =
-        server_vat.connect(there, ConnConfig::new().bootstrap(bootstrap.into_client())).unwrap();
+    let server = server_vat.connect(there, ConnConfig::new().bootstrap(bootstrap)).unwrap();
     let client = client_vat.connect(here, ConnConfig::new()).unwrap();
 
     let echo: echo::Client = client.bootstrap();

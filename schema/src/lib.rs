@@ -24,6 +24,10 @@ schema!(
     echo_capnp
 );
 schema!(
+    /// What the smallest programs speak.
+    greeter_capnp
+);
+schema!(
     /// Objects that survive their connection.
     persistent_capnp
 );

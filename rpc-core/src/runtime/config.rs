@@ -7,6 +7,7 @@ use super::Supervisor;
 use crate::client::Client;
 use crate::limits::Limits;
 use crate::protocol::Detail;
+use crate::typed::FromClient;
 
 type Bootstrap = Box<dyn FnOnce(&Supervisor) -> Option<Client> + Send>;
 type Action = Box<dyn FnOnce(&Supervisor, Client) + Send>;
@@ -41,10 +42,11 @@ impl ConnConfig {
         }
     }
 
-    /// Offers a capability to the peer that asks for the bootstrap capability.
+    /// Offers a capability, of any type, to the peer that asks for the bootstrap
+    /// capability.
     #[must_use]
-    pub fn bootstrap(self, client: impl Into<Client>) -> Self {
-        let client = client.into();
+    pub fn bootstrap(self, client: impl FromClient) -> Self {
+        let client = client.into_client();
         self.bootstrap_with(|_| Some(client))
     }
 
