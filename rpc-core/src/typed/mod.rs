@@ -39,5 +39,6 @@ pub use server::{DeferredResults, Params, Results};
 #[doc(hidden)]
 pub mod generated {
     pub use super::client::{client_from_hook, hook_from_client, hook_of};
+    pub use super::content::type_argument;
     pub use super::server::{run, run_streaming, unknown_interface, unknown_method};
 }
