@@ -3,8 +3,9 @@
 
 use capnp::schema_capnp::node::nested_node;
 use capnp::schema_capnp::{field, node};
+use quote::format_ident;
 use syn::visit_mut::{self, VisitMut};
-use syn::{Expr, Item, Member, Path, Type, parse_quote};
+use syn::{Expr, Ident, Item, Member, Path, Type, parse_quote};
 
 use crate::error::{Error, Result};
 use crate::generate::Settings;
@@ -42,12 +43,15 @@ fn scope(items: &mut Vec<Item>, schema: &Schema<'_>, settings: &Settings, id: u6
         *items = ours;
     }
     if let node::Struct(_) = node.which()? {
-        let parameters = schema.parameters(id)?;
+        let parameters: Vec<Ident> =
+            schema.parameters(id)?.iter().map(|name| format_ident!("{name}")).collect();
         union::mend(items, &parameters);
         if !parameters.is_empty() {
             let runtime = path(schema, id, &settings.runtime)?;
             let mut arguments = TypeArguments { parameters, runtime };
-            items.iter_mut().for_each(|item| arguments.visit_item_mut(item));
+            for item in items.iter_mut() {
+                arguments.visit_item_mut(item);
+            }
         }
     }
     let mut nested: Vec<u64> =
@@ -177,7 +181,7 @@ impl VisitMut for Capabilities {
 /// that of a pointer of unknown type, which the capnp crate takes for a
 /// contradiction when it prints the struct.
 struct TypeArguments {
-    parameters: Vec<String>,
+    parameters: Vec<Ident>,
     runtime: Path,
 }
 
@@ -189,7 +193,7 @@ impl VisitMut for TypeArguments {
             && let Some(of) = &function.qself
             && let Type::Path(of) = &*of.ty
             && let Some(parameter) = of.path.get_ident()
-            && self.parameters.iter().any(|known| parameter == known)
+            && self.parameters.contains(parameter)
             && function.path.segments.last().is_some_and(|last| last.ident == "introspect")
         {
             let runtime = &self.runtime;
