@@ -1,104 +1,397 @@
 //! Capabilities.
-#![allow(missing_docs, clippy::todo, unused_variables)]
 
-use std::time::Duration;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
 
+use crate::call::{CallCell, Sink};
+use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::error::{Error, Result};
+use crate::local_promise::LocalPromise;
+use crate::object::{Concurrency, Dispatch, LocalObject};
 use crate::payload::Payload;
+use crate::pending::Pending;
+use crate::protocol::{ExportSlot, ImportRef, Machine, Pinned};
+use crate::remote_promise::RemotePromise;
+use crate::runtime;
+use crate::watch::{Event, Watcher};
 
-/// A capability: a reference to an object here or elsewhere that any thread may
-/// hold, clone, call and drop.
-#[derive(Clone, Debug)]
-pub struct Client(());
+/// A capability: a reference to an object, here or elsewhere, known or only
+/// promised, that any thread may hold, clone, call and drop.
+///
+/// Calls through one client, and through its clones after they were made, arrive
+/// in the order in which they were made, also while a promise resolves
+/// underneath. Dropping the last client that refers to an object lets its owner
+/// drop the object. Clones are cheap.
+///
+/// Generated clients wrap one of these.
+#[derive(Clone)]
+pub struct Client(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    /// Nothing: the null pointer.
+    Null,
+    /// Something that failed.
+    Broken(Error),
+    /// An object of this process.
+    Local(Arc<LocalObject>),
+    /// An object of a peer.
+    Import(Arc<ImportRef>),
+    /// A promise of a peer.
+    Remote(Arc<RemotePromise>),
+    /// A promise of this process.
+    Promise(Arc<LocalPromise>),
+    /// Whatever a peer has behind one destination, for good: see
+    /// Note [described path].
+    Pinned(Arc<Pinned>),
+    /// What calls that a peer sends to an exported promise take, never seen by
+    /// the application: see Note [described path].
+    Slot(Arc<ExportSlot>),
+}
+
+/// The most promises that one may be chained through before the chain is taken
+/// for a circle.
+const MAX_CHAIN: usize = 1 << 16;
 
 impl Client {
-    /// The null capability.
+    /// The null capability. Calls on it fail.
     pub fn null() -> Self {
-        todo!()
+        Client(Kind::Null)
     }
-    /// A capability whose calls all fail.
+
+    /// A capability whose calls all fail with `error`.
     pub fn broken(error: Error) -> Self {
-        todo!()
+        Client(Kind::Broken(error))
     }
-    /// Makes an object of this process callable.
-    pub fn from_dispatch(object: std::sync::Arc<dyn Dispatch>) -> Self {
-        todo!()
+
+    /// Makes an object of this process callable. It runs in the vat of the
+    /// current worker thread, or in the process-wide default vat, one call at a
+    /// time.
+    pub fn from_dispatch(server: Arc<dyn Dispatch>) -> Self {
+        Self::from_dispatch_with(server, Concurrency::default())
     }
+
+    /// As [`from_dispatch`](Self::from_dispatch), with a choice of how many
+    /// calls run at once.
+    pub fn from_dispatch_with(server: Arc<dyn Dispatch>, concurrency: Concurrency) -> Self {
+        let executor = runtime::current_executor();
+        Self::from_object(LocalObject::new(server, concurrency, executor))
+    }
+
+    pub(crate) fn from_object(object: Arc<LocalObject>) -> Self {
+        Client(Kind::Local(object))
+    }
+
+    pub(crate) fn from_import(import: Arc<ImportRef>) -> Self {
+        Client(Kind::Import(import))
+    }
+
+    pub(crate) fn from_remote(promise: Arc<RemotePromise>) -> Self {
+        Client(Kind::Remote(promise))
+    }
+
+    pub(crate) fn from_promise(promise: Arc<LocalPromise>) -> Self {
+        Client(Kind::Promise(promise))
+    }
+
+    pub(crate) fn from_pinned(pinned: Arc<Pinned>) -> Self {
+        Client(Kind::Pinned(pinned))
+    }
+
+    pub(crate) fn from_slot(slot: Arc<ExportSlot>) -> Self {
+        Client(Kind::Slot(slot))
+    }
+
+    /// Whether it is the null capability; `false` for a promise that has not
+    /// resolved to it yet.
     pub fn is_null(&self) -> bool {
-        todo!()
+        matches!(self.shortened().0, Kind::Null)
     }
-    /// A number that equal clients share as long as both exist.
+
+    /// Why all calls fail, if it is known already that they do.
+    pub fn failure(&self) -> Option<Error> {
+        match self.shortened().0 {
+            Kind::Broken(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether it may still turn out to be something else.
+    pub fn is_unresolved(&self) -> bool {
+        self.shortened().is_promise()
+    }
+
+    /// A number that equal clients share while they exist.
     pub fn identity(&self) -> usize {
-        todo!()
+        self.shortened().address()
     }
-    /// The local object behind it, if it is one.
-    pub fn local_dispatch(&self) -> Option<std::sync::Arc<dyn Dispatch>> {
-        todo!()
+
+    /// The object behind it, if it is one of this process and known by now.
+    pub fn local_dispatch(&self) -> Option<Arc<dyn Dispatch>> {
+        match self.shortened().0 {
+            Kind::Local(object) => object.server().cloned(),
+            _ => None,
+        }
     }
-    /// Starts a call. Application threads may wait here for room.
+
+    /// Starts a call and returns at once, except that an application thread
+    /// waits here while its connection has as many questions outstanding, or as
+    /// many bytes queued, as [`Limits`](crate::Limits) allow.
+    ///
+    /// Failures, also of the sending itself, are the call's outcome.
     pub fn call(&self, interface_id: u64, method_id: u16, params: Payload) -> Pending {
-        todo!()
+        let (cell, interest) = CallCell::new(Sink::Here);
+        let target = self.shortened();
+        let permit = match target.machine().map(|machine| machine.wait_for_room()) {
+            None => None,
+            Some(Ok(permit)) => permit,
+            Some(Err(error)) => {
+                cell.complete(Err(error));
+                return Pending::new(interest);
+            }
+        };
+        let request = CallRequest {
+            interface: interface_id,
+            method: method_id,
+            params,
+            cell,
+            permit,
+            tail: Tail::No,
+        };
+        target.dispatch(Delivery::Call(request));
+        Pending::new(interest)
+    }
+
+    /// Waits until it is known what this is, and returns that: never a promise.
+    ///
+    /// # Errors
+    /// The promise failed, or this thread must not wait.
+    pub fn resolve(&self) -> Result<Client> {
+        self.resolve_before(None)
+    }
+
+    /// As [`resolve`](Self::resolve), but fails with `overloaded` after
+    /// `deadline`.
+    ///
+    /// # Errors
+    /// Also when the deadline has passed.
+    pub fn resolve_deadline(&self, deadline: Instant) -> Result<Client> {
+        self.resolve_before(Some(deadline))
+    }
+
+    fn resolve_before(&self, deadline: Option<Instant>) -> Result<Client> {
+        loop {
+            let client = self.shortened();
+            let event = Arc::new(Event::default());
+            match client.watch(Watcher::Thread(Arc::clone(&event))) {
+                Ok(()) => {}
+                Err(_) if client.is_promise() => continue,
+                Err(_) => {
+                    return match client.0 {
+                        Kind::Broken(error) => Err(error),
+                        _ => Ok(client),
+                    };
+                }
+            }
+            let in_time = runtime::blocking(|| event.wait(deadline))?;
+            if !in_time {
+                return Err(Error::overloaded("the promise was not resolved in time"));
+            }
+        }
+    }
+
+    /// Runs a closure on a worker once this is resolved, at once if it is.
+    pub fn on_resolved(&self, closure: impl FnOnce(Result<Client>) + Send + 'static) {
+        let client = self.shortened();
+        let executor = runtime::current_executor();
+        let again = client.clone();
+        let job: runtime::Job = Box::new(move || {
+            let now = again.shortened();
+            match now.0 {
+                _ if now.is_promise() => now.on_resolved(closure),
+                Kind::Broken(error) => closure(Err(error)),
+                _ => closure(Ok(now)),
+            }
+        });
+        if let Err(Watcher::Closure(executor, job)) = client.watch(Watcher::Closure(executor, job))
+        {
+            runtime::spawn_or_run(&*executor, job);
+        }
+    }
+
+    // ---- For the rest of the library
+
+    /// Follows promises that are resolved to what they stand for.
+    pub(crate) fn shortened(&self) -> Client {
+        let mut client = self.clone();
+        while let Some(next) = client.next_resolved() {
+            client = next;
+        }
+        client
+    }
+
+    fn next_resolved(&self) -> Option<Client> {
+        match &self.0 {
+            Kind::Promise(promise) => promise.resolved(),
+            Kind::Remote(promise) => promise.resolved(),
+            Kind::Slot(slot) => Some(slot.target()),
+            _ => None,
+        }
+    }
+
+    /// Whether following this, also through promises that are about to resolve,
+    /// leads to `end`.
+    pub(crate) fn leads_to(&self, end: &Client) -> bool {
+        let end = end.address();
+        let mut client = self.clone();
+        for _ in 0..MAX_CHAIN {
+            if client.is_promise() && client.address() == end {
+                return true;
+            }
+            let next = match &client.0 {
+                Kind::Promise(promise) => promise.next(),
+                _ => client.next_resolved(),
+            };
+            match next {
+                Some(next) => client = next,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    pub(crate) fn is_promise(&self) -> bool {
+        matches!(self.0, Kind::Promise(_) | Kind::Remote(_) | Kind::Slot(_))
+    }
+
+    /// Where this very reference lives in memory.
+    pub(crate) fn address(&self) -> usize {
+        match &self.0 {
+            Kind::Null | Kind::Broken(_) => 0,
+            Kind::Local(object) => Arc::as_ptr(object) as usize,
+            Kind::Import(import) => Arc::as_ptr(import) as usize,
+            Kind::Remote(promise) => Arc::as_ptr(promise) as usize,
+            Kind::Promise(promise) => Arc::as_ptr(promise) as usize,
+            Kind::Pinned(pinned) => Arc::as_ptr(pinned) as usize,
+            Kind::Slot(slot) => Arc::as_ptr(slot) as usize,
+        }
+    }
+
+    /// The connection that a call would be sent over now.
+    pub(crate) fn machine(&self) -> Option<&Arc<Machine>> {
+        match &self.0 {
+            Kind::Import(import) => Some(import.machine()),
+            Kind::Remote(promise) => Some(promise.machine()),
+            Kind::Pinned(pinned) => Some(pinned.machine()),
+            _ => None,
+        }
+    }
+
+    /// Adds a watcher to a promise; gives it back if this is none, or is
+    /// resolved.
+    pub(crate) fn watch(&self, watcher: Watcher) -> std::result::Result<(), Watcher> {
+        match &self.0 {
+            Kind::Promise(promise) => promise.watch(watcher),
+            Kind::Remote(promise) => promise.watch(watcher),
+            _ => Err(watcher),
+        }
+    }
+
+    /// Takes a delivery to wherever this leads. Never waits.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn dispatch(self, delivery: Delivery) {
+        let mut client = self;
+        let mut delivery = delivery;
+        loop {
+            let (next, back) = match client.0 {
+                Kind::Null => {
+                    return delivery.fail(&Error::failed("called a null capability"));
+                }
+                Kind::Broken(error) => return delivery.fail(&error),
+                Kind::Local(object) => match delivery {
+                    Delivery::Call(call) => return object.deliver(call),
+                    Delivery::Disembargo(echo) => return echo.refuse(),
+                },
+                Kind::Import(import) => return import.dispatch(delivery),
+                Kind::Pinned(pinned) => return pinned.dispatch(delivery),
+                Kind::Slot(slot) => (slot.target(), delivery),
+                Kind::Promise(promise) => match promise.accept(delivery) {
+                    Ok(()) => return,
+                    Err(next) => next,
+                },
+                Kind::Remote(promise) => {
+                    match promise.machine().clone().deliver_through(&promise, delivery) {
+                        Ok(()) => return,
+                        Err(next) => next,
+                    }
+                }
+            };
+            client = next;
+            delivery = back;
+        }
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        match &self.0 {
+            Kind::Null => View::Null,
+            Kind::Broken(error) => View::Broken(error),
+            Kind::Local(_) => View::Local,
+            Kind::Import(import) => View::Import(import),
+            Kind::Remote(promise) => View::Remote(promise),
+            Kind::Promise(promise) => View::Promise(promise),
+            Kind::Pinned(pinned) => View::Pinned(pinned),
+            Kind::Slot(_) => View::Slot,
+        }
     }
 }
 
-/// A call that was started. Dropping the last handle cancels it.
-#[derive(Clone, Debug)]
-pub struct Pending(());
+/// What a client is, for those who describe it to a peer.
+pub(crate) enum View<'a> {
+    Null,
+    Broken(&'a Error),
+    Local,
+    Import(&'a Arc<ImportRef>),
+    Remote(&'a Arc<RemotePromise>),
+    Promise(&'a Arc<LocalPromise>),
+    Pinned(&'a Arc<Pinned>),
+    Slot,
+}
 
-impl Pending {
-    pub fn wait(&self) -> Result<Payload> {
-        todo!()
-    }
-    pub fn wait_timeout(&self, timeout: Duration) -> Result<Payload> {
-        todo!()
-    }
-    pub fn wait_deadline(&self, deadline: std::time::Instant) -> Result<Payload> {
-        todo!()
-    }
-    pub fn try_result(&self) -> Option<Result<Payload>> {
-        todo!()
-    }
-    pub fn on_resolve(&self, action: impl FnOnce(Result<Payload>) + Send + 'static) {
-        todo!()
-    }
-    /// The capability that the results will have at the end of `path`.
-    pub fn pipelined(&self, path: &[u16]) -> Client {
-        todo!()
+/// Clients are equal when they refer to the same object, or to the same promise
+/// that is not resolved yet. Two broken clients are equal when they fail alike.
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (self.shortened(), other.shortened());
+        match (&a.0, &b.0) {
+            (Kind::Null, Kind::Null) => true,
+            (Kind::Broken(a), Kind::Broken(b)) => a == b,
+            (Kind::Null | Kind::Broken(_), _) | (_, Kind::Null | Kind::Broken(_)) => false,
+            _ => a.address() == b.address(),
+        }
     }
 }
 
-/// What generated code implements for every server.
-pub trait Dispatch: Send + Sync + 'static {
-    /// Runs the call. Blocking is fine.
-    fn dispatch(&self, call: IncomingCall);
-    /// For `unwrap_server`.
-    fn as_any(&self) -> &(dyn std::any::Any + Send + Sync);
+impl Eq for Client {}
+
+impl Default for Client {
+    fn default() -> Self {
+        Client::null()
+    }
 }
 
-/// A call that reached a local object. Dropping it unanswered answers it with
-/// an error.
-#[derive(Debug)]
-pub struct IncomingCall(());
-
-impl IncomingCall {
-    pub fn interface_id(&self) -> u64 {
-        todo!()
-    }
-    pub fn method_id(&self) -> u16 {
-        todo!()
-    }
-    pub fn params(&self) -> &Payload {
-        todo!()
-    }
-    /// Gives up the parameters' capabilities early.
-    pub fn release_params(&mut self) {
-        todo!()
-    }
-    /// Whether the caller is still interested.
-    pub fn is_cancelled(&self) -> bool {
-        todo!()
-    }
-    pub fn respond(self, outcome: Result<Payload>) {
-        todo!()
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.shortened().0 {
+            Kind::Null => f.write_str("Client(null)"),
+            Kind::Broken(error) => write!(f, "Client(broken, {error})"),
+            Kind::Local(object) => write!(f, "Client(local object {:p})", Arc::as_ptr(object)),
+            Kind::Import(import) => write!(f, "Client({import:?})"),
+            Kind::Remote(_) => f.write_str("Client(promise of a peer)"),
+            Kind::Promise(_) => f.write_str("Client(promise)"),
+            Kind::Pinned(_) => f.write_str("Client(pinned to a peer)"),
+            Kind::Slot(_) => f.write_str("Client(exported promise)"),
+        }
     }
 }

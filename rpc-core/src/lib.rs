@@ -2,14 +2,29 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 pub mod capnp;
-pub mod client;
-pub mod error;
+mod client;
+mod delivery;
+pub mod describe;
+mod effects;
+mod error;
 pub mod hook;
+pub mod ids;
+mod limits;
+mod local_promise;
 pub mod message;
-pub mod payload;
+mod object;
+mod payload;
+mod pending;
+mod promise;
+mod protocol;
+mod remote_promise;
+mod runtime;
 pub mod transport;
 pub mod typed;
+mod watch;
+mod wire;
 
 #[rustfmt::skip]
 #[allow(warnings, clippy::all, clippy::pedantic)]
@@ -18,7 +33,16 @@ pub(crate) mod rpc_capnp;
 
 pub use client::Client;
 pub use error::{Error, ErrorKind, Result};
+pub use limits::Limits;
+pub use object::{Concurrency, Dispatch, IncomingCall};
+pub use payload::{Payload, PayloadBuilder};
+pub use pending::Pending;
+pub use promise::{Fulfiller, promise};
+pub use protocol::Snapshot;
+pub use runtime::{
+    ConnConfig, Connection, Executor, Job, PoolConfig, StopToken, Supervisor, Vat, VatConfig,
+};
 pub use typed::{
     DeferredResults, Detached, FromClient, FromServer, Params, Promise, Request, Response, Results,
-    StreamingRequest, new_client, unwrap_server,
+    StreamingRequest, TypedFulfiller, new_client, promise_client, unwrap_server,
 };

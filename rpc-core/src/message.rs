@@ -3,8 +3,8 @@
 //! A message is either built here or was received. Both are read the same way,
 //! so that what never leaves the process is never copied.
 
-use capnp::Word;
 use capnp::message::{Builder, HeapAllocator, ReaderSegments};
+use capnp::{OutputSegments, Word};
 
 /// A frozen message: nobody changes it any more, anybody may read it.
 pub struct Message(Body);
@@ -40,6 +40,10 @@ impl Message {
         Some(Message(Body::Received(Received { words, ends })))
     }
 
+    pub(crate) fn is_built(&self) -> bool {
+        matches!(self.0, Body::Built(_))
+    }
+
     /// The builder again, if the message was built here.
     pub(crate) fn into_builder(self) -> Result<Builder<HeapAllocator>, Self> {
         match self.0 {
@@ -49,8 +53,14 @@ impl Message {
     }
 
     /// The content of each segment, in order.
-    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        (0..).map_while(|index| self.get_segment(index))
+    pub fn segments(&self) -> Segments<'_> {
+        Segments {
+            source: match &self.0 {
+                Body::Built(builder) => Source::Built(builder.get_segments_for_output()),
+                Body::Received(received) => Source::Received(received),
+            },
+            next: 0,
+        }
     }
 
     /// How many segments there are; at least one in a message that was received.
@@ -77,7 +87,7 @@ impl ReaderSegments for Message {
     fn get_segment(&self, index: u32) -> Option<&[u8]> {
         match &self.0 {
             Body::Built(builder) => builder.get_segment(index),
-            Body::Received(received) => received.segment(index),
+            Body::Received(received) => received.segment(usize::try_from(index).ok()?),
         }
     }
 
@@ -90,8 +100,7 @@ impl ReaderSegments for Message {
 }
 
 impl Received {
-    fn segment(&self, index: u32) -> Option<&[u8]> {
-        let index = usize::try_from(index).ok()?;
+    fn segment(&self, index: usize) -> Option<&[u8]> {
         let end = *self.ends.get(index)?;
         let start = match index.checked_sub(1) {
             Some(previous) => *self.ends.get(previous)?,
@@ -100,6 +109,42 @@ impl Received {
         self.words.get(start..end).map(Word::words_to_bytes)
     }
 }
+
+/// The segments of a message in order; see [`Message::segments`].
+pub struct Segments<'a> {
+    source: Source<'a>,
+    next: usize,
+}
+
+/// A builder collects its segments anew whenever it is asked for one, so they
+/// are asked for once.
+enum Source<'a> {
+    Built(OutputSegments<'a>),
+    Received(&'a Received),
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let segment = match &self.source {
+            Source::Built(segments) => segments.get(self.next).copied(),
+            Source::Received(received) => received.segment(self.next),
+        }?;
+        self.next += 1;
+        Some(segment)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let count = match &self.source {
+            Source::Built(segments) => segments.len(),
+            Source::Received(received) => received.ends.len(),
+        };
+        (count - self.next, Some(count - self.next))
+    }
+}
+
+impl ExactSizeIterator for Segments<'_> {}
 
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -128,6 +173,25 @@ mod tests {
         let sizes: Vec<_> = message.segments().map(<[u8]>::len).collect();
         assert_eq!(sizes, [16, 0, 24]);
         assert_eq!(message.size_in_words(), 5);
+    }
+
+    #[test]
+    fn a_built_message_lists_the_segments_that_it_gives_one_by_one() {
+        use capnp::message::AllocationStrategy::FixedSize;
+        let allocator = HeapAllocator::new().first_segment_words(2).allocation_strategy(FixedSize);
+        let mut builder = Builder::new(allocator);
+        builder.initn_root::<capnp::data_list::Builder<'_>>(4);
+        let message = Message::from(builder);
+        let mut segments = message.segments();
+        assert_eq!(segments.len(), message.segment_count());
+        assert!(segments.len() > 1);
+        for index in 0.. {
+            let segment = message.get_segment(index);
+            assert_eq!(segments.next(), segment);
+            if segment.is_none() {
+                break;
+            }
+        }
     }
 
     #[test]

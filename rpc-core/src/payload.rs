@@ -7,7 +7,7 @@
 //! in this process simply never leaves.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use capnp::any_pointer;
 use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions, ReaderSegments};
@@ -149,34 +149,66 @@ impl Payload {
         Ok(Some(hook::index_of(&*pointer.get_capability()?)))
     }
 
-    /// The message as one that can still be changed: without a copy when nobody
-    /// else reads it and it was built here for the same carrier.
-    pub(crate) fn into_builder(self, carrier: Carrier) -> Result<(PayloadBuilder, Arc<[Client]>)> {
-        let Payload { body, caps } = self;
-        let body = match Arc::try_unwrap(body) {
-            Ok(body) if body.carrier == carrier => match body.message.into_builder() {
-                Ok(builder) => return Ok((PayloadBuilder { builder, carrier }, caps)),
-                Err(message) => Arc::new(Body { message, carrier }),
-            },
-            Ok(body) => Arc::new(body),
-            Err(shared) => shared,
-        };
-        Payload { body, caps }.copied(carrier)
+    /// Content that refers to nothing and contains nothing.
+    pub fn empty() -> &'static Payload {
+        static EMPTY: LazyLock<Payload> =
+            LazyLock::new(|| PayloadBuilder::for_results().finish(Vec::new()));
+        &EMPTY
     }
 
-    /// A copy of the content in a fresh message for `carrier`.
-    fn copied(&self, carrier: Carrier) -> Result<(PayloadBuilder, Arc<[Client]>)> {
+    /// The same content in a message that can be completed in place: this one
+    /// when nobody else reads it and it was built here for the same carrier, a
+    /// copy otherwise.
+    ///
+    /// # Errors
+    /// The content is malformed and cannot be copied.
+    pub(crate) fn prepared(self, carrier: Carrier) -> Result<Payload> {
+        let Payload { body, caps } = self;
+        match Arc::try_unwrap(body) {
+            Ok(body) if body.carrier == carrier && body.message.is_built() => {
+                Ok(Payload { body: Arc::new(body), caps })
+            }
+            Ok(body) => Payload { body: Arc::new(body), caps }.copied(carrier).map(|copy| copy.0),
+            Err(body) => Payload { body, caps }.copied(carrier).map(|copy| copy.0),
+        }
+    }
+
+    /// A copy in a fresh message for `carrier`, and for each of its capabilities
+    /// which one of ours it is.
+    ///
+    /// # Errors
+    /// The content is malformed.
+    pub(crate) fn copied(&self, carrier: Carrier) -> Result<(Payload, Vec<usize>)> {
         let reader = self.open();
         let mut content = Payload::content(&reader)?;
-        let source_table = hook::table_of(&self.caps);
-        content.imbue(&source_table);
+        let source = hook::index_table(self.caps.len());
+        content.imbue(&source);
 
         let mut copy = PayloadBuilder::with_capacity(carrier, self.size_in_words());
         let mut table = hook::CapTable::new();
         let mut target = copy.content();
         target.imbue_mut(&mut table);
         target.set_as(content)?;
-        Ok((copy, hook::clients_of(table).into()))
+        let origin: Vec<usize> = table
+            .iter()
+            .map(|hook| hook.as_ref().map_or(usize::MAX, |hook| hook::index_of(&**hook)))
+            .collect();
+        let caps = origin
+            .iter()
+            .map(|index| self.caps.get(*index).cloned().unwrap_or_else(Client::null))
+            .collect();
+        Ok((copy.finish(caps), origin))
+    }
+
+    /// The builder of content that is [`prepared`](Self::prepared).
+    ///
+    /// # Errors
+    /// It is not.
+    pub(crate) fn into_builder(self) -> Result<Builder<HeapAllocator>> {
+        Arc::try_unwrap(self.body)
+            .ok()
+            .and_then(|body| body.message.into_builder().ok())
+            .ok_or_else(|| Error::failed("content was sent without being prepared"))
     }
 }
 

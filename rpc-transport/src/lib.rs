@@ -1,1 +1,42 @@
 //! Blocking transports for thread-native Cap'n Proto RPC.
+//!
+//! A [`Transport`] is what a connection needs from the network: a reader and a
+//! writer of whole messages and a handle that ends both. This crate makes them
+//! from TCP and Unix sockets, from pipes to child processes, and within one
+//! process. Programs that learn at run time where to connect to can leave the
+//! choice to an [`Address`].
+//!
+//! | module | what it connects |
+//! |---|---|
+//! | [`tcp`] | processes on different machines |
+//! | [`unix`] | processes on one machine |
+//! | [`halves`] | any stream to read from and any stream to write to |
+//! | [`memory`] | threads of one process, without serialising anything |
+//! | [`framing`] | what one's own byte streams are wrapped in |
+//!
+//! [`tap`] shows what goes over any of them.
+//!
+//! The sockets need a Unix-like system.
+
+#![forbid(unsafe_code)]
+
+mod accept;
+pub mod addr;
+pub mod framing;
+pub mod halves;
+pub mod memory;
+pub mod pipe;
+mod socket;
+pub mod tap;
+pub mod tcp;
+#[cfg(test)]
+mod testing;
+pub mod unix;
+
+pub use accept::Closer;
+pub use addr::{Address, Listener};
+pub use rpc_core::transport::{
+    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
+    TransportError,
+};
+pub use tcp::TcpOptions;

@@ -23,3 +23,27 @@ schema!(
     /// What calls cost, measured.
     echo_capnp
 );
+schema!(
+    /// What the smallest programs speak.
+    greeter_capnp
+);
+schema!(
+    /// Objects that survive their connection.
+    persistent_capnp
+);
+schema!(
+    /// How the two ends of a two-party connection name each other.
+    rpc_twoparty_capnp
+);
+schema!(
+    /// The interfaces that implementations check each other with.
+    test_capnp
+);
+schema!(
+    /// What a conformance server tells about itself.
+    test_control_capnp
+);
+schema!(
+    /// The values that conformance programs agree on.
+    test_values_capnp
+);

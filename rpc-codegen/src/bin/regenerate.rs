@@ -33,7 +33,10 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
 
     // All other schemas next to it belong to rpc-schema.
     for path in schema_files(&schemas)? {
-        if path.file_name().is_some_and(|name| name != "rpc.capnp") {
+        // stream.capnp is what `-> stream` imports, under the name
+        // /capnp/stream.capnp; it cannot be compiled under two names.
+        let apart = ["rpc.capnp", "stream.capnp"];
+        if path.file_name().is_some_and(|name| apart.iter().all(|apart| name != *apart)) {
             compiler.file(path);
         }
     }

@@ -114,7 +114,7 @@ impl Generator<'_, '_> {
         let turbofish = quote!(::#turbofish);
         Ok(quote! {
             impl #generics #runtime::typed::FromServer<ServerImpl> for Client #angle #bounds {
-                fn dispatch(server: &ServerImpl, call: #runtime::client::IncomingCall) {
+                fn dispatch(server: &ServerImpl, call: #runtime::IncomingCall) {
                     match call.interface_id() {
                         #id => dispatch_methods #turbofish(server, call),
                         #base_arms
@@ -126,7 +126,7 @@ impl Generator<'_, '_> {
             #[doc(hidden)]
             pub fn dispatch_methods #generics (
                 server: &ServerImpl,
-                call: #runtime::client::IncomingCall,
+                call: #runtime::IncomingCall,
             ) #bounds {
                 match call.method_id() {
                     #arms

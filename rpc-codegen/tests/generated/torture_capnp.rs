@@ -1162,7 +1162,7 @@ pub mod keywords {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xbccc_6b51_e856_3043 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -1178,7 +1178,7 @@ pub mod keywords {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -7733,7 +7733,7 @@ pub mod foo {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xa6e1_ceda_4765_a55a => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -7749,7 +7749,7 @@ pub mod foo {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -12894,7 +12894,7 @@ pub mod carrier {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xdb0c_4512_fe7e_fe2e => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -12910,7 +12910,7 @@ pub mod carrier {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -16979,7 +16979,7 @@ pub mod map {
         Key: ::rpc_core::capnp::traits::Owned + 'static,
         Value: ::rpc_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xbe98_e9c1_1ca4_30b9 => {
                     dispatch_methods::<Key, Value, ServerImpl>(server, call)
@@ -16997,7 +16997,7 @@ pub mod map {
     #[doc(hidden)]
     pub fn dispatch_methods<Key, Value, ServerImpl: Server<Key, Value> + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     )
     where
         Key: ::rpc_core::capnp::traits::Owned + 'static,
@@ -18729,7 +18729,7 @@ pub mod map {
             Key: ::rpc_core::capnp::traits::Owned + 'static,
             Value: ::rpc_core::capnp::traits::Owned + 'static,
         {
-            fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+            fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
                 match call.interface_id() {
                     0xe270_fe3e_c777_959d => {
                         dispatch_methods::<Key, Value, ServerImpl>(server, call)
@@ -18747,7 +18747,7 @@ pub mod map {
         #[doc(hidden)]
         pub fn dispatch_methods<Key, Value, ServerImpl: Server<Key, Value> + ?Sized>(
             server: &ServerImpl,
-            call: ::rpc_core::client::IncomingCall,
+            call: ::rpc_core::IncomingCall,
         )
         where
             Key: ::rpc_core::capnp::traits::Owned + 'static,
@@ -23899,7 +23899,7 @@ pub mod text_map {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0x8cea_21ba_0633_e0c6 => dispatch_methods::<ServerImpl>(server, call),
                 0xbe98_e9c1_1ca4_30b9 => {
@@ -23922,7 +23922,7 @@ pub mod text_map {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -24328,7 +24328,7 @@ pub mod text_to {
     where
         Value: ::rpc_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xc0ad_9142_bb51_2db4 => {
                     dispatch_methods::<Value, ServerImpl>(server, call)
@@ -24353,7 +24353,7 @@ pub mod text_to {
     #[doc(hidden)]
     pub fn dispatch_methods<Value, ServerImpl: Server<Value> + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     )
     where
         Value: ::rpc_core::capnp::traits::Owned + 'static,
@@ -24819,7 +24819,7 @@ pub mod text_to_box {
     where
         Item: ::rpc_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xcfe0_c2d0_bcd1_b852 => {
                     dispatch_methods::<Item, ServerImpl>(server, call)
@@ -24856,7 +24856,7 @@ pub mod text_to_box {
     #[doc(hidden)]
     pub fn dispatch_methods<Item, ServerImpl: Server<Item> + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     )
     where
         Item: ::rpc_core::capnp::traits::Owned + 'static,
@@ -25251,7 +25251,7 @@ pub mod leaf {
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {}
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xbf86_15a7_6209_89b2 => dispatch_methods::<ServerImpl>(server, call),
                 0xcfe0_c2d0_bcd1_b852 => {
@@ -25296,7 +25296,7 @@ pub mod leaf {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             _ => {
@@ -25643,7 +25643,7 @@ pub mod generic {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0x989a_f5a0_f688_7c63 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -25659,7 +25659,7 @@ pub mod generic {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -28527,7 +28527,7 @@ pub mod generic_both {
     where
         T: ::rpc_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xa435_ff54_0ecc_1e02 => dispatch_methods::<T, ServerImpl>(server, call),
                 _ => {
@@ -28543,7 +28543,7 @@ pub mod generic_both {
     #[doc(hidden)]
     pub fn dispatch_methods<T, ServerImpl: Server<T> + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     )
     where
         T: ::rpc_core::capnp::traits::Owned + 'static,
@@ -30679,7 +30679,7 @@ pub mod scope {
         where
             T: ::rpc_core::capnp::traits::Owned + 'static,
         {
-            fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+            fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
                 match call.interface_id() {
                     0x8818_74f7_b9d2_5db9 => {
                         dispatch_methods::<T, ServerImpl>(server, call)
@@ -30697,7 +30697,7 @@ pub mod scope {
         #[doc(hidden)]
         pub fn dispatch_methods<T, ServerImpl: Server<T> + ?Sized>(
             server: &ServerImpl,
-            call: ::rpc_core::client::IncomingCall,
+            call: ::rpc_core::IncomingCall,
         )
         where
             T: ::rpc_core::capnp::traits::Owned + 'static,
@@ -30997,10 +30997,7 @@ pub mod scope {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
                 U: ::rpc_core::capnp::traits::Owned + 'static,
             {
-                fn dispatch(
-                    server: &ServerImpl,
-                    call: ::rpc_core::client::IncomingCall,
-                ) {
+                fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
                     match call.interface_id() {
                         0xbfeb_24c1_d91c_cf94 => {
                             dispatch_methods::<T, U, ServerImpl>(server, call)
@@ -31018,7 +31015,7 @@ pub mod scope {
             #[doc(hidden)]
             pub fn dispatch_methods<T, U, ServerImpl: Server<T, U> + ?Sized>(
                 server: &ServerImpl,
-                call: ::rpc_core::client::IncomingCall,
+                call: ::rpc_core::IncomingCall,
             )
             where
                 T: ::rpc_core::capnp::traits::Owned + 'static,
@@ -35839,7 +35836,7 @@ pub mod left {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xfa0a_8567_233e_950d => dispatch_methods::<ServerImpl>(server, call),
                 0xa376_dde9_20ac_9ddc => {
@@ -35860,7 +35857,7 @@ pub mod left {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -36168,7 +36165,7 @@ pub mod right {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xdb2f_74bc_2b3b_4380 => dispatch_methods::<ServerImpl>(server, call),
                 0xa376_dde9_20ac_9ddc => {
@@ -36189,7 +36186,7 @@ pub mod right {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -36522,7 +36519,7 @@ pub mod diamond {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0x9fed_2c49_e0f4_6835 => dispatch_methods::<ServerImpl>(server, call),
                 0xfa0a_8567_233e_950d => {
@@ -36553,7 +36550,7 @@ pub mod diamond {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -37169,7 +37166,7 @@ pub mod below {
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {}
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xd058_bd51_44ea_73e4 => dispatch_methods::<ServerImpl>(server, call),
                 0x9fed_2c49_e0f4_6835 => {
@@ -37205,7 +37202,7 @@ pub mod below {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             _ => {
@@ -37451,7 +37448,7 @@ pub mod streams {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xa131_6f9b_fb73_21be => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -37467,7 +37464,7 @@ pub mod streams {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -38029,7 +38026,7 @@ pub mod defaults {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xdd0a_8c7a_7d5c_952d => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -38045,7 +38042,7 @@ pub mod defaults {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -40116,7 +40113,7 @@ pub mod from_afar {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0x9877_1659_4f83_b896 => dispatch_methods::<ServerImpl>(server, call),
                 0xc7e8_30dd_05cc_b0d0 => {
@@ -40137,7 +40134,7 @@ pub mod from_afar {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -40667,7 +40664,7 @@ pub mod empty {
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {}
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xe0c5_3052_4a18_612c => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -40683,7 +40680,7 @@ pub mod empty {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             _ => {

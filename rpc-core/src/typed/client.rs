@@ -10,8 +10,12 @@ use capnp::any_pointer;
 use capnp::capability::{FromClientHook, Promise, Request};
 use capnp::private::capability::{ClientHook, ParamsHook, ResultsHook};
 
-use crate::client::{Client, Dispatch, IncomingCall};
+use crate::client::Client;
+use crate::error::Error;
 use crate::hook::{self, Hook};
+use crate::object::{Concurrency, Dispatch, IncomingCall};
+use crate::promise::Fulfiller;
+use crate::runtime::{Connection, Vat};
 
 /// Every kind of client: the generated ones, and the untyped [`Client`].
 ///
@@ -60,10 +64,71 @@ where
     C: FromServer<S>,
     S: Send + Sync + 'static,
 {
-    C::from_client(Client::from_dispatch(Arc::new(Served::<C, S> {
-        server: Arc::new(server),
-        client: PhantomData,
-    })))
+    C::from_client(Client::from_dispatch(served::<C, S>(server)))
+}
+
+impl Vat {
+    /// Makes an object callable that runs in this vat, one call at a time.
+    pub fn export<C, S>(&self, server: S) -> C
+    where
+        C: FromServer<S>,
+        S: Send + Sync + 'static,
+    {
+        self.export_with(server, Concurrency::default())
+    }
+
+    /// As [`export`](Self::export), with a choice of how many calls run at once.
+    pub fn export_with<C, S>(&self, server: S, concurrency: Concurrency) -> C
+    where
+        C: FromServer<S>,
+        S: Send + Sync + 'static,
+    {
+        C::from_client(self.export_dispatch_with(served::<C, S>(server), concurrency))
+    }
+}
+
+impl Connection {
+    /// The peer's bootstrap capability, without waiting for it: it can be called
+    /// at once. Fails every call if the peer offers none.
+    ///
+    /// May wait for room among the outstanding questions, as a call does.
+    pub fn bootstrap<C: FromClient>(&self) -> C {
+        C::from_client(self.bootstrap_client())
+    }
+}
+
+/// Makes a capability of type `C` that is not known yet, and the means to say
+/// what it is; see [`promise`](crate::promise()).
+pub fn promise_client<C: FromClient>() -> (C, TypedFulfiller<C>) {
+    let (client, fulfiller) = crate::promise::promise();
+    (C::from_client(client), TypedFulfiller { fulfiller, client: PhantomData })
+}
+
+/// Says what a promise of type `C` is. Dropping it breaks the promise.
+#[derive(Debug)]
+pub struct TypedFulfiller<C> {
+    fulfiller: Fulfiller,
+    client: PhantomData<fn(C)>,
+}
+
+impl<C: FromClient> TypedFulfiller<C> {
+    /// Resolves the promise; see [`Fulfiller::fulfill`].
+    pub fn fulfill(self, target: C) {
+        self.fulfiller.fulfill(target.into_client());
+    }
+
+    /// Makes every call on the promise fail.
+    pub fn reject(self, error: Error) {
+        self.fulfiller.reject(error);
+    }
+}
+
+fn served<C, S>(server: S) -> Arc<dyn Dispatch>
+where
+    C: FromServer<S>,
+    S: Send + Sync + 'static,
+{
+    Arc::new(Served::<C, S> { server: Arc::new(server), client: PhantomData })
 }
 
 /// The object of type `S` behind a client that [`new_client`] or `from_server`

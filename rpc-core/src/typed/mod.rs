@@ -49,7 +49,9 @@ mod promise;
 mod request;
 mod server;
 
-pub use client::{FromClient, FromServer, new_client, unwrap_server};
+pub use client::{
+    FromClient, FromServer, TypedFulfiller, new_client, promise_client, unwrap_server,
+};
 pub use content::{Content, Detached, Response};
 pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipeline, Pipelined};
 pub use promise::Promise;

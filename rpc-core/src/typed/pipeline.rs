@@ -3,7 +3,8 @@
 use capnp::capability::FromClientHook;
 use capnp::traits::{Owned, OwnedStruct};
 
-use crate::client::{Client, Pending};
+use crate::client::Client;
+use crate::pending::Pending;
 
 /// A place in the results of a call, whether they have arrived or not.
 ///

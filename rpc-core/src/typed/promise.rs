@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 
 use super::content::Response;
 use super::pipeline::{FromTypelessPipeline, Pipeline, Pipelined};
-use crate::client::Pending;
 use crate::error::Result;
+use crate::pending::Pending;
 
 /// A call that was sent and whose response may not have arrived.
 ///

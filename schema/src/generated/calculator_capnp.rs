@@ -316,7 +316,7 @@ pub mod calculator {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0x9798_3392_df35_cc36 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -332,7 +332,7 @@ pub mod calculator {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -1521,7 +1521,7 @@ pub mod calculator {
         }
         impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
         for Client {
-            fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+            fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
                 match call.interface_id() {
                     0xc3e6_9d34_d3ee_48d2 => dispatch_methods::<ServerImpl>(server, call),
                     _ => {
@@ -1537,7 +1537,7 @@ pub mod calculator {
         #[doc(hidden)]
         pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
             server: &ServerImpl,
-            call: ::rpc_core::client::IncomingCall,
+            call: ::rpc_core::IncomingCall,
         ) {
             match call.method_id() {
                 0u16 => {
@@ -2370,7 +2370,7 @@ pub mod calculator {
         }
         impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
         for Client {
-            fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+            fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
                 match call.interface_id() {
                     0xede8_3a3d_9684_0394 => dispatch_methods::<ServerImpl>(server, call),
                     _ => {
@@ -2386,7 +2386,7 @@ pub mod calculator {
         #[doc(hidden)]
         pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
             server: &ServerImpl,
-            call: ::rpc_core::client::IncomingCall,
+            call: ::rpc_core::IncomingCall,
         ) {
             match call.method_id() {
                 0u16 => {

@@ -389,7 +389,7 @@ pub mod echo {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xfe75_8b36_a0d3_1641 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -405,7 +405,7 @@ pub mod echo {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {

@@ -1,0 +1,212 @@
+//! Promises that are resolved in this process.
+//!
+//! # State model
+//!
+//! ```text
+//! Pending ──resolve──► Draining(target) ──queue seen empty──► Resolved(target)
+//! ```
+//!
+//! - **Pending**: nobody knows what it will be. Deliveries wait in the queue.
+//! - **Draining**: the target is known, and one thread, the one that resolved
+//!   it, takes deliveries out of the queue and hands them to the target, without
+//!   holding the lock. Whoever comes now still queues behind.
+//! - **Resolved**: the queue was seen empty under the lock, and whoever comes
+//!   now goes to the target directly. It is published, and watchers are told.
+//!
+//! So what was delivered earlier arrives earlier, wherever the target is and
+//! however many connections are on the way, and no two locks are held at once.
+//! An embargo, the field of a call that somebody here still runs, and a promise
+//! of the application are all this one type.
+//!
+//! The lock is a leaf: under it, only this promise's own fields are touched.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::call::Interest;
+use crate::client::Client;
+use crate::delivery::Delivery;
+use crate::effects::{self, Effect};
+use crate::error::Error;
+use crate::watch::{ExportWatcher, Watcher};
+
+/// A promise for a capability, resolved by somebody in this process.
+pub(crate) struct LocalPromise {
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    queue: VecDeque<Delivery>,
+    watchers: Vec<Watcher>,
+    /// Keeps the call alive that this is a field of, until it is resolved.
+    parent: Option<Arc<Interest>>,
+    /// Keeps this promise alive while something waits in its queue, even when
+    /// every client was dropped.
+    retained: Option<Arc<LocalPromise>>,
+}
+
+enum Phase {
+    Pending,
+    Draining(Client),
+    Resolved(Client),
+}
+
+impl LocalPromise {
+    /// A promise that nobody has resolved yet. `parent` is the call that it is
+    /// a field of, if any.
+    pub(crate) fn new(parent: Option<Arc<Interest>>) -> Arc<Self> {
+        Arc::new(LocalPromise {
+            state: Mutex::new(State {
+                phase: Phase::Pending,
+                queue: VecDeque::new(),
+                watchers: Vec::new(),
+                parent,
+                retained: None,
+            }),
+        })
+    }
+
+    /// What it is resolved to, once it is.
+    pub(crate) fn resolved(&self) -> Option<Client> {
+        match &self.state.lock().phase {
+            Phase::Resolved(target) => Some(target.clone()),
+            Phase::Pending | Phase::Draining(_) => None,
+        }
+    }
+
+    /// What it is or is about to be resolved to. For the search for cycles.
+    pub(crate) fn next(&self) -> Option<Client> {
+        match &self.state.lock().phase {
+            Phase::Draining(target) | Phase::Resolved(target) => Some(target.clone()),
+            Phase::Pending => None,
+        }
+    }
+
+    /// Takes a delivery, or gives it back with the place where it must go now.
+    pub(crate) fn accept(self: &Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        let cell = match &delivery {
+            Delivery::Call(call) => Some(Arc::clone(&call.cell)),
+            Delivery::Disembargo(_) => None,
+        };
+        {
+            let mut state = self.state.lock();
+            if let Phase::Resolved(target) = &state.phase {
+                return Err((target.clone(), delivery));
+            }
+            state.queue.push_back(delivery);
+            if state.retained.is_none() {
+                state.retained = Some(Arc::clone(self));
+            }
+        }
+        // A cell has a lock of its own, so this comes after. Whoever cancels the
+        // call before finds no queue to take it out of: then we do.
+        if cell.is_some_and(|cell| cell.queued_in(self)) {
+            self.purge_cancelled();
+        }
+        Ok(())
+    }
+
+    /// Removes calls that were cancelled while they waited.
+    pub(crate) fn purge_cancelled(&self) {
+        let mut state = self.state.lock();
+        let (gone, kept) = std::mem::take(&mut state.queue)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(Delivery::is_cancelled);
+        state.queue = kept;
+        let retained = if state.queue.is_empty() { state.retained.take() } else { None };
+        drop(state);
+        for delivery in gone {
+            delivery.fail(&Error::failed("the call was cancelled"));
+        }
+        drop(retained);
+    }
+
+    /// Adds a watcher, or gives it back if the promise is resolved already.
+    pub(crate) fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Resolved(_) => Err(watcher),
+            Phase::Pending | Phase::Draining(_) => {
+                state.watchers.push(watcher);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets the watcher of an export that is gone.
+    pub(crate) fn unwatch(&self, export: &ExportWatcher) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is_export(export));
+    }
+
+    /// Resolves the promise; see the state model. Only the first resolution
+    /// counts. A promise that would, over any number of others, resolve to
+    /// itself is rejected instead.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn resolve(self: &Arc<Self>, target: Client) {
+        let mut target = target.shortened();
+        {
+            let mut state = self.state.lock();
+            if !matches!(state.phase, Phase::Pending) {
+                drop(state);
+                drop(target);
+                return;
+            }
+            state.phase = Phase::Draining(target.clone());
+        }
+        // Note [cycles]: first say where this leads, then look where that leads.
+        // Of several threads that close a circle together, at least one sees it.
+        if target.leads_to(&Client::from_promise(Arc::clone(self))) {
+            target = Client::broken(Error::failed("a promise was resolved to itself"));
+            self.state.lock().phase = Phase::Draining(target.clone());
+        }
+        loop {
+            let batch = {
+                let mut state = self.state.lock();
+                if state.queue.is_empty() {
+                    state.phase = Phase::Resolved(target);
+                    let watchers = std::mem::take(&mut state.watchers);
+                    let parent = state.parent.take();
+                    let retained = state.retained.take();
+                    drop(state);
+                    for watcher in watchers {
+                        effects::defer(Effect::Notify(watcher));
+                    }
+                    drop((parent, retained));
+                    return;
+                }
+                std::mem::take(&mut state.queue)
+            };
+            for delivery in batch {
+                if let Delivery::Call(call) = &delivery {
+                    call.cell.left_queue();
+                }
+                if delivery.is_cancelled() {
+                    delivery.fail(&Error::failed("the call was cancelled"));
+                } else {
+                    target.clone().dispatch(delivery);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for LocalPromise {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        // Chains of promises are taken apart one by one, see Note [effects].
+        if let Phase::Draining(target) | Phase::Resolved(target) =
+            std::mem::replace(&mut state.phase, Phase::Pending)
+            && target.is_promise()
+        {
+            effects::defer(Effect::drop(target));
+        }
+        // Closures of the application's.
+        if !state.watchers.is_empty() {
+            effects::defer(Effect::drop(std::mem::take(&mut state.watchers)));
+        }
+    }
+}

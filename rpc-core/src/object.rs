@@ -1,0 +1,343 @@
+//! Objects of this process and the mailboxes in front of them.
+//!
+//! # State model of a mailbox
+//!
+//! ```text
+//! Idle ──call──► Running ──queue seen empty──► Idle
+//! ```
+//!
+//! A call is put into the mailbox under its lock, which is a leaf. Whoever finds
+//! the mailbox idle starts a worker for it; the worker takes calls out one by
+//! one and runs them without the lock until it sees the mailbox empty. So calls
+//! are taken up in the order in which they arrived, and nobody who delivers a
+//! call ever waits for an object.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::call::CallCell;
+use crate::client::Client;
+use crate::delivery::{CallRequest, Delivery, Tail};
+use crate::effects::{self, Effect};
+use crate::error::{Error, Result};
+use crate::payload::Payload;
+use crate::runtime::{Executor, Job};
+
+/// What stands behind a capability of this process. Generated code implements
+/// it for every server; implement it by hand for an object whose methods are not
+/// known beforehand, such as a proxy.
+pub trait Dispatch: Send + Sync + 'static {
+    /// Runs one call, on a thread where it may block (unless the object is
+    /// [`Inline`](Concurrency::Inline)).
+    fn dispatch(&self, call: IncomingCall);
+
+    /// The server itself, so that it can be recovered from a client.
+    fn as_any(&self) -> &(dyn Any + Send + Sync);
+}
+
+/// How many calls of an object run at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Concurrency {
+    /// One at a time, in the order of arrival. The next call starts when the
+    /// method has returned, even if it answers later.
+    #[default]
+    Serial,
+    /// Each call on a worker of its own. They start in the order of arrival.
+    Concurrent,
+    /// One at a time, on the thread that delivers the call, which is often the
+    /// one that serves the connection: a method must not block, or it stops the
+    /// whole connection. Waiting for a promise there is an error.
+    Inline,
+}
+
+/// An object of this process that capabilities refer to. Dropping the last of
+/// them drops the server.
+pub(crate) struct LocalObject {
+    /// Present until drop.
+    server: Option<Arc<dyn Dispatch>>,
+    concurrency: Concurrency,
+    executor: Arc<dyn Executor>,
+    mailbox: Mutex<Mailbox>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    calls: VecDeque<IncomingCall>,
+    worker: Worker,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Worker {
+    #[default]
+    Idle,
+    Running,
+}
+
+impl LocalObject {
+    pub(crate) fn new(
+        server: Arc<dyn Dispatch>,
+        concurrency: Concurrency,
+        executor: Arc<dyn Executor>,
+    ) -> Arc<Self> {
+        Arc::new(LocalObject {
+            server: Some(server),
+            concurrency,
+            executor,
+            mailbox: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn server(&self) -> Option<&Arc<dyn Dispatch>> {
+        self.server.as_ref()
+    }
+
+    /// Puts a call into the mailbox. Never waits.
+    pub(crate) fn deliver(self: &Arc<Self>, call: CallRequest) {
+        let call = IncomingCall::new(call, Arc::clone(&self.executor));
+        let start = {
+            let mut mailbox = self.mailbox.lock();
+            mailbox.calls.push_back(call);
+            match self.concurrency {
+                Concurrency::Concurrent => true,
+                Concurrency::Serial | Concurrency::Inline => {
+                    std::mem::replace(&mut mailbox.worker, Worker::Running) == Worker::Idle
+                }
+            }
+        };
+        if !start {
+            return;
+        }
+        if self.concurrency == Concurrency::Inline {
+            effects::defer(Effect::RunInline(Arc::clone(self)));
+            return;
+        }
+        let object = Arc::clone(self);
+        if self.executor.spawn(Box::new(move || object.run())).is_err() {
+            self.refuse();
+        }
+    }
+
+    /// Runs what is in the mailbox.
+    pub(crate) fn run(&self) {
+        match self.concurrency {
+            Concurrency::Concurrent => {
+                let call = self.mailbox.lock().calls.pop_front();
+                if let Some(call) = call {
+                    self.run_one(call);
+                }
+            }
+            Concurrency::Serial | Concurrency::Inline => loop {
+                let call = {
+                    let mut mailbox = self.mailbox.lock();
+                    let Some(call) = mailbox.calls.pop_front() else {
+                        mailbox.worker = Worker::Idle;
+                        return;
+                    };
+                    call
+                };
+                self.run_one(call);
+            },
+        }
+    }
+
+    fn run_one(&self, call: IncomingCall) {
+        let Some(server) = self.server() else { return };
+        let cell = Arc::clone(&call.cell);
+        let guard = PanicScope::enter();
+        let outcome = catch_unwind(AssertUnwindSafe(|| server.dispatch(call)));
+        drop(guard);
+        if let Err(panic) = outcome {
+            let error = panic_error(&*panic);
+            tracing::error!(%error, "a method panicked");
+            cell.complete(Err(error));
+            // Its drop may panic again, which nobody could make sense of.
+            std::mem::forget(panic);
+        }
+    }
+
+    /// No worker could be had: the calls that wait are answered with `overloaded`.
+    fn refuse(&self) {
+        let calls = {
+            let mut mailbox = self.mailbox.lock();
+            mailbox.worker = Worker::Idle;
+            std::mem::take(&mut mailbox.calls)
+        };
+        for call in calls {
+            call.respond(Err(Error::overloaded(
+                "all workers of the callee are busy and its queue is full; try again later",
+            )));
+        }
+    }
+}
+
+impl Drop for LocalObject {
+    fn drop(&mut self) {
+        // The server's own drop is application code: see Note [effects].
+        if let Some(server) = self.server.take() {
+            effects::defer(Effect::drop(server));
+        }
+    }
+}
+
+thread_local! {
+    static IN_METHOD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Marks a thread on which a panic will be turned into an answer.
+struct PanicScope(bool);
+
+impl PanicScope {
+    fn enter() -> Self {
+        PanicScope(IN_METHOD.replace(true))
+    }
+}
+
+impl Drop for PanicScope {
+    fn drop(&mut self) {
+        IN_METHOD.set(self.0);
+    }
+}
+
+fn panic_error(panic: &(dyn Any + Send)) -> Error {
+    let detail = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    Error::failed("the method panicked").with_internal(detail.unwrap_or_default())
+}
+
+/// A call that reached an object of this process.
+///
+/// It may be answered from any thread, now or later. Dropping it unanswered
+/// answers it with an error.
+pub struct IncomingCall {
+    interface: u64,
+    method: u16,
+    params: Option<Payload>,
+    cell: Arc<CallCell>,
+    executor: Arc<dyn Executor>,
+    answer: Answer,
+}
+
+#[derive(PartialEq, Eq)]
+enum Answer {
+    Owed,
+    Given,
+}
+
+impl IncomingCall {
+    fn new(call: CallRequest, executor: Arc<dyn Executor>) -> Self {
+        IncomingCall {
+            interface: call.interface,
+            method: call.method,
+            params: Some(call.params),
+            cell: call.cell,
+            executor,
+            answer: Answer::Owed,
+        }
+    }
+
+    /// The id of the interface that the method is of.
+    pub fn interface_id(&self) -> u64 {
+        self.interface
+    }
+
+    /// The method's ordinal in its interface.
+    pub fn method_id(&self) -> u16 {
+        self.method
+    }
+
+    /// The parameters; empty after [`release_params`](Self::release_params).
+    pub fn params(&self) -> &Payload {
+        self.params.as_ref().unwrap_or_else(|| Payload::empty())
+    }
+
+    /// Gives up the parameters and the capabilities in them before the call is
+    /// answered.
+    pub fn release_params(&mut self) {
+        self.params = None;
+    }
+
+    /// Whether nobody wants the answer any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.cell.is_cancelled()
+    }
+
+    /// Runs a closure on a worker when the caller loses interest before the call
+    /// is answered.
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        let closure: Job = Box::new(closure);
+        self.cell.on_cancel(Arc::clone(&self.executor), closure);
+    }
+
+    /// Gives out capabilities of the results before the call is answered: calls
+    /// that the caller pipelines on this one go to those in `payload`, which is
+    /// shaped like the results, at once. Only the first pipeline counts.
+    pub fn set_pipeline(&self, payload: Payload) {
+        self.cell.set_pipeline(payload);
+    }
+
+    /// Answers the call. Does not wait.
+    pub fn respond(mut self, outcome: Result<Payload>) {
+        self.answer = Answer::Given;
+        // The parameters' capabilities go before the caller hears of the end, so
+        // that what it counts then is what is left.
+        self.params = None;
+        self.cell.complete(outcome);
+    }
+
+    /// Passes the call on, as it is, to another capability, which answers it in
+    /// our stead. Does not wait.
+    pub fn forward(mut self, target: &Client) {
+        let (interface, method) = (self.interface, self.method);
+        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
+        self.tail_call(target, interface, method, params);
+    }
+
+    /// Answers with whatever another call returns, without waiting for it.
+    ///
+    /// If that call goes back to the vat that made this one, its results do not
+    /// travel: Note [tail calls]. Calls that were pipelined on this one go on to
+    /// the results, in order, and a caller that loses interest cancels the other
+    /// call, too.
+    pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
+        self.answer = Answer::Given;
+        self.params = None;
+        target.clone().dispatch(Delivery::Call(CallRequest {
+            interface,
+            method,
+            params,
+            cell: Arc::clone(&self.cell),
+            permit: None,
+            tail: Tail::Allowed,
+        }));
+    }
+}
+
+impl Drop for IncomingCall {
+    fn drop(&mut self) {
+        if self.answer == Answer::Given {
+            return;
+        }
+        if std::thread::panicking() && IN_METHOD.get() {
+            // The mailbox answers, and knows more.
+            return;
+        }
+        self.params = None;
+        self.cell.complete(Err(Error::failed("the object dropped the call without answering it")));
+    }
+}
+
+impl fmt::Debug for IncomingCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingCall")
+            .field("interface", &format_args!("{:#x}", self.interface))
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,96 @@
+//! The end of a connection.
+//!
+//! Note [ending]
+//!
+//! First the connection is marked as dead, so that nothing new gets into the
+//! tables. Then the tables are emptied: every question, every imported promise
+//! and every embargo fails with `disconnected`, and work for the peer is told
+//! that nobody wants it. What was in the tables is dropped after the lock. Only
+//! then do the threads learn that it is over.
+
+use std::sync::Arc;
+
+use super::{Machine, Phase, Txn, import, question};
+use crate::client::Client;
+use crate::delivery::Route;
+use crate::effects::Effect;
+use crate::error::{Error, ErrorKind};
+use crate::wire;
+
+impl Machine {
+    /// Ends the connection and tells the peer why, as the last message.
+    pub(crate) fn abort(self: &Arc<Self>, error: Error) {
+        self.transact(|txn| txn.abort(error));
+    }
+
+    /// Ends the connection without a word.
+    pub(crate) fn disconnect(self: &Arc<Self>, error: Error) {
+        self.transact(|txn| txn.disconnect(error));
+    }
+
+    /// Why the connection has ended, once it has.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        match &self.order.lock().phase {
+            Phase::Live => None,
+            Phase::Dead(error) => Some(error.clone()),
+        }
+    }
+}
+
+impl Txn<'_> {
+    pub(super) fn abort(&mut self, error: Error) {
+        if let Phase::Dead(_) = self.order.phase {
+            return;
+        }
+        tracing::warn!(%error, "ending the connection with Abort");
+        let told = error.for_peer(self.detail());
+        self.send(wire::Message::Abort(told));
+        let reason = Error::new(
+            ErrorKind::Disconnected,
+            format!("the connection was ended with Abort: {}", error.reason()),
+        );
+        self.disconnect(reason);
+    }
+
+    /// See Note [ending]. Does nothing the second time.
+    pub(super) fn disconnect(&mut self, error: Error) {
+        if let Phase::Dead(_) = self.order.phase {
+            return;
+        }
+        let machine = self.machine;
+        self.order.phase = Phase::Dead(error.clone());
+        machine.room.close(error.clone());
+
+        for (id, entry) in machine.questions.take_all() {
+            self.order.question_ids.release(id.0);
+            match entry.state {
+                question::State::Asked(asked) => self.settle_with(asked, Err(error.clone())),
+                question::State::Returned | question::State::Finished { .. } => {}
+            }
+        }
+        for (_, import) in machine.imports.take_all() {
+            if let import::Kind::Promised { node, .. } = import.kind
+                && let Some(node) = node.upgrade()
+            {
+                let effects = node.resolve(Client::broken(error.clone()));
+                self.effects.extend(effects);
+            }
+        }
+        for (id, embargo) in machine.embargoes.take_all() {
+            self.order.embargo_ids.release(id.0);
+            let broken = Route::Client(Client::broken(error.clone()));
+            self.effect(Effect::Resolve(embargo.promise, broken));
+            self.effect(Effect::drop(embargo.target));
+        }
+        for (_, answer) in machine.answers.take_all() {
+            self.effect(Effect::drop(answer));
+        }
+        for (id, export) in machine.exports.take_all() {
+            self.order.export_ids.release(id.0);
+            self.bury_export(id, export);
+        }
+        let bootstrap = self.order.bootstrap.take();
+        self.effect(Effect::drop(bootstrap));
+        self.effect(Effect::Disconnected(Arc::clone(machine)));
+    }
+}

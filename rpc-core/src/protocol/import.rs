@@ -1,0 +1,90 @@
+//! Imports: capabilities of the peer that we may call.
+//!
+//! # State model
+//!
+//! ```text
+//! Settled ───────────────────────────────last handle dropped: Release──► gone
+//! Promised(Pending) ──Resolve──► Promised(Resolved) ──last handle dropped──► gone
+//! ```
+//!
+//! The handle ([`ImportRef`]) is what clients hold; however often the peer sends
+//! the same import, there is one handle while any client lives. `refs` counts how
+//! often the peer has sent it: the one Release gives all of them back.
+//!
+//! "The last handle was dropped" and "the peer sends it again" are decided in one
+//! step under the order lock: dropping only reports (Note [releases]), and the
+//! entry goes only if no handle lives when the report is read.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use super::Machine;
+use super::dest::Dest;
+use super::releases::Released;
+use crate::delivery::Delivery;
+use crate::ids::ImportId;
+use crate::remote_promise::RemotePromise;
+
+/// One import.
+pub(crate) struct Import {
+    pub(crate) refs: u32,
+    pub(crate) handle: Weak<ImportRef>,
+    pub(crate) kind: Kind,
+}
+
+pub(crate) enum Kind {
+    Settled,
+    Promised {
+        /// The same promise for everybody who has it.
+        node: Weak<RemotePromise>,
+        resolution: Resolution,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    /// Whether anything was sent through the promise. See Note [embargo].
+    Pending {
+        called: bool,
+    },
+    Resolved,
+}
+
+/// The right to name an import in messages. When the last one is dropped the
+/// import is released.
+pub(crate) struct ImportRef {
+    machine: Arc<Machine>,
+    id: ImportId,
+}
+
+impl ImportRef {
+    pub(super) fn new(machine: Arc<Machine>, id: ImportId) -> Arc<Self> {
+        Arc::new(ImportRef { machine, id })
+    }
+
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    pub(crate) fn id(&self) -> ImportId {
+        self.id
+    }
+
+    /// Sends a call to it. Must not be called under a lock.
+    pub(crate) fn dispatch(self: Arc<Self>, delivery: Delivery) {
+        let machine = Arc::clone(&self.machine);
+        machine.deliver_to(Dest::Import(self), delivery);
+    }
+}
+
+impl Drop for ImportRef {
+    fn drop(&mut self) {
+        self.machine.released(Released::Import(self.id));
+    }
+}
+
+impl fmt::Debug for ImportRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "import {}", self.id)
+    }
+}

@@ -1,0 +1,599 @@
+//! What the peer sends: one function for each kind of message.
+
+use std::sync::Arc;
+
+use super::answer::{self, Answer, ResultsTo};
+use super::describe::Origin;
+use super::embargo::Embargo;
+use super::import::{self, Resolution};
+use super::question::{self, Asked, Results};
+use super::{Abort, Machine, Phase, Txn};
+use crate::call::{CallCell, Outcome, Sink, cap_of};
+use crate::client::{Client, View};
+use crate::delivery::{CallRequest, Delivery, Route, Tail};
+use crate::effects::Effect;
+use crate::error::Error;
+use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
+use crate::local_promise::LocalPromise;
+use crate::payload::Payload;
+use crate::wire::{self, Context, Descriptor, Target};
+
+impl Machine {
+    /// Handles one message of the peer. An error in it ends the connection with
+    /// an Abort.
+    pub(crate) fn receive(self: &Arc<Self>, message: wire::Message) {
+        tracing::trace!(?message, "receive");
+        self.transact(|txn| {
+            if let Phase::Dead(_) = txn.order.phase {
+                return;
+            }
+            if let Err(Abort(error)) = txn.receive(message) {
+                txn.abort(error);
+            }
+        });
+    }
+}
+
+impl Txn<'_> {
+    fn receive(&mut self, message: wire::Message) -> Result<(), Abort> {
+        match message {
+            wire::Message::Unimplemented(echoed) => self.receive_unimplemented(echoed),
+            wire::Message::Abort(error) => {
+                self.receive_abort(&error);
+                Ok(())
+            }
+            wire::Message::Bootstrap(bootstrap) => self.receive_bootstrap(&bootstrap),
+            wire::Message::Call(call) => self.receive_call(call),
+            wire::Message::Return(ret) => self.receive_return(ret),
+            wire::Message::Finish(finish) => self.receive_finish(&finish),
+            wire::Message::Resolve(resolve) => self.receive_resolve(resolve),
+            wire::Message::Release(release) => {
+                self.release_export(ExportId(release.id), release.count)
+            }
+            wire::Message::Disembargo(disembargo) => self.receive_disembargo(&disembargo),
+            unknown @ wire::Message::Unknown(_) => {
+                self.send(unknown);
+                Ok(())
+            }
+        }
+    }
+
+    /// The peer does not know one of our messages.
+    fn receive_unimplemented(&mut self, echoed: Option<Box<wire::Message>>) -> Result<(), Abort> {
+        match echoed.map(|message| *message) {
+            // A peer of level 0 has no use for our promises: it never calls what
+            // the Resolve gave it, so that is given back.
+            Some(wire::Message::Resolve(wire::Resolve { resolution: Ok(descriptor), .. })) => {
+                match super::describe::exported(&descriptor) {
+                    Some(id) => self.release_export(id, 1),
+                    None => Ok(()),
+                }
+            }
+            Some(wire::Message::Resolve(_) | wire::Message::Unimplemented(_)) => Ok(()),
+            _ => Err(Abort(Error::unimplemented(
+                "the peer does not implement a message that this side cannot do without",
+            ))),
+        }
+    }
+
+    fn receive_abort(&mut self, error: &Error) {
+        tracing::debug!(%error, "the peer ended the connection");
+        let reason = Error::with_parts(
+            crate::ErrorKind::Disconnected,
+            format!("the peer ended the connection: {}", error.reason()),
+            error.trace().to_owned(),
+            Vec::new(),
+        );
+        self.disconnect(reason);
+    }
+
+    // ---- Level 0
+
+    fn receive_bootstrap(&mut self, bootstrap: &wire::Bootstrap) -> Result<(), Abort> {
+        let id = AnswerId(bootstrap.question);
+        let cell = self.begin_answer(id, ResultsTo::Caller)?;
+        let outcome = match &self.order.bootstrap {
+            Some(client) => Ok(Payload::of_capability(client.clone())),
+            None => {
+                Err(Error::failed("this vat offers no bootstrap capability on this connection"))
+            }
+        };
+        self.effect(Effect::Complete(cell, outcome));
+        Ok(())
+    }
+
+    fn receive_call(&mut self, call: wire::Call) -> Result<(), Abort> {
+        let id = AnswerId(call.question);
+        let results_to = match call.results_to {
+            wire::ResultsTo::Caller => ResultsTo::Caller,
+            wire::ResultsTo::Yourself => ResultsTo::Kept,
+            wire::ResultsTo::Unknown => {
+                return Err(Abort(Error::unimplemented(
+                    "Call.sendResultsTo is neither `caller` nor `yourself`",
+                )));
+            }
+        };
+        // Looked up before the call's own answer exists: a call cannot be
+        // pipelined on itself.
+        let route = match &call.target {
+            Target::ImportedCap(export) => {
+                let target = self.machine.exports.with(ExportId(*export), |entry| entry.target());
+                Route::Client(target.ok_or_else(|| {
+                    Abort::new(format!("Call to export {export}, which does not exist"))
+                })?)
+            }
+            Target::PromisedAnswer(answer) => self
+                .answer_field(answer)
+                .unwrap_or_else(|error| Route::Client(Client::broken(error))),
+            Target::Unknown => Route::Client(Client::broken(Error::unimplemented(
+                "the call's target is of a kind that is not known here",
+            ))),
+        };
+        let cell = self.begin_answer(id, results_to)?;
+        let params = self.receive_content(call.params, wire::PARAMS)?;
+        let request = CallRequest {
+            interface: call.interface,
+            method: call.method,
+            params,
+            cell,
+            permit: None,
+            tail: Tail::No,
+        };
+        self.effect(Effect::Deliver(route, Delivery::Call(request)));
+        Ok(())
+    }
+
+    /// Enters an answer.
+    fn begin_answer(
+        &mut self,
+        id: AnswerId,
+        results_to: ResultsTo,
+    ) -> Result<Arc<CallCell>, Abort> {
+        if self.machine.answers.contains(id) {
+            return Err(Abort::new(format!("question {id} is asked while it is outstanding")));
+        }
+        if self.machine.answers.len() >= self.limits().answers as usize {
+            return Err(Abort(Error::overloaded(format!(
+                "more than {} calls are outstanding; finish some first",
+                self.limits().answers
+            ))));
+        }
+        let serial = self.serial();
+        let machine = Arc::downgrade(self.machine);
+        let (cell, interest) = CallCell::new(match results_to {
+            ResultsTo::Caller => Sink::Answer(machine, id, serial),
+            ResultsTo::Kept | ResultsTo::Taken => Sink::Kept(machine, id, serial),
+        });
+        self.machine.answers.insert(
+            id,
+            Answer {
+                serial,
+                cell: Arc::clone(&cell),
+                interest,
+                state: answer::State::Running,
+                results_to,
+            },
+        );
+        Ok(cell)
+    }
+
+    fn receive_content(
+        &mut self,
+        content: wire::Content,
+        carrier: crate::payload::Carrier,
+    ) -> Result<Payload, Abort> {
+        let (frame, descriptors) =
+            content.into_received().ok_or_else(|| Abort::new("content that was not received"))?;
+        let caps = self.import_all(&descriptors)?.into_iter().map(|(client, _)| client).collect();
+        Ok(Payload::received(frame, carrier, caps))
+    }
+
+    fn receive_return(&mut self, ret: wire::Return) -> Result<(), Abort> {
+        let machine = self.machine;
+        let id = QuestionId(ret.answer);
+        let state = machine
+            .questions
+            .with(id, |entry| std::mem::replace(&mut entry.state, question::State::Returned));
+        match state {
+            None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
+            Some(question::State::Asked(Asked { results: Results::Returned, .. })) => {
+                Err(Abort::new(format!("a second Return for question {id}")))
+            }
+            Some(question::State::Returned) => {
+                Err(Abort::new(format!("a second Return for question {id}")))
+            }
+            Some(question::State::Finished { params }) => {
+                // Our Finish gave up the results, whatever they are.
+                self.release_params(ret.release_params, &params)?;
+                self.forget_question(id);
+                Ok(())
+            }
+            Some(question::State::Asked(asked)) => {
+                let settled = match self.release_params(ret.release_params, &asked.params) {
+                    Ok(()) => self.settle_question(id, asked, ret.outcome),
+                    Err(abort) => Err((Box::new(asked), abort)),
+                };
+                if let Err((asked, abort)) = settled {
+                    // It is in no table any more: who waits for it must hear of
+                    // the end, too.
+                    let error = Error::disconnected(format!(
+                        "the peer answered against the rules: {}",
+                        abort.0.reason()
+                    ));
+                    self.settle_with(*asked, Err(error));
+                    return Err(abort);
+                }
+                if ret.no_finish_needed {
+                    self.forget_question(id);
+                }
+                // Otherwise the Finish follows with the last reference, which
+                // usually was given up just now.
+                Ok(())
+            }
+        }
+    }
+
+    fn release_params(&mut self, release: bool, params: &[ExportId]) -> Result<(), Abort> {
+        if release {
+            for id in params {
+                self.release_export(*id, 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_question(
+        &mut self,
+        id: QuestionId,
+        asked: Asked,
+        outcome: wire::Outcome,
+    ) -> Result<(), (Box<Asked>, Abort)> {
+        let abort = match outcome {
+            wire::Outcome::Results(content) if asked.results == Results::Here => {
+                return self.settle_with_results(id, asked, content);
+            }
+            wire::Outcome::ResultsSentElsewhere if asked.results == Results::Kept => {
+                // The fields go on leading to the peer: Note [tail calls].
+                let asked = Asked { results: Results::Returned, ..asked };
+                self.machine
+                    .questions
+                    .with(id, |entry| entry.state = question::State::Asked(asked));
+                return Ok(());
+            }
+            _ if asked.results == Results::Kept => Abort::new(format!(
+                "the results of question {id} came here, but should have stayed with the peer"
+            )),
+            wire::Outcome::Exception(error) => {
+                self.settle_with(asked, Err(error));
+                return Ok(());
+            }
+            wire::Outcome::TakeFromOtherQuestion(other) => {
+                return self.settle_from_answer(id, asked, AnswerId(other));
+            }
+            wire::Outcome::Canceled => {
+                Abort::new(format!("question {id} was canceled, but not by this side"))
+            }
+            wire::Outcome::Results(_) => Abort::new(format!("question {id} was answered twice")),
+            wire::Outcome::ResultsSentElsewhere => Abort::new(format!(
+                "the results of question {id} were sent elsewhere, but should have come here"
+            )),
+            wire::Outcome::Unknown => Abort(Error::unimplemented(
+                "a Return of a kind that is not known here, as for level 3",
+            )),
+        };
+        Err((Box::new(asked), abort))
+    }
+
+    fn settle_with_results(
+        &mut self,
+        id: QuestionId,
+        asked: Asked,
+        content: wire::Content,
+    ) -> Result<(), (Box<Asked>, Abort)> {
+        let Some((frame, descriptors)) = content.into_received() else {
+            return Err((Box::new(asked), Abort::new("content that was not received")));
+        };
+        let (mut caps, origins): (Vec<Client>, Vec<Origin>) = match self.import_all(&descriptors) {
+            Ok(imported) => imported.into_iter().unzip(),
+            Err(abort) => return Err((Box::new(asked), abort)),
+        };
+        let payload = Payload::received(frame, wire::RESULTS, caps.clone());
+        // First the fields that something was sent through: each may put an
+        // embargo in the place of the capability, also for those who read the
+        // results. See Note [embargo].
+        let (called, quiet): (Vec<_>, Vec<_>) =
+            asked.fields.into_iter().partition(|(_, field)| field.called);
+        for (path, field) in called.into_iter().chain(quiet) {
+            let target = match payload.cap_index_at(&path) {
+                Err(error) => Client::broken(error),
+                Ok(None) => Client::null(),
+                Ok(Some(index)) => match (caps.get(index).cloned(), origins.get(index)) {
+                    (Some(target), Some(origin)) => {
+                        let dest = || {
+                            wire::Target::PromisedAnswer(wire::PromisedAnswer {
+                                question: id.0,
+                                path: Some(path.clone()),
+                            })
+                        };
+                        let target = self.settled_target(target, *origin, field.called, dest);
+                        if let Some(cap) = caps.get_mut(index) {
+                            *cap = target.clone();
+                        }
+                        target
+                    }
+                    _ => Client::null(),
+                },
+            };
+            if let Some(node) = field.node.upgrade() {
+                let effects = node.resolve(target);
+                self.effects.extend(effects);
+            }
+        }
+        if let Some(cell) = asked.cell {
+            self.complete(cell, Ok(payload.with_caps(caps)));
+        }
+        Ok(())
+    }
+
+    /// Settles a question with something that has no capabilities of the peer's.
+    pub(super) fn settle_with(&mut self, asked: Asked, outcome: Outcome) {
+        for (path, field) in asked.fields {
+            if let Some(node) = field.node.upgrade() {
+                let effects = node.resolve(cap_of(&outcome, &path));
+                self.effects.extend(effects);
+            }
+        }
+        if let Some(cell) = asked.cell {
+            self.complete(cell, outcome);
+        }
+    }
+
+    /// The results are those of a call that the peer made to us.
+    fn settle_from_answer(
+        &mut self,
+        id: QuestionId,
+        asked: Asked,
+        other: AnswerId,
+    ) -> Result<(), (Box<Asked>, Abort)> {
+        let taken = self.machine.answers.with(other, |entry| match entry.results_to {
+            ResultsTo::Kept => {
+                entry.results_to = ResultsTo::Taken;
+                Ok(Arc::clone(&entry.interest))
+            }
+            ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
+            ResultsTo::Taken => Err("has been taken before"),
+        });
+        let interest = match taken.unwrap_or(Err("is not outstanding")) {
+            Ok(interest) => interest,
+            Err(why) => {
+                let abort = Abort::new(format!("takeFromOtherQuestion: question {other} {why}"));
+                return Err((Box::new(asked), abort));
+            }
+        };
+        for (path, field) in asked.fields {
+            let Some(node) = field.node.upgrade() else { continue };
+            let target = match interest.cell().pipelined_here(&path) {
+                Ok(client) => client.shortened(),
+                Err(_) => {
+                    let promise = LocalPromise::new(None);
+                    let route = Route::Field(Arc::clone(interest.cell()), path.clone());
+                    self.effect(Effect::Resolve(Arc::clone(&promise), route));
+                    Client::from_promise(promise)
+                }
+            };
+            let dest = || {
+                wire::Target::PromisedAnswer(wire::PromisedAnswer {
+                    question: id.0,
+                    path: Some(path.clone()),
+                })
+            };
+            let target = self.settled_target(target, Origin::Reflected, field.called, dest);
+            let effects = node.resolve(target);
+            self.effects.extend(effects);
+        }
+        if let Some(cell) = asked.cell {
+            cell.no_longer_asked();
+            self.effect(Effect::TakeFrom(cell, interest));
+        }
+        Ok(())
+    }
+
+    fn receive_finish(&mut self, finish: &wire::Finish) -> Result<(), Abort> {
+        let id = AnswerId(finish.question);
+        // Peers differ in whether they finish what needs no Finish.
+        let Some(entry) = self.machine.answers.remove(id) else { return Ok(()) };
+        let result = match &entry.state {
+            answer::State::Running => {
+                let outcome = match entry.results_to {
+                    ResultsTo::Caller => wire::Outcome::Canceled,
+                    // Whoever asked to keep the results expects nothing else.
+                    ResultsTo::Kept | ResultsTo::Taken => wire::Outcome::ResultsSentElsewhere,
+                };
+                self.send(wire::Message::Return(wire::Return {
+                    answer: id.0,
+                    release_params: false,
+                    no_finish_needed: false,
+                    outcome,
+                }));
+                Ok(())
+            }
+            answer::State::Returned { exports } if finish.release_results => {
+                exports.iter().try_for_each(|export| self.release_export(*export, 1))
+            }
+            answer::State::Returned { .. } => Ok(()),
+        };
+        self.effect(Effect::drop(entry));
+        result
+    }
+
+    // ---- Level 1
+
+    fn receive_resolve(&mut self, resolve: wire::Resolve) -> Result<(), Abort> {
+        let machine = self.machine;
+        let id = ImportId(resolve.promise);
+        let before = machine.imports.with(id, |import| match &mut import.kind {
+            import::Kind::Settled => {
+                Err(Abort::new(format!("Resolve of {id}, which is no promise")))
+            }
+            import::Kind::Promised { resolution: Resolution::Resolved, .. } => {
+                Err(Abort::new(format!("a second Resolve of promise {id}")))
+            }
+            import::Kind::Promised { node, resolution } => match *resolution {
+                Resolution::Resolved => Err(Abort::new("a second Resolve")),
+                Resolution::Pending { called } => {
+                    *resolution = Resolution::Resolved;
+                    Ok((node.upgrade(), called))
+                }
+            },
+        });
+        if let Ok(Descriptor::None) = resolve.resolution {
+            return Err(Abort::new(format!("Resolve of promise {id} to `none`")));
+        }
+        let (node, called) = match before {
+            Some(before) => before?,
+            None => (None, false),
+        };
+        let target = match resolve.resolution {
+            Err(error) => Client::broken(error),
+            Ok(descriptor) => {
+                // Looked up even if nobody wants it: its references are ours to
+                // give back.
+                let (target, origin) = self.import(&descriptor)?;
+                let dest = || wire::Target::ImportedCap(id.0);
+                if node.is_some() {
+                    self.settled_target(target, origin, called, dest)
+                } else {
+                    target
+                }
+            }
+        };
+        if let Some(node) = node {
+            let effects = node.resolve(target);
+            self.effects.extend(effects);
+        }
+        Ok(())
+    }
+
+    /// What a promise of the peer's resolves to, given what the peer named: that,
+    /// or an embargo in front of it. See Note [embargo].
+    fn settled_target(
+        &mut self,
+        target: Client,
+        origin: Origin,
+        called: bool,
+        promise: impl FnOnce() -> wire::Target,
+    ) -> Client {
+        let target = target.shortened();
+        if !called {
+            return target;
+        }
+        match (origin, target.view()) {
+            (_, View::Null | View::Broken(_)) => target,
+            (Origin::Peer, View::Remote(next)) if self.is_own(next.machine()) => {
+                // From one promise of the peer's to the next: what was sent
+                // through the first counts for the second.
+                if let Err(dest) = next.location() {
+                    self.mark_called(&dest);
+                }
+                target
+            }
+            (Origin::Peer, View::Import(import)) if self.is_own(import.machine()) => target,
+            (Origin::Peer, View::Pinned(pinned)) if self.is_own(pinned.machine()) => target,
+            // Either we host it, or the promise that the peer named has turned out
+            // to be ours already.
+            (Origin::Peer | Origin::Reflected, _) => self.embargo(target, promise()),
+        }
+    }
+
+    fn embargo(&mut self, target: Client, promise: wire::Target) -> Client {
+        if self.machine.embargoes.len() >= self.limits().embargoes as usize {
+            return Client::broken(Error::overloaded(format!(
+                "more than {} promises wait for their embargo; raise Limits::embargoes",
+                self.limits().embargoes
+            )));
+        }
+        let Some(id) = self.order.embargo_ids.allocate() else {
+            return Client::broken(Error::overloaded("no embargo id is free"));
+        };
+        let gate = LocalPromise::new(None);
+        self.machine
+            .embargoes
+            .insert(EmbargoId(id), Embargo { promise: Arc::clone(&gate), target });
+        self.send(wire::Message::Disembargo(wire::Disembargo {
+            target: promise,
+            context: Context::SenderLoopback(id),
+        }));
+        Client::from_promise(gate)
+    }
+
+    fn receive_disembargo(&mut self, disembargo: &wire::Disembargo) -> Result<(), Abort> {
+        match disembargo.context {
+            Context::ReceiverLoopback(id) => {
+                let embargo = self.machine.embargoes.remove(EmbargoId(id)).ok_or_else(|| {
+                    Abort::new(format!("Disembargo for embargo {id}, which does not exist"))
+                })?;
+                self.order.embargo_ids.release(id);
+                self.effect(Effect::Resolve(embargo.promise, Route::Client(embargo.target)));
+                Ok(())
+            }
+            Context::SenderLoopback(embargo) => {
+                let route = match &disembargo.target {
+                    Target::ImportedCap(id) => {
+                        let target =
+                            self.machine.exports.with(ExportId(*id), |entry| entry.target());
+                        Route::Client(target.ok_or_else(|| {
+                            Abort::new(format!("Disembargo of export {id}, which does not exist"))
+                        })?)
+                    }
+                    Target::PromisedAnswer(answer) => self
+                        .answer_field(answer)
+                        .map_err(|error| Abort::new(format!("Disembargo: {}", error.reason())))?,
+                    Target::Unknown => {
+                        return Err(Abort(Error::unimplemented(
+                            "Disembargo of a target that is not known here",
+                        )));
+                    }
+                };
+                let echo = Echo { machine: Arc::clone(self.machine), embargo };
+                self.effect(Effect::Deliver(route, Delivery::Disembargo(echo)));
+                Ok(())
+            }
+            Context::Unknown => Ok(()),
+        }
+    }
+
+    /// Settles a call, as a step of this transaction.
+    pub(super) fn complete(&mut self, cell: Arc<CallCell>, outcome: Outcome) {
+        if cell.begin_completion(outcome) {
+            self.effect(Effect::FinishCompletion(cell));
+        }
+    }
+}
+
+/// A Disembargo that the peer sent to be returned. It goes the way of the calls
+/// before it, and is returned where they leave towards the peer.
+pub(crate) struct Echo {
+    machine: Arc<Machine>,
+    embargo: u32,
+}
+
+impl Echo {
+    /// The connection that it came from and has to go back to.
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    pub(crate) fn embargo(&self) -> u32 {
+        self.embargo
+    }
+
+    /// The way does not lead back to the peer, which therefore should not have
+    /// asked.
+    pub(crate) fn refuse(self) {
+        let error = Error::failed(format!(
+            "Disembargo {} is for something that does not lead back to its sender",
+            self.embargo
+        ));
+        self.machine.abort(error);
+    }
+}

@@ -1,0 +1,300 @@
+//! The protocol machine: one connection's state and what each message does to
+//! it. No threads, no input or output, no clock.
+//!
+//! Note [locks]
+//!
+//! - Each connection has one *order lock*. [`Machine::transact`] takes it and
+//!   gives a [`Txn`]; whatever needs the lock is a method of that. What is queued
+//!   inside one transaction stands in the outbox in that order, so choosing a
+//!   target, changing an entry and queueing the message are one step.
+//! - Nothing waits under it: the outbox takes messages without bound, and whoever
+//!   has to wait for room does so before.
+//! - No application code runs under it; see Note [effects].
+//! - Two order locks are never held at once. What another connection has to do
+//!   is an effect.
+//! - Leaf locks (a promise, a call, a mailbox, a slot) may be taken under it, one
+//!   at a time, and nothing is taken under a leaf lock.
+//! - The tables are concurrent maps: what looks, counts or dumps needs no lock at
+//!   all.
+
+mod answer;
+mod describe;
+mod dest;
+mod embargo;
+mod ending;
+mod export;
+mod import;
+mod incoming;
+mod outgoing;
+mod question;
+mod releases;
+mod room;
+mod snapshot;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crossbeam_queue::SegQueue;
+use parking_lot::{Mutex, MutexGuard};
+
+pub(crate) use self::dest::{Dest, Pinned};
+pub(crate) use self::export::ExportSlot;
+pub(crate) use self::import::ImportRef;
+pub(crate) use self::incoming::Echo;
+pub(crate) use self::question::QuestionRef;
+pub(crate) use self::room::Permit;
+pub use self::snapshot::Snapshot;
+
+use self::answer::Answer;
+use self::embargo::Embargo;
+use self::export::Export;
+use self::import::Import;
+use self::question::Question;
+use self::releases::Released;
+use self::room::Room;
+use self::table::{IdPool, Table};
+use crate::client::Client;
+use crate::effects::{self, Effect, LockScope};
+use crate::error::Error;
+use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
+use crate::limits::Limits;
+use crate::wire;
+
+/// One connection as the protocol sees it.
+pub(crate) struct Machine {
+    settings: Settings,
+    order: Mutex<Order>,
+    questions: Table<QuestionId, Question>,
+    answers: Table<AnswerId, Answer>,
+    exports: Table<ExportId, Export>,
+    imports: Table<ImportId, Import>,
+    embargoes: Table<EmbargoId, Embargo>,
+    releases: SegQueue<Released>,
+    room: Arc<Room>,
+    outbox: Arc<dyn Outbox>,
+}
+
+/// What does not change while a connection lives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    /// Whether errors sent to the peer carry internal detail.
+    pub(crate) detail: Detail,
+}
+
+/// How much of what went wrong inside is told to the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Detail {
+    #[default]
+    Hidden,
+    Shown,
+}
+
+/// Where messages leave the machine.
+pub(crate) trait Outbox: Send + Sync {
+    /// Queues a message. Called under the order lock: must not wait, nor call
+    /// back.
+    fn push(&self, message: wire::Message);
+
+    /// Nothing will be pushed any more, and every table is empty. Called without
+    /// a lock.
+    fn disconnected(&self);
+}
+
+/// What only the holder of the order lock may touch.
+struct Order {
+    phase: Phase,
+    question_ids: IdPool,
+    export_ids: IdPool,
+    embargo_ids: IdPool,
+    /// Which export a capability already is, by its address.
+    exported: HashMap<usize, ExportId>,
+    /// What the peer gets when it asks for the bootstrap capability.
+    bootstrap: Option<Client>,
+    next_serial: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Live,
+    /// Why every call fails from now on.
+    Dead(Error),
+}
+
+/// A step of one connection, with its order lock held.
+pub(crate) struct Txn<'m> {
+    machine: &'m Arc<Machine>,
+    order: MutexGuard<'m, Order>,
+    effects: Vec<Effect>,
+    /// Messages that must come right after the one that is being made.
+    trailing: Vec<wire::Message>,
+}
+
+/// Why a connection must end: what the peer is told.
+pub(crate) struct Abort(pub(crate) Error);
+
+impl Abort {
+    fn new(reason: impl Into<String>) -> Self {
+        Abort(Error::failed(reason))
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(
+        settings: Settings,
+        bootstrap: Option<Client>,
+        outbox: Arc<dyn Outbox>,
+    ) -> Arc<Self> {
+        let room = Room::new(
+            settings.limits.questions as usize,
+            usize::try_from(settings.limits.queued_bytes).unwrap_or(usize::MAX),
+        );
+        Arc::new(Machine {
+            settings,
+            order: Mutex::new(Order {
+                phase: Phase::Live,
+                question_ids: IdPool::default(),
+                export_ids: IdPool::default(),
+                embargo_ids: IdPool::default(),
+                exported: HashMap::new(),
+                bootstrap,
+                next_serial: 0,
+            }),
+            questions: Table::new(),
+            answers: Table::new(),
+            exports: Table::new(),
+            imports: Table::new(),
+            embargoes: Table::new(),
+            releases: SegQueue::new(),
+            room,
+            outbox,
+        })
+    }
+
+    /// Makes one step, then what it left to be done.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn transact<R>(self: &Arc<Self>, step: impl FnOnce(&mut Txn<'_>) -> R) -> R {
+        let scope = LockScope::enter(self.address());
+        let order = self.order.lock();
+        self.step(scope, order, step)
+    }
+
+    /// As [`transact`](Self::transact), or nothing if somebody else makes a step
+    /// right now.
+    fn try_transact<R>(self: &Arc<Self>, step: impl FnOnce(&mut Txn<'_>) -> R) -> Option<R> {
+        // Asked before the scope is entered: this thread may be the holder.
+        let order = self.order.try_lock()?;
+        let scope = LockScope::enter(self.address());
+        Some(self.step(scope, order, step))
+    }
+
+    fn step<'m, R>(
+        self: &'m Arc<Self>,
+        scope: LockScope,
+        order: MutexGuard<'m, Order>,
+        step: impl FnOnce(&mut Txn<'_>) -> R,
+    ) -> R {
+        let mut txn = Txn { machine: self, order, effects: Vec::new(), trailing: Vec::new() };
+        let result = step(&mut txn);
+        txn.process_releases();
+        txn.check_backlog();
+        let Txn { order, effects, trailing, .. } = txn;
+        debug_assert!(trailing.is_empty());
+        drop(order);
+        drop(scope);
+        effects::defer_all(effects);
+        self.flush_releases();
+        result
+    }
+
+    fn address(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self) as usize
+    }
+
+    pub(crate) fn outbox(&self) -> &Arc<dyn Outbox> {
+        &self.outbox
+    }
+
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// Waits, if this thread acts for the application, until the limits allow
+    /// one more question.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(crate) fn wait_for_room(self: &Arc<Self>) -> Result<Option<Permit>, Error> {
+        if let Some(permit) = self.room.try_take() {
+            return Ok(Some(permit));
+        }
+        if !crate::runtime::may_wait() {
+            return Ok(None);
+        }
+        crate::runtime::blocking(|| self.room.wait())?.map(Some)
+    }
+}
+
+impl Txn<'_> {
+    fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Queues a message for the peer, if it is still there.
+    fn send(&mut self, message: wire::Message) {
+        if let Phase::Live = self.order.phase {
+            tracing::trace!(?message, "send");
+            self.machine.room.queued(message.size_estimate());
+            self.machine.outbox.push(message);
+        }
+    }
+
+    /// Queues a message, and what must come right after it.
+    fn send_with_trailing(&mut self, message: wire::Message) {
+        self.send(message);
+        for message in std::mem::take(&mut self.trailing) {
+            self.send(message);
+        }
+    }
+
+    /// Ends the connection when a peer asks for more than it reads.
+    fn check_backlog(&mut self) {
+        let limit = self.limits().backlog_bytes;
+        let queued = self.machine.room.bytes() as u64;
+        if queued > limit && self.dead().is_none() {
+            self.abort(Error::overloaded(format!(
+                "{queued} bytes are queued for a peer that does not read them; \
+                 the limit is {limit} (Limits::backlog_bytes)"
+            )));
+        }
+    }
+
+    fn serial(&mut self) -> Serial {
+        self.order.next_serial += 1;
+        Serial(self.order.next_serial)
+    }
+
+    /// Why every call fails, if the connection has ended.
+    fn dead(&self) -> Option<Error> {
+        match &self.order.phase {
+            Phase::Live => None,
+            Phase::Dead(error) => Some(error.clone()),
+        }
+    }
+
+    fn detail(&self) -> Detail {
+        self.machine.settings.detail
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.machine.settings.limits
+    }
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("snapshot", &self.snapshot()).finish_non_exhaustive()
+    }
+}

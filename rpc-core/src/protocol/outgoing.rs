@@ -1,0 +1,390 @@
+//! What we send: calls, bootstrap requests, results.
+
+use std::sync::Arc;
+
+use super::describe::Described;
+use super::dest::Dest;
+use super::question::{self, Asked, Question, QuestionRef};
+use super::{Machine, Txn, answer};
+use crate::call::{CallCell, Outcome};
+use crate::client::Client;
+use crate::delivery::{CallRequest, Delivery, Tail};
+use crate::effects::Effect;
+use crate::error::Error;
+use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
+use crate::payload::Payload;
+use crate::remote_promise::RemotePromise;
+use crate::wire::{self, Content, Descriptor, Path};
+
+/// Words that a message needs beside its content and its descriptors.
+const FRAME_WORDS: usize = 16;
+
+impl Machine {
+    /// Sends a delivery to a place behind this connection.
+    pub(crate) fn deliver_to(self: &Arc<Self>, dest: Dest, delivery: Delivery) {
+        if let Some(delivery) = prepared(delivery) {
+            self.transact(|txn| txn.deliver(&dest, delivery));
+        }
+    }
+
+    /// Sends a delivery through a promise of the peer, or gives it back with what
+    /// the promise has become. Choosing and queueing are one step.
+    pub(crate) fn deliver_through(
+        self: &Arc<Self>,
+        promise: &Arc<RemotePromise>,
+        delivery: Delivery,
+    ) -> Result<(), (Client, Delivery)> {
+        // Resolved promises stay resolved: no need for the lock.
+        if let Some(target) = promise.resolved() {
+            return Err((target, delivery));
+        }
+        let Some(delivery) = prepared(delivery) else { return Ok(()) };
+        self.transact(|txn| match promise.location() {
+            Ok(target) => Err((target, delivery)),
+            Err(dest) => {
+                txn.deliver(&dest, delivery);
+                Ok(())
+            }
+        })
+    }
+
+    /// Asks the peer for its bootstrap capability. The promise can be called at
+    /// once. Application threads may wait for room.
+    pub(crate) fn bootstrap(self: &Arc<Self>) -> Client {
+        let permit = match self.wait_for_room() {
+            Ok(permit) => permit.unwrap_or_else(|| self.room.take()),
+            Err(error) => return Client::broken(error),
+        };
+        self.transact(|txn| {
+            if let Some(error) = txn.dead() {
+                return Client::broken(error);
+            }
+            let Some(question) = txn.ask(Asked::default(), permit) else {
+                return Client::broken(Error::overloaded("no question id is free"));
+            };
+            txn.send(wire::Message::Bootstrap(wire::Bootstrap { question: question.id().0 }));
+            txn.question_field(&question, &[]).unwrap_or_default()
+        })
+    }
+
+    /// Sends the outcome of a call that the peer made. Gives back the outcome
+    /// with the capabilities that calls pipelined from now on are for.
+    pub(crate) fn return_answer(
+        self: &Arc<Self>,
+        id: AnswerId,
+        serial: Serial,
+        outcome: Outcome,
+    ) -> Outcome {
+        // A copy is made where results must both leave and stay, outside the lock.
+        let results = match outcome {
+            Err(error) => Err(error),
+            Ok(payload) if payload.caps().is_empty() => Ok(Results {
+                sent: payload.prepared(wire::RESULTS),
+                origin: Vec::new(),
+                kept: Payload::empty().clone(),
+            }),
+            Ok(payload) => match payload.copied(wire::RESULTS) {
+                Ok((sent, origin)) => Ok(Results { sent: Ok(sent), origin, kept: payload }),
+                Err(error) => Err(error),
+            },
+        };
+        self.transact(|txn| txn.return_answer(id, serial, results))
+    }
+}
+
+/// Whether an answer stays in the table until the peer finishes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    Awaited,
+    NotNeeded,
+}
+
+/// Results on their way out.
+struct Results {
+    sent: Result<Payload, Error>,
+    /// For each capability of `sent`, which one of `kept` it is.
+    origin: Vec<usize>,
+    kept: Payload,
+}
+
+/// Makes sure that nothing about sending can fail later: the content is one that
+/// can be completed in place. Fails the delivery otherwise.
+fn prepared(delivery: Delivery) -> Option<Delivery> {
+    match delivery {
+        Delivery::Call(mut call) => match call.params.prepared(wire::PARAMS) {
+            Ok(params) => {
+                call.params = params;
+                Some(Delivery::Call(call))
+            }
+            Err(error) => {
+                call.cell.complete(Err(error));
+                None
+            }
+        },
+        disembargo @ Delivery::Disembargo(_) => Some(disembargo),
+    }
+}
+
+impl Txn<'_> {
+    /// Queues a delivery for a place behind this connection.
+    pub(super) fn deliver(&mut self, dest: &Dest, delivery: Delivery) {
+        match delivery {
+            Delivery::Call(call) => self.send_call(dest, call),
+            Delivery::Disembargo(echo) => {
+                if Arc::ptr_eq(echo.machine(), self.machine) {
+                    self.send(wire::Message::Disembargo(wire::Disembargo {
+                        target: dest.target(),
+                        context: wire::Context::ReceiverLoopback(echo.embargo()),
+                    }));
+                } else {
+                    self.effect(Effect::Refuse(echo));
+                }
+            }
+        }
+    }
+
+    fn send_call(&mut self, dest: &Dest, call: CallRequest) {
+        let CallRequest { interface, method, params, cell, permit, tail } = call;
+        if let Err(error) = self.sendable(dest, &params) {
+            return self.effect(Effect::Complete(cell, Err(error)));
+        }
+        let described = match self.describe_all(params.caps()) {
+            Ok(described) => described,
+            Err(error) => return self.effect(Effect::Complete(cell, Err(error))),
+        };
+        let exports: Vec<ExportId> = described.iter().filter_map(Described::export).collect();
+        let permit = permit.filter(|permit| permit.is_for(&self.machine.room));
+        let permit = permit.unwrap_or_else(|| self.machine.room.take());
+        let answer = self.tail_answer(&cell, tail);
+        let (results, results_to, tail) = match answer {
+            Some(_) => (question::Results::Kept, wire::ResultsTo::Yourself, Tail::Allowed),
+            None => (question::Results::Here, wire::ResultsTo::Caller, Tail::No),
+        };
+        let asked = Asked {
+            results,
+            cell: answer.is_none().then(|| Arc::clone(&cell)),
+            params: exports.clone(),
+            ..Asked::default()
+        };
+        let Some(question) = self.ask(asked, permit) else {
+            self.withdraw(exports.into_iter());
+            let error = Error::overloaded("no question id is free");
+            return self.effect(Effect::Complete(cell, Err(error)));
+        };
+        let Some(fields) = cell.asked(&question, tail) else {
+            // Cancelled before it left: as if it had never been made.
+            if let Some(entry) = self.machine.questions.remove(question.id()) {
+                self.order.question_ids.release(question.id().0);
+                drop(entry);
+            }
+            self.withdraw(exports.into_iter());
+            let error = Error::failed("the call was cancelled");
+            return self.effect(Effect::Complete(cell, Err(error)));
+        };
+        self.mark_called(dest);
+        let descriptors: Vec<Descriptor> =
+            described.into_iter().map(|described| described.descriptor).collect();
+        self.send_with_trailing(wire::Message::Call(wire::Call {
+            question: question.id().0,
+            target: dest.target(),
+            interface,
+            method,
+            params: Content::Built(params, descriptors),
+            results_to,
+        }));
+        if let Some(id) = answer {
+            self.return_from_question(id, question.id());
+        }
+        if !fields.is_empty() {
+            let fields = fields
+                .into_iter()
+                .filter_map(|(path, field)| Some((field, self.question_field(&question, &path)?)))
+                .collect();
+            self.effect(Effect::ResolveFields(cell, fields));
+        }
+    }
+
+    /// The answer that a call may be a tail call for: the one that its outcome is
+    /// for, if it is owed to the peer that the call goes to.
+    fn tail_answer(&self, cell: &CallCell, tail: Tail) -> Option<AnswerId> {
+        if tail == Tail::No {
+            return None;
+        }
+        let (id, serial) = cell.asked_by(self.machine)?;
+        let owed = self.machine.answers.with(id, |entry| {
+            entry.serial == serial && matches!(entry.state, answer::State::Running)
+        });
+        (owed == Some(true)).then_some(id)
+    }
+
+    /// Answers the peer with the results of a question that it was just sent.
+    fn return_from_question(&mut self, id: AnswerId, question: QuestionId) {
+        self.machine.answers.with(id, |entry| {
+            entry.state = answer::State::Returned { exports: Vec::new() };
+        });
+        self.send(wire::Message::Return(wire::Return {
+            answer: id.0,
+            release_params: false,
+            no_finish_needed: false,
+            outcome: wire::Outcome::TakeFromOtherQuestion(question.0),
+        }));
+    }
+
+    /// Whether a call can be sent at all.
+    fn sendable(&self, dest: &Dest, params: &Payload) -> Result<(), Error> {
+        if let Some(error) = self.dead() {
+            return Err(error);
+        }
+        if let Dest::Answer(question, _) = dest {
+            let known = self
+                .machine
+                .questions
+                .with(question.id(), |entry| entry.serial == question.serial());
+            if known != Some(true) {
+                return Err(Error::failed("the results that the call was for are gone"));
+            }
+        }
+        self.check_size(params)
+    }
+
+    /// Rule: a message over the limit fails the one call at its sender.
+    fn check_size(&self, content: &Payload) -> Result<(), Error> {
+        let words = content.size_in_words() + 3 * content.caps().len() + FRAME_WORDS;
+        let limit = self.limits().message_words;
+        if words as u64 > limit {
+            return Err(Error::failed(format!(
+                "a message of {words} words would exceed the limit of {limit}; \
+                 send less at once or raise Limits::message_words on both sides"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Enters a question.
+    fn ask(&mut self, asked: Asked, permit: super::Permit) -> Option<Arc<QuestionRef>> {
+        let id = QuestionId(self.order.question_ids.allocate()?);
+        let serial = self.serial();
+        let question =
+            Question { serial, state: question::State::Asked(asked), _permit: Some(permit) };
+        self.machine.questions.insert(id, question);
+        Some(QuestionRef::new(Arc::clone(self.machine), id, serial))
+    }
+
+    /// Both sides have forgotten a question: its id is free.
+    pub(super) fn forget_question(&mut self, id: QuestionId) {
+        if let Some(entry) = self.machine.questions.remove(id) {
+            self.order.question_ids.release(id.0);
+            drop(entry);
+        }
+    }
+
+    /// The promise for the field of a question's results: the same one for the
+    /// same path. `None` if the results are there already.
+    pub(crate) fn question_field(
+        &mut self,
+        question: &Arc<QuestionRef>,
+        path: &[u16],
+    ) -> Option<Client> {
+        let machine = self.machine;
+        machine.questions.with(question.id(), |entry| {
+            if entry.serial != question.serial() {
+                return None;
+            }
+            let question::State::Asked(asked) = &mut entry.state else { return None };
+            let path: Path = path.into();
+            let field = asked.fields.entry(path.clone()).or_default();
+            let node = field.node.upgrade().unwrap_or_else(|| {
+                let dest = Dest::Answer(Arc::clone(question), path);
+                let node = RemotePromise::new(Arc::clone(machine), dest);
+                field.node = Arc::downgrade(&node);
+                node
+            });
+            Some(Client::from_remote(node))
+        })?
+    }
+
+    fn return_answer(
+        &mut self,
+        id: AnswerId,
+        serial: Serial,
+        results: Result<Results, Error>,
+    ) -> Outcome {
+        let machine = self.machine;
+        if machine.answers.with(id, |entry| entry.serial == serial) != Some(true) {
+            // Finished before, or the connection has ended: nobody waits.
+            return results.map(|results| results.kept);
+        }
+        let described = results.and_then(|results| {
+            let sent = results.sent?;
+            self.check_size(&sent)?;
+            let described = self.describe_all(sent.caps())?;
+            Ok((sent, described, results.origin, results.kept))
+        });
+        // Without capabilities there is nothing that a Finish would end.
+        let finish = match &described {
+            Ok((_, described, ..)) if described.is_empty() => Finish::NotNeeded,
+            _ => Finish::Awaited,
+        };
+        let (outcome, exports, kept) = match described {
+            Err(error) => {
+                let told = error.for_peer(self.detail());
+                (wire::Outcome::Exception(told), Vec::<ExportId>::new(), Err(error))
+            }
+            Ok((sent, described, origin, kept)) => {
+                let exports = described.iter().filter_map(Described::export).collect();
+                let mut paths = vec![Client::null(); kept.caps().len()];
+                let mut descriptors = Vec::with_capacity(described.len());
+                for (described, origin) in described.into_iter().zip(origin) {
+                    descriptors.push(described.descriptor);
+                    if let Some(path) = paths.get_mut(origin) {
+                        *path = described.path;
+                    }
+                }
+                let content = Content::Built(sent, descriptors);
+                (wire::Outcome::Results(content), exports, Ok(kept.with_caps(paths)))
+            }
+        };
+        match finish {
+            Finish::Awaited => {
+                let cell = machine.answers.with(id, |entry| {
+                    entry.state = answer::State::Returned { exports };
+                    Arc::clone(&entry.cell)
+                });
+                if let Some(cell) = cell {
+                    cell.described(&kept);
+                }
+            }
+            Finish::NotNeeded => {
+                if let Some(entry) = machine.answers.remove(id) {
+                    self.effect(Effect::drop(entry));
+                }
+            }
+        }
+        self.send_with_trailing(wire::Message::Return(wire::Return {
+            answer: id.0,
+            release_params: false,
+            no_finish_needed: finish == Finish::NotNeeded,
+            outcome,
+        }));
+        kept
+    }
+
+    /// A call has ended whose results the peer wants to stay here.
+    pub(crate) fn return_kept(&mut self, id: AnswerId, serial: Serial) {
+        let returned = self.machine.answers.with(id, |entry| {
+            let ours = entry.serial == serial;
+            if ours {
+                entry.state = answer::State::Returned { exports: Vec::new() };
+            }
+            ours
+        });
+        if returned == Some(true) {
+            self.send(wire::Message::Return(wire::Return {
+                answer: id.0,
+                release_params: false,
+                no_finish_needed: false,
+                outcome: wire::Outcome::ResultsSentElsewhere,
+            }));
+        }
+    }
+}

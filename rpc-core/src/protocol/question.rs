@@ -1,0 +1,132 @@
+//! Questions: what we asked the peer.
+//!
+//! # State model
+//!
+//! ```text
+//!            ┌──Return──► Returned ──last reference dropped: Finish──► gone
+//! Asked ─────┤
+//!            └──last reference dropped: Finish──► Finished ──Return──► gone
+//! ```
+//!
+//! - **Asked**: the call was sent. Pipelined fields name it as their target.
+//! - **Returned**: the fields are resolved and nobody has a reason to send more
+//!   to it, except for paths that were described to the peer and must not change
+//!   (see Note [described path]); usually there is none and the Finish follows in
+//!   the same transaction. When the Return said `noFinishNeeded`, the entry is
+//!   gone at once.
+//! - **Finished**: nobody wanted the result. The Finish said so and gave up the
+//!   results' capabilities; when the Return comes nothing of it is imported, and
+//!   only then is the id free.
+//!
+//! An id is used again only after both messages. [`QuestionRef`]s count who can
+//! still name the question.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use super::Machine;
+use super::releases::Released;
+use super::room::Permit;
+use crate::call::CallCell;
+use crate::ids::{ExportId, QuestionId, Serial};
+use crate::remote_promise::RemotePromise;
+use crate::wire::Path;
+
+/// One question.
+pub(crate) struct Question {
+    pub(crate) serial: Serial,
+    pub(crate) state: State,
+    /// Held for its drop.
+    pub(crate) _permit: Option<Permit>,
+}
+
+pub(crate) enum State {
+    Asked(Asked),
+    Returned,
+    Finished {
+        /// As in [`Asked`].
+        params: Vec<ExportId>,
+    },
+}
+
+/// Where the results of a question go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Results {
+    /// Here.
+    #[default]
+    Here,
+    /// They stay with the peer: Note [tail calls].
+    Kept,
+    /// They stay with the peer, which has told that they are there.
+    Returned,
+}
+
+// Note [tail calls]
+//
+// A call of the peer's that is answered by making a call to that same peer needs
+// no results to travel: we send our Call with sendResultsTo.yourself, and right
+// behind it a Return that says takeFromOtherQuestion. The peer connects the two.
+// Our question gets a Return, too, which only says that the results were sent
+// elsewhere; it stays open beyond that, because calls that the peer has pipelined
+// on its own question still come to us, and go back as pipelined calls on ours
+// (that is the described path of the answer). It is finished when the peer
+// finishes its question. When the peer finishes early, so do we: cancelling goes
+// through.
+//
+// On the other side, a call that came with sendResultsTo.yourself keeps its
+// outcome in its cell, for the one question that takes it (`ResultsTo::Kept` in
+// `answer.rs`).
+
+/// What a question that waits for its Return knows.
+#[derive(Default)]
+pub(crate) struct Asked {
+    pub(crate) results: Results,
+    /// Whom to tell; nobody for a bootstrap, of which only the field counts.
+    pub(crate) cell: Option<Arc<CallCell>>,
+    pub(crate) fields: BTreeMap<Path, Field>,
+    /// What the parameters exported, once for each descriptor: the Return may
+    /// give them back.
+    pub(crate) params: Vec<ExportId>,
+}
+
+/// A pipelined field.
+#[derive(Default)]
+pub(crate) struct Field {
+    /// The same path gives the same promise as long as somebody has it.
+    pub(crate) node: Weak<RemotePromise>,
+    /// Whether anything was sent through it, also through a promise that is
+    /// gone since. See Note [embargo].
+    pub(crate) called: bool,
+}
+
+/// The right to name a question in messages. When the last one is dropped the
+/// question is finished.
+pub(crate) struct QuestionRef {
+    machine: Arc<Machine>,
+    id: QuestionId,
+    serial: Serial,
+}
+
+impl QuestionRef {
+    pub(super) fn new(machine: Arc<Machine>, id: QuestionId, serial: Serial) -> Arc<Self> {
+        Arc::new(QuestionRef { machine, id, serial })
+    }
+
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    pub(crate) fn id(&self) -> QuestionId {
+        self.id
+    }
+
+    pub(crate) fn serial(&self) -> Serial {
+        self.serial
+    }
+}
+
+impl Drop for QuestionRef {
+    fn drop(&mut self) {
+        self.machine.released(Released::Question(self.id, self.serial));
+    }
+}

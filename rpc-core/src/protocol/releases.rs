@@ -1,0 +1,125 @@
+//! How dropping a reference turns into a message.
+//!
+//! Note [releases]
+//!
+//! The last reference to an import or a question may be dropped anywhere: by an
+//! application thread, in the middle of a transaction, inside another drop. So
+//! dropping takes no lock that could be held already. It pushes a report to a
+//! queue of the connection and then *tries* to take the order lock to work the
+//! queue off. If somebody holds the lock, that somebody works the queue off
+//! before unlocking, and looks once more after. (A thread that is in a transaction
+//! of another connection leaves it for after that.) One of the two always sees the
+//! report: we push and then try the lock, the holder unlocks and then looks at
+//! the queue, with a fence between on both sides.
+//!
+//! Under the lock the report is no more than a hint: whether the entry goes is
+//! decided by looking whether references to it exist now.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use super::question::{self, Asked, Results};
+use super::{Machine, Txn};
+use crate::effects::{self, Effect, LockScope};
+use crate::ids::{ImportId, QuestionId, Serial};
+use crate::wire;
+
+/// The last reference to something was dropped.
+#[derive(Debug)]
+pub(crate) enum Released {
+    Import(ImportId),
+    Question(QuestionId, Serial),
+}
+
+impl Machine {
+    /// Reports a drop. Never waits, takes no lock that is held, runs nothing of
+    /// the application.
+    pub(super) fn released(self: &Arc<Self>, what: Released) {
+        self.releases.push(what);
+        match LockScope::current() {
+            None => self.flush_releases(),
+            // The transaction that we are in ends with that.
+            Some(owner) if owner == self.address() => {}
+            // We are in a transaction of another connection: no second lock.
+            Some(_) => effects::defer(Effect::FlushReleases(Arc::clone(self))),
+        }
+    }
+
+    /// Works the reports off unless somebody else is going to.
+    pub(crate) fn flush_releases(self: &Arc<Self>) {
+        loop {
+            fence(Ordering::SeqCst);
+            if self.releases.is_empty() || self.try_transact(|_| ()).is_none() {
+                return;
+            }
+        }
+    }
+}
+
+impl Txn<'_> {
+    /// Works the reports off; the end of every transaction.
+    pub(super) fn process_releases(&mut self) {
+        while let Some(released) = self.machine.releases.pop() {
+            match released {
+                Released::Import(id) => self.import_released(id),
+                Released::Question(id, serial) => self.question_released(id, serial),
+            }
+        }
+    }
+
+    fn import_released(&mut self, id: ImportId) {
+        let machine = self.machine;
+        let gone = machine.imports.with(id, |import| import.handle.strong_count() == 0);
+        if gone != Some(true) {
+            // It came back, or was reported twice.
+            return;
+        }
+        if let Some(import) = machine.imports.remove(id) {
+            self.send(wire::Message::Release(wire::Release { id: id.0, count: import.refs }));
+        }
+    }
+
+    fn question_released(&mut self, id: QuestionId, serial: Serial) {
+        let machine = self.machine;
+        let state = machine.questions.with(id, |question| {
+            (question.serial == serial)
+                .then(|| std::mem::replace(&mut question.state, question::State::Returned))
+        });
+        match state.flatten() {
+            // Answered with `noFinishNeeded`, or gone with the connection.
+            None => {}
+            Some(question::State::Asked(Asked { results: Results::Returned, .. })) => {
+                // Nothing of the results came here.
+                self.send(wire::Message::Finish(wire::Finish {
+                    question: id.0,
+                    release_results: true,
+                }));
+                self.forget_question(id);
+            }
+            Some(question::State::Asked(asked)) => {
+                self.send(wire::Message::Finish(wire::Finish {
+                    question: id.0,
+                    release_results: true,
+                }));
+                let params = asked.params;
+                machine
+                    .questions
+                    .with(id, |question| question.state = question::State::Finished { params });
+                if let Some(cell) = asked.cell {
+                    self.effect(Effect::drop(cell));
+                }
+            }
+            Some(question::State::Returned) => {
+                // Its capabilities were imported: they have counts of their own.
+                self.send(wire::Message::Finish(wire::Finish {
+                    question: id.0,
+                    release_results: false,
+                }));
+                self.forget_question(id);
+            }
+            Some(finished @ question::State::Finished { .. }) => {
+                machine.questions.with(id, |question| question.state = finished);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Where application threads wait before they add to what a connection holds.
+//!
+//! Waiting happens before any lock is taken, and only for threads that act for
+//! the application: whoever acts for a peer (the coordinator, or whoever
+//! forwards what a peer sent) goes ahead, or two vats could wait for each other
+//! for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::Error;
+
+pub(crate) struct Room {
+    max_questions: usize,
+    max_bytes: usize,
+    questions: AtomicUsize,
+    bytes: AtomicUsize,
+    /// How many threads wait. Written under the lock only.
+    waiting: AtomicUsize,
+    closed: Mutex<Option<Error>>,
+    changed: Condvar,
+}
+
+/// A place among a connection's outstanding questions. Dropping it frees the
+/// place.
+pub(crate) struct Permit {
+    room: Arc<Room>,
+}
+
+impl Room {
+    pub(crate) fn new(max_questions: usize, max_bytes: usize) -> Arc<Self> {
+        Arc::new(Room {
+            max_questions,
+            max_bytes,
+            questions: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            closed: Mutex::new(None),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// A place for one more question, without waiting and if need be beyond the
+    /// limit.
+    pub(crate) fn take(self: &Arc<Self>) -> Permit {
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        Permit { room: Arc::clone(self) }
+    }
+
+    /// A place for one more question, or `None` if the limits do not allow it
+    /// now.
+    pub(crate) fn try_take(self: &Arc<Self>) -> Option<Permit> {
+        if self.bytes.load(Ordering::SeqCst) >= self.max_bytes {
+            return None;
+        }
+        self.questions
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |taken| {
+                (taken < self.max_questions).then_some(taken + 1)
+            })
+            .ok()
+            .map(|_| Permit { room: Arc::clone(self) })
+    }
+
+    /// Waits for a place.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(crate) fn wait(self: &Arc<Self>) -> Result<Permit, Error> {
+        let mut closed = self.closed.lock();
+        // From here on whoever frees a place takes the lock and tells us.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let result = loop {
+            if let Some(error) = &*closed {
+                break Err(error.clone());
+            }
+            if let Some(permit) = self.try_take() {
+                break Ok(permit);
+            }
+            self.changed.wait(&mut closed);
+        };
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    /// Bytes were queued to be sent.
+    pub(crate) fn queued(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    /// Bytes have left the queue.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.tell();
+    }
+
+    /// How many bytes are queued.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
+    /// Whoever waits, now or later, fails.
+    pub(crate) fn close(&self, error: Error) {
+        *self.closed.lock() = Some(error);
+        self.changed.notify_all();
+    }
+
+    fn tell(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            // The lock orders us after a waiter that has counted itself but does
+            // not sleep yet.
+            drop(self.closed.lock());
+            self.changed.notify_all();
+        }
+    }
+}
+
+impl Permit {
+    pub(crate) fn is_for(&self, room: &Arc<Room>) -> bool {
+        Arc::ptr_eq(&self.room, room)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.room.questions.fetch_sub(1, Ordering::SeqCst);
+        self.room.tell();
+    }
+}

@@ -1,0 +1,116 @@
+//! Looking at a connection's state, and checking that it is sound.
+
+use std::collections::HashMap;
+
+use super::{Machine, Phase, export, import, question};
+use crate::ids::ExportId;
+
+/// How much a connection holds at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Calls to the peer whose ids are not free yet.
+    pub questions: usize,
+    /// Calls of the peer that it has not finished.
+    pub answers: usize,
+    /// Capabilities that the peer holds of us.
+    pub exports: usize,
+    /// Capabilities that we hold of the peer.
+    pub imports: usize,
+    /// Promises that wait for earlier calls to come back.
+    pub embargoes: usize,
+    /// Bytes queued to be sent.
+    pub queued_bytes: usize,
+}
+
+impl Snapshot {
+    /// Whether every table is empty.
+    pub fn is_empty(&self) -> bool {
+        let Snapshot { questions, answers, exports, imports, embargoes, queued_bytes: _ } = *self;
+        questions + answers + exports + imports + embargoes == 0
+    }
+}
+
+impl Machine {
+    /// Counts entries, without the order lock.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            questions: self.questions.len(),
+            answers: self.answers.len(),
+            exports: self.exports.len(),
+            imports: self.imports.len(),
+            embargoes: self.embargoes.len(),
+            queued_bytes: self.room.bytes(),
+        }
+    }
+
+    /// Checks what must hold of the tables between any two steps.
+    ///
+    /// # Errors
+    /// A sentence for the first thing that does not.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let order = self.order.lock();
+        if let Phase::Dead(_) = order.phase
+            && !self.snapshot().is_empty()
+        {
+            return Err(format!("a dead connection still holds {:?}", self.snapshot()));
+        }
+        let pools = [
+            ("question", order.question_ids.in_use(), self.questions.len()),
+            ("export", order.export_ids.in_use(), self.exports.len()),
+            ("embargo", order.embargo_ids.in_use(), self.embargoes.len()),
+        ];
+        for (name, taken, entries) in pools {
+            if taken != entries {
+                return Err(format!(
+                    "{taken} {name} ids are taken, but there are {entries} entries"
+                ));
+            }
+        }
+        let mut problems = Vec::new();
+        let mut keys: HashMap<usize, ExportId> = HashMap::new();
+        self.exports.for_each(|id, entry| {
+            if entry.refs == 0 {
+                problems.push(format!("export {id} has no reference but exists"));
+            }
+            if let Some(key) = entry.key {
+                if order.exported.get(&key) != Some(&id) {
+                    problems.push(format!("export {id} would not be found by its capability"));
+                }
+                if keys.insert(key, id).is_some() {
+                    problems.push(format!("export {id} is the second one of its capability"));
+                }
+                if matches!(entry.kind, export::Kind::Resolved(_)) {
+                    problems.push(format!("export {id} is resolved but found as a promise"));
+                }
+            }
+        });
+        if keys.len() != order.exported.len() {
+            problems.push("a capability is known as exported but is not".to_owned());
+        }
+        self.imports.for_each(|id, entry| {
+            if entry.refs == 0 {
+                problems.push(format!("import {id} has no reference but exists"));
+            }
+            if let import::Kind::Promised { node, .. } = &entry.kind
+                && let Some(node) = node.upgrade()
+                && node.location().is_err()
+                && entry.handle.strong_count() == 0
+            {
+                problems.push(format!("import {id} has a live promise but no handle"));
+            }
+        });
+        self.questions.for_each(|id, entry| {
+            if let question::State::Asked(asked) = &entry.state {
+                for (path, field) in &asked.fields {
+                    if field.node.upgrade().is_some_and(|node| node.resolved().is_some()) {
+                        problems.push(format!(
+                            "question {id} is open, but its field {path:?} is resolved"
+                        ));
+                    }
+                }
+            }
+        });
+        problems.into_iter().next().map_or(Ok(()), Err)
+    }
+}

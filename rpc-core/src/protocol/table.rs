@@ -1,0 +1,99 @@
+//! The concurrent maps that a connection's tables are, and the pools that ids
+//! come from.
+
+use std::fmt;
+use std::hash::Hash;
+
+use dashmap::DashMap;
+
+/// One table of a connection.
+///
+/// Changes that matter for the order on the wire are made under the order lock;
+/// looking up, counting and dumping work without it. A guard of the underlying
+/// map never outlives the method that took it: two of them on one thread could
+/// wait for each other.
+pub(crate) struct Table<K: Eq + Hash, V> {
+    map: DashMap<K, V>,
+}
+
+impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
+    pub(crate) fn new() -> Self {
+        // A few shards: all writers of one connection hold its order lock.
+        Table { map: DashMap::with_shard_amount(4) }
+    }
+
+    /// Adds an entry and returns what it replaces.
+    pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
+        self.map.insert(key, value)
+    }
+
+    pub(crate) fn remove(&self, key: K) -> Option<V> {
+        self.map.remove(&key).map(|(_, value)| value)
+    }
+
+    pub(crate) fn contains(&self, key: K) -> bool {
+        self.map.contains_key(&key)
+    }
+
+    /// Looks at, or changes, one entry. `step` must not touch this table.
+    pub(crate) fn with<R>(&self, key: K, step: impl FnOnce(&mut V) -> R) -> Option<R> {
+        self.map.get_mut(&key).map(|mut entry| step(&mut entry))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Takes everything out, in the order of the ids.
+    pub(crate) fn take_all(&self) -> Vec<(K, V)> {
+        let mut keys: Vec<K> = self.map.iter().map(|entry| *entry.key()).collect();
+        keys.sort_unstable();
+        keys.into_iter().filter_map(|key| Some((key, self.remove(key)?))).collect()
+    }
+
+    /// Looks at every entry, in no particular order.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(K, &V)) {
+        for entry in &self.map {
+            look(*entry.key(), entry.value());
+        }
+    }
+}
+
+impl<K: Eq + Hash + fmt::Debug, V> fmt::Debug for Table<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} entries", self.map.len())
+    }
+}
+
+/// Ids that are free. Hands out low ids first, so that both sides' tables stay
+/// small.
+#[derive(Debug, Default)]
+pub(crate) struct IdPool {
+    next: u32,
+    free: Vec<u32>,
+}
+
+impl IdPool {
+    /// An id that nobody uses, or `None` when all 2^30 are taken. Higher ones
+    /// have a meaning of their own at level 3.
+    pub(crate) fn allocate(&mut self) -> Option<u32> {
+        if let Some(id) = self.free.pop() {
+            return Some(id);
+        }
+        if self.next >= 1 << 30 {
+            return None;
+        }
+        self.next += 1;
+        Some(self.next - 1)
+    }
+
+    /// Gives back an id that [`allocate`](Self::allocate) handed out.
+    pub(crate) fn release(&mut self, id: u32) {
+        debug_assert!(id < self.next && !self.free.contains(&id), "id {id} is free already");
+        self.free.push(id);
+    }
+
+    pub(crate) fn in_use(&self) -> usize {
+        self.next as usize - self.free.len()
+    }
+}

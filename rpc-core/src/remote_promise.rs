@@ -1,0 +1,122 @@
+//! Promises that a peer will resolve.
+//!
+//! # State model
+//!
+//! ```text
+//! Remote(destination) ──Return, Resolve or disconnect──► Resolved(target)
+//! ```
+//!
+//! - **Remote**: calls are sent to the destination: an import that is a promise,
+//!   or the field of a question's results.
+//! - **Resolved**: calls go to the target. If calls had been sent to the
+//!   destination and the target is not behind the same peer, the target is an
+//!   embargo, see Note [embargo].
+//!
+//! The state changes only under the order lock of its connection. So choosing
+//! "still remote" and queueing the call are one step, and so are resolving and
+//! queueing the Disembargo. The lock in here is a leaf that lets other threads
+//! look at the state without the order lock.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::client::Client;
+use crate::effects::{self, Effect};
+use crate::protocol::{Dest, Machine};
+use crate::watch::{ExportWatcher, Watcher};
+
+pub(crate) struct RemotePromise {
+    machine: Arc<Machine>,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    watchers: Vec<Watcher>,
+}
+
+enum Phase {
+    Remote(Dest),
+    Resolved(Client),
+}
+
+impl RemotePromise {
+    pub(crate) fn new(machine: Arc<Machine>, dest: Dest) -> Arc<Self> {
+        Arc::new(RemotePromise {
+            machine,
+            state: Mutex::new(State { phase: Phase::Remote(dest), watchers: Vec::new() }),
+        })
+    }
+
+    /// The connection whose peer resolves it.
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// Where it is now. Only under the machine's order lock does the answer stay
+    /// true.
+    pub(crate) fn location(&self) -> Result<Client, Dest> {
+        match &self.state.lock().phase {
+            Phase::Remote(dest) => Err(dest.clone()),
+            Phase::Resolved(target) => Ok(target.clone()),
+        }
+    }
+
+    /// What it is resolved to, once it is.
+    pub(crate) fn resolved(&self) -> Option<Client> {
+        match &self.state.lock().phase {
+            Phase::Resolved(target) => Some(target.clone()),
+            Phase::Remote(_) => None,
+        }
+    }
+
+    /// Resolves it, under its machine's order lock. Returns whom to tell, and
+    /// what to drop, after that.
+    pub(crate) fn resolve(self: &Arc<Self>, target: Client) -> Vec<Effect> {
+        let (before, watchers) = {
+            let mut state = self.state.lock();
+            if matches!(state.phase, Phase::Resolved(_)) {
+                return Vec::new();
+            }
+            let before = std::mem::replace(&mut state.phase, Phase::Resolved(target.clone()));
+            (before, std::mem::take(&mut state.watchers))
+        };
+        drop(before);
+        // See Note [cycles]: it was published first.
+        if target.leads_to(&Client::from_remote(Arc::clone(self))) {
+            let broken = Client::broken(crate::Error::failed("a promise was resolved to itself"));
+            let before = std::mem::replace(&mut self.state.lock().phase, Phase::Resolved(broken));
+            drop(before);
+        }
+        watchers.into_iter().map(Effect::Notify).collect()
+    }
+
+    /// Adds a watcher, or gives it back if the promise is resolved already.
+    pub(crate) fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Resolved(_) => Err(watcher),
+            Phase::Remote(_) => {
+                state.watchers.push(watcher);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets the watcher of an export that is gone.
+    pub(crate) fn unwatch(&self, export: &ExportWatcher) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is_export(export));
+    }
+}
+
+impl Drop for RemotePromise {
+    fn drop(&mut self) {
+        // Chains of promises are taken apart one by one, see Note [effects].
+        if let Phase::Resolved(target) = &self.state.get_mut().phase
+            && target.is_promise()
+        {
+            effects::defer(Effect::drop(target.clone()));
+        }
+    }
+}

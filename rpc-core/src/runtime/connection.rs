@@ -1,0 +1,448 @@
+//! The threads of a connection.
+//!
+//! ```text
+//!  socket ──► receive thread ──► bounded queue ──► coordinator ──► mailboxes ──► workers
+//!  socket ◄── send thread ◄── send queue ◄── coordinator, workers, application threads
+//! ```
+//!
+//! - The *receive thread* reads and decodes. It waits for input, and for room in
+//!   its queue; nothing else.
+//! - The *coordinator* makes one transaction of each message, and then does what
+//!   that left to be done. It never waits for anybody.
+//! - The *send thread* encodes and writes everything that is queued at once.
+//!
+//! # The end
+//!
+//! Whoever notices the end empties the tables (Note [ending]) and thereby tells
+//! the coordinator, whose last work it is to see the others off: the send thread
+//! gets a bounded time to write what is queued, then the transport is shut down,
+//! which ends the receive thread, and both are joined.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use super::config::ConnConfig;
+use super::pool::Pool;
+use super::role::{self, Role};
+use super::supervisor::Supervisor;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::message::Message as Frame;
+use crate::protocol::{Machine, Outbox, Settings, Snapshot};
+use crate::transport::{
+    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
+    TransportError,
+};
+use crate::watch::Event;
+use crate::wire;
+
+/// How many messages are written with one call at the most.
+const MAX_BATCH: usize = 512;
+
+/// The connections of a vat that have not ended.
+pub(super) type Registry = DashMap<u64, Arc<Shared>>;
+
+/// A connection to another vat. Cloning gives another handle on the same
+/// connection; when the last handle is dropped the connection is closed.
+#[derive(Clone)]
+pub struct Connection {
+    handle: Arc<Handle>,
+}
+
+/// Closes the connection when the application has lost sight of it.
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+pub(super) struct Shared {
+    machine: Arc<Machine>,
+    supervisor: Supervisor,
+    control: Arc<dyn TransportControl>,
+    /// Everything is over and joined, but for the coordinator itself.
+    closed: Event,
+    coordinator: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Connection {
+    /// The peer's bootstrap capability, without waiting for it: it can be called
+    /// at once. Fails every call if the peer offers none.
+    pub fn bootstrap_client(&self) -> Client {
+        self.shared().machine.bootstrap()
+    }
+
+    /// Who the peer is, as far as the transport knows.
+    pub fn peer(&self) -> PeerDescription {
+        self.shared().control.peer()
+    }
+
+    /// Work that is bound to this connection's life.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.shared().supervisor
+    }
+
+    /// How much the connection holds right now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared().machine.snapshot()
+    }
+
+    /// Checks that the connection's tables are sound.
+    ///
+    /// # Errors
+    /// Says what is not. That is a defect of this library.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        self.shared().machine.check()
+    }
+
+    /// Ends the connection: whatever waits for the peer fails with
+    /// `disconnected`, the peer's calls are cancelled, what is queued is still
+    /// written, as far as the close timeout allows. Does not wait for that.
+    pub fn close(&self) {
+        self.shared().close();
+    }
+
+    /// As [`close`](Self::close), telling the peer that it is at fault.
+    pub fn abort(&self, error: Error) {
+        self.shared().machine.abort(error);
+    }
+
+    /// Why the connection has ended, once it has.
+    pub fn failure(&self) -> Option<Error> {
+        self.shared().machine.failure()
+    }
+
+    /// Waits until the connection has ended and its threads are gone. Does not
+    /// end it.
+    ///
+    /// # Errors
+    /// This thread is one of those that would have to end first.
+    pub fn join(&self) -> Result<()> {
+        role::blocking(|| self.shared().join_before(None)).map(|_| ())
+    }
+
+    /// As [`join`](Self::join), no longer than `timeout`. Returns whether the
+    /// connection has ended.
+    ///
+    /// # Errors
+    /// This thread is one of those that would have to end first.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now() + timeout;
+        role::blocking(|| self.shared().join_before(Some(deadline)))
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.0
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.peer().address)
+            .field("snapshot", &self.snapshot())
+            .field("failure", &self.failure())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn close(&self) {
+        self.machine.disconnect(Error::disconnected("the connection was closed by this side"));
+    }
+
+    pub(super) fn join_before(&self, deadline: Option<Instant>) -> bool {
+        if !self.closed.wait(deadline) {
+            return false;
+        }
+        if !self.supervisor.join(deadline) {
+            return false;
+        }
+        let coordinator = self.coordinator.lock().take();
+        if let Some(coordinator) = coordinator {
+            // It has nothing left to do, and its panics would be ours.
+            let _ = coordinator.join();
+        }
+        true
+    }
+}
+
+/// What the send thread is told.
+enum Outgoing {
+    Message(wire::Message),
+    /// Nothing comes after this.
+    End,
+}
+
+/// What the coordinator is told.
+enum Incoming {
+    Message(wire::Message),
+    /// The peer said something that cannot be understood.
+    Malformed(Error),
+    /// The stream is over, regularly or not.
+    End(Error),
+    /// Look whether the connection has ended.
+    Wake,
+}
+
+/// The send queue, as the machine sees it.
+struct Queue {
+    outgoing: flume::Sender<Outgoing>,
+    coordinator: flume::Sender<Incoming>,
+    ended: AtomicBool,
+    supervisor: Supervisor,
+}
+
+impl Outbox for Queue {
+    fn push(&self, message: wire::Message) {
+        // The send thread goes only after `End`, which comes last.
+        let _ = self.outgoing.send(Outgoing::Message(message));
+    }
+
+    fn disconnected(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        let _ = self.outgoing.send(Outgoing::End);
+        self.supervisor.stop();
+        // When the queue is full the coordinator does not sleep, and looks.
+        let _ = self.coordinator.try_send(Incoming::Wake);
+    }
+}
+
+pub(super) fn start(
+    transport: Transport,
+    config: ConnConfig,
+    pool: &Arc<Pool>,
+    registry: &Arc<Registry>,
+    number: u64,
+    name: String,
+) -> Result<Connection> {
+    let Transport { mut reader, writer, control } = transport;
+    let ConnConfig { limits, detail, bootstrap, action, close_timeout } = config;
+    reader.set_limits(FrameLimits {
+        max_words: limits.message_words,
+        max_segments: limits.message_segments,
+    });
+    let supervisor = Supervisor::new();
+    let bootstrap = bootstrap.and_then(|make| make(&supervisor));
+    let (outgoing, to_send) = flume::unbounded();
+    let (received, incoming) = flume::bounded(limits.received_messages.max(1) as usize);
+    let queue = Arc::new(Queue {
+        outgoing,
+        coordinator: received.clone(),
+        ended: AtomicBool::new(false),
+        supervisor: supervisor.clone(),
+    });
+    let machine =
+        Machine::new(Settings { limits, detail }, bootstrap, Arc::clone(&queue) as Arc<dyn Outbox>);
+    let sent = Arc::new(Event::default());
+
+    let shared = Arc::new(Shared {
+        machine: Arc::clone(&machine),
+        supervisor: supervisor.clone(),
+        control: Arc::clone(&control),
+        closed: Event::default(),
+        coordinator: Mutex::new(None),
+    });
+
+    let sender = Sender {
+        machine: Arc::clone(&machine),
+        queue: to_send,
+        writer,
+        control: Arc::clone(&control),
+        done: Arc::clone(&sent),
+    };
+    let send_thread = spawn(format!("{name}-send"), move || sender.run())?;
+    let receive_thread = match spawn(format!("{name}-receive"), move || receive(reader, &received))
+    {
+        Ok(thread) => thread,
+        Err(error) => {
+            // The send thread goes with the machine.
+            machine.disconnect(error.clone());
+            return Err(error);
+        }
+    };
+    let coordinator = Coordinator {
+        shared: Arc::clone(&shared),
+        queue,
+        incoming,
+        threads: [send_thread, receive_thread],
+        sent,
+        close_timeout,
+        registry: Arc::clone(registry),
+        number,
+    };
+    let role = Role::Coordinator(Arc::downgrade(pool));
+    registry.insert(number, Arc::clone(&shared));
+    let started = spawn(format!("{name}-coordinator"), move || {
+        role::assume(role);
+        coordinator.run();
+    });
+    match started {
+        Ok(thread) => *shared.coordinator.lock() = Some(thread),
+        Err(error) => {
+            registry.remove(&number);
+            machine.disconnect(error.clone());
+            control.shutdown();
+            return Err(error);
+        }
+    }
+
+    if let Some(action) = action {
+        let weak = Arc::downgrade(&shared);
+        let work = supervisor.clone();
+        supervisor.spawn(format!("{name}-action"), move |_| {
+            let bootstrap = machine.bootstrap();
+            action(&work, bootstrap);
+            if let Some(shared) = weak.upgrade() {
+                shared.close();
+            }
+        })?;
+    }
+    Ok(Connection { handle: Arc::new(Handle(shared)) })
+}
+
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
+        Error::overloaded(format!("no thread could be started for a connection: {error}"))
+    })
+}
+
+/// The receive thread.
+fn receive(mut reader: Box<dyn MessageReader>, coordinator: &flume::Sender<Incoming>) {
+    loop {
+        let (event, more) = match reader.read() {
+            Ok(Some(frame)) => match wire::decode(frame) {
+                Ok(message) => (Incoming::Message(message), true),
+                Err(error) => (Incoming::Malformed(error), false),
+            },
+            Ok(None) => {
+                (Incoming::End(Error::disconnected("the peer closed the connection")), false)
+            }
+            Err(error) if error.is_peer_fault() => {
+                (Incoming::Malformed(Error::failed(error.to_string())), false)
+            }
+            Err(error) => (Incoming::End(Error::disconnected(error.to_string())), false),
+        };
+        if coordinator.send(event).is_err() || !more {
+            return;
+        }
+    }
+}
+
+/// The send thread.
+struct Sender {
+    machine: Arc<Machine>,
+    queue: flume::Receiver<Outgoing>,
+    writer: Box<dyn MessageWriter>,
+    control: Arc<dyn TransportControl>,
+    done: Arc<Event>,
+}
+
+impl Sender {
+    fn run(mut self) {
+        let mut batch: Vec<Frame> = Vec::new();
+        let mut broken = None;
+        loop {
+            let mut bytes = 0;
+            let Ok(first) = self.queue.recv() else { break };
+            let end = self.collect(first, &mut batch, &mut bytes);
+            if broken.is_none()
+                && !batch.is_empty()
+                && let Err(error) = self.writer.write(&mut batch)
+            {
+                self.fail(&error);
+                broken = Some(error);
+            }
+            batch.clear();
+            self.machine.room().sent(bytes);
+            if end {
+                break;
+            }
+        }
+        if broken.is_none()
+            && let Err(error) = self.writer.finish()
+        {
+            tracing::debug!(%error, "the peer was gone before the end of the stream");
+        }
+        self.done.set();
+    }
+
+    /// Encodes what is queued. Returns whether that was all for ever.
+    fn collect(&self, first: Outgoing, batch: &mut Vec<Frame>, bytes: &mut usize) -> bool {
+        for outgoing in std::iter::once(first).chain(self.queue.try_iter()) {
+            let message = match outgoing {
+                Outgoing::Message(message) => message,
+                Outgoing::End => return true,
+            };
+            *bytes += message.size_estimate();
+            match wire::encode(message) {
+                Ok(frame) => batch.push(frame),
+                // Content is made sure of before it is queued.
+                Err(error) => self.machine.abort(error.with_internal("encoding failed")),
+            }
+            if batch.len() >= MAX_BATCH {
+                break;
+            }
+        }
+        false
+    }
+
+    fn fail(&self, error: &TransportError) {
+        tracing::debug!(%error, "writing failed");
+        self.machine.disconnect(Error::disconnected(error.to_string()));
+        self.control.shutdown();
+    }
+}
+
+/// The coordinator thread.
+struct Coordinator {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    incoming: flume::Receiver<Incoming>,
+    threads: [JoinHandle<()>; 2],
+    sent: Arc<Event>,
+    close_timeout: Duration,
+    registry: Arc<Registry>,
+    number: u64,
+}
+
+impl Coordinator {
+    fn run(self) {
+        let machine = &self.shared.machine;
+        while !self.queue.ended.load(Ordering::SeqCst) {
+            match self.incoming.recv() {
+                Ok(Incoming::Message(message)) => machine.receive(message),
+                Ok(Incoming::Malformed(error)) => machine.abort(error),
+                Ok(Incoming::End(error)) => machine.disconnect(error),
+                Ok(Incoming::Wake) => {}
+                Err(_) => machine.disconnect(Error::disconnected("the receive thread is gone")),
+            }
+        }
+        self.see_off();
+    }
+
+    fn see_off(self) {
+        // Nobody may be held up by a queue that is not read any more.
+        drop(self.incoming);
+        let deadline = Instant::now() + self.close_timeout;
+        if !self.sent.wait(Some(deadline)) {
+            tracing::debug!("the peer does not read: closing without the rest");
+        }
+        self.shared.control.shutdown();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of a connection panicked");
+            }
+        }
+        self.registry.remove(&self.number);
+        self.shared.closed.set();
+    }
+}

@@ -1,0 +1,72 @@
+//! What the current thread may do.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
+
+use super::Executor;
+use super::pool::Pool;
+use super::vat::Vat;
+use crate::error::Error;
+
+/// Whom a thread works for.
+#[derive(Clone, Default)]
+pub(super) enum Role {
+    /// Not one of ours: it may wait, and stands in nobody's way.
+    #[default]
+    Application,
+    /// It serves a connection: whatever it waited for might have to come through
+    /// itself.
+    Coordinator(Weak<Pool>),
+    /// It runs methods: while it waits another worker takes its place.
+    Worker(Arc<Pool>),
+}
+
+thread_local! {
+    static ROLE: RefCell<Role> = RefCell::default();
+}
+
+/// Sets the role of the current thread for the rest of its life.
+pub(super) fn assume(role: Role) {
+    ROLE.set(role);
+}
+
+fn role() -> Role {
+    // While a thread ends it may drop things of ours.
+    ROLE.try_with(|role| role.borrow().clone()).unwrap_or_default()
+}
+
+/// Whether this thread may wait for room on a connection.
+pub(crate) fn may_wait() -> bool {
+    !matches!(role(), Role::Coordinator(_))
+}
+
+/// Runs something that waits.
+///
+/// # Errors
+/// This thread serves a connection and must not wait.
+pub(crate) fn blocking<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
+    match role() {
+        Role::Application => Ok(wait()),
+        Role::Worker(pool) => {
+            let _place = pool.give_up_place();
+            Ok(wait())
+        }
+        Role::Coordinator(_) => Err(Error::failed(
+            "this thread serves a connection and must not wait: \
+             the object must not be Inline, or the method must answer later",
+        )),
+    }
+}
+
+/// Where objects and closures made on this thread run: the vat whose thread it
+/// is, or the default vat.
+pub(crate) fn current_executor() -> Arc<dyn Executor> {
+    match role() {
+        Role::Worker(pool) => pool,
+        Role::Coordinator(pool) => match pool.upgrade() {
+            Some(pool) => pool,
+            None => Vat::global().executor(),
+        },
+        Role::Application => Vat::global().executor(),
+    }
+}

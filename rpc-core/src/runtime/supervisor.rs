@@ -1,0 +1,165 @@
+//! Work that is bound to the life of a connection.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, Result};
+
+/// Starts threads that end with a connection. Cloning gives another handle on
+/// the same group.
+#[derive(Clone)]
+pub struct Supervisor {
+    shared: Arc<Shared>,
+}
+
+/// Tells a supervised thread that it should end.
+#[derive(Clone)]
+pub struct StopToken {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    running: usize,
+    handles: Vec<JoinHandle<()>>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Running,
+    Stopped,
+}
+
+impl Supervisor {
+    pub(crate) fn new() -> Self {
+        Supervisor { shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }) }
+    }
+
+    /// Starts a thread that is asked to stop, and joined, when the connection
+    /// ends. Waiting for answers over that connection ends by itself then; for
+    /// everything else the thread has to look at the token.
+    ///
+    /// # Errors
+    /// `disconnected` when the connection has ended already, `overloaded` when
+    /// the system has no thread to give.
+    pub fn spawn(
+        &self,
+        name: impl Into<String>,
+        work: impl FnOnce(&StopToken) + Send + 'static,
+    ) -> Result<()> {
+        let mut state = self.shared.state.lock();
+        if state.phase == Phase::Stopped {
+            return Err(Error::disconnected("the connection that this work was for has ended"));
+        }
+        let token = self.token();
+        let handle = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                /// Counts the thread down also when its work panics.
+                struct Leave(StopToken);
+                impl Drop for Leave {
+                    fn drop(&mut self) {
+                        self.0.shared.state.lock().running -= 1;
+                        self.0.shared.changed.notify_all();
+                    }
+                }
+                let leave = Leave(token);
+                work(&leave.0);
+            })
+            .map_err(|error| Error::overloaded(format!("no thread could be started: {error}")))?;
+        state.running += 1;
+        state.handles.retain(|handle| !handle.is_finished());
+        state.handles.push(handle);
+        Ok(())
+    }
+
+    /// A token that tells when the connection ends.
+    pub fn token(&self) -> StopToken {
+        StopToken { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Asks every thread to stop, and starts no more.
+    pub(crate) fn stop(&self) {
+        self.shared.state.lock().phase = Phase::Stopped;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits for the threads, other than the current one. Returns whether all
+    /// ended before the deadline.
+    pub(crate) fn join(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.shared.state.lock();
+        let current = std::thread::current().id();
+        let own = usize::from(state.handles.iter().any(|handle| handle.thread().id() == current));
+        while state.running > own {
+            match deadline {
+                None => self.shared.changed.wait(&mut state),
+                Some(deadline) => {
+                    let late = self.shared.changed.wait_until(&mut state, deadline).timed_out();
+                    if late && state.running > own {
+                        return false;
+                    }
+                }
+            }
+        }
+        let handles = std::mem::take(&mut state.handles);
+        drop(state);
+        for handle in handles {
+            if handle.thread().id() != current && handle.join().is_err() {
+                tracing::error!("a supervised thread panicked");
+            }
+        }
+        true
+    }
+}
+
+impl StopToken {
+    /// Whether the thread should end.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.state.lock().phase == Phase::Stopped
+    }
+
+    /// Waits until the thread should end.
+    pub fn wait(&self) {
+        let mut state = self.shared.state.lock();
+        while state.phase == Phase::Running {
+            self.shared.changed.wait(&mut state);
+        }
+    }
+
+    /// Waits until the thread should end, no longer than `timeout`. Returns
+    /// whether it should.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.shared.state.lock();
+        while state.phase == Phase::Running {
+            if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.phase == Phase::Stopped
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let running = self.shared.state.lock().running;
+        f.debug_struct("Supervisor").field("running", &running).finish()
+    }
+}
+
+impl fmt::Debug for StopToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StopToken").field("stopped", &self.is_stopped()).finish()
+    }
+}

@@ -1,0 +1,147 @@
+//! A vat: the objects of one program, their workers and their connections.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+
+use super::Executor;
+use super::config::ConnConfig;
+use super::connection::{self, Connection};
+use super::pool::{Pool, PoolConfig};
+use crate::client::Client;
+use crate::error::Result;
+use crate::object::{Concurrency, Dispatch, LocalObject};
+use crate::transport::Transport;
+
+/// How a vat behaves.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct VatConfig {
+    /// What its threads' names start with. Default: `rpc`.
+    pub name: String,
+    /// Its workers.
+    pub pool: PoolConfig,
+}
+
+impl Default for VatConfig {
+    fn default() -> Self {
+        VatConfig { name: "rpc".into(), pool: PoolConfig::default() }
+    }
+}
+
+/// Objects that run in the same worker pool, and the connections to other vats.
+/// Cloning gives another handle on the same vat.
+///
+/// Dropping every handle leaves connections running until their own handles are
+/// dropped; [`shutdown`](Self::shutdown) ends them all.
+#[derive(Clone)]
+pub struct Vat {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    pool: Arc<Pool>,
+    connections: Arc<connection::Registry>,
+    next_connection: AtomicU64,
+}
+
+impl Vat {
+    /// A vat with default settings.
+    pub fn new() -> Self {
+        Self::with_config(VatConfig::default())
+    }
+
+    /// A vat with the given settings.
+    pub fn with_config(config: VatConfig) -> Self {
+        Vat {
+            shared: Arc::new(Shared {
+                pool: Pool::new(config.name.clone(), config.pool),
+                name: config.name,
+                connections: Arc::new(DashMap::new()),
+                next_connection: AtomicU64::new(1),
+            }),
+        }
+    }
+
+    /// The vat that objects belong to that are made without one, on threads that
+    /// are no vat's. It lives as long as the process.
+    pub fn global() -> &'static Vat {
+        static GLOBAL: LazyLock<Vat> = LazyLock::new(Vat::new);
+        &GLOBAL
+    }
+
+    /// Makes an object callable, one call at a time.
+    pub fn export_dispatch(&self, server: Arc<dyn Dispatch>) -> Client {
+        self.export_dispatch_with(server, Concurrency::default())
+    }
+
+    /// Makes an object callable.
+    pub fn export_dispatch_with(
+        &self,
+        server: Arc<dyn Dispatch>,
+        concurrency: Concurrency,
+    ) -> Client {
+        Client::from_object(LocalObject::new(server, concurrency, self.executor()))
+    }
+
+    /// Starts to speak with the peer at the other end of a transport. Returns
+    /// when the connection's threads run; the peer may not have said anything
+    /// yet.
+    ///
+    /// # Errors
+    /// The system has no threads to give.
+    pub fn connect(&self, transport: Transport, config: ConnConfig) -> Result<Connection> {
+        let number = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
+        connection::start(
+            transport,
+            config,
+            &self.shared.pool,
+            &self.shared.connections,
+            number,
+            format!("{}-{number}", self.shared.name),
+        )
+    }
+
+    /// How many connections have not ended yet.
+    pub fn connection_count(&self) -> usize {
+        self.shared.connections.len()
+    }
+
+    /// Closes every connection, waits for their threads, and for the workers to
+    /// finish what they do. Returns whether everything ended in time. Objects
+    /// of the vat answer calls with `overloaded` from then on.
+    pub fn shutdown(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let connections: Vec<_> =
+            self.shared.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
+        for connection in &connections {
+            connection.close();
+        }
+        let ended = connections.iter().all(|connection| connection.join_before(Some(deadline)));
+        let drained = self.shared.pool.close(deadline);
+        ended && drained
+    }
+
+    pub(crate) fn executor(&self) -> Arc<dyn Executor> {
+        Arc::clone(&self.shared.pool) as Arc<dyn Executor>
+    }
+}
+
+impl Default for Vat {
+    fn default() -> Self {
+        Vat::new()
+    }
+}
+
+impl fmt::Debug for Vat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vat")
+            .field("name", &self.shared.name)
+            .field("connections", &self.connection_count())
+            .finish_non_exhaustive()
+    }
+}

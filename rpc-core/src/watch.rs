@@ -1,0 +1,83 @@
+//! Who is told when a promise resolves.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::ids::{ExportId, Serial};
+use crate::protocol::Machine;
+use crate::runtime::{Executor, Job};
+
+/// Somebody who waits for a promise to resolve.
+pub(crate) enum Watcher {
+    /// A peer to which the promise was exported is owed a Resolve.
+    Export(ExportWatcher),
+    /// A thread.
+    Thread(Arc<Event>),
+    /// A closure of the application.
+    Closure(Arc<dyn Executor>, Job),
+}
+
+/// Which export of which connection waits.
+#[derive(Clone)]
+pub(crate) struct ExportWatcher {
+    pub(crate) machine: Weak<Machine>,
+    pub(crate) id: ExportId,
+    pub(crate) serial: Serial,
+}
+
+impl ExportWatcher {
+    fn is_same(&self, other: &ExportWatcher) -> bool {
+        self.serial == other.serial && self.machine.ptr_eq(&other.machine)
+    }
+}
+
+impl Watcher {
+    /// Must not be called under a lock.
+    pub(crate) fn notify(self) {
+        match self {
+            Watcher::Export(export) => {
+                if let Some(machine) = export.machine.upgrade() {
+                    machine.transact(|txn| txn.resolve_export(export.id, export.serial));
+                }
+            }
+            Watcher::Thread(event) => event.set(),
+            Watcher::Closure(executor, job) => crate::runtime::spawn_or_run(&*executor, job),
+        }
+    }
+
+    /// Whether this is what an export left behind.
+    pub(crate) fn is_export(&self, export: &ExportWatcher) -> bool {
+        matches!(self, Watcher::Export(own) if own.is_same(export))
+    }
+}
+
+/// Something that happens once and that threads wait for.
+#[derive(Default)]
+pub(crate) struct Event {
+    happened: Mutex<bool>,
+    condition: Condvar,
+}
+
+impl Event {
+    pub(crate) fn set(&self) {
+        *self.happened.lock() = true;
+        self.condition.notify_all();
+    }
+
+    /// Waits; `false` when the deadline came first.
+    pub(crate) fn wait(&self, deadline: Option<std::time::Instant>) -> bool {
+        let mut happened = self.happened.lock();
+        while !*happened {
+            match deadline {
+                None => self.condition.wait(&mut happened),
+                Some(deadline) => {
+                    if self.condition.wait_until(&mut happened, deadline).timed_out() {
+                        return *happened;
+                    }
+                }
+            }
+        }
+        true
+    }
+}

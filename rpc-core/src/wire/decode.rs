@@ -1,0 +1,248 @@
+//! From a received frame to a [`Message`].
+
+use capnp::message::{Reader, ReaderOptions};
+
+use super::{
+    Bootstrap, Call, Content, Context, Descriptor, Disembargo, Finish, Message, Outcome, Path,
+    PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
+};
+use crate::error::{Error, ErrorKind};
+use crate::message::Message as Frame;
+use crate::rpc_capnp::{
+    call, cap_descriptor, disembargo, exception, message, message_target, payload, promised_answer,
+    resolve, return_,
+};
+
+/// The most details that an exception may carry over the wire.
+const MAX_DETAILS: u32 = 64;
+
+/// Reads a message.
+///
+/// # Errors
+/// The frame is not a message of this protocol: the connection should end with
+/// an Abort that says why.
+pub(crate) fn decode(frame: Frame) -> Result<Message, Error> {
+    let shape = {
+        let mut options = ReaderOptions::new();
+        // The size was checked when the frame was read; this bounds pointers
+        // that lead to the same words again and again.
+        options.traversal_limit_in_words(Some(frame.size_in_words().saturating_mul(2).max(1024)));
+        let reader = Reader::new(&frame, options);
+        read(reader.get_root()?, Depth::Outer)?
+    };
+    Ok(shape.with_frame(frame))
+}
+
+/// Whether we are reading a message, or one inside an `unimplemented`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Outer,
+    Echoed,
+}
+
+/// A message whose content still lies in the frame that is being read.
+enum Shape {
+    Whole(Message),
+    Call(u32, Target, u64, u16, ResultsTo, Vec<Descriptor>),
+    Results(u32, bool, bool, Vec<Descriptor>),
+    Unknown,
+}
+
+impl Shape {
+    fn with_frame(self, frame: Frame) -> Message {
+        match self {
+            Shape::Whole(message) => message,
+            Shape::Call(question, target, interface, method, results_to, descriptors) => {
+                Message::Call(Call {
+                    question,
+                    target,
+                    interface,
+                    method,
+                    results_to,
+                    params: Content::Received(frame, descriptors),
+                })
+            }
+            Shape::Results(answer, release_params, no_finish_needed, descriptors) => {
+                Message::Return(Return {
+                    answer,
+                    release_params,
+                    no_finish_needed,
+                    outcome: Outcome::Results(Content::Received(frame, descriptors)),
+                })
+            }
+            Shape::Unknown => Message::Unknown(frame),
+        }
+    }
+}
+
+fn read(root: message::Reader<'_>, depth: Depth) -> Result<Shape, Error> {
+    let Ok(which) = root.which() else { return Ok(Shape::Unknown) };
+    Ok(match which {
+        message::Unimplemented(echoed) => Shape::Whole(Message::Unimplemented(match depth {
+            Depth::Echoed => None,
+            Depth::Outer => match read(echoed?, Depth::Echoed)? {
+                Shape::Whole(message) => Some(Box::new(message)),
+                // Its content is of no use to anybody.
+                Shape::Call(..) | Shape::Results(..) | Shape::Unknown => None,
+            },
+        })),
+        message::Abort(exception) => Shape::Whole(Message::Abort(read_exception(exception?)?)),
+        message::Bootstrap(bootstrap) => {
+            Shape::Whole(Message::Bootstrap(Bootstrap { question: bootstrap?.get_question_id() }))
+        }
+        message::Call(call) => read_call(call?)?,
+        message::Return(ret) => read_return(ret?)?,
+        message::Finish(finish) => {
+            let finish = finish?;
+            Shape::Whole(Message::Finish(Finish {
+                question: finish.get_question_id(),
+                release_results: finish.get_release_result_caps(),
+            }))
+        }
+        message::Resolve(resolve) => {
+            let resolve = resolve?;
+            let resolution = match resolve.which() {
+                Ok(resolve::Cap(cap)) => Ok(read_descriptor(cap?)?),
+                Ok(resolve::Exception(exception)) => Err(read_exception(exception?)?),
+                Err(_) => return Ok(Shape::Unknown),
+            };
+            Shape::Whole(Message::Resolve(Resolve {
+                promise: resolve.get_promise_id(),
+                resolution,
+            }))
+        }
+        message::Release(release) => {
+            let release = release?;
+            Shape::Whole(Message::Release(Release {
+                id: release.get_id(),
+                count: release.get_reference_count(),
+            }))
+        }
+        message::Disembargo(disembargo) => {
+            let disembargo = disembargo?;
+            let context = match disembargo.get_context().which() {
+                Ok(disembargo::context::SenderLoopback(id)) => Context::SenderLoopback(id),
+                Ok(disembargo::context::ReceiverLoopback(id)) => Context::ReceiverLoopback(id),
+                Ok(disembargo::context::Accept(_)) | Err(_) => Context::Unknown,
+            };
+            if context == Context::Unknown {
+                return Ok(Shape::Unknown);
+            }
+            let target = read_target(disembargo.get_target()?)?;
+            Shape::Whole(Message::Disembargo(Disembargo { target, context }))
+        }
+        message::ObsoleteSave(_)
+        | message::ObsoleteDelete(_)
+        | message::Provide(_)
+        | message::Accept(_)
+        | message::ThirdPartyAnswer(_)
+        | message::Join(_) => Shape::Unknown,
+    })
+}
+
+fn read_call(call: call::Reader<'_>) -> Result<Shape, Error> {
+    let results_to = match call.get_send_results_to().which() {
+        Ok(call::send_results_to::Caller(())) => ResultsTo::Caller,
+        Ok(call::send_results_to::Yourself(())) => ResultsTo::Yourself,
+        Ok(call::send_results_to::ThirdParty(_)) | Err(_) => ResultsTo::Unknown,
+    };
+    Ok(Shape::Call(
+        call.get_question_id(),
+        read_target(call.get_target()?)?,
+        call.get_interface_id(),
+        call.get_method_id(),
+        results_to,
+        read_cap_table(call.get_params()?)?,
+    ))
+}
+
+fn read_return(ret: return_::Reader<'_>) -> Result<Shape, Error> {
+    let answer = ret.get_answer_id();
+    let release_params = ret.get_release_param_caps();
+    let no_finish_needed = ret.get_no_finish_needed();
+    let outcome = match ret.which() {
+        Ok(return_::Results(results)) => {
+            let descriptors = read_cap_table(results?)?;
+            return Ok(Shape::Results(answer, release_params, no_finish_needed, descriptors));
+        }
+        Ok(return_::Exception(exception)) => Outcome::Exception(read_exception(exception?)?),
+        Ok(return_::Canceled(())) => Outcome::Canceled,
+        Ok(return_::ResultsSentElsewhere(())) => Outcome::ResultsSentElsewhere,
+        Ok(return_::TakeFromOtherQuestion(id)) => Outcome::TakeFromOtherQuestion(id),
+        Ok(return_::AwaitFromThirdParty(_)) | Err(_) => Outcome::Unknown,
+    };
+    Ok(Shape::Whole(Message::Return(Return { answer, release_params, no_finish_needed, outcome })))
+}
+
+fn read_cap_table(payload: payload::Reader<'_>) -> Result<Vec<Descriptor>, Error> {
+    if !payload.has_cap_table() {
+        return Ok(Vec::new());
+    }
+    payload.get_cap_table()?.iter().map(read_descriptor).collect()
+}
+
+fn read_descriptor(descriptor: cap_descriptor::Reader<'_>) -> Result<Descriptor, Error> {
+    Ok(match descriptor.which() {
+        Ok(cap_descriptor::None(())) => Descriptor::None,
+        Ok(cap_descriptor::SenderHosted(id)) => Descriptor::SenderHosted(id),
+        Ok(cap_descriptor::SenderPromise(id)) => Descriptor::SenderPromise(id),
+        Ok(cap_descriptor::ReceiverHosted(id)) => Descriptor::ReceiverHosted(id),
+        Ok(cap_descriptor::ReceiverAnswer(answer)) => {
+            Descriptor::ReceiverAnswer(read_promised_answer(answer?)?)
+        }
+        Ok(cap_descriptor::ThirdPartyHosted(third)) => {
+            Descriptor::ThirdPartyHosted(third?.get_vine_id())
+        }
+        Err(capnp::NotInSchema(tag)) => Descriptor::Unknown(tag),
+    })
+}
+
+fn read_target(target: message_target::Reader<'_>) -> Result<Target, Error> {
+    Ok(match target.which() {
+        Ok(message_target::ImportedCap(id)) => Target::ImportedCap(id),
+        Ok(message_target::PromisedAnswer(answer)) => {
+            Target::PromisedAnswer(read_promised_answer(answer?)?)
+        }
+        Err(_) => Target::Unknown,
+    })
+}
+
+fn read_promised_answer(answer: promised_answer::Reader<'_>) -> Result<PromisedAnswer, Error> {
+    let transform = answer.get_transform()?;
+    let mut path = Vec::with_capacity(transform.len() as usize);
+    let mut understood = true;
+    for op in transform {
+        match op.which() {
+            Ok(promised_answer::op::Noop(())) => {}
+            Ok(promised_answer::op::GetPointerField(field)) => path.push(field),
+            Err(_) => understood = false,
+        }
+    }
+    let path: Option<Path> = understood.then(|| path.into());
+    Ok(PromisedAnswer { question: answer.get_question_id(), path })
+}
+
+/// Reads what can be read: a reason that is not UTF-8 is still a reason.
+fn read_exception(exception: exception::Reader<'_>) -> Result<Error, Error> {
+    let kind = match exception.get_type() {
+        Ok(exception::Type::Overloaded) => ErrorKind::Overloaded,
+        Ok(exception::Type::Disconnected) => ErrorKind::Disconnected,
+        Ok(exception::Type::Unimplemented) => ErrorKind::Unimplemented,
+        // As the schema asks of types from the future.
+        Ok(exception::Type::Failed) | Err(_) => ErrorKind::Failed,
+    };
+    let text =
+        |text: capnp::text::Reader<'_>| String::from_utf8_lossy(text.as_bytes()).into_owned();
+    let mut details = Vec::new();
+    if exception.has_details() {
+        for detail in exception.get_details()?.iter().take(MAX_DETAILS as usize) {
+            details.push((detail.get_detail_id(), detail.get_data()?.to_vec()));
+        }
+    }
+    Ok(Error::with_parts(
+        kind,
+        text(exception.get_reason()?),
+        text(exception.get_trace()?),
+        details,
+    ))
+}

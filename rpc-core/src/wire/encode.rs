@@ -1,0 +1,234 @@
+//! From a [`Message`] to a frame that can be written.
+
+use capnp::message::{Builder, HeapAllocator};
+
+use super::{Content, Context, Descriptor, Message, Outcome, PromisedAnswer, ResultsTo, Target};
+use crate::error::{Error, ErrorKind};
+use crate::message::Message as Frame;
+use crate::rpc_capnp::{
+    call, cap_descriptor, exception, message, message_target, payload, promised_answer,
+};
+
+/// Room for any message without content, in one allocation.
+const SMALL_WORDS: u32 = 16;
+
+/// Makes the frame for a message.
+///
+/// Content that only this message refers to is completed in place; content that
+/// somebody else still reads, or that came from another connection, is copied.
+///
+/// # Errors
+/// Content that cannot be copied because it is malformed; possible only for
+/// content that another peer sent.
+pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
+    match message {
+        Message::Call(call) => {
+            let (mut builder, descriptors) = open(call.params)?;
+            let mut root = builder.get_root::<message::Builder<'_>>()?.init_or_get_call()?;
+            root.set_question_id(call.question);
+            root.set_interface_id(call.interface);
+            root.set_method_id(call.method);
+            write_target(root.reborrow().init_target(), &call.target);
+            let mut results_to = root.reborrow().get_send_results_to();
+            match call.results_to {
+                ResultsTo::Yourself => results_to.set_yourself(()),
+                ResultsTo::Caller | ResultsTo::Unknown => results_to.set_caller(()),
+            }
+            write_cap_table(root.get_params()?, &descriptors);
+            Ok(builder.into())
+        }
+        Message::Return(ret) => {
+            let (mut builder, mut root);
+            match ret.outcome {
+                Outcome::Results(content) => {
+                    let descriptors;
+                    (builder, descriptors) = open(content)?;
+                    root = builder.get_root::<message::Builder<'_>>()?.init_or_get_return()?;
+                    if let crate::rpc_capnp::return_::Results(results) = root.reborrow().which()? {
+                        write_cap_table(results?, &descriptors);
+                    }
+                }
+                outcome => {
+                    builder = small();
+                    root = builder.init_root::<message::Builder<'_>>().init_return();
+                    match outcome {
+                        Outcome::Exception(error) => {
+                            write_exception(root.reborrow().init_exception(), &error);
+                        }
+                        Outcome::Canceled | Outcome::Unknown | Outcome::Results(_) => {
+                            root.set_canceled(());
+                        }
+                        Outcome::ResultsSentElsewhere => root.set_results_sent_elsewhere(()),
+                        Outcome::TakeFromOtherQuestion(id) => root.set_take_from_other_question(id),
+                    }
+                }
+            }
+            root.set_answer_id(ret.answer);
+            root.set_release_param_caps(ret.release_params);
+            root.set_no_finish_needed(ret.no_finish_needed);
+            Ok(builder.into())
+        }
+        other => encode_small(other),
+    }
+}
+
+fn encode_small(message: Message) -> Result<Frame, Error> {
+    let mut builder = small();
+    let mut root = builder.init_root::<message::Builder<'_>>();
+    match message {
+        Message::Abort(error) => write_exception(root.init_abort(), &error),
+        Message::Bootstrap(bootstrap) => root.init_bootstrap().set_question_id(bootstrap.question),
+        Message::Finish(finish) => {
+            let mut root = root.init_finish();
+            root.set_question_id(finish.question);
+            root.set_release_result_caps(finish.release_results);
+            // A call of ours is delivered before a Finish can cancel it.
+            root.set_require_early_cancellation_workaround(false);
+        }
+        Message::Resolve(resolve) => {
+            let mut root = root.init_resolve();
+            root.set_promise_id(resolve.promise);
+            match &resolve.resolution {
+                Ok(descriptor) => write_descriptor(root.init_cap(), descriptor),
+                Err(error) => write_exception(root.init_exception(), error),
+            }
+        }
+        Message::Release(release) => {
+            let mut root = root.init_release();
+            root.set_id(release.id);
+            root.set_reference_count(release.count);
+        }
+        Message::Disembargo(disembargo) => {
+            let mut root = root.init_disembargo();
+            write_target(root.reborrow().init_target(), &disembargo.target);
+            let mut context = root.get_context();
+            match disembargo.context {
+                Context::SenderLoopback(id) => context.set_sender_loopback(id),
+                Context::ReceiverLoopback(id) => context.set_receiver_loopback(id),
+                Context::Unknown => {}
+            }
+        }
+        Message::Unknown(frame) => {
+            let reader = capnp::message::Reader::new(&frame, capnp::message::ReaderOptions::new());
+            let original = reader.get_root::<message::Reader<'_>>()?;
+            if let Err(error) = root.set_unimplemented(original) {
+                // It held something that cannot be copied, such as capability
+                // pointers. That it was not understood is what matters.
+                tracing::debug!(%error, "echoing an unknown message without its content");
+                builder = small();
+                builder.init_root::<message::Builder<'_>>().init_unimplemented();
+            }
+        }
+        Message::Unimplemented(_) => {
+            root.init_unimplemented();
+        }
+        Message::Call(_) | Message::Return(_) => {
+            return Err(Error::failed("messages with content are encoded elsewhere"));
+        }
+    }
+    Ok(builder.into())
+}
+
+fn small() -> Builder<HeapAllocator> {
+    Builder::new(HeapAllocator::new().first_segment_words(SMALL_WORDS))
+}
+
+/// The message that content lies in, to be completed.
+fn open(content: Content) -> Result<(Builder<HeapAllocator>, Vec<Descriptor>), Error> {
+    match content {
+        Content::Built(payload, descriptors) => Ok((payload.into_builder()?, descriptors)),
+        Content::Received(..) => Err(Error::failed("received content is not sent as it is")),
+    }
+}
+
+impl<'a> message::Builder<'a> {
+    fn init_or_get_call(self) -> capnp::Result<call::Builder<'a>> {
+        match self.which()? {
+            message::Call(call) => call,
+            _ => Err(capnp::Error::failed("content was built for another message".into())),
+        }
+    }
+
+    fn init_or_get_return(self) -> capnp::Result<crate::rpc_capnp::return_::Builder<'a>> {
+        match self.which()? {
+            message::Return(ret) => ret,
+            _ => Err(capnp::Error::failed("content was built for another message".into())),
+        }
+    }
+}
+
+fn write_cap_table(payload: payload::Builder<'_>, descriptors: &[Descriptor]) {
+    if descriptors.is_empty() {
+        return;
+    }
+    let len = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
+    let mut table = payload.init_cap_table(len);
+    for (index, descriptor) in (0..len).zip(descriptors) {
+        write_descriptor(table.reborrow().get(index), descriptor);
+    }
+}
+
+fn write_descriptor(mut out: cap_descriptor::Builder<'_>, descriptor: &Descriptor) {
+    match descriptor {
+        Descriptor::None | Descriptor::Unknown(_) => out.set_none(()),
+        Descriptor::SenderHosted(id) => out.set_sender_hosted(*id),
+        Descriptor::SenderPromise(id) => out.set_sender_promise(*id),
+        Descriptor::ReceiverHosted(id) => out.set_receiver_hosted(*id),
+        Descriptor::ReceiverAnswer(answer) => {
+            write_promised_answer(out.init_receiver_answer(), answer);
+        }
+        Descriptor::ThirdPartyHosted(vine) => out.init_third_party_hosted().set_vine_id(*vine),
+    }
+}
+
+fn write_target(mut out: message_target::Builder<'_>, target: &Target) {
+    match target {
+        Target::ImportedCap(id) => out.set_imported_cap(*id),
+        Target::PromisedAnswer(answer) => {
+            write_promised_answer(out.init_promised_answer(), answer);
+        }
+        Target::Unknown => {}
+    }
+}
+
+fn write_promised_answer(mut out: promised_answer::Builder<'_>, answer: &PromisedAnswer) {
+    out.set_question_id(answer.question);
+    let path = answer.path.as_deref().unwrap_or_default();
+    if path.is_empty() {
+        return;
+    }
+    let len = u32::try_from(path.len()).unwrap_or(u32::MAX);
+    let mut ops = out.init_transform(len);
+    for (index, field) in (0..len).zip(path) {
+        ops.reborrow().get(index).set_get_pointer_field(*field);
+    }
+}
+
+fn write_exception(mut out: exception::Builder<'_>, error: &Error) {
+    out.set_reason(error.reason());
+    out.set_type(match error.kind() {
+        ErrorKind::Failed => exception::Type::Failed,
+        ErrorKind::Overloaded => exception::Type::Overloaded,
+        ErrorKind::Disconnected => exception::Type::Disconnected,
+        ErrorKind::Unimplemented => exception::Type::Unimplemented,
+    });
+    // Peers of older releases make up for a missing type from these two.
+    out.set_obsolete_is_callers_fault(false);
+    out.set_obsolete_durability(match error.kind() {
+        ErrorKind::Failed | ErrorKind::Unimplemented => 0,
+        ErrorKind::Overloaded | ErrorKind::Disconnected => 2,
+    });
+    if !error.trace().is_empty() {
+        out.set_trace(error.trace());
+    }
+    let details = error.details();
+    let len = u32::try_from(details.len()).unwrap_or(u32::MAX);
+    if len > 0 {
+        let mut list = out.init_details(len);
+        for (index, (id, data)) in (0..len).zip(details) {
+            let mut detail = list.reborrow().get(index);
+            detail.set_detail_id(id);
+            detail.set_data(data);
+        }
+    }
+}

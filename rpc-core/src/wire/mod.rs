@@ -1,0 +1,204 @@
+//! The messages of the protocol as plain values, and their encoding.
+//!
+//! The machine deals in [`Message`]s only. An id in a message is what the wire
+//! carries: the number as its sender knows it.
+
+mod decode;
+mod encode;
+
+pub(crate) use decode::decode;
+pub(crate) use encode::encode;
+
+use crate::error::Error;
+use crate::message::Message as Frame;
+use crate::payload::{Carrier, Payload};
+
+/// One message, in either direction.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The peer did not know one of our messages; `None` if it is none that we
+    /// could have sent.
+    Unimplemented(Option<Box<Message>>),
+    Abort(Error),
+    Bootstrap(Bootstrap),
+    Call(Call),
+    Return(Return),
+    Finish(Finish),
+    Resolve(Resolve),
+    Release(Release),
+    Disembargo(Disembargo),
+    /// Something that this implementation does not know, to be echoed. On its
+    /// way out it is what gets wrapped into an `unimplemented`.
+    Unknown(Frame),
+}
+
+#[derive(Debug)]
+pub(crate) struct Bootstrap {
+    pub(crate) question: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) question: u32,
+    pub(crate) target: Target,
+    pub(crate) interface: u64,
+    pub(crate) method: u16,
+    pub(crate) params: Content,
+    pub(crate) results_to: ResultsTo,
+}
+
+#[derive(Debug)]
+pub(crate) struct Return {
+    pub(crate) answer: u32,
+    pub(crate) release_params: bool,
+    pub(crate) no_finish_needed: bool,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Results(Content),
+    Exception(Error),
+    Canceled,
+    ResultsSentElsewhere,
+    TakeFromOtherQuestion(u32),
+    /// Level 3, or newer than this implementation.
+    Unknown,
+}
+
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) question: u32,
+    pub(crate) release_results: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Resolve {
+    pub(crate) promise: u32,
+    pub(crate) resolution: Result<Descriptor, Error>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Release {
+    pub(crate) id: u32,
+    pub(crate) count: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Disembargo {
+    pub(crate) target: Target,
+    pub(crate) context: Context,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Context {
+    SenderLoopback(u32),
+    ReceiverLoopback(u32),
+    /// Level 3, or newer than this implementation.
+    Unknown,
+}
+
+/// Where a call's results go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResultsTo {
+    Caller,
+    Yourself,
+    /// Level 3, or newer than this implementation.
+    Unknown,
+}
+
+/// What a call or a disembargo is for, as its receiver names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    ImportedCap(u32),
+    PromisedAnswer(PromisedAnswer),
+    Unknown,
+}
+
+/// A capability in results that the receiver owes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PromisedAnswer {
+    pub(crate) question: u32,
+    /// The way to it, or `None` if it has a step that we do not know.
+    pub(crate) path: Option<Path>,
+}
+
+/// Pointer fields from the results' root to a capability.
+pub(crate) type Path = Box<[u16]>;
+
+/// How a capability is named between the two vats, seen from the sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Descriptor {
+    None,
+    SenderHosted(u32),
+    SenderPromise(u32),
+    ReceiverHosted(u32),
+    ReceiverAnswer(PromisedAnswer),
+    /// The vine: an export of the sender that stands in.
+    ThirdPartyHosted(u32),
+    Unknown(u16),
+}
+
+/// The content of a call or of results with the names of its capabilities.
+pub(crate) enum Content {
+    /// On its way out. The descriptors name the payload's capabilities.
+    Built(Payload, Vec<Descriptor>),
+    /// As it came in: nobody has looked up yet what the descriptors name.
+    Received(Frame, Vec<Descriptor>),
+}
+
+impl Content {
+    pub(crate) fn descriptors(&self) -> &[Descriptor] {
+        match self {
+            Content::Built(_, descriptors) | Content::Received(_, descriptors) => descriptors,
+        }
+    }
+
+    /// The frame of content that came in and what its descriptors say.
+    pub(crate) fn into_received(self) -> Option<(Frame, Vec<Descriptor>)> {
+        match self {
+            Content::Received(frame, descriptors) => Some((frame, descriptors)),
+            Content::Built(..) => None,
+        }
+    }
+
+    pub(crate) fn size_in_words(&self) -> usize {
+        match self {
+            Content::Built(payload, _) => payload.size_in_words(),
+            Content::Received(frame, _) => frame.size_in_words(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} words {:?}", self.size_in_words(), self.descriptors())
+    }
+}
+
+impl Message {
+    /// About how many bytes this occupies on the wire; never less than what it
+    /// keeps in memory.
+    pub(crate) fn size_estimate(&self) -> usize {
+        /// A frame, a target and small fields.
+        const OVERHEAD: usize = 96;
+        let words = match self {
+            Message::Call(call) => {
+                call.params.size_in_words() + 3 * call.params.descriptors().len()
+            }
+            Message::Return(Return { outcome: Outcome::Results(content), .. }) => {
+                content.size_in_words() + 3 * content.descriptors().len()
+            }
+            Message::Return(Return { outcome: Outcome::Exception(error), .. })
+            | Message::Abort(error) => (error.reason().len() + error.trace().len()) / 8,
+            Message::Unknown(frame) => frame.size_in_words(),
+            _ => 0,
+        };
+        8 * words + OVERHEAD
+    }
+}
+
+/// Which message results of this kind of content travel in.
+pub(crate) const PARAMS: Carrier = Carrier::Call;
+/// See [`PARAMS`].
+pub(crate) const RESULTS: Carrier = Carrier::Return;

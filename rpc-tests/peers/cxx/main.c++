@@ -1,0 +1,25 @@
+// A conformance peer on the C++ implementation.
+//
+//   peer serve ADDR            serves the conformance interfaces
+//   peer call ADDR [NAME...]   runs the behaviours of README.md against a server
+//
+// ADDR is host:port or unix:/path.
+#include <cstdio>
+#include <cstring>
+
+#include "harness.h"
+#include "serve.h"
+
+int main(int argc, char** argv) {
+  if (argc >= 3 && strcmp(argv[1], "serve") == 0) {
+    auto io = kj::setupAsyncIo();
+    serve(io, argv[2]);
+    return 0;
+  }
+  if (argc >= 3 && strcmp(argv[1], "call") == 0) {
+    auto io = kj::setupAsyncIo();
+    return callAll(io, argv[2], kj::arrayPtr(argv + 3, argc - 3));
+  }
+  fprintf(stderr, "usage: peer serve ADDR | peer call ADDR [NAME...]\n");
+  return 2;
+}

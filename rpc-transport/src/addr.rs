@@ -1,0 +1,346 @@
+//! Addresses that are written as text and cover all kinds of sockets.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rpc_core::transport::Transport;
+use thiserror::Error;
+
+use crate::accept::Closer;
+use crate::tcp::{self, TcpOptions};
+use crate::unix;
+
+/// Where a server is.
+///
+/// | text | meaning |
+/// |---|---|
+/// | `host:port` | TCP; the host is a name or an IPv4 address |
+/// | `[::1]:port` | TCP over IPv6 |
+/// | `*:port` | to listen at every address of this machine |
+/// | `unix:/path` | a Unix socket; the path may be relative |
+///
+/// Port 0 is for listening: the system chooses a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A TCP port.
+    Tcp {
+        /// A name, an IP address without brackets, or `*`.
+        host: String,
+        /// The port's number.
+        port: u16,
+    },
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// Why a text is not an [`Address`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text:?} is not an address: {problem}; write host:port, [::1]:port, *:port or unix:/path")]
+pub struct ParseAddressError {
+    text: String,
+    problem: &'static str,
+}
+
+impl FromStr for Address {
+    type Err = ParseAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).map_err(|problem| ParseAddressError { text: text.to_owned(), problem })
+    }
+}
+
+fn parse(text: &str) -> Result<Address, &'static str> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return match path {
+            "" => Err("the path is missing"),
+            _ if path.contains('\0') => Err("a path has no NUL character"),
+            _ => Ok(Address::Unix(path.into())),
+        };
+    }
+    let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
+    let host = if let Some(rest) = host.strip_prefix('[') {
+        let host = rest.strip_suffix(']').ok_or("the bracket is not closed before the port")?;
+        // The scope of a link-local address is looked at when connecting.
+        let number = host.split_once('%').map_or(host, |(number, _)| number);
+        number.parse::<Ipv6Addr>().map_err(|_| "what is in brackets is not an IPv6 address")?;
+        host
+    } else if host.contains(':') {
+        return Err("an IPv6 address needs brackets");
+    } else if host.is_empty() {
+        return Err("the host is missing");
+    } else if host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '[' | ']' | '@')) {
+        return Err("the host has a character that names do not have");
+    } else {
+        host
+    };
+    // `parse` alone would take a sign.
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = if digits { port.parse().ok() } else { None };
+    let port = port.ok_or("the port is not a number up to 65535")?;
+    Ok(Address::Tcp { host: host.to_owned(), port })
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Address::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+            _ => address.ip().to_string(),
+        };
+        Address::Tcp { host, port: address.port() }
+    }
+}
+
+/// The host that stands for every address of this machine.
+const EVERYWHERE: &str = "*";
+
+impl Address {
+    /// Connects to the server with the default options. May block for as long as
+    /// the system keeps trying.
+    ///
+    /// # Errors
+    /// As for [`tcp::connect`] and [`unix::connect`].
+    pub fn connect(&self) -> io::Result<Transport> {
+        self.connect_with(&TcpOptions::new(), None)
+    }
+
+    /// Connects to the server within `timeout`.
+    ///
+    /// # Errors
+    /// As for [`tcp::connect_timeout`] and [`unix::connect_timeout`].
+    pub fn connect_timeout(&self, timeout: Duration) -> io::Result<Transport> {
+        self.connect_with(&TcpOptions::new(), Some(timeout))
+    }
+
+    /// Connects to the server with options for the case that it is a TCP port.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect) and
+    /// [`connect_timeout`](Self::connect_timeout).
+    pub fn connect_with(
+        &self,
+        options: &TcpOptions,
+        timeout: Option<Duration>,
+    ) -> io::Result<Transport> {
+        match (self, timeout) {
+            (Address::Tcp { host, .. }, _) if host == EVERYWHERE => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "\"*\" is for listening; to connect, name one host",
+            )),
+            (Address::Tcp { host, port }, None) => options.connect((host.as_str(), *port)),
+            (Address::Tcp { host, port }, Some(timeout)) => {
+                options.connect_timeout((host.as_str(), *port), timeout)
+            }
+            (Address::Unix(path), None) => unix::connect(path),
+            (Address::Unix(path), Some(timeout)) => unix::connect_timeout(path, timeout),
+        }
+    }
+
+    /// Listens at this address with the default options.
+    ///
+    /// # Errors
+    /// As for [`tcp::Listener::bind`] and [`unix::Listener::bind`].
+    pub fn listen(&self) -> io::Result<Listener> {
+        self.listen_with(&TcpOptions::new())
+    }
+
+    /// Listens at this address with options for the case that it is a TCP port.
+    ///
+    /// # Errors
+    /// As for [`listen`](Self::listen).
+    pub fn listen_with(&self, options: &TcpOptions) -> io::Result<Listener> {
+        Ok(match self {
+            Address::Tcp { host, port } if host == EVERYWHERE => {
+                Listener::Tcp(options.listen_everywhere(*port)?)
+            }
+            Address::Tcp { host, port } => Listener::Tcp(options.listen((host.as_str(), *port))?),
+            Address::Unix(path) => Listener::Unix(unix::Listener::bind(path)?),
+        })
+    }
+}
+
+/// Waits for clients at any kind of address.
+///
+/// ```no_run
+/// # fn serve(transport: rpc_transport::Transport) {}
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = "*:7000".parse::<rpc_transport::Address>()?.listen()?;
+/// for client in listener.incoming() {
+///     match client {
+///         Ok(transport) => serve(transport),
+///         Err(error) => eprintln!("a client could not be accepted: {error}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub enum Listener {
+    /// At a TCP port.
+    Tcp(tcp::Listener),
+    /// At a Unix socket.
+    Unix(unix::Listener),
+}
+
+impl Listener {
+    /// Waits for the next client.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotConnected`] after a [`Closer`] closed this listener.
+    /// Every other error concerns one connection, or a lack of resources that
+    /// may pass: report it and call this again. After a lack of resources the
+    /// next call pauses for 100 ms first, so that a loop does not spin.
+    pub fn accept(&self) -> io::Result<Transport> {
+        match self {
+            Listener::Tcp(listener) => listener.accept(),
+            Listener::Unix(listener) => listener.accept(),
+        }
+    }
+
+    /// What [`accept`](Self::accept) returns, again and again until the listener
+    /// is closed.
+    pub fn incoming(&self) -> impl Iterator<Item = io::Result<Transport>> {
+        let closer = self.closer();
+        std::iter::from_fn(move || {
+            let outcome = self.accept();
+            if outcome.is_err() && closer.is_closed() { None } else { Some(outcome) }
+        })
+    }
+
+    /// The address at which clients on this machine reach this listener; a port
+    /// that the system chose is filled in.
+    ///
+    /// # Errors
+    /// Those of the operating system; [`io::ErrorKind::Unsupported`] for an
+    /// inherited Unix socket that has no path.
+    pub fn local_address(&self) -> io::Result<Address> {
+        match self {
+            Listener::Tcp(listener) => Ok(listener.local_addr()?.into()),
+            Listener::Unix(listener) => {
+                listener.local_path()?.map(Address::Unix).ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::Unsupported, "this Unix socket has no path")
+                })
+            }
+        }
+    }
+
+    /// A handle that closes this listener from any thread.
+    pub fn closer(&self) -> Closer {
+        match self {
+            Listener::Tcp(listener) => listener.closer(),
+            Listener::Unix(listener) => listener.closer(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, TemporaryDirectory};
+
+    fn tcp(host: &str, port: u16) -> Address {
+        Address::Tcp { host: host.to_owned(), port }
+    }
+
+    #[test]
+    fn addresses_are_parsed_and_printed() {
+        for (text, address) in [
+            ("localhost:7000", tcp("localhost", 7000)),
+            ("10.0.0.1:0", tcp("10.0.0.1", 0)),
+            ("0.0.0.0:65535", tcp("0.0.0.0", 65535)),
+            ("*:7000", tcp("*", 7000)),
+            ("[::1]:7000", tcp("::1", 7000)),
+            ("[::]:7000", tcp("::", 7000)),
+            ("[fe80::1%2]:7000", tcp("fe80::1%2", 7000)),
+            ("unix:/run/a b:c", Address::Unix("/run/a b:c".into())),
+            ("unix:relative", Address::Unix("relative".into())),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap(), address);
+            assert_eq!(address.to_string(), text);
+        }
+        for socket in ["127.0.0.1:80", "[::1]:80", "[fe80::1%2]:80"] {
+            let address = Address::from(socket.parse::<SocketAddr>().unwrap());
+            assert_eq!(address.to_string(), socket);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_a_reason() {
+        for (text, problem) in [
+            ("", "the port is missing"),
+            ("localhost", "the port is missing"),
+            ("localhost:", "the port is not a number"),
+            ("localhost:http", "the port is not a number"),
+            ("localhost:+80", "the port is not a number"),
+            ("localhost:65536", "the port is not a number"),
+            (":7000", "the host is missing"),
+            ("::1:7000", "needs brackets"),
+            ("[::1:7000", "the bracket is not closed"),
+            ("[::1]", "the bracket is not closed"),
+            ("[localhost]:7000", "not an IPv6 address"),
+            ("[]:7000", "not an IPv6 address"),
+            ("tcp://host:7000", "needs brackets"),
+            ("some host:7000", "a character that names do not have"),
+            ("/path:7000", "a character that names do not have"),
+            ("unix:", "the path is missing"),
+            ("unix:a\0b", "no NUL character"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(error.contains(problem) && error.contains("write host:port"), "{error}");
+        }
+    }
+
+    #[test]
+    fn servers_are_reached_at_their_local_address() {
+        let directory = TemporaryDirectory::new("address");
+        let path = format!("unix:{}", directory.file("socket").display());
+        for text in ["127.0.0.1:0", "localhost:0", "[::1]:0", "*:0", &path] {
+            let listener = text.parse::<Address>().unwrap().listen().unwrap();
+            let address = listener.local_address().unwrap();
+            assert_eq!(address.to_string().parse::<Address>().unwrap(), address);
+            let client = address.connect().unwrap();
+            testing::check_connected(client, listener.accept().unwrap());
+            let client = address.connect_timeout(Duration::from_secs(60)).unwrap();
+            testing::check_connected(client, listener.accept().unwrap());
+        }
+    }
+
+    #[test]
+    fn connecting_to_everywhere_is_refused() {
+        let error = "*:7000".parse::<Address>().unwrap().connect().err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn incoming_ends_when_the_listener_is_closed() {
+        let listener = "127.0.0.1:0".parse::<Address>().unwrap().listen().unwrap();
+        let address = listener.local_address().unwrap();
+        let closer = listener.closer();
+        let (send, accepted) = std::sync::mpsc::channel();
+        let accepting = std::thread::spawn(move || {
+            for client in listener.incoming() {
+                send.send(client.unwrap()).unwrap();
+            }
+        });
+        for _ in 0..3 {
+            let client = address.connect().unwrap();
+            testing::check_connected(client, accepted.recv().unwrap());
+        }
+        closer.close();
+        accepting.join().unwrap();
+        assert!(accepted.recv().is_err());
+    }
+}

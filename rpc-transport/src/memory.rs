@@ -1,0 +1,280 @@
+//! Transports within one process.
+//!
+//! [`pair`] hands messages over as they are: nothing is serialised and nothing
+//! copied. [`byte_pair`] sends the same messages as bytes through two
+//! [pipes](crate::pipe), framed as on a socket, for tests of what framing does.
+//!
+//! Both are bounded, as a socket is: a writer waits while the other side does
+//! not read. A sending thread that cannot wait for its peer belongs behind a
+//! queue of its own, and unbounded memory would only hide that it has none.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use rpc_core::message::Message;
+use rpc_core::transport::{
+    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
+    TransportError,
+};
+
+use crate::framing::{FramedReader, FramedWriter};
+use crate::pipe::{self, PipeControl};
+
+#[cfg(test)]
+mod tests;
+
+/// What [`pair`] lets lie between a writer and a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Messages in one direction.
+    pub messages: usize,
+    /// Words of eight bytes in one direction. A message that is larger passes
+    /// alone.
+    pub words: usize,
+}
+
+impl Default for Capacity {
+    /// 1024 messages of together 128 Ki words (1 MiB).
+    fn default() -> Self {
+        Capacity { messages: 1024, words: 128 << 10 }
+    }
+}
+
+/// Two connected transports with the default [`Capacity`].
+pub fn pair() -> (Transport, Transport) {
+    pair_with_capacity(Capacity::default())
+}
+
+/// Two connected transports that hand messages over.
+///
+/// A reader takes everything that waits at once, so up to twice the capacity may
+/// be on its way in one direction.
+pub fn pair_with_capacity(capacity: Capacity) -> (Transport, Transport) {
+    let left = Arc::new(Direction::new(capacity));
+    let right = Arc::new(Direction::new(capacity));
+    (side(&left, &right), side(&right, &left))
+}
+
+/// Two connected transports that frame their messages and send them through byte
+/// pipes of `capacity` bytes (at least one) in each direction.
+pub fn byte_pair(capacity: usize) -> (Transport, Transport) {
+    let (left_reader, right_writer) = pipe::pipe(capacity);
+    let (right_reader, left_writer) = pipe::pipe(capacity);
+    let control = Arc::new(ByteControl { pipes: [left_writer.control(), right_writer.control()] });
+    let transport = |reader, writer| Transport {
+        reader: Box::new(FramedReader::new(reader)),
+        writer: Box::new(FramedWriter::new(writer)),
+        control: Arc::clone(&control) as Arc<dyn TransportControl>,
+    };
+    (transport(left_reader, left_writer), transport(right_reader, right_writer))
+}
+
+fn peer() -> PeerDescription {
+    PeerDescription::from_address("memory")
+}
+
+fn side(incoming: &Arc<Direction>, outgoing: &Arc<Direction>) -> Transport {
+    Transport {
+        reader: Box::new(Reader {
+            direction: Arc::clone(incoming),
+            taken: VecDeque::new(),
+            limits: FrameLimits::default(),
+            failed: false,
+        }),
+        writer: Box::new(Writer { direction: Arc::clone(outgoing) }),
+        control: Arc::new(Control {
+            incoming: Arc::clone(incoming),
+            outgoing: Arc::clone(outgoing),
+        }),
+    }
+}
+
+/// One of the two ways between the sides.
+struct Direction {
+    capacity: Capacity,
+    state: Mutex<State>,
+    /// The queue got a message, or the writer ended it.
+    readable: Condvar,
+    /// The queue was emptied, or the reader is gone.
+    writable: Condvar,
+}
+
+struct State {
+    queue: VecDeque<Message>,
+    /// The size of all messages in the queue.
+    words: usize,
+    /// Nothing more will be written.
+    ended: bool,
+    /// Nothing more will be read.
+    refused: bool,
+}
+
+impl Direction {
+    fn new(capacity: Capacity) -> Self {
+        Direction {
+            capacity,
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                words: 0,
+                ended: false,
+                refused: false,
+            }),
+            readable: Condvar::new(),
+            writable: Condvar::new(),
+        }
+    }
+
+    fn end(&self) {
+        self.state.lock().ended = true;
+        self.readable.notify_all();
+        self.writable.notify_all();
+    }
+
+    fn refuse(&self) {
+        let mut state = self.state.lock();
+        state.refused = true;
+        let dropped = std::mem::take(&mut state.queue);
+        state.words = 0;
+        drop(state);
+        drop(dropped);
+        self.readable.notify_all();
+        self.writable.notify_all();
+    }
+
+    fn has_room_for(&self, state: &State, words: usize) -> bool {
+        let Capacity { messages, words: limit } = self.capacity;
+        state.queue.is_empty()
+            || (state.queue.len() < messages && state.words.saturating_add(words) <= limit)
+    }
+}
+
+struct Reader {
+    direction: Arc<Direction>,
+    /// What was taken out of the queue and not yet returned.
+    taken: VecDeque<Message>,
+    limits: FrameLimits,
+    failed: bool,
+}
+
+impl MessageReader for Reader {
+    fn read(&mut self) -> Result<Option<Message>, TransportError> {
+        if self.failed {
+            return Err(io::Error::other("an earlier read of this stream failed").into());
+        }
+        if self.taken.is_empty() {
+            let mut state = self.direction.state.lock();
+            while state.queue.is_empty() && !state.ended && !state.refused {
+                self.direction.readable.wait(&mut state);
+            }
+            std::mem::swap(&mut self.taken, &mut state.queue);
+            state.words = 0;
+            drop(state);
+            self.direction.writable.notify_all();
+        }
+        let Some(message) = self.taken.pop_front() else { return Ok(None) };
+        let checked = check(&message, self.limits);
+        self.failed = checked.is_err();
+        checked.map(|()| Some(message))
+    }
+
+    fn has_buffered(&self) -> bool {
+        !self.taken.is_empty() && !self.failed
+    }
+
+    fn set_limits(&mut self, limits: FrameLimits) {
+        self.limits = limits;
+    }
+}
+
+fn check(message: &Message, limits: FrameLimits) -> Result<(), TransportError> {
+    let segments = message.segment_count() as u64;
+    if segments > u64::from(limits.max_segments) {
+        return Err(TransportError::TooManySegments { segments, limit: limits.max_segments });
+    }
+    let words = message.size_in_words() as u64;
+    if words > limits.max_words {
+        return Err(TransportError::TooLarge { words, limit: limits.max_words });
+    }
+    Ok(())
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.direction.refuse();
+    }
+}
+
+struct Writer {
+    direction: Arc<Direction>,
+}
+
+impl MessageWriter for Writer {
+    fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError> {
+        let mut messages = batch.drain(..);
+        let mut next = messages.next();
+        let mut state = self.direction.state.lock();
+        while let Some(message) = next.take() {
+            let words = message.size_in_words();
+            while !state.refused && !state.ended && !self.direction.has_room_for(&state, words) {
+                self.direction.readable.notify_one();
+                self.direction.writable.wait(&mut state);
+            }
+            if state.refused || state.ended {
+                drop(state);
+                let reason = "the other side does not read any more, or this side has finished";
+                return Err(io::Error::new(io::ErrorKind::BrokenPipe, reason).into());
+            }
+            state.words = state.words.saturating_add(words);
+            state.queue.push_back(message);
+            next = messages.next();
+        }
+        drop(state);
+        self.direction.readable.notify_one();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), TransportError> {
+        self.direction.end();
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.direction.end();
+    }
+}
+
+struct Control {
+    incoming: Arc<Direction>,
+    outgoing: Arc<Direction>,
+}
+
+impl TransportControl for Control {
+    fn shutdown(&self) {
+        self.outgoing.end();
+        self.incoming.refuse();
+    }
+
+    fn peer(&self) -> PeerDescription {
+        peer()
+    }
+}
+
+struct ByteControl {
+    pipes: [PipeControl; 2],
+}
+
+impl TransportControl for ByteControl {
+    fn shutdown(&self) {
+        for pipe in &self.pipes {
+            pipe.close();
+        }
+    }
+
+    fn peer(&self) -> PeerDescription {
+        peer()
+    }
+}

@@ -1,0 +1,336 @@
+//! Transports over TCP.
+//!
+//! Every socket gets `TCP_NODELAY`: a batch of messages is handed over in one
+//! piece, so that there is nothing to gain from waiting for more. The other
+//! options are in [`TcpOptions`]; the functions of this module use its default.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rpc_core::transport::{PeerDescription, Transport};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::accept::{Closer, Gate};
+use crate::socket;
+
+#[cfg(test)]
+mod tests;
+
+/// Connects to a server, like `TcpOptions::new().connect(server)`.
+///
+/// # Errors
+/// As for [`TcpOptions::connect`].
+pub fn connect(server: impl ToSocketAddrs) -> io::Result<Transport> {
+    TcpOptions::new().connect(server)
+}
+
+/// Connects to a server, like `TcpOptions::new().connect_timeout(server, timeout)`.
+///
+/// # Errors
+/// As for [`TcpOptions::connect_timeout`].
+pub fn connect_timeout(server: impl ToSocketAddrs, timeout: Duration) -> io::Result<Transport> {
+    TcpOptions::new().connect_timeout(server, timeout)
+}
+
+/// Makes a transport of a stream that is connected already, like
+/// `TcpOptions::new().transport(stream)`.
+///
+/// # Errors
+/// As for [`TcpOptions::transport`].
+pub fn from_stream(stream: TcpStream) -> io::Result<Transport> {
+    TcpOptions::new().transport(stream)
+}
+
+/// How sockets are set up. What is not mentioned stays as the operating system
+/// has it.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct TcpOptions {
+    keepalive: Option<TcpKeepalive>,
+    user_timeout: Option<Duration>,
+    send_buffer: Option<usize>,
+    receive_buffer: Option<usize>,
+    backlog: Option<u16>,
+}
+
+/// Connections that wait to be accepted, unless [`TcpOptions::backlog`] says
+/// otherwise. Systems lower it to their own limit.
+const BACKLOG: u16 = 1024;
+
+/// Stands for no timeout where one must be given. Systems give up earlier by
+/// themselves.
+const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl TcpOptions {
+    /// The defaults: nothing but `TCP_NODELAY`.
+    pub fn new() -> Self {
+        TcpOptions::default()
+    }
+
+    /// Asks a silent peer for a sign of life after `idle`, then every `interval`,
+    /// and ends the connection with an error after `probes` of them went
+    /// unanswered. Without it, a peer that vanished without a word while nothing
+    /// is being sent to it is never noticed.
+    ///
+    /// Systems count in seconds.
+    pub fn keepalive(mut self, idle: Duration, interval: Duration, probes: u32) -> Self {
+        let keepalive = TcpKeepalive::new().with_time(idle);
+        let keepalive = keepalive.with_interval(interval).with_retries(probes);
+        self.keepalive = Some(keepalive);
+        self
+    }
+
+    /// Ends the connection with an error when the peer's system has not
+    /// acknowledged what was sent for this long (`TCP_USER_TIMEOUT`, in
+    /// milliseconds). This includes a peer that has stopped reading.
+    ///
+    /// Systems other than Linux do not know this option; there, connecting and
+    /// accepting fail with [`io::ErrorKind::Unsupported`].
+    pub fn user_timeout(mut self, timeout: Duration) -> Self {
+        self.user_timeout = Some(timeout);
+        self
+    }
+
+    /// The size of the system's send buffer in bytes, instead of letting the
+    /// system adapt it.
+    pub fn send_buffer(mut self, bytes: usize) -> Self {
+        self.send_buffer = Some(bytes);
+        self
+    }
+
+    /// The size of the system's receive buffer in bytes, instead of letting the
+    /// system adapt it.
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// How many connections may wait to be accepted: 1024 unless set. Systems
+    /// lower it to their own limit.
+    pub fn backlog(mut self, connections: u16) -> Self {
+        self.backlog = Some(connections);
+        self
+    }
+
+    /// Connects to a server. If its name stands for several addresses they are
+    /// tried in turn. Blocks for as long as the system keeps trying, which can
+    /// be minutes.
+    ///
+    /// # Errors
+    /// The name is unknown, or what the attempt at the last address met.
+    pub fn connect(&self, server: impl ToSocketAddrs) -> io::Result<Transport> {
+        self.connect_within(server, None)
+    }
+
+    /// Connects to a server within `timeout`, in which the attempts at the
+    /// addresses that its name stands for share. Looking the name up is not
+    /// limited.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] if the last address did not answer in time;
+    /// otherwise as for [`connect`](Self::connect).
+    pub fn connect_timeout(
+        &self,
+        server: impl ToSocketAddrs,
+        timeout: Duration,
+    ) -> io::Result<Transport> {
+        self.connect_within(server, Some(timeout))
+    }
+
+    fn connect_within(
+        &self,
+        server: impl ToSocketAddrs,
+        timeout: Option<Duration>,
+    ) -> io::Result<Transport> {
+        let addresses: Vec<SocketAddr> = server.to_socket_addrs()?.collect();
+        let start = Instant::now();
+        let mut failure = no_address();
+        for (index, address) in addresses.iter().enumerate() {
+            let share = timeout.map_or(FOREVER, |timeout| {
+                let attempts = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+                timeout.saturating_sub(start.elapsed()) / attempts
+            });
+            match self.connect_to(*address, share) {
+                Ok(transport) => return Ok(transport),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn connect_to(&self, address: SocketAddr, timeout: Duration) -> io::Result<Transport> {
+        let socket = self.socket(address)?;
+        socket.connect_timeout(&address.into(), timeout)?;
+        self.set_up(socket, address)
+    }
+
+    /// A socket that is neither connected nor listening. The sizes of buffers
+    /// only take full effect when they are set on it.
+    fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        self.set_buffers(&socket)?;
+        Ok(socket)
+    }
+
+    fn set_buffers(&self, socket: &Socket) -> io::Result<()> {
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Sets what concerns one connection.
+    fn set_options(&self, socket: &Socket) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        if let Some(keepalive) = &self.keepalive {
+            socket.set_tcp_keepalive(keepalive)?;
+        }
+        if let Some(timeout) = self.user_timeout {
+            set_user_timeout(socket, timeout)?;
+        }
+        Ok(())
+    }
+
+    fn set_up(&self, socket: Socket, peer: SocketAddr) -> io::Result<Transport> {
+        self.set_options(&socket)?;
+        Ok(socket::transport(socket.into(), PeerDescription::from_address(peer.to_string())))
+    }
+
+    /// Makes a transport of a stream that is connected already. The stream is
+    /// made blocking and loses its time limits, which would end it in the middle
+    /// of a message.
+    ///
+    /// # Errors
+    /// The stream is not connected any more, or an option cannot be set.
+    pub fn transport(&self, stream: TcpStream) -> io::Result<Transport> {
+        let peer = stream.peer_addr()?;
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(None)?;
+        stream.set_write_timeout(None)?;
+        let socket = Socket::from(OwnedFd::from(stream));
+        self.set_buffers(&socket)?;
+        self.set_up(socket, peer)
+    }
+
+    /// Listens at an address; port 0 lets the system choose a port. If the name
+    /// stands for several addresses, the first that works is taken.
+    ///
+    /// # Errors
+    /// The name is unknown, or no address is one of this machine that is free.
+    pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<Listener> {
+        let mut failure = no_address();
+        for address in address.to_socket_addrs()? {
+            match self.listen_at(address) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Listens at a port of every address of this machine, IPv6 and IPv4 alike,
+    /// as far as it has both.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn listen_everywhere(&self, port: u16) -> io::Result<Listener> {
+        self.listen_at((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|failure| {
+            if failure.kind() == io::ErrorKind::AddrInUse {
+                return Err(failure);
+            }
+            self.listen_at((Ipv4Addr::UNSPECIFIED, port).into())
+        })
+    }
+
+    fn listen_at(&self, address: SocketAddr) -> io::Result<Listener> {
+        let socket = self.socket(address)?;
+        if address.is_ipv6() && address.ip().is_unspecified() {
+            // What this is without being set differs between systems.
+            socket.set_only_v6(false)?;
+        }
+        // Connections of a predecessor that linger in TIME_WAIT do not matter.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(self.backlog.unwrap_or(BACKLOG).into())?;
+        Listener::new(socket.into(), self.clone())
+    }
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the name stands for no address")
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_user_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(timeout))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_user_timeout(_: &Socket, _: Duration) -> io::Result<()> {
+    let reason = "this system has no TCP_USER_TIMEOUT; leave TcpOptions::user_timeout out";
+    Err(io::Error::new(io::ErrorKind::Unsupported, reason))
+}
+
+/// Waits for clients.
+pub struct Listener {
+    inner: TcpListener,
+    gate: Gate,
+    options: TcpOptions,
+}
+
+impl Listener {
+    /// Listens at an address, like `TcpOptions::new().listen(address)`.
+    ///
+    /// # Errors
+    /// As for [`TcpOptions::listen`].
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
+        TcpOptions::new().listen(address)
+    }
+
+    /// Uses a socket that listens already, for example one that was inherited
+    /// from a supervisor, and makes it non-blocking.
+    ///
+    /// # Errors
+    /// The system is out of file descriptors.
+    pub fn from_std(inner: TcpListener, options: TcpOptions) -> io::Result<Self> {
+        Self::new(inner, options)
+    }
+
+    fn new(inner: TcpListener, options: TcpOptions) -> io::Result<Self> {
+        inner.set_nonblocking(true)?;
+        Ok(Listener { inner, gate: Gate::new()?, options })
+    }
+
+    /// Waits for the next client.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotConnected`] after a [`Closer`] closed this listener.
+    /// Every other error concerns one connection, or a lack of resources that
+    /// may pass: report it and call this again. After a lack of resources the
+    /// next call pauses for 100 ms first, so that a loop does not spin.
+    pub fn accept(&self) -> io::Result<Transport> {
+        let (stream, peer) = self.gate.accept(self.inner.as_fd(), || self.inner.accept())?;
+        // Some systems hand the listener's mode down. Buffer sizes are handed
+        // down by all.
+        stream.set_nonblocking(false)?;
+        self.options.set_up(OwnedFd::from(stream).into(), peer)
+    }
+
+    /// The address with the port that the system chose.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// A handle that closes this listener from any thread.
+    pub fn closer(&self) -> Closer {
+        self.gate.closer()
+    }
+}

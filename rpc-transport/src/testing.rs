@@ -1,0 +1,164 @@
+//! What the tests of several modules use.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use capnp::Word;
+use rpc_core::message::Message;
+use rpc_core::transport::{Transport, TransportError};
+
+/// A message whose segments have these lengths in words and whose bytes all
+/// depend on `seed` and on where they are.
+pub(crate) fn message(seed: usize, lengths: &[u32]) -> Message {
+    let total = lengths.iter().map(|length| *length as usize).sum();
+    let mut words = Word::allocate_zeroed_vec(total);
+    for (index, byte) in Word::words_to_bytes_mut(&mut words).iter_mut().enumerate() {
+        *byte = u8::try_from((index * 7 + index / 251 + seed) % 256).unwrap();
+    }
+    Message::from_segments(words, lengths).unwrap()
+}
+
+/// The content of every segment, to compare messages by.
+pub(crate) fn content(message: &Message) -> Vec<Vec<u8>> {
+    message.segments().map(<[u8]>::to_vec).collect()
+}
+
+/// Whether the other side of `to` receives what is written to `from`.
+pub(crate) fn check_one_way(from: &mut Transport, to: &mut Transport) {
+    for batch in [vec![vec![3]], vec![vec![1], vec![0, 2, 600, 1], vec![5]]] {
+        let mut messages: Vec<_> = batch.iter().map(|lengths| message(1, lengths)).collect();
+        let sent: Vec<_> = messages.iter().map(content).collect();
+        from.writer.write(&mut messages).unwrap();
+        assert!(messages.is_empty());
+        for expected in sent {
+            assert_eq!(content(&to.reader.read().unwrap().unwrap()), expected);
+        }
+    }
+}
+
+/// Whether two transports are connected both ways, and each way ends with its
+/// writer.
+pub(crate) fn check_connected(mut left: Transport, mut right: Transport) {
+    check_one_way(&mut left, &mut right);
+    check_one_way(&mut right, &mut left);
+    left.writer.finish().unwrap();
+    left.writer.finish().unwrap();
+    assert!(left.writer.write(&mut vec![message(0, &[1])]).is_err());
+    assert!(right.reader.read().unwrap().is_none());
+    assert!(right.reader.read().unwrap().is_none());
+    // The other way is not affected.
+    check_one_way(&mut right, &mut left);
+    right.writer.finish().unwrap();
+    assert!(left.reader.read().unwrap().is_none());
+}
+
+/// Whether a thread that waits for a message returns when its own side shuts
+/// down, and the other side learns of the end.
+pub(crate) fn check_shutdown_wakes_the_reader(left: Transport, mut right: Transport) {
+    let Transport { mut reader, control, .. } = left;
+    let blocked = Blocked::spawn(move || reader.read());
+    control.shutdown();
+    control.shutdown();
+    assert!(blocked.join().is_ok_and(|message| message.is_none()));
+    assert!(right.reader.read().unwrap().is_none());
+    right.control.shutdown();
+    control.shutdown();
+}
+
+/// Whether a thread whose messages the peer does not read returns with an error
+/// when its own side shuts down.
+pub(crate) fn check_shutdown_wakes_the_writer(left: Transport, right: Transport) {
+    let Transport { mut writer, control, .. } = left;
+    let blocked = Blocked::spawn(move || {
+        loop {
+            let mut batch: Vec<_> = (0..16).map(|seed| message(seed, &[64 << 10])).collect();
+            if let Err(error) = writer.write(&mut batch) {
+                return error;
+            }
+        }
+    });
+    control.shutdown();
+    let error = blocked.join();
+    assert!(matches!(error, TransportError::Io(_)), "{error}");
+    drop(right);
+    control.shutdown();
+}
+
+/// Whether a thread whose messages the peer does not read returns with an error
+/// when the peer goes away, and reading gives the end or an error.
+pub(crate) fn check_a_lost_peer_is_noticed(left: Transport, right: Transport) {
+    let Transport { mut reader, mut writer, control } = left;
+    let blocked = Blocked::spawn(move || {
+        loop {
+            let mut batch: Vec<_> = (0..16).map(|seed| message(seed, &[64 << 10])).collect();
+            if let Err(error) = writer.write(&mut batch) {
+                return error;
+            }
+        }
+    });
+    drop(right);
+    let error = blocked.join();
+    assert!(matches!(error, TransportError::Io(_)), "{error}");
+    assert!(!matches!(reader.read(), Ok(Some(_))));
+    control.shutdown();
+}
+
+/// A thread that is known to have gone to sleep in what it was given to do.
+pub(crate) struct Blocked<T>(JoinHandle<T>);
+
+impl<T: Send + 'static> Blocked<T> {
+    pub(crate) fn spawn(work: impl FnOnce() -> T + Send + 'static) -> Self {
+        let (send, receive) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            send.send(status_file()).unwrap();
+            work()
+        });
+        let status: PathBuf = receive.recv().unwrap();
+        // The state follows the name, which is in parentheses.
+        let asleep = || match fs::read_to_string(&status) {
+            Ok(text) => text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')),
+            Err(_) => thread.is_finished(),
+        };
+        while !asleep() && !thread.is_finished() {
+            thread::yield_now();
+        }
+        assert!(!thread.is_finished(), "it should have blocked");
+        Blocked(thread)
+    }
+
+    pub(crate) fn join(self) -> T {
+        self.0.join().unwrap()
+    }
+}
+
+/// Where Linux tells what the calling thread is doing.
+fn status_file() -> PathBuf {
+    let task = fs::read_link("/proc/thread-self").unwrap();
+    PathBuf::from("/proc").join(task).join("stat")
+}
+
+/// A directory of its own for a test, removed in the end.
+pub(crate) struct TemporaryDirectory(PathBuf);
+
+impl TemporaryDirectory {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("rpc-transport-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        TemporaryDirectory(path)
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        let removed = fs::remove_dir_all(&self.0);
+        assert!(removed.is_ok() || thread::panicking());
+    }
+}
