@@ -67,7 +67,7 @@ fn a_stream_arrives_whole_and_in_order_before_what_follows_it() {
     let (here, there) = memory::pair();
     let vat = Vat::new();
     let bootstrap: echo::Client = vat.export(Echo::default());
-    let server = vat.connect(there, ConnConfig::new().bootstrap(bootstrap.into_client())).unwrap();
+    let server = vat.connect(there, ConnConfig::new().bootstrap(bootstrap)).unwrap();
     let client = Vat::new().connect(here, ConnConfig::new()).unwrap();
     let echo: echo::Client = client.bootstrap();
     for _ in 0..100 {
