@@ -1,5 +1,7 @@
 //! The Rust code of one interface.
 
+use std::collections::{HashMap, HashSet};
+
 use capnp::schema_capnp::{method, node};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -238,27 +240,36 @@ impl Generator<'_, '_> {
         })
     }
 
-    /// Methods of bases that the client has too: those whose names are not taken
-    /// by a method of its own, nor by another base's.
+    /// Methods of bases that the client has too. One that several interfaces
+    /// have is the one whose interface extends the others'; if there is none
+    /// such, callers have to say which they mean, by a cast.
     fn inherited(&self) -> Result<Vec<(&Base<'_>, usize, method::Reader<'_>)>> {
-        let mut own = Vec::new();
+        let mut own = HashSet::new();
         for method in self.interface.get_methods()? {
-            own.push(names::snake(method.get_name()?.to_str()?));
+            own.insert(names::snake(method.get_name()?.to_str()?));
         }
-        let mut all = Vec::new();
+        let mut homes: HashMap<String, Vec<u64>> = HashMap::new();
+        let mut ancestors: HashMap<u64, Vec<u64>> = HashMap::new();
+        for base in &self.bases {
+            for method in base.interface.get_methods()? {
+                homes.entry(names::snake(method.get_name()?.to_str()?)).or_default().push(base.id);
+            }
+            let above = self.schema.all_bases(base.id, base.interface, &base.bindings)?;
+            ancestors.insert(base.id, above.iter().map(|above| above.id).collect());
+        }
+        let hides = |base: u64, other: u64| {
+            base == other || ancestors.get(&base).is_some_and(|above| above.contains(&other))
+        };
+        let mut inherited = Vec::new();
         for base in &self.bases {
             for (ordinal, method) in base.interface.get_methods()?.iter().enumerate() {
-                all.push((names::snake(method.get_name()?.to_str()?), base, ordinal, method));
+                let name = names::snake(method.get_name()?.to_str()?);
+                if !own.contains(&name) && homes[&name].iter().all(|&other| hides(base.id, other)) {
+                    inherited.push((base, ordinal, method));
+                }
             }
         }
-        let names: Vec<String> = all.iter().map(|method| method.0.clone()).collect();
-        Ok(all
-            .into_iter()
-            .filter(|(name, ..)| {
-                !own.contains(name) && names.iter().filter(|other| *other == name).count() == 1
-            })
-            .map(|(_, base, ordinal, method)| (base, ordinal, method))
-            .collect())
+        Ok(inherited)
     }
 
     fn request(
@@ -294,21 +305,16 @@ impl Generator<'_, '_> {
         } else {
             quote!(<#(#generics: #facade::traits::Owned + 'static),*>)
         };
-        Ok(match results {
-            Some(results) => quote! {
-                #[doc = #title]
-                #(#[doc = #doc])*
-                pub fn #ident #generics (&self) -> #runtime::typed::Request<#params, #results> {
-                    #runtime::typed::Request::new(self.hook.client(), #id, #ordinal)
-                }
-            },
-            None => quote! {
-                #[doc = #title]
-                #(#[doc = #doc])*
-                pub fn #ident #generics (&self) -> #runtime::typed::StreamingRequest<#params> {
-                    #runtime::typed::StreamingRequest::new(self.hook.client(), #id, #ordinal)
-                }
-            },
+        let (request, arguments) = match results {
+            Some(results) => (quote!(Request), quote!(<#params, #results>)),
+            None => (quote!(StreamingRequest), quote!(<#params>)),
+        };
+        Ok(quote! {
+            #[doc = #title]
+            #(#[doc = #doc])*
+            pub fn #ident #generics (&self) -> #runtime::typed::#request #arguments {
+                #runtime::typed::#request::new(self.hook.client(), #id, #ordinal)
+            }
         })
     }
 

@@ -47,6 +47,7 @@ mod naming;
 mod prepare;
 mod rewrite;
 mod schema;
+mod union;
 
 pub use compiler::{Compiler, generate_from_request};
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! Makes upstream's output this library's: the modules of interfaces are
 //! replaced, and what data types say about capabilities is adapted.
 
+use capnp::schema_capnp::node::nested_node;
 use capnp::schema_capnp::{field, node};
 use syn::visit_mut::{self, VisitMut};
 use syn::{Expr, Item, Member, Path, Type, parse_quote};
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::generate::Settings;
 use crate::interface;
 use crate::schema::Schema;
+use crate::union;
 
 /// A crate that does not exist: upstream's generator is told that the client of
 /// `Capability` comes from it.
@@ -42,8 +44,11 @@ fn scope(items: &mut Vec<Item>, schema: &Schema<'_>, settings: &Settings, id: u6
         ours.append(items);
         *items = ours;
     }
+    if let node::Struct(_) = node.which()? {
+        union::mend(items, &schema.parameters(id)?);
+    }
     let mut nested: Vec<u64> =
-        node.get_nested_nodes()?.iter().map(|nested| nested.get_id()).collect();
+        node.get_nested_nodes()?.iter().map(nested_node::Reader::get_id).collect();
     if let node::Struct(data) = node.which()? {
         for field in data.get_fields()? {
             if let field::Group(group) = field.which()? {

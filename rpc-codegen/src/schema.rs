@@ -107,7 +107,7 @@ impl<'a> Schema<'a> {
         }
         scope.push(match node.which()? {
             node::File(()) | node::Enum(_) => name,
-            _ => names::snake(&name),
+            _ => names::module(&name),
         });
         let separator = if let node::File(()) = node.which()? { ':' } else { '.' };
         for nested in node.get_nested_nodes()? {
@@ -126,6 +126,23 @@ impl<'a> Schema<'a> {
         }
         self.labels.insert(id, label);
         self.paths.insert(id, scope);
+        Ok(())
+    }
+
+    /// Finds what upstream's generator would refuse without saying where it is.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (&id, node) in &self.nodes {
+            if let node::Const(constant) = node.which()?
+                && let type_::AnyPointer(_) | type_::Interface(_) = constant.get_type()?.which()?
+            {
+                return Err(Error::Unsupported {
+                    element: self.label(id),
+                    problem: "there is no Rust constant for a pointer of unknown type; give the \
+                              constant its real type"
+                        .to_owned(),
+                });
+            }
+        }
         Ok(())
     }
 

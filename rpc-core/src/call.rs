@@ -11,23 +11,33 @@
 //! - **Waiting**: on its way in a queue of this process, or with an object of
 //!   this process. Pipelined fields are [`LocalPromise`]s.
 //! - **Asked**: a question on a connection. Pipelined fields belong to the
-//!   question and calls on them go to the peer at once.
-//! - **Returning**: the outcome is known, but the fields that were made while
-//!   waiting may still be handing over what they queued, and a peer that waits
-//!   for the outcome has not been sent its Return. New fields still queue.
-//! - **Completing**: the Return is queued; the capabilities in the outcome are
-//!   now what that Return described (see Note [described path]). The fields made
-//!   earlier are being resolved, new ones lead straight to the results.
-//! - **Done**: every call that was pipelined before is ahead of whatever comes
-//!   now. Only here the waiting threads see the outcome.
+//!   question and calls on them go to the peer at once; those that were made
+//!   while waiting resolve to the question's.
+//! - **Forwarded**: as asked, but the outcome never comes here: the peer that
+//!   wants it has it already, see Note [tail calls].
+//! - **Returning**: the outcome is known. The fields that were made in this
+//!   process hand over what they queued; new ones lead straight to the results.
+//! - **Completing**: a peer that waits for the outcome was sent its Return. The
+//!   capabilities in the outcome are now what that Return described, see
+//!   Note [described path]. The change is made in the transaction that queues the
+//!   Return, so that no pipelined call of the peer's sees it too early or too
+//!   late.
+//! - **Done**: the waiting threads see the outcome.
+//!
+//! The fields come before the Return, and the Return before the waiting threads:
+//! every call that was pipelined is on its way before the peer can answer what it
+//! was told (its Disembargo must not overtake such a call), and before anybody
+//! can call what the results contain.
 //!
 //! The lock is a leaf. What is taken out under it is dropped after it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::Client;
+use crate::delivery::Tail;
 use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
@@ -54,13 +64,20 @@ pub(crate) enum Sink {
     Here,
     /// A peer, who is sent a Return.
     Answer(Weak<Machine>, AnswerId, Serial),
+    /// A peer, for a question of ours that it will answer with this outcome: it
+    /// is told that the call has ended, and the outcome stays in the cell.
+    Kept(Weak<Machine>, AnswerId, Serial),
 }
 
 struct State {
     phase: Phase,
     demand: Demand,
     /// The fields that were made in this process, by path.
-    fields: Vec<(Path, Weak<LocalPromise>)>,
+    fields: BTreeMap<Path, Weak<LocalPromise>>,
+    /// At how many of them it is time to forget those that are gone.
+    sweep_at: usize,
+    /// What the callee has given out as the pipeline before the outcome.
+    early: Option<Payload>,
     /// How many batches of those are being handed over to a question's fields.
     handovers: usize,
     watchers: Vec<Watcher>,
@@ -74,10 +91,17 @@ struct State {
 enum Phase {
     Waiting,
     Asked(Arc<QuestionRef>),
-    /// The outcome is absent while one thread carries it to the next phase.
-    Returning(Option<Outcome>),
+    Forwarded(Arc<QuestionRef>),
+    Returning(Outcome, Carrier),
     Completing(Outcome),
     Done(Outcome),
+}
+
+/// Whether a thread has taken on to carry the outcome to the next phases.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    Wanted,
+    Found,
 }
 
 /// Whether anybody still wants the outcome.
@@ -119,7 +143,9 @@ impl CallCell {
             state: Mutex::new(State {
                 phase: Phase::Waiting,
                 demand: Demand::Wanted,
-                fields: Vec::new(),
+                fields: BTreeMap::new(),
+                sweep_at: 16,
+                early: None,
                 handovers: 0,
                 watchers: Vec::new(),
                 queued_in: None,
@@ -134,6 +160,17 @@ impl CallCell {
         // The cell is new: nobody has set it before.
         let _ = cell.interest.set(Arc::downgrade(&interest));
         (cell, interest)
+    }
+
+    /// The peer's question that this answers with its outcome, if it is one of
+    /// this connection's.
+    pub(crate) fn asked_by(&self, machine: &Arc<Machine>) -> Option<(AnswerId, Serial)> {
+        match &self.sink {
+            Sink::Answer(own, id, serial) if own.as_ptr() == Arc::as_ptr(machine) => {
+                Some((*id, *serial))
+            }
+            _ => None,
+        }
     }
 
     // ---- The outcome
@@ -153,8 +190,9 @@ impl CallCell {
     pub(crate) fn begin_completion(&self, outcome: Outcome) -> bool {
         let mut state = self.state.lock();
         match state.phase {
-            Phase::Waiting | Phase::Asked(_) => {
-                let before = std::mem::replace(&mut state.phase, Phase::Returning(Some(outcome)));
+            Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) => {
+                let returning = Phase::Returning(outcome, Carrier::Wanted);
+                let before = std::mem::replace(&mut state.phase, returning);
                 let hooks = std::mem::take(&mut state.on_cancel);
                 let taken_from = state.taken_from.take();
                 drop(state);
@@ -164,7 +202,7 @@ impl CallCell {
                 }
                 true
             }
-            Phase::Returning(_) | Phase::Completing(_) | Phase::Done(_) => {
+            Phase::Returning(..) | Phase::Completing(_) | Phase::Done(_) => {
                 drop(state);
                 drop(outcome);
                 false
@@ -172,45 +210,43 @@ impl CallCell {
         }
     }
 
-    /// Publishes the outcome: Return, then fields, then waiting threads.
+    /// Publishes the outcome: to the fields, to the peer that asked, to waiting
+    /// threads.
     ///
     /// Must not be called under a lock.
     pub(crate) fn finish_completion(self: &Arc<Self>) {
-        let outcome = {
+        let (outcome, fields) = {
             let mut state = self.state.lock();
             if state.handovers > 0 {
                 // The last of them comes here again.
                 return;
             }
-            match &mut state.phase {
-                Phase::Returning(outcome) => match outcome.take() {
-                    Some(outcome) => outcome,
-                    None => return,
-                },
+            let outcome = match &mut state.phase {
+                Phase::Returning(outcome, carrier @ Carrier::Wanted) => {
+                    *carrier = Carrier::Found;
+                    outcome.clone()
+                }
                 _ => return,
-            }
+            };
+            let fields: Vec<_> = state
+                .fields
+                .iter()
+                .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
+                .collect();
+            (outcome, fields)
         };
-        let outcome = self.send_return(outcome);
-        let fields = {
-            let mut state = self.state.lock();
-            state.phase = Phase::Completing(outcome.clone());
-            std::mem::take(&mut state.fields)
-        };
-        // While these drain, `pipelined` must still find them.
-        let live: Vec<(Path, Arc<LocalPromise>)> =
-            fields.into_iter().filter_map(|(path, field)| Some((path, field.upgrade()?))).collect();
-        if !live.is_empty() {
-            self.state.lock().fields =
-                live.iter().map(|(path, field)| (path.clone(), Arc::downgrade(field))).collect();
-            for (path, field) in &live {
-                field.resolve(cap_of(&outcome, path));
-            }
+        for (path, field) in &fields {
+            field.resolve(cap_of(&outcome, path));
         }
+        drop(fields);
+        let outcome = self.send_return(outcome);
         let (before, watchers) = {
             let mut state = self.state.lock();
             let before = std::mem::replace(&mut state.phase, Phase::Done(outcome.clone()));
             state.fields.clear();
-            (before, std::mem::take(&mut state.watchers))
+            let early = state.early.take();
+            let watchers = std::mem::take(&mut state.watchers);
+            ((before, early), watchers)
         };
         self.done.notify_all();
         drop(before);
@@ -219,16 +255,48 @@ impl CallCell {
         }
     }
 
-    /// Sends the Return if a peer asked, and tells what pipelined calls from now
-    /// on find in the outcome.
+    /// Sends the Return if a peer asked, and tells what calls that are pipelined
+    /// from now on find in the outcome.
     fn send_return(&self, outcome: Outcome) -> Outcome {
         match &self.sink {
             Sink::Here => outcome,
             Sink::Answer(machine, id, serial) => match machine.upgrade() {
-                Some(machine) => machine.return_answer(*id, *serial, outcome),
+                Some(machine) => {
+                    // Content without capabilities leaves without a copy, if
+                    // nobody else holds it; and nobody looks for any in it.
+                    self.let_go_of_content(&outcome);
+                    machine.return_answer(*id, *serial, outcome)
+                }
                 None => outcome,
             },
+            Sink::Kept(machine, id, serial) => {
+                if let Some(machine) = machine.upgrade() {
+                    machine.transact(|txn| txn.return_kept(*id, *serial));
+                }
+                outcome
+            }
         }
+    }
+
+    fn let_go_of_content(&self, outcome: &Outcome) {
+        if let Ok(payload) = outcome
+            && payload.caps().is_empty()
+        {
+            let mut state = self.state.lock();
+            let hollow = Phase::Returning(Ok(Payload::empty().clone()), Carrier::Found);
+            let before = std::mem::replace(&mut state.phase, hollow);
+            drop(state);
+            drop(before);
+        }
+    }
+
+    /// The Return was queued, with these capabilities described. For use under
+    /// the order lock of its connection.
+    pub(crate) fn described(&self, outcome: &Outcome) {
+        let mut state = self.state.lock();
+        let before = std::mem::replace(&mut state.phase, Phase::Completing(outcome.clone()));
+        drop(state);
+        drop(before);
     }
 
     /// The outcome, once it is there.
@@ -270,8 +338,16 @@ impl CallCell {
     }
 
     /// Wakes a task when the outcome is there.
-    pub(crate) fn wake_on_done(&self, waker: std::task::Waker) {
-        self.watch(Watcher::Waker(waker));
+    pub(crate) fn wake_on_done(&self, waker: &std::task::Waker) {
+        let known = self
+            .state
+            .lock()
+            .watchers
+            .iter()
+            .any(|watcher| matches!(watcher, Watcher::Waker(own) if own.will_wake(waker)));
+        if !known {
+            self.watch(Watcher::Waker(waker.clone()));
+        }
     }
 
     fn watch(&self, watcher: Watcher) {
@@ -329,25 +405,58 @@ impl CallCell {
     ) -> Result<Client, Arc<QuestionRef>> {
         let parent = self.interest.get().and_then(Weak::upgrade);
         let mut state = self.state.lock();
-        let existing = state.field(path);
-        let client = match (&state.phase, existing) {
-            (Phase::Asked(question), _) => Err(Arc::clone(question)),
-            (_, Some(field)) => Ok(Client::from_promise(field)),
-            (Phase::Waiting | Phase::Returning(_), None) => {
-                let field = LocalPromise::new(parent.clone());
-                state.fields.retain(|(_, field)| field.strong_count() > 0);
-                state.fields.push((path.into(), Arc::downgrade(&field)));
-                Ok(Client::from_promise(field))
-            }
-            (Phase::Completing(outcome) | Phase::Done(outcome), None) => {
-                let outcome = outcome.clone();
-                drop(state);
-                return Ok(cap_of(&outcome, path));
+        let outcome = match &state.phase {
+            Phase::Completing(outcome) | Phase::Done(outcome) => outcome.clone(),
+            Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) | Phase::Returning(..) => {
+                if let Some(field) = state.fields.get(path).and_then(Weak::upgrade) {
+                    return Ok(Client::from_promise(field));
+                }
+                match (&state.phase, &state.early) {
+                    (Phase::Asked(question) | Phase::Forwarded(question), _) => {
+                        return Err(Arc::clone(question));
+                    }
+                    (Phase::Returning(outcome, _), _) => outcome.clone(),
+                    (_, Some(early)) => Ok(early.clone()),
+                    (_, None) => {
+                        let field = LocalPromise::new(parent);
+                        state.add_field(path, &field);
+                        return Ok(Client::from_promise(field));
+                    }
+                }
             }
         };
         drop(state);
-        drop(parent);
-        client
+        Ok(cap_of(&outcome, path))
+    }
+
+    /// Gives the pipeline out before the outcome is known: pipelined calls, those
+    /// that wait and those to come, go to the capabilities in `payload`. Only the
+    /// first one counts, and only before the outcome.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn set_pipeline(&self, payload: Payload) {
+        let fields: Vec<_> = {
+            let mut state = self.state.lock();
+            if state.early.is_some() || !matches!(state.phase, Phase::Waiting) {
+                drop(state);
+                drop(payload);
+                return;
+            }
+            state.early = Some(payload.clone());
+            let fields = std::mem::take(&mut state.fields);
+            // Found as long as they hand over what they queued.
+            let live: Vec<_> = fields
+                .into_iter()
+                .filter_map(|(path, field)| Some((path, field.upgrade()?)))
+                .collect();
+            state.fields =
+                live.iter().map(|(path, field)| (path.clone(), Arc::downgrade(field))).collect();
+            live
+        };
+        let outcome = Ok(payload);
+        for (path, field) in fields {
+            field.resolve(cap_of(&outcome, &path));
+        }
     }
 
     /// The call was sent as a question. Returns the fields that must now be
@@ -358,15 +467,21 @@ impl CallCell {
     pub(crate) fn asked(
         &self,
         question: &Arc<QuestionRef>,
+        tail: Tail,
     ) -> Option<Vec<(Path, Arc<LocalPromise>)>> {
         let mut state = self.state.lock();
         if state.demand == Demand::Cancelled || !matches!(state.phase, Phase::Waiting) {
             return None;
         }
-        state.phase = Phase::Asked(Arc::clone(question));
-        let fields: Vec<_> = std::mem::take(&mut state.fields)
-            .into_iter()
-            .filter_map(|(path, field)| Some((path, field.upgrade()?)))
+        let question = Arc::clone(question);
+        state.phase = match tail {
+            Tail::No => Phase::Asked(question),
+            Tail::Allowed => Phase::Forwarded(question),
+        };
+        let fields: Vec<_> = state
+            .fields
+            .iter()
+            .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
             .collect();
         if !fields.is_empty() {
             state.handovers += 1;
@@ -408,7 +523,7 @@ impl CallCell {
                 drop(state);
                 crate::runtime::spawn_or_run(&*executor, closure);
             }
-            (Demand::Wanted, Phase::Waiting | Phase::Asked(_)) => {
+            (Demand::Wanted, Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_)) => {
                 state.on_cancel.push((executor, closure));
             }
             (Demand::Wanted, _) => {
@@ -426,7 +541,9 @@ impl CallCell {
         }
         state.demand = Demand::Cancelled;
         let question = match &state.phase {
-            Phase::Asked(_) => Some(std::mem::replace(&mut state.phase, Phase::Waiting)),
+            Phase::Asked(_) | Phase::Forwarded(_) => {
+                Some(std::mem::replace(&mut state.phase, Phase::Waiting))
+            }
             _ => None,
         };
         let queue = state.queued_in.take();
@@ -462,8 +579,12 @@ impl CallCell {
 }
 
 impl State {
-    fn field(&self, path: &[u16]) -> Option<Arc<LocalPromise>> {
-        self.fields.iter().find(|(own, _)| **own == *path)?.1.upgrade()
+    fn add_field(&mut self, path: &[u16], field: &Arc<LocalPromise>) {
+        if self.fields.len() >= self.sweep_at {
+            self.fields.retain(|_, field| field.strong_count() > 0);
+            self.sweep_at = (2 * self.fields.len()).max(16);
+        }
+        self.fields.insert(path.into(), Arc::downgrade(field));
     }
 }
 

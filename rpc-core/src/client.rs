@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::call::{CallCell, Sink};
-use crate::delivery::{CallRequest, Delivery};
+use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::error::{Error, Result};
 use crate::local_promise::LocalPromise;
 use crate::object::{Concurrency, Dispatch, LocalObject};
@@ -151,8 +151,14 @@ impl Client {
                 return Pending::new(interest);
             }
         };
-        let request =
-            CallRequest { interface: interface_id, method: method_id, params, cell, permit };
+        let request = CallRequest {
+            interface: interface_id,
+            method: method_id,
+            params,
+            cell,
+            permit,
+            tail: Tail::No,
+        };
         target.dispatch(Delivery::Call(request));
         Pending::new(interest)
     }

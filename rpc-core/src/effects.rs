@@ -52,6 +52,8 @@ pub(crate) enum Effect {
     Notify(Watcher),
     /// Run calls of an object that promised not to block.
     RunInline(Arc<LocalObject>),
+    /// Work off the reports of dropped references, see Note [releases].
+    FlushReleases(Arc<Machine>),
     /// Run a closure for which no worker could be had.
     Run(Job),
     /// The connection's tables are empty: end its threads.
@@ -82,6 +84,7 @@ impl Effect {
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),
             Effect::RunInline(object) => application(|| object.run()),
+            Effect::FlushReleases(machine) => machine.flush_releases(),
             Effect::Run(job) => application(job),
             Effect::Disconnected(machine) => machine.outbox().disconnected(),
             Effect::Drop(value) => application(|| drop(value)),
@@ -91,8 +94,8 @@ impl Effect {
 
 #[derive(Default)]
 struct Pending {
-    /// Whether this thread holds an order lock.
-    locked: Cell<bool>,
+    /// Whose order lock this thread holds: the machine's address, or 0.
+    locked: Cell<usize>,
     /// Whether a loop further up this thread's stack runs the queue.
     running: Cell<bool>,
     queue: RefCell<VecDeque<Effect>>,
@@ -156,16 +159,23 @@ pub(crate) fn application<R>(code: impl FnOnce() -> R) -> R {
 pub(crate) struct LockScope(());
 
 impl LockScope {
-    pub(crate) fn enter() -> Self {
-        let nested = PENDING.try_with(|pending| pending.locked.replace(true)).unwrap_or(false);
-        debug_assert!(!nested, "two order locks on one thread: see Note [locks]");
+    /// `owner` is the address of whose lock it is.
+    pub(crate) fn enter(owner: usize) -> Self {
+        let before = PENDING.try_with(|pending| pending.locked.replace(owner)).unwrap_or(0);
+        debug_assert_eq!(before, 0, "two order locks on one thread: see Note [locks]");
         LockScope(())
+    }
+
+    /// The address of whose order lock this thread holds.
+    pub(crate) fn current() -> Option<usize> {
+        let owner = PENDING.try_with(|pending| pending.locked.get()).unwrap_or(0);
+        (owner != 0).then_some(owner)
     }
 }
 
 impl Drop for LockScope {
     fn drop(&mut self) {
-        let _ = PENDING.try_with(|pending| pending.locked.set(false));
+        let _ = PENDING.try_with(|pending| pending.locked.set(0));
     }
 }
 
@@ -191,7 +201,7 @@ fn run_pending() {
             let _ = PENDING.try_with(|pending| pending.running.set(false));
         }
     }
-    let busy = PENDING.with(|pending| pending.locked.get() || pending.running.replace(true));
+    let busy = PENDING.with(|pending| pending.locked.get() != 0 || pending.running.replace(true));
     if busy {
         return;
     }

@@ -87,17 +87,23 @@ impl Error {
         Error(Arc::new(Inner { kind, reason, trace, details, internal: String::new() }))
     }
 
-    /// The same error with detail that stays inside this process, unless the
-    /// connection that it leaves by is in debug mode.
-    #[must_use]
-    pub fn with_internal(&self, detail: impl Into<String>) -> Self {
-        Error(Arc::new(Inner {
+    fn change(&self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Inner {
             kind: self.kind(),
             reason: self.reason().into(),
             trace: self.0.trace.clone(),
             details: self.0.details.clone(),
-            internal: detail.into(),
-        }))
+            internal: self.0.internal.clone(),
+        };
+        change(&mut inner);
+        Error(Arc::new(inner))
+    }
+
+    /// The same error with detail that stays inside this process, unless the
+    /// connection that it leaves by is in debug mode.
+    #[must_use]
+    pub fn with_internal(&self, detail: impl Into<String>) -> Self {
+        self.change(|inner| inner.internal = detail.into())
     }
 
     /// Detail that is not for peers; empty when there is none.
@@ -110,27 +116,26 @@ impl Error {
         if self.0.internal.is_empty() {
             return self.clone();
         }
-        let reason = match detail {
-            Detail::Hidden => self.reason().to_owned(),
-            Detail::Shown => format!("{}: {}", self.reason(), self.0.internal),
-        };
-        Self::with_parts(self.kind(), reason, self.0.trace.clone(), self.0.details.clone())
+        self.change(|inner| {
+            let internal = std::mem::take(&mut inner.internal);
+            if detail == Detail::Shown {
+                inner.reason = format!("{}: {internal}", inner.reason);
+            }
+        })
     }
 
     /// The same error with a trace: where it happened, in a form that only
     /// people read. It survives hops over the wire.
     #[must_use]
     pub fn with_trace(&self, trace: impl Into<String>) -> Self {
-        Self::with_parts(self.kind(), self.reason().into(), trace.into(), self.0.details.clone())
+        self.change(|inner| inner.trace = trace.into())
     }
 
     /// The same error with one more detail for programs to read, under an id
     /// that its author chose at random, as capability schemas choose theirs.
     #[must_use]
     pub fn with_detail(&self, id: u64, data: Vec<u8>) -> Self {
-        let mut details = self.0.details.clone();
-        details.push((id, data));
-        Self::with_parts(self.kind(), self.reason().into(), self.0.trace.clone(), details)
+        self.change(|inner| inner.details.push((id, data)))
     }
 
     /// How a caller should react.

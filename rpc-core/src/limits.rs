@@ -37,6 +37,10 @@ pub struct Limits {
     /// queued anyway. Default: 16 MiB.
     pub queued_bytes: u64,
 
+    /// Bytes queued to be sent at which a connection is ended with Abort: its
+    /// peer asks, but does not read the answers. Default: 256 MiB.
+    pub backlog_bytes: u64,
+
     /// Messages that were received and wait for the coordinator. While there are
     /// more, nothing is read. Default: 256.
     pub received_messages: u32,
@@ -52,6 +56,7 @@ impl Default for Limits {
             message_words: 8 << 20,
             message_segments: 512,
             queued_bytes: 16 << 20,
+            backlog_bytes: 256 << 20,
             received_messages: 256,
         }
     }

@@ -21,7 +21,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::call::CallCell;
-use crate::delivery::CallRequest;
+use crate::client::Client;
+use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::effects::{self, Effect};
 use crate::error::{Error, Result};
 use crate::payload::Payload;
@@ -274,6 +275,13 @@ impl IncomingCall {
         self.cell.on_cancel(Arc::clone(&self.executor), closure);
     }
 
+    /// Gives out capabilities of the results before the call is answered: calls
+    /// that the caller pipelines on this one go to those in `payload`, which is
+    /// shaped like the results, at once. Only the first pipeline counts.
+    pub fn set_pipeline(&self, payload: Payload) {
+        self.cell.set_pipeline(payload);
+    }
+
     /// Answers the call. Does not wait.
     pub fn respond(mut self, outcome: Result<Payload>) {
         self.answer = Answer::Given;
@@ -283,17 +291,31 @@ impl IncomingCall {
         self.cell.complete(outcome);
     }
 
-    /// Passes the call on, as it is, to another capability, which answers it.
-    pub fn forward(mut self, target: &crate::client::Client) {
+    /// Passes the call on, as it is, to another capability, which answers it in
+    /// our stead. Does not wait.
+    pub fn forward(mut self, target: &Client) {
+        let (interface, method) = (self.interface, self.method);
+        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
+        self.tail_call(target, interface, method, params);
+    }
+
+    /// Answers with whatever another call returns, without waiting for it.
+    ///
+    /// If that call goes back to the vat that made this one, its results do not
+    /// travel: Note [tail calls]. Calls that were pipelined on this one go on to
+    /// the results, in order, and a caller that loses interest cancels the other
+    /// call, too.
+    pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
         self.answer = Answer::Given;
-        let request = CallRequest {
-            interface: self.interface,
-            method: self.method,
-            params: self.params.take().unwrap_or_else(|| Payload::empty().clone()),
+        self.params = None;
+        target.clone().dispatch(Delivery::Call(CallRequest {
+            interface,
+            method,
+            params,
             cell: Arc::clone(&self.cell),
             permit: None,
-        };
-        target.clone().dispatch(crate::delivery::Delivery::Call(request));
+            tail: Tail::Allowed,
+        }));
     }
 }
 

@@ -102,7 +102,7 @@ impl Future for Pending {
         if let Some(outcome) = self.try_result() {
             return Poll::Ready(outcome);
         }
-        self.0.cell().wake_on_done(context.waker().clone());
+        self.0.cell().wake_on_done(context.waker());
         // It wakes us if the outcome comes after this look, and it was here if
         // the outcome came before.
         match self.try_result() {

@@ -14,6 +14,8 @@
 //! | [`memory`] | threads of one process, without serialising anything |
 //! | [`framing`] | what one's own byte streams are wrapped in |
 //!
+//! [`tap`] shows what goes over any of them.
+//!
 //! The sockets need a Unix-like system.
 
 #![forbid(unsafe_code)]
@@ -25,6 +27,7 @@ pub mod halves;
 pub mod memory;
 pub mod pipe;
 mod socket;
+pub mod tap;
 pub mod tcp;
 #[cfg(test)]
 mod testing;

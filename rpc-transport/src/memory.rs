@@ -22,6 +22,9 @@ use rpc_core::transport::{
 use crate::framing::{FramedReader, FramedWriter};
 use crate::pipe::{self, PipeControl};
 
+#[cfg(test)]
+mod tests;
+
 /// What [`pair`] lets lie between a writer and a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
@@ -273,123 +276,5 @@ impl TransportControl for ByteControl {
 
     fn peer(&self) -> PeerDescription {
         peer()
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::testing::{self, Blocked, content, message};
-
-    type Pair = fn() -> (Transport, Transport);
-    const PAIRS: [Pair; 4] = [
-        pair,
-        || pair_with_capacity(Capacity { messages: 1000, words: 1 << 10 }),
-        || byte_pair(64 << 10),
-        || byte_pair(1 << 10),
-    ];
-
-    #[test]
-    fn messages_pass_both_ways() {
-        for pair in PAIRS {
-            let (mut left, mut right) = pair();
-            let sender = std::thread::spawn(move || {
-                let lengths = [1, 2000, 3];
-                let mut batch: Vec<_> = (0..20).map(|seed| message(seed, &lengths)).collect();
-                left.writer.write(&mut batch).unwrap();
-                left
-            });
-            for seed in 0..20 {
-                let arrived = right.reader.read().unwrap().unwrap();
-                assert_eq!(content(&arrived), content(&message(seed, &[1, 2000, 3])));
-            }
-            drop(sender.join().unwrap());
-            assert!(right.reader.read().unwrap().is_none());
-        }
-    }
-
-    #[test]
-    fn each_way_ends_with_its_writer() {
-        // These have room for everything that is written before it is read.
-        for (left, right) in [pair(), byte_pair(64 << 10)] {
-            testing::check_connected(left, right);
-        }
-    }
-
-    #[test]
-    fn shutdown_wakes_whoever_waits() {
-        for pair in PAIRS {
-            let (left, right) = pair();
-            testing::check_shutdown_wakes_the_reader(left, right);
-            let (left, right) = pair();
-            testing::check_shutdown_wakes_the_writer(left, right);
-        }
-    }
-
-    #[test]
-    fn a_lost_peer_is_noticed() {
-        for pair in PAIRS {
-            let (left, right) = pair();
-            testing::check_a_lost_peer_is_noticed(left, right);
-        }
-    }
-
-    #[test]
-    fn messages_are_not_copied() {
-        let (mut left, mut right) = pair();
-        let original = message(0, &[10]);
-        let place = original.segments().next().unwrap().as_ptr();
-        left.writer.write(&mut vec![original]).unwrap();
-        let arrived = right.reader.read().unwrap().unwrap();
-        assert_eq!(arrived.segments().next().unwrap().as_ptr(), place);
-    }
-
-    #[test]
-    fn a_writer_waits_for_room_and_goes_on_when_there_is_some() {
-        let (mut left, mut right) = pair_with_capacity(Capacity { messages: 2, words: 100 });
-        let blocked = Blocked::spawn(move || {
-            // The first three show the limit on messages, the rest that on words.
-            let lengths = [1, 1, 1, 60, 60, 500, 1];
-            let mut batch = lengths.map(|length| message(0, &[length])).into();
-            left.writer.write(&mut batch).unwrap();
-            assert!(batch.is_empty());
-        });
-        let mut sizes = Vec::new();
-        while let Some(message) = right.reader.read().unwrap() {
-            sizes.push(message.size_in_words());
-        }
-        assert_eq!(sizes, [1, 1, 1, 60, 60, 500, 1]);
-        blocked.join();
-    }
-
-    #[test]
-    fn what_was_written_before_a_shutdown_arrives() {
-        for pair in PAIRS {
-            let (mut left, mut right) = pair();
-            left.writer.write(&mut vec![message(0, &[1]), message(1, &[2])]).unwrap();
-            left.control.shutdown();
-            assert_eq!(right.reader.read().unwrap().unwrap().size_in_words(), 1);
-            assert!(right.reader.has_buffered());
-            assert_eq!(right.reader.read().unwrap().unwrap().size_in_words(), 2);
-            assert!(!right.reader.has_buffered());
-            assert!(right.reader.read().unwrap().is_none());
-            assert!(right.writer.write(&mut vec![message(0, &[1])]).is_err());
-            assert!(left.reader.read().unwrap().is_none());
-        }
-    }
-
-    #[test]
-    fn limits_hold_as_on_a_socket() {
-        for pair in PAIRS {
-            for lengths in [&[4, 4][..], &[1, 1, 1]] {
-                let (mut left, mut right) = pair();
-                right.reader.set_limits(FrameLimits { max_words: 7, max_segments: 2 });
-                left.writer.write(&mut vec![message(0, lengths), message(0, &[1])]).unwrap();
-                assert!(right.reader.read().unwrap_err().is_peer_fault());
-                assert!(!right.reader.has_buffered());
-                assert!(matches!(right.reader.read(), Err(TransportError::Io(_))));
-            }
-        }
     }
 }

@@ -35,7 +35,8 @@ impl Read for Socket {
 /// changed what SIGPIPE does.
 #[cfg(not(target_vendor = "apple"))]
 const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
-/// These systems have no such flag; the standard library sets a socket option.
+/// These systems have no such flag. The standard library and socket2 set an option
+/// of the same effect on every socket that they make.
 #[cfg(target_vendor = "apple")]
 const SEND_FLAGS: SendFlags = SendFlags::empty();
 

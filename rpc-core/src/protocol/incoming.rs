@@ -6,11 +6,11 @@ use super::answer::{self, Answer, ResultsTo};
 use super::describe::Origin;
 use super::embargo::Embargo;
 use super::import::{self, Resolution};
-use super::question::{self, Asked};
+use super::question::{self, Asked, Results};
 use super::{Abort, Machine, Phase, Txn};
 use crate::call::{CallCell, Outcome, Sink, cap_of};
 use crate::client::{Client, View};
-use crate::delivery::{CallRequest, Delivery, Route};
+use crate::delivery::{CallRequest, Delivery, Route, Tail};
 use crate::effects::Effect;
 use crate::error::Error;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
@@ -137,6 +137,7 @@ impl Txn<'_> {
             params,
             cell,
             permit: None,
+            tail: Tail::No,
         };
         self.effect(Effect::Deliver(route, Delivery::Call(request)));
         Ok(())
@@ -158,8 +159,11 @@ impl Txn<'_> {
             ))));
         }
         let serial = self.serial();
-        let (cell, interest) =
-            CallCell::new(Sink::Answer(Arc::downgrade(self.machine), id, serial));
+        let machine = Arc::downgrade(self.machine);
+        let (cell, interest) = CallCell::new(match results_to {
+            ResultsTo::Caller => Sink::Answer(machine, id, serial),
+            ResultsTo::Kept | ResultsTo::Taken => Sink::Kept(machine, id, serial),
+        });
         self.machine.answers.insert(
             id,
             Answer {
@@ -192,6 +196,9 @@ impl Txn<'_> {
             .with(id, |entry| std::mem::replace(&mut entry.state, question::State::Returned));
         match state {
             None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
+            Some(question::State::Asked(Asked { results: Results::Returned, .. })) => {
+                Err(Abort::new(format!("a second Return for question {id}")))
+            }
             Some(question::State::Returned) => {
                 Err(Abort::new(format!("a second Return for question {id}")))
             }
@@ -242,9 +249,20 @@ impl Txn<'_> {
         outcome: wire::Outcome,
     ) -> Result<(), (Box<Asked>, Abort)> {
         let abort = match outcome {
-            wire::Outcome::Results(content) => {
+            wire::Outcome::Results(content) if asked.results == Results::Here => {
                 return self.settle_with_results(id, asked, content);
             }
+            wire::Outcome::ResultsSentElsewhere if asked.results == Results::Kept => {
+                // The fields go on leading to the peer: Note [tail calls].
+                let asked = Asked { results: Results::Returned, ..asked };
+                self.machine
+                    .questions
+                    .with(id, |entry| entry.state = question::State::Asked(asked));
+                return Ok(());
+            }
+            _ if asked.results == Results::Kept => Abort::new(format!(
+                "the results of question {id} came here, but should have stayed with the peer"
+            )),
             wire::Outcome::Exception(error) => {
                 self.settle_with(asked, Err(error));
                 return Ok(());
@@ -255,6 +273,7 @@ impl Txn<'_> {
             wire::Outcome::Canceled => {
                 Abort::new(format!("question {id} was canceled, but not by this side"))
             }
+            wire::Outcome::Results(_) => Abort::new(format!("question {id} was answered twice")),
             wire::Outcome::ResultsSentElsewhere => Abort::new(format!(
                 "the results of question {id} were sent elsewhere, but should have come here"
             )),

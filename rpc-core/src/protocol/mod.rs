@@ -176,7 +176,7 @@ impl Machine {
     ///
     /// Must not be called under a lock.
     pub(crate) fn transact<R>(self: &Arc<Self>, step: impl FnOnce(&mut Txn<'_>) -> R) -> R {
-        let scope = LockScope::enter();
+        let scope = LockScope::enter(self.address());
         let order = self.order.lock();
         self.step(scope, order, step)
     }
@@ -186,7 +186,7 @@ impl Machine {
     fn try_transact<R>(self: &Arc<Self>, step: impl FnOnce(&mut Txn<'_>) -> R) -> Option<R> {
         // Asked before the scope is entered: this thread may be the holder.
         let order = self.order.try_lock()?;
-        let scope = LockScope::enter();
+        let scope = LockScope::enter(self.address());
         Some(self.step(scope, order, step))
     }
 
@@ -199,6 +199,7 @@ impl Machine {
         let mut txn = Txn { machine: self, order, effects: Vec::new(), trailing: Vec::new() };
         let result = step(&mut txn);
         txn.process_releases();
+        txn.check_backlog();
         let Txn { order, effects, trailing, .. } = txn;
         debug_assert!(trailing.is_empty());
         drop(order);
@@ -206,6 +207,10 @@ impl Machine {
         effects::defer_all(effects);
         self.flush_releases();
         result
+    }
+
+    fn address(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self) as usize
     }
 
     pub(crate) fn outbox(&self) -> &Arc<dyn Outbox> {
@@ -251,6 +256,18 @@ impl Txn<'_> {
         self.send(message);
         for message in std::mem::take(&mut self.trailing) {
             self.send(message);
+        }
+    }
+
+    /// Ends the connection when a peer asks for more than it reads.
+    fn check_backlog(&mut self) {
+        let limit = self.limits().backlog_bytes;
+        let queued = self.machine.room.bytes() as u64;
+        if queued > limit && self.dead().is_none() {
+            self.abort(Error::overloaded(format!(
+                "{queued} bytes are queued for a peer that does not read them; \
+                 the limit is {limit} (Limits::backlog_bytes)"
+            )));
         }
     }
 

@@ -7,7 +7,8 @@
 //! dropping takes no lock that could be held already. It pushes a report to a
 //! queue of the connection and then *tries* to take the order lock to work the
 //! queue off. If somebody holds the lock, that somebody works the queue off
-//! before unlocking, and looks once more after. One of the two always sees the
+//! before unlocking, and looks once more after. (A thread that is in a transaction
+//! of another connection leaves it for after that.) One of the two always sees the
 //! report: we push and then try the lock, the holder unlocks and then looks at
 //! the queue, with a fence between on both sides.
 //!
@@ -17,9 +18,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::question;
+use super::question::{self, Asked, Results};
 use super::{Machine, Txn};
-use crate::effects::Effect;
+use crate::effects::{self, Effect, LockScope};
 use crate::ids::{ImportId, QuestionId, Serial};
 use crate::wire;
 
@@ -35,11 +36,17 @@ impl Machine {
     /// the application.
     pub(super) fn released(self: &Arc<Self>, what: Released) {
         self.releases.push(what);
-        self.flush_releases();
+        match LockScope::current() {
+            None => self.flush_releases(),
+            // The transaction that we are in ends with that.
+            Some(owner) if owner == self.address() => {}
+            // We are in a transaction of another connection: no second lock.
+            Some(_) => effects::defer(Effect::FlushReleases(Arc::clone(self))),
+        }
     }
 
     /// Works the reports off unless somebody else is going to.
-    pub(super) fn flush_releases(self: &Arc<Self>) {
+    pub(crate) fn flush_releases(self: &Arc<Self>) {
         loop {
             fence(Ordering::SeqCst);
             if self.releases.is_empty() || self.try_transact(|_| ()).is_none() {
@@ -81,6 +88,14 @@ impl Txn<'_> {
         match state.flatten() {
             // Answered with `noFinishNeeded`, or gone with the connection.
             None => {}
+            Some(question::State::Asked(Asked { results: Results::Returned, .. })) => {
+                // Nothing of the results came here.
+                self.send(wire::Message::Finish(wire::Finish {
+                    question: id.0,
+                    release_results: true,
+                }));
+                self.forget_question(id);
+            }
             Some(question::State::Asked(asked)) => {
                 self.send(wire::Message::Finish(wire::Finish {
                     question: id.0,

@@ -32,7 +32,7 @@ pub use client::{
     FromClient, FromServer, TypedFulfiller, new_client, promise_client, unwrap_server,
 };
 pub use content::{Content, Detached, Response};
-pub use pipeline::{FromTypelessPipeline, Pipeline, Pipelined};
+pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipeline, Pipelined};
 pub use promise::Promise;
 pub use request::{Request, StreamingRequest};
 pub use server::{DeferredResults, Params, Results};

@@ -10,6 +10,7 @@ use super::promise::Promise;
 use crate::client::Client;
 use crate::error::Result;
 use crate::hook::{self, CapTable};
+use crate::object::IncomingCall;
 use crate::payload::PayloadBuilder;
 use crate::pending::Pending;
 
@@ -56,6 +57,18 @@ impl Draft {
         let mut content = self.builder.content();
         content.imbue_mut(&mut self.table);
         Ok(set_as::<T>(&mut content, from)?)
+    }
+
+    /// A frozen copy of what is there; the draft goes on.
+    pub(super) fn snapshot(&mut self) -> Result<crate::payload::Payload> {
+        let mut copy = PayloadBuilder::for_results();
+        let mut table = CapTable::new();
+        let mut content = self.builder.content();
+        content.imbue_mut(&mut self.table);
+        let mut target = copy.content();
+        target.imbue_mut(&mut table);
+        target.set_as(content.into_reader())?;
+        Ok(copy.finish(hook::clients_of(table)))
     }
 
     pub(super) fn finish(self) -> crate::payload::Payload {
@@ -106,6 +119,12 @@ impl<P, R> Request<P, R> {
         self.client.call(self.interface_id, self.method_id, self.params.finish())
     }
 
+    /// Sends the call so that its outcome answers `call`.
+    pub(super) fn send_as_tail_of(self, call: IncomingCall) {
+        let params = self.params.finish();
+        call.tail_call(&self.client, self.interface_id, self.method_id, params);
+    }
+
     /// Sends the call and returns at once, but for one case: where a connection
     /// has as many calls under way as it may, this waits for room.
     ///
@@ -149,7 +168,7 @@ impl<P, R> fmt::Debug for Request<P, R> {
             .field("client", &self.client)
             .field("interface_id", &format_args!("{:#x}", self.interface_id))
             .field("method_id", &self.method_id)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,7 +10,7 @@ use capnp::traits::Owned;
 use parking_lot::Mutex;
 
 use super::content::{Content, Detached};
-use super::request::Draft;
+use super::request::{Draft, Request};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::object::IncomingCall;
@@ -153,7 +153,7 @@ impl<P: Owned> Params<P> {
 
 impl<P> fmt::Debug for Params<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Params").field("content", &self.content).finish()
+        f.debug_struct("Params").field("content", &self.content).finish_non_exhaustive()
     }
 }
 
@@ -190,6 +190,22 @@ impl<R> Results<R> {
         DeferredResults { deferral, filled, results: PhantomData }
     }
 
+    /// Answers with whatever another call returns, without waiting for it; what
+    /// was filled in is dropped. Return `Ok(())` after it.
+    ///
+    /// If the other call goes to the vat that made this one, its results do not
+    /// even travel. Calls that were pipelined on this call reach the other one's
+    /// results in order, and cancelling this call cancels the other one.
+    pub fn tail_call<P>(mut self, request: Request<P, R>) {
+        self.draft = None;
+        let stage = self.ticket.call.replace(Stage::Closed);
+        match stage {
+            Stage::Open(call) => request.send_as_tail_of(call),
+            // The results were deferred before, or answered: nothing is owed here.
+            other => drop(self.ticket.call.replace(other)),
+        }
+    }
+
     /// Whether the caller is no longer interested; see [`Params::is_cancelled`].
     pub fn is_cancelled(&self) -> bool {
         self.ticket.is_cancelled()
@@ -197,6 +213,20 @@ impl<R> Results<R> {
 }
 
 impl<R: Owned> Results<R> {
+    /// Lets calls that the caller pipelines on this one use the capabilities that
+    /// are filled in now, before the method returns. What the call returns in the
+    /// end may be more, and may come never. Only the first time counts.
+    ///
+    /// # Errors
+    /// What was filled in cannot be copied.
+    pub fn set_pipeline(&mut self) -> Result<()> {
+        let pipeline = self.draft().snapshot()?;
+        if let Stage::Open(call) = &*self.ticket.call.borrow() {
+            call.set_pipeline(pipeline);
+        }
+        Ok(())
+    }
+
     /// The results, to fill them in. Asking again continues where the last
     /// builder left off.
     pub fn get(&mut self) -> R::Builder<'_> {
@@ -225,7 +255,7 @@ impl<R> Drop for Results<R> {
 
 impl<R> fmt::Debug for Results<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Results").field("filled", &self.draft.is_some()).finish()
+        f.debug_struct("Results").field("filled", &self.draft.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -296,6 +326,8 @@ impl<R> Drop for DeferredResults<R> {
 
 impl<R> fmt::Debug for DeferredResults<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeferredResults").field("filled", &self.filled.is_some()).finish()
+        f.debug_struct("DeferredResults")
+            .field("filled", &self.filled.is_some())
+            .finish_non_exhaustive()
     }
 }

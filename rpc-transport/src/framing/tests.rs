@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
-use capnp::message::{AllocationStrategy, Builder, HeapAllocator};
+use capnp::message::{AllocationStrategy, Builder, HeapAllocator, ReaderSegments};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use rpc_core::message::Message;
@@ -170,6 +170,24 @@ fn a_built_message_of_many_segments_arrives() {
     assert!(expected.len() > 50);
     let arrived = reader(&framed(vec![built])).read().unwrap().unwrap();
     assert_eq!(content(&arrived), expected);
+}
+
+#[test]
+fn the_capnp_crate_frames_messages_in_the_same_way() {
+    for lengths in [&[3][..], &[0], &[1, 2], &[5, 0, 700, 1]] {
+        let bytes = framed(vec![message(0, lengths)]);
+        let theirs =
+            capnp::serialize::read_message(&bytes[..], capnp::message::ReaderOptions::new());
+        let segments = theirs.unwrap().into_segments();
+        assert_eq!(segments.len(), lengths.len());
+        for (index, expected) in (0..).zip(content(&message(0, lengths))) {
+            assert_eq!(segments.get_segment(index).unwrap(), expected);
+        }
+        let mut written = Vec::new();
+        let original = message(0, lengths);
+        capnp::serialize::write_message_segments(&mut written, &original).unwrap();
+        assert_eq!(written, bytes);
+    }
 }
 
 #[test]

@@ -7,8 +7,9 @@ use rpc_core::transport::{MessageWriter, TransportError};
 
 use super::{NUMBER, WORD};
 
-/// Segments below this size, in bytes, are copied behind one another: copying
-/// them costs less than one more entry in a vectored write.
+/// Segments below this size, in bytes, are copied behind one another. Over Unix
+/// sockets on Linux, copying cost less than one more entry in a vectored write up
+/// to sizes between 2 and 4 KiB, and about the same from there to 16 KiB.
 const COPY_BELOW: usize = 4 << 10;
 
 /// How many bytes are copied before they are written.
