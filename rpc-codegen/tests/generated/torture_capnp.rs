@@ -30927,10 +30927,7 @@ pub mod scope {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
                 U: ::rpc_core::capnp::traits::Owned + 'static,
             {
-                fn dispatch(
-                    server: &ServerImpl,
-                    call: ::rpc_core::IncomingCall,
-                ) {
+                fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
                     match call.interface_id() {
                         0xbfeb_24c1_d91c_cf94 => {
                             dispatch_methods::<T, U, ServerImpl>(server, call)
