@@ -1,1 +1,4 @@
 //! Conformance, interoperation, simulation and stress tests.
+
+#[cfg(doctest)]
+mod book;
