@@ -1,12 +1,15 @@
 //! What the tests of several modules use.
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, PipeReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use capnp::Word;
+use rpc_core::fd::SharedFd;
 use rpc_core::message::Message;
 use rpc_core::transport::{Transport, TransportError};
 
@@ -24,6 +27,34 @@ pub(crate) fn message(seed: usize, lengths: &[u32]) -> Message {
 /// The content of every segment, to compare messages by.
 pub(crate) fn content(message: &Message) -> Vec<Vec<u8>> {
     message.segments().map(<[u8]>::to_vec).collect()
+}
+
+/// A pipe's writing end as a message carries it, and the reading end: reading it
+/// gives the end when every copy of the writing end was closed.
+pub(crate) fn pipe_end() -> (SharedFd, PipeReader) {
+    let (reader, writer) = io::pipe().unwrap();
+    (Arc::new(writer.into()), reader)
+}
+
+/// Waits until every copy of a pipe's writing end was closed, and returns what was
+/// written to it.
+pub(crate) fn read_to_end(mut pipe: PipeReader) -> String {
+    let mut text = String::new();
+    pipe.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// A message of a size, with file descriptors.
+pub(crate) fn message_with(lengths: &[u32], fds: &[&SharedFd]) -> Message {
+    let mut message = message(0, lengths);
+    message.set_fds(fds.iter().map(|fd| Arc::clone(fd)).collect());
+    message
+}
+
+/// Which files these are, whatever their numbers.
+pub(crate) fn identities<'a>(fds: impl IntoIterator<Item = &'a SharedFd>) -> Vec<u64> {
+    let identity = |fd: &SharedFd| File::from(fd.try_clone().unwrap()).metadata().unwrap().ino();
+    fds.into_iter().map(identity).collect()
 }
 
 /// Whether the other side of `to` receives what is written to `from`.

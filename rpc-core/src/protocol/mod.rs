@@ -84,6 +84,9 @@ pub(crate) struct Settings {
     pub(crate) detail: Detail,
     /// The windows of streams.
     pub(crate) flow: FlowSource,
+    /// How many file descriptors may travel with a message, by the limits and by
+    /// what the transport can do.
+    pub(crate) fds: usize,
 }
 
 /// Where the windows of a connection's streams come from.

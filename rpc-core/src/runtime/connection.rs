@@ -235,7 +235,10 @@ pub(super) fn start(
     reader.set_limits(FrameLimits {
         max_words: limits.message_words,
         max_segments: limits.message_segments,
+        max_fds: limits.message_fds_received,
+        max_open_fds: limits.open_fds,
     });
+    let fds = writer.max_fds().min(limits.message_fds_sent as usize).min(wire::MAX_FDS);
     let supervisor = Supervisor::new();
     let bootstrap = bootstrap.and_then(|make| make(&supervisor));
     let (outgoing, to_send) = flume::unbounded();
@@ -247,7 +250,7 @@ pub(super) fn start(
         supervisor: supervisor.clone(),
     });
     let machine = Machine::new(
-        Settings { limits, detail, flow },
+        Settings { limits, detail, flow, fds },
         bootstrap,
         Arc::clone(&queue) as Arc<dyn Outbox>,
     );
