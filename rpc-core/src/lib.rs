@@ -15,6 +15,7 @@ pub mod ids;
 mod limits;
 mod local_promise;
 pub mod message;
+mod network;
 mod object;
 mod payload;
 mod pending;
@@ -36,13 +37,15 @@ pub use client::Client;
 pub use error::{Error, ErrorKind, Result};
 pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
 pub use limits::Limits;
+pub use network::{Accepted, Reached, VatNetwork};
 pub use object::{Concurrency, Dispatch, IncomingCall};
 pub use payload::{Payload, PayloadBuilder};
 pub use pending::Pending;
 pub use promise::{Fulfiller, promise};
 pub use protocol::Snapshot;
 pub use runtime::{
-    ConnConfig, Connection, Executor, Job, PoolConfig, StopToken, Supervisor, Vat, VatConfig,
+    ConnConfig, Connection, Executor, Job, Peer, PoolConfig, RpcSystem, RpcSystemBuilder,
+    StopToken, Supervisor, Vat, VatConfig,
 };
 pub use typed::{
     DeferredResults, Detached, FromClient, FromServer, Params, Promise, Request, Response, Results,
