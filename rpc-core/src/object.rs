@@ -25,7 +25,7 @@ use crate::delivery::CallRequest;
 use crate::effects::{self, Effect};
 use crate::error::{Error, Result};
 use crate::payload::Payload;
-use crate::runtime::{Executor, Job};
+use crate::runtime::Executor;
 
 /// What stands behind a capability of this process. Generated code implements
 /// it for every server; implement it by hand for an object whose methods are not
@@ -268,10 +268,10 @@ impl IncomingCall {
     }
 
     /// Runs a closure on a worker when the caller loses interest before the call
-    /// is answered.
+    /// is answered; at once if it has already. A closure that is not needed is
+    /// dropped when the call is answered.
     pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
-        let closure: Job = Box::new(closure);
-        self.cell.on_cancel(Arc::clone(&self.executor), closure);
+        self.cancellation().on_cancel(closure);
     }
 
     /// Answers the call. Does not wait.
@@ -285,15 +285,49 @@ impl IncomingCall {
 
     /// Passes the call on, as it is, to another capability, which answers it.
     pub fn forward(mut self, target: &crate::client::Client) {
+        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
+        let (interface, method) = (self.interface, self.method);
+        self.tail_call(target, interface, method, params);
+    }
+
+    /// Makes another call answer this one: its outcome goes to whoever made this
+    /// call, which also cancels it by losing interest, and calls that are
+    /// pipelined on this one are pipelined on that one. Does not wait.
+    pub fn tail_call(
+        mut self,
+        target: &crate::client::Client,
+        interface_id: u64,
+        method_id: u16,
+        params: Payload,
+    ) {
         self.answer = Answer::Given;
+        self.params = None;
         let request = CallRequest {
-            interface: self.interface,
-            method: self.method,
-            params: self.params.take().unwrap_or_else(|| Payload::empty().clone()),
+            interface: interface_id,
+            method: method_id,
+            params,
             cell: Arc::clone(&self.cell),
             permit: None,
         };
         target.clone().dispatch(crate::delivery::Delivery::Call(request));
+    }
+
+    /// What is left of the call when somebody else answers it.
+    pub(crate) fn cancellation(&self) -> Cancellation {
+        Cancellation { cell: Arc::clone(&self.cell), executor: Arc::clone(&self.executor) }
+    }
+}
+
+/// Tells whether, and when, the caller loses interest.
+pub(crate) struct Cancellation {
+    cell: Arc<CallCell>,
+    executor: Arc<dyn Executor>,
+}
+
+impl Cancellation {
+    /// See [`IncomingCall::on_cancel`].
+    pub(crate) fn on_cancel(self, closure: impl FnOnce() + Send + 'static) {
+        self.cell.on_cancel(self.executor, Box::new(closure));
     }
 }
 

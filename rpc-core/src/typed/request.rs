@@ -10,7 +10,7 @@ use super::promise::Promise;
 use crate::client::Client;
 use crate::error::Result;
 use crate::hook::{self, CapTable};
-use crate::payload::PayloadBuilder;
+use crate::payload::{Payload, PayloadBuilder};
 use crate::pending::Pending;
 
 /// The invariant behind every look-up of content that is being built: it was
@@ -58,7 +58,7 @@ impl Draft {
         Ok(set_as::<T>(&mut content, from)?)
     }
 
-    pub(super) fn finish(self) -> crate::payload::Payload {
+    pub(super) fn finish(self) -> Payload {
         self.builder.finish(hook::clients_of(self.table))
     }
 
@@ -100,6 +100,11 @@ impl<P, R> Request<P, R> {
             params: Draft::new(PayloadBuilder::for_params()),
             method: PhantomData,
         }
+    }
+
+    /// Target, interface, method and parameters.
+    pub(super) fn into_parts(self) -> (Client, u64, u16, Payload) {
+        (self.client, self.interface_id, self.method_id, self.params.finish())
     }
 
     fn start(self) -> Pending {

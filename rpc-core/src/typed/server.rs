@@ -10,10 +10,10 @@ use capnp::traits::Owned;
 use parking_lot::Mutex;
 
 use super::content::{Content, Detached};
-use super::request::Draft;
+use super::request::{Draft, Request};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::object::IncomingCall;
+use crate::object::{Cancellation, IncomingCall};
 use crate::payload::PayloadBuilder;
 
 // Note [answering]
@@ -54,6 +54,21 @@ impl Ticket {
             Stage::Open(call) => call.is_cancelled(),
             Stage::Deferred(deferral) => deferral.is_cancelled(),
             Stage::Closed => false,
+        }
+    }
+
+    /// `None` when the call is answered.
+    fn cancellation(&self) -> Option<Cancellation> {
+        match &*self.call.borrow() {
+            Stage::Open(call) => Some(call.cancellation()),
+            Stage::Deferred(deferral) => deferral.cancellation(),
+            Stage::Closed => None,
+        }
+    }
+
+    fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        if let Some(cancellation) = self.cancellation() {
+            cancellation.on_cancel(closure);
         }
     }
 
@@ -139,6 +154,13 @@ impl<P> Params<P> {
     pub fn is_cancelled(&self) -> bool {
         self.ticket.is_cancelled()
     }
+
+    /// Runs a closure on a worker when the caller loses interest before the call
+    /// is answered; at once if it has already. A closure that is not needed is
+    /// dropped when the call is answered.
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        self.ticket.on_cancel(closure);
+    }
 }
 
 impl<P: Owned> Params<P> {
@@ -190,9 +212,30 @@ impl<R> Results<R> {
         DeferredResults { deferral, filled, results: PhantomData }
     }
 
+    /// Answers the call with the outcome of another one, which is sent now. What
+    /// was filled in is dropped, and so is an error that the method returns
+    /// afterwards.
+    ///
+    /// Calls that the caller pipelines on this call go the way of that one, and
+    /// losing interest in this call cancels that one.
+    pub fn tail_call<P>(self, request: Request<P, R>) {
+        let stage = self.ticket.call.replace(Stage::Closed);
+        // Results that are not deferred belong to a call that is open, unless the
+        // method kept them until after it was answered.
+        if let Stage::Open(call) = stage {
+            let (client, interface, method, params) = request.into_parts();
+            call.tail_call(&client, interface, method, params);
+        }
+    }
+
     /// Whether the caller is no longer interested; see [`Params::is_cancelled`].
     pub fn is_cancelled(&self) -> bool {
         self.ticket.is_cancelled()
+    }
+
+    /// See [`Params::on_cancel`].
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        self.ticket.on_cancel(closure);
     }
 }
 
@@ -246,6 +289,11 @@ impl Deferral {
     fn is_cancelled(&self) -> bool {
         self.call.lock().as_ref().is_some_and(IncomingCall::is_cancelled)
     }
+
+    /// `None` when the call is answered.
+    fn cancellation(&self) -> Option<Cancellation> {
+        self.call.lock().as_ref().map(IncomingCall::cancellation)
+    }
 }
 
 /// Results that are answered later, by any thread. Dropped unanswered, the call
@@ -283,6 +331,15 @@ impl<R> DeferredResults<R> {
     /// Whether the caller is no longer interested.
     pub fn is_cancelled(&self) -> bool {
         self.deferral.is_cancelled()
+    }
+
+    /// See [`Params::on_cancel`].
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        // Not under the lock: the closure may run here, and answer the call.
+        let cancellation = self.deferral.cancellation();
+        if let Some(cancellation) = cancellation {
+            cancellation.on_cancel(closure);
+        }
     }
 }
 
