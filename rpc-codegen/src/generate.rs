@@ -77,13 +77,20 @@ pub(crate) fn generate(request: &[u8], settings: &Settings) -> Result<Vec<Genera
     let message = prepare::read(request)?;
     let root = message.get_root::<code_generator_request::Reader<'_>>()?;
     if settings.data_only {
-        return files(root, settings, request, |_, _| Ok(()));
+        return files(root, settings, &prepare::levelled(root)?, |_, _| Ok(()));
     }
     let prepared = prepare::read(&prepare::prepared(root)?)?;
     let root = prepared.get_root::<code_generator_request::Reader<'_>>()?;
     let schema = Schema::new(root, settings)?;
+    schema.check()?;
     let request = prepare::without_methods(root)?;
     files(root, settings, &request, |code, file| rewrite::rewrite(code, &schema, settings, file))
+}
+
+fn file_names(root: code_generator_request::Reader<'_>) -> Vec<String> {
+    let Ok(files) = root.get_requested_files() else { return Vec::new() };
+    let names = files.iter().filter_map(|file| file.get_filename().ok()?.to_string().ok());
+    names.collect()
 }
 
 /// Has upstream's generator write its files, and takes them from there.
@@ -102,7 +109,8 @@ fn files(
         .default_parent_module(settings.parent_module.clone())
         .crates_provide_map(crates)
         .capnp_root(&settings.facade())
-        .run(request)?;
+        .run(request)
+        .map_err(|source| Error::Data { files: file_names(root).join(", "), source })?;
 
     let mut generated = Vec::new();
     for file in root.get_requested_files()? {

@@ -1,15 +1,16 @@
 //! Names in Rust for names in schemas.
 
-/// Words that cannot name an item in any edition, and those that upstream's
-/// generator avoids although they could.
-const KEYWORDS: &[&str] = &[
-    "abstract", "alignof", "as", "async", "await", "be", "become", "box", "break", "const",
-    "continue", "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for",
-    "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "offsetof",
-    "once", "override", "priv", "proc", "pub", "pure", "ref", "return", "self", "sizeof", "static",
-    "struct", "super", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use",
-    "virtual", "where", "while", "yield",
+/// Words that upstream's generator does not let modules be called.
+const AVOIDED: &[&str] = &[
+    "abstract", "alignof", "as", "be", "become", "box", "break", "const", "continue", "crate",
+    "do", "else", "enum", "extern", "false", "final", "fn", "for", "if", "impl", "in", "let",
+    "loop", "macro", "match", "mod", "move", "mut", "offsetof", "once", "override", "priv", "proc",
+    "pub", "pure", "ref", "return", "self", "sizeof", "static", "struct", "super", "trait", "true",
+    "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
+
+/// Keywords that it does not know of.
+const FORGOTTEN: &[&str] = &["async", "await", "dyn", "gen", "try"];
 
 /// Names that the generated code itself uses and that a module of the same name
 /// would hide from it.
@@ -29,6 +30,7 @@ pub(crate) const USED_TYPES: &[&str] = &[
     "None",
     "Ok",
     "Option",
+    "Other",
     "Owned",
     "Pipeline",
     "Reader",
@@ -36,6 +38,7 @@ pub(crate) const USED_TYPES: &[&str] = &[
     "Self",
     "Server",
     "ServerDispatch",
+    "ServerImpl",
     "Some",
     "Which",
     "WhichBuilder",
@@ -63,15 +66,24 @@ pub(crate) fn capitalized(name: &str) -> String {
     }
 }
 
+/// The module that upstream's generator makes for a declaration or a group.
+pub(crate) fn module(name: &str) -> String {
+    let mut module = snake(name);
+    if AVOIDED.contains(&module.as_str()) {
+        module.push('_');
+    }
+    module
+}
+
 /// Whether a module can have this name.
-pub(crate) fn is_module_name(name: &str) -> bool {
-    !KEYWORDS.contains(&name) && !USED.contains(&name)
+pub(crate) fn is_module(name: &str) -> bool {
+    !FORGOTTEN.contains(&name) && !USED.contains(&name)
 }
 
 /// The Rust method for a method of a schema.
 pub(crate) fn method(name: &str) -> String {
-    let mut method = snake(name);
-    if KEYWORDS.contains(&method.as_str()) {
+    let mut method = module(name);
+    if FORGOTTEN.contains(&method.as_str()) {
         method.push('_');
     }
     method

@@ -177,10 +177,10 @@ impl Namer<'_, '_> {
                 None => field_name(field)?,
             };
             let before = name.clone();
-            while !free_module(&names::snake(&name), taken) {
+            while !free_module(&names::module(&name), taken) {
                 name.push('_');
             }
-            taken.insert(names::snake(&name));
+            taken.insert(names::module(&name));
             if name != before {
                 self.naming.fields.insert(key, name);
             }
@@ -204,12 +204,12 @@ impl Namer<'_, '_> {
                 // schema.
                 while names::USED_TYPES.contains(&name.as_str())
                     || taken.contains(&name)
-                    || !free_module(&names::snake(&name), taken)
+                    || !free_module(&names::module(&name), taken)
                 {
                     name.push('_');
                 }
                 taken.insert(name.clone());
-                taken.insert(names::snake(&name));
+                taken.insert(names::module(&name));
             }
             node::Const(_) => {
                 while taken.contains(&names::snake(&name).to_ascii_uppercase()) {
@@ -218,10 +218,10 @@ impl Namer<'_, '_> {
                 taken.insert(names::snake(&name).to_ascii_uppercase());
             }
             _ => {
-                while !free_module(&names::snake(&name), taken) {
+                while !free_module(&names::module(&name), taken) {
                     name.push('_');
                 }
-                taken.insert(names::snake(&name));
+                taken.insert(names::module(&name));
             }
         }
         if name != natural {
@@ -243,10 +243,10 @@ impl Namer<'_, '_> {
             return Ok(());
         }
         let mut name = natural.to_owned();
-        while !free_module(&names::snake(&name), taken) {
+        while !free_module(&names::module(&name), taken) {
             name.push('_');
         }
-        taken.insert(names::snake(&name));
+        taken.insert(names::module(&name));
         self.naming.method_structs.entry(interface).or_default().push((id, name));
         self.naming.homes.insert(id, interface);
         self.scope(id, parameters)
@@ -254,7 +254,7 @@ impl Namer<'_, '_> {
 }
 
 fn free_module(name: &str, taken: &HashSet<String>) -> bool {
-    names::is_module_name(name) && !taken.contains(name)
+    names::is_module(name) && !taken.contains(name)
 }
 
 fn index_of(index: usize) -> u32 {

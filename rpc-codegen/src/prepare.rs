@@ -7,6 +7,8 @@
 //! - Interfaces lose their methods and what they extend: what upstream would
 //!   generate for those is not wanted. This comes last, and in a copy.
 
+use std::collections::HashSet;
+
 use capnp::message::{Builder, HeapAllocator, ReaderOptions};
 use capnp::schema_capnp::{annotation, brand, code_generator_request, field, node, type_};
 use capnp::serialize::OwnedSegments;
@@ -37,25 +39,48 @@ pub(crate) fn nodes(request: code_generator_request::Reader<'_>) -> Result<Nodes
 pub(crate) fn prepared(request: code_generator_request::Reader<'_>) -> Result<Vec<u8>> {
     let nodes = nodes(request)?;
     let naming = Naming::new(&nodes)?;
+    let annotation_missing = !nodes.contains_key(&NAME_ANNOTATION);
 
     let mut message = Builder::new_default();
-    let mut target = message.init_root::<code_generator_request::Builder<'_>>();
-    target.set_capnp_version(request.get_capnp_version()?)?;
-    target.set_source_info(request.get_source_info()?)?;
-    copy_files(request, &mut target)?;
-
-    let known = request.get_nodes()?;
-    let annotation_missing = !nodes.contains_key(&NAME_ANNOTATION);
-    let mut copies = target.init_nodes(known.len() + 1 + u32::from(annotation_missing));
-    for (index, node) in (0..).zip(known) {
-        copies.set_with_caveats(index, node)?;
+    let target = message.init_root::<code_generator_request::Builder<'_>>();
+    let added = 1 + u32::from(annotation_missing);
+    let (mut copies, first_added) = copy(request, target, added, true)?;
+    for index in 0..first_added {
         Editor { naming: &naming, nodes: &nodes }.node(copies.reborrow().get(index))?;
     }
-    add_any_capability(copies.reborrow().get(known.len()));
+    add_any_capability(copies.reborrow().get(first_added));
     if annotation_missing {
-        add_name_annotation(copies.reborrow().get(known.len() + 1));
+        add_name_annotation(copies.get(first_added + 1));
     }
     Ok(written(&message))
+}
+
+/// A request as it is, except for what only newer schema compilers write, so
+/// that the generated code is the same for all of them.
+pub(crate) fn levelled(request: code_generator_request::Reader<'_>) -> Result<Vec<u8>> {
+    let mut message = Builder::new_default();
+    copy(request, message.init_root(), 0, false)?;
+    Ok(written(&message))
+}
+
+/// Copies a request, with room for more nodes behind those that it has. Structs
+/// are cut off at the size that this library knows.
+fn copy<'t>(
+    request: code_generator_request::Reader<'_>,
+    mut target: code_generator_request::Builder<'t>,
+    room: u32,
+    import_more: bool,
+) -> Result<(capnp::struct_list::Builder<'t, node::Owned>, u32)> {
+    target.set_capnp_version(request.get_capnp_version()?)?;
+    target.set_source_info(request.get_source_info()?)?;
+    let more = if import_more { unlisted(request)? } else { Vec::new() };
+    copy_files(request, &mut target, &more)?;
+    let nodes = request.get_nodes()?;
+    let mut copies = target.init_nodes(nodes.len() + room);
+    for (index, node) in (0..).zip(nodes) {
+        copies.set_with_caveats(index, node)?;
+    }
+    Ok((copies, nodes.len()))
 }
 
 /// The same request without methods.
@@ -80,6 +105,7 @@ fn written(message: &Builder<HeapAllocator>) -> Vec<u8> {
 fn copy_files(
     request: code_generator_request::Reader<'_>,
     target: &mut code_generator_request::Builder<'_>,
+    more: &[(u64, String)],
 ) -> Result<()> {
     let files = request.get_requested_files()?;
     let mut copies = target.reborrow().init_requested_files(files.len());
@@ -88,15 +114,41 @@ fn copy_files(
         copy.set_id(file.get_id());
         copy.set_filename(file.get_filename()?);
         let imports = file.get_imports()?;
-        let mut copied = copy.init_imports(imports.len() + 1);
+        let count = u32::try_from(more.len()).unwrap_or(u32::MAX);
+        let mut copied = copy.init_imports(imports.len() + count);
         for (index, import) in (0..).zip(imports) {
             copied.set_with_caveats(index, import)?;
         }
-        let mut added = copied.get(imports.len());
-        added.set_id(ANY_CAPABILITY);
-        added.set_name("capability.capnp");
+        for (index, (id, name)) in (imports.len()..).zip(more) {
+            let mut added = copied.reborrow().get(index);
+            added.set_id(*id);
+            added.set_name(name);
+        }
     }
     Ok(())
+}
+
+/// What the requested files have to import, so that everything in the request
+/// has a place: the files that are imported by what they import, whose
+/// declarations they may know through an alias or an interface that they extend;
+/// and `Capability`.
+fn unlisted(request: code_generator_request::Reader<'_>) -> Result<Vec<(u64, String)>> {
+    let mut listed = HashSet::new();
+    for file in request.get_requested_files()? {
+        listed.insert(file.get_id());
+        for import in file.get_imports()? {
+            listed.insert(import.get_id());
+        }
+    }
+    let mut unlisted = vec![(ANY_CAPABILITY, "capability.capnp".to_owned())];
+    for node in request.get_nodes()? {
+        if let node::File(()) = node.which()?
+            && !listed.contains(&node.get_id())
+        {
+            unlisted.push((node.get_id(), node.get_display_name()?.to_str()?.to_owned()));
+        }
+    }
+    Ok(unlisted)
 }
 
 fn add_any_capability(mut node: node::Builder<'_>) {

@@ -13,6 +13,8 @@
 //! - **Asked**: a question on a connection. Pipelined fields belong to the
 //!   question and calls on them go to the peer at once; those that were made
 //!   while waiting resolve to the question's.
+//! - **Forwarded**: as asked, but the outcome never comes here: the peer that
+//!   wants it has it already, see Note [tail calls].
 //! - **Returning**: the outcome is known. The fields that were made in this
 //!   process hand over what they queued; new ones lead straight to the results.
 //! - **Completing**: a peer that waits for the outcome was sent its Return. The
@@ -35,6 +37,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::Client;
+use crate::delivery::Tail;
 use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
@@ -73,6 +76,8 @@ struct State {
     fields: BTreeMap<Path, Weak<LocalPromise>>,
     /// At how many of them it is time to forget those that are gone.
     sweep_at: usize,
+    /// What the callee has given out as the pipeline before the outcome.
+    early: Option<Payload>,
     /// How many batches of those are being handed over to a question's fields.
     handovers: usize,
     watchers: Vec<Watcher>,
@@ -86,6 +91,7 @@ struct State {
 enum Phase {
     Waiting,
     Asked(Arc<QuestionRef>),
+    Forwarded(Arc<QuestionRef>),
     Returning(Outcome, Carrier),
     Completing(Outcome),
     Done(Outcome),
@@ -111,6 +117,8 @@ enum Watcher {
     Call(Arc<CallCell>),
     Closure(Arc<dyn Executor>, Box<dyn FnOnce(Outcome) + Send>),
     Waker(std::task::Waker),
+    /// Part of this library, which runs it wherever it is.
+    Internal(Box<dyn FnOnce(&Outcome) + Send>),
 }
 
 /// The wish to know a call's outcome. When the last one is dropped the call is
@@ -139,6 +147,7 @@ impl CallCell {
                 demand: Demand::Wanted,
                 fields: BTreeMap::new(),
                 sweep_at: 16,
+                early: None,
                 handovers: 0,
                 watchers: Vec::new(),
                 queued_in: None,
@@ -153,6 +162,17 @@ impl CallCell {
         // The cell is new: nobody has set it before.
         let _ = cell.interest.set(Arc::downgrade(&interest));
         (cell, interest)
+    }
+
+    /// The peer's question that this answers with its outcome, if it is one of
+    /// this connection's.
+    pub(crate) fn asked_by(&self, machine: &Arc<Machine>) -> Option<(AnswerId, Serial)> {
+        match &self.sink {
+            Sink::Answer(own, id, serial) if own.as_ptr() == Arc::as_ptr(machine) => {
+                Some((*id, *serial))
+            }
+            _ => None,
+        }
     }
 
     // ---- The outcome
@@ -172,7 +192,7 @@ impl CallCell {
     pub(crate) fn begin_completion(&self, outcome: Outcome) -> bool {
         let mut state = self.state.lock();
         match state.phase {
-            Phase::Waiting | Phase::Asked(_) => {
+            Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) => {
                 let returning = Phase::Returning(outcome, Carrier::Wanted);
                 let before = std::mem::replace(&mut state.phase, returning);
                 let hooks = std::mem::take(&mut state.on_cancel);
@@ -226,7 +246,9 @@ impl CallCell {
             let mut state = self.state.lock();
             let before = std::mem::replace(&mut state.phase, Phase::Done(outcome.clone()));
             state.fields.clear();
-            (before, std::mem::take(&mut state.watchers))
+            let early = state.early.take();
+            let watchers = std::mem::take(&mut state.watchers);
+            ((before, early), watchers)
         };
         self.done.notify_all();
         drop(before);
@@ -317,6 +339,11 @@ impl CallCell {
         self.watch(Watcher::Closure(executor, closure));
     }
 
+    /// Runs a closure of this library's with the outcome, right where it comes in.
+    pub(crate) fn tell_when_done(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
+        self.watch(Watcher::Internal(closure));
+    }
+
     /// Wakes a task when the outcome is there.
     pub(crate) fn wake_on_done(&self, waker: &std::task::Waker) {
         let known = self
@@ -387,14 +414,17 @@ impl CallCell {
         let mut state = self.state.lock();
         let outcome = match &state.phase {
             Phase::Completing(outcome) | Phase::Done(outcome) => outcome.clone(),
-            Phase::Waiting | Phase::Asked(_) | Phase::Returning(..) => {
+            Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) | Phase::Returning(..) => {
                 if let Some(field) = state.fields.get(path).and_then(Weak::upgrade) {
                     return Ok(Client::from_promise(field));
                 }
-                match &state.phase {
-                    Phase::Asked(question) => return Err(Arc::clone(question)),
-                    Phase::Returning(outcome, _) => outcome.clone(),
-                    _ => {
+                match (&state.phase, &state.early) {
+                    (Phase::Asked(question) | Phase::Forwarded(question), _) => {
+                        return Err(Arc::clone(question));
+                    }
+                    (Phase::Returning(outcome, _), _) => outcome.clone(),
+                    (_, Some(early)) => Ok(early.clone()),
+                    (_, None) => {
                         let field = LocalPromise::new(parent);
                         state.add_field(path, &field);
                         return Ok(Client::from_promise(field));
@@ -406,6 +436,36 @@ impl CallCell {
         Ok(cap_of(&outcome, path))
     }
 
+    /// Gives the pipeline out before the outcome is known: pipelined calls, those
+    /// that wait and those to come, go to the capabilities in `payload`. Only the
+    /// first one counts, and only before the outcome.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn set_pipeline(&self, payload: Payload) {
+        let fields: Vec<_> = {
+            let mut state = self.state.lock();
+            if state.early.is_some() || !matches!(state.phase, Phase::Waiting) {
+                drop(state);
+                drop(payload);
+                return;
+            }
+            state.early = Some(payload.clone());
+            let fields = std::mem::take(&mut state.fields);
+            // Found as long as they hand over what they queued.
+            let live: Vec<_> = fields
+                .into_iter()
+                .filter_map(|(path, field)| Some((path, field.upgrade()?)))
+                .collect();
+            state.fields =
+                live.iter().map(|(path, field)| (path.clone(), Arc::downgrade(field))).collect();
+            live
+        };
+        let outcome = Ok(payload);
+        for (path, field) in fields {
+            field.resolve(cap_of(&outcome, &path));
+        }
+    }
+
     /// The call was sent as a question. Returns the fields that must now be
     /// resolved to the question's fields, by [`Effect::ResolveFields`] if there
     /// are any; `None` when nobody wants the call any more.
@@ -414,12 +474,17 @@ impl CallCell {
     pub(crate) fn asked(
         &self,
         question: &Arc<QuestionRef>,
+        tail: Tail,
     ) -> Option<Vec<(Path, Arc<LocalPromise>)>> {
         let mut state = self.state.lock();
         if state.demand == Demand::Cancelled || !matches!(state.phase, Phase::Waiting) {
             return None;
         }
-        state.phase = Phase::Asked(Arc::clone(question));
+        let question = Arc::clone(question);
+        state.phase = match tail {
+            Tail::No => Phase::Asked(question),
+            Tail::Allowed => Phase::Forwarded(question),
+        };
         let fields: Vec<_> = state
             .fields
             .iter()
@@ -465,7 +530,7 @@ impl CallCell {
                 drop(state);
                 crate::runtime::spawn_or_run(&*executor, closure);
             }
-            (Demand::Wanted, Phase::Waiting | Phase::Asked(_)) => {
+            (Demand::Wanted, Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_)) => {
                 state.on_cancel.push((executor, closure));
             }
             (Demand::Wanted, _) => {
@@ -483,7 +548,9 @@ impl CallCell {
         }
         state.demand = Demand::Cancelled;
         let question = match &state.phase {
-            Phase::Asked(_) => Some(std::mem::replace(&mut state.phase, Phase::Waiting)),
+            Phase::Asked(_) | Phase::Forwarded(_) => {
+                Some(std::mem::replace(&mut state.phase, Phase::Waiting))
+            }
             _ => None,
         };
         let queue = state.queued_in.take();
@@ -540,6 +607,7 @@ impl Watcher {
                 let outcome = outcome.clone();
                 crate::runtime::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
             }
+            Watcher::Internal(closure) => closure(outcome),
             Watcher::Waker(waker) => effects::application(|| waker.wake()),
         }
     }

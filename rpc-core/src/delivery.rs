@@ -28,6 +28,17 @@ pub(crate) struct CallRequest {
     pub(crate) cell: Arc<CallCell>,
     /// The place among the questions that an application thread waited for.
     pub(crate) permit: Option<Permit>,
+    pub(crate) tail: Tail,
+}
+
+/// Whether the caller of this call only passes its outcome on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// The outcome comes back to this vat.
+    No,
+    /// If the call leads to the peer that waits for the outcome, the outcome
+    /// stays there. See Note [tail calls].
+    Allowed,
 }
 
 impl Delivery {

@@ -16,14 +16,16 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use crate::call::CallCell;
-use crate::delivery::CallRequest;
+use crate::client::Client;
+use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::effects::{self, Effect};
 use crate::error::{Error, Result};
+use crate::flow::StreamSlot;
 use crate::payload::Payload;
 use crate::runtime::Executor;
 
@@ -62,11 +64,14 @@ pub(crate) struct LocalObject {
     concurrency: Concurrency,
     executor: Arc<dyn Executor>,
     mailbox: Mutex<Mailbox>,
+    stream: StreamSlot,
+    /// What a streaming call failed with: every later call fails with it, too.
+    broken: OnceLock<Error>,
 }
 
 #[derive(Default)]
 struct Mailbox {
-    calls: VecDeque<IncomingCall>,
+    calls: VecDeque<CallRequest>,
     worker: Worker,
 }
 
@@ -88,7 +93,13 @@ impl LocalObject {
             concurrency,
             executor,
             mailbox: Mutex::default(),
+            stream: StreamSlot::default(),
+            broken: OnceLock::new(),
         })
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
     }
 
     pub(crate) fn server(&self) -> Option<&Arc<dyn Dispatch>> {
@@ -97,7 +108,6 @@ impl LocalObject {
 
     /// Puts a call into the mailbox. Never waits.
     pub(crate) fn deliver(self: &Arc<Self>, call: CallRequest) {
-        let call = IncomingCall::new(call, Arc::clone(&self.executor));
         let start = {
             let mut mailbox = self.mailbox.lock();
             mailbox.calls.push_back(call);
@@ -122,7 +132,7 @@ impl LocalObject {
     }
 
     /// Runs what is in the mailbox.
-    pub(crate) fn run(&self) {
+    pub(crate) fn run(self: &Arc<Self>) {
         match self.concurrency {
             Concurrency::Concurrent => {
                 let call = self.mailbox.lock().calls.pop_front();
@@ -144,9 +154,13 @@ impl LocalObject {
         }
     }
 
-    fn run_one(&self, call: IncomingCall) {
-        let Some(server) = self.server() else { return };
+    fn run_one(self: &Arc<Self>, call: CallRequest) {
         let cell = Arc::clone(&call.cell);
+        let call = IncomingCall::new(call, Arc::clone(self));
+        if let Some(error) = self.broken.get() {
+            return call.respond(Err(error.clone()));
+        }
+        let Some(server) = self.server() else { return };
         let guard = PanicScope::enter();
         let outcome = catch_unwind(AssertUnwindSafe(|| server.dispatch(call)));
         drop(guard);
@@ -167,7 +181,7 @@ impl LocalObject {
             std::mem::take(&mut mailbox.calls)
         };
         for call in calls {
-            call.respond(Err(Error::overloaded(
+            call.cell.complete(Err(Error::overloaded(
                 "all workers of the callee are busy and its queue is full; try again later",
             )));
         }
@@ -219,7 +233,7 @@ pub struct IncomingCall {
     method: u16,
     params: Option<Payload>,
     cell: Arc<CallCell>,
-    executor: Arc<dyn Executor>,
+    object: Arc<LocalObject>,
     answer: Answer,
 }
 
@@ -230,13 +244,13 @@ enum Answer {
 }
 
 impl IncomingCall {
-    fn new(call: CallRequest, executor: Arc<dyn Executor>) -> Self {
+    fn new(call: CallRequest, object: Arc<LocalObject>) -> Self {
         IncomingCall {
             interface: call.interface,
             method: call.method,
             params: Some(call.params),
             cell: call.cell,
-            executor,
+            object,
             answer: Answer::Owed,
         }
     }
@@ -274,6 +288,18 @@ impl IncomingCall {
         self.cancellation().on_cancel(closure);
     }
 
+    /// The part of the call that tells of its cancellation.
+    pub(crate) fn cancellation(&self) -> Cancellation {
+        Cancellation { cell: Arc::clone(&self.cell), executor: Arc::clone(&self.object.executor) }
+    }
+
+    /// Gives out capabilities of the results before the call is answered: calls
+    /// that the caller pipelines on this one go to those in `payload`, which is
+    /// shaped like the results, at once. Only the first pipeline counts.
+    pub fn set_pipeline(&self, payload: Payload) {
+        self.cell.set_pipeline(payload);
+    }
+
     /// Answers the call. Does not wait.
     pub fn respond(mut self, outcome: Result<Payload>) {
         self.answer = Answer::Given;
@@ -283,49 +309,55 @@ impl IncomingCall {
         self.cell.complete(outcome);
     }
 
-    /// Passes the call on, as it is, to another capability, which answers it.
-    pub fn forward(mut self, target: &crate::client::Client) {
-        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
+    /// Answers a call of a streaming method. When it failed, every later call to
+    /// the object fails with the same error: what follows in a stream makes no
+    /// sense without what went before, and its end, a call that is not streaming,
+    /// is how the caller learns of it.
+    pub fn respond_streaming(self, outcome: Result<()>) {
+        if let Err(error) = &outcome {
+            // The first one counts.
+            let _ = self.object.broken.set(error.clone());
+        }
+        self.respond(outcome.map(|()| Payload::empty().clone()));
+    }
+
+    /// Passes the call on, as it is, to another capability, which answers it in
+    /// our stead. Does not wait.
+    pub fn forward(mut self, target: &Client) {
         let (interface, method) = (self.interface, self.method);
+        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
         self.tail_call(target, interface, method, params);
     }
 
-    /// Makes another call answer this one: its outcome goes to whoever made this
-    /// call, which also cancels it by losing interest, and calls that are
-    /// pipelined on this one are pipelined on that one. Does not wait.
-    pub fn tail_call(
-        mut self,
-        target: &crate::client::Client,
-        interface_id: u64,
-        method_id: u16,
-        params: Payload,
-    ) {
+    /// Answers with whatever another call returns, without waiting for it.
+    ///
+    /// If that call goes back to the vat that made this one, its results do not
+    /// travel: Note [tail calls]. Calls that were pipelined on this one go on to
+    /// the results, in order, and a caller that loses interest cancels the other
+    /// call, too.
+    pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
         self.answer = Answer::Given;
         self.params = None;
-        let request = CallRequest {
-            interface: interface_id,
-            method: method_id,
+        target.clone().dispatch(Delivery::Call(CallRequest {
+            interface,
+            method,
             params,
             cell: Arc::clone(&self.cell),
             permit: None,
-        };
-        target.clone().dispatch(crate::delivery::Delivery::Call(request));
-    }
-
-    /// What is left of the call when somebody else answers it.
-    pub(crate) fn cancellation(&self) -> Cancellation {
-        Cancellation { cell: Arc::clone(&self.cell), executor: Arc::clone(&self.executor) }
+            tail: Tail::Allowed,
+        }));
     }
 }
 
-/// Tells whether, and when, the caller loses interest.
+/// Tells when a call's caller loses interest.
 pub(crate) struct Cancellation {
     cell: Arc<CallCell>,
     executor: Arc<dyn Executor>,
 }
 
 impl Cancellation {
-    /// See [`IncomingCall::on_cancel`].
+    /// See [`IncomingCall::on_cancel`]. Must not be called under a lock that the
+    /// closure takes: without a free worker it runs here.
     pub(crate) fn on_cancel(self, closure: impl FnOnce() + Send + 'static) {
         self.cell.on_cancel(self.executor, Box::new(closure));
     }

@@ -1,3 +1,5 @@
 //! Conformance, interoperation, simulation and stress tests.
 
+#[cfg(doctest)]
+mod book;
 pub mod conformance;

@@ -6,11 +6,11 @@ use super::answer::{self, Answer, ResultsTo};
 use super::describe::Origin;
 use super::embargo::Embargo;
 use super::import::{self, Resolution};
-use super::question::{self, Asked};
+use super::question::{self, Asked, Results};
 use super::{Abort, Machine, Phase, Txn};
 use crate::call::{CallCell, Outcome, Sink, cap_of};
 use crate::client::{Client, View};
-use crate::delivery::{CallRequest, Delivery, Route};
+use crate::delivery::{CallRequest, Delivery, Route, Tail};
 use crate::effects::Effect;
 use crate::error::Error;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
@@ -137,6 +137,7 @@ impl Txn<'_> {
             params,
             cell,
             permit: None,
+            tail: Tail::No,
         };
         self.effect(Effect::Deliver(route, Delivery::Call(request)));
         Ok(())
@@ -195,9 +196,10 @@ impl Txn<'_> {
             .with(id, |entry| std::mem::replace(&mut entry.state, question::State::Returned));
         match state {
             None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
-            Some(question::State::Returned) => {
-                Err(Abort::new(format!("a second Return for question {id}")))
-            }
+            Some(
+                question::State::Returned
+                | question::State::Asked(Asked { results: Results::Returned, .. }),
+            ) => Err(Abort::new(format!("a second Return for question {id}"))),
             Some(question::State::Finished { params }) => {
                 // Our Finish gave up the results, whatever they are.
                 self.release_params(ret.release_params, &params)?;
@@ -245,9 +247,20 @@ impl Txn<'_> {
         outcome: wire::Outcome,
     ) -> Result<(), (Box<Asked>, Abort)> {
         let abort = match outcome {
-            wire::Outcome::Results(content) => {
+            wire::Outcome::Results(content) if asked.results == Results::Here => {
                 return self.settle_with_results(id, asked, content);
             }
+            wire::Outcome::ResultsSentElsewhere if asked.results == Results::Kept => {
+                // The fields go on leading to the peer: Note [tail calls].
+                let asked = Asked { results: Results::Returned, ..asked };
+                self.machine
+                    .questions
+                    .with(id, |entry| entry.state = question::State::Asked(asked));
+                return Ok(());
+            }
+            _ if asked.results == Results::Kept => Abort::new(format!(
+                "the results of question {id} came here, but should have stayed with the peer"
+            )),
             wire::Outcome::Exception(error) => {
                 self.settle_with(asked, Err(error));
                 return Ok(());
@@ -258,6 +271,7 @@ impl Txn<'_> {
             wire::Outcome::Canceled => {
                 Abort::new(format!("question {id} was canceled, but not by this side"))
             }
+            wire::Outcome::Results(_) => Abort::new(format!("question {id} was answered twice")),
             wire::Outcome::ResultsSentElsewhere => Abort::new(format!(
                 "the results of question {id} were sent elsewhere, but should have come here"
             )),
@@ -356,14 +370,13 @@ impl Txn<'_> {
         };
         for (path, field) in asked.fields {
             let Some(node) = field.node.upgrade() else { continue };
-            let target = match interest.cell().pipelined_here(&path) {
-                Ok(client) => client.shortened(),
-                Err(_) => {
-                    let promise = LocalPromise::new(None);
-                    let route = Route::Field(Arc::clone(interest.cell()), path.clone());
-                    self.effect(Effect::Resolve(Arc::clone(&promise), route));
-                    Client::from_promise(promise)
-                }
+            let target = if let Ok(client) = interest.cell().pipelined_here(&path) {
+                client.shortened()
+            } else {
+                let promise = LocalPromise::new(None);
+                let route = Route::Field(Arc::clone(interest.cell()), path.clone());
+                self.effect(Effect::Resolve(Arc::clone(&promise), route));
+                Client::from_promise(promise)
             };
             let dest = || {
                 wire::Target::PromisedAnswer(wire::PromisedAnswer {

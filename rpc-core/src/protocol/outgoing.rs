@@ -6,9 +6,9 @@ use super::describe::Described;
 use super::dest::Dest;
 use super::question::{self, Asked, Question, QuestionRef};
 use super::{Machine, Txn, answer};
-use crate::call::Outcome;
+use crate::call::{CallCell, Outcome};
 use crate::client::Client;
-use crate::delivery::{CallRequest, Delivery};
+use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::effects::Effect;
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
@@ -92,6 +92,13 @@ impl Machine {
     }
 }
 
+/// Whether an answer stays in the table until the peer finishes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    Awaited,
+    NotNeeded,
+}
+
 /// Results on their way out.
 struct Results {
     sent: Result<Payload, Error>,
@@ -137,7 +144,7 @@ impl Txn<'_> {
     }
 
     fn send_call(&mut self, dest: &Dest, call: CallRequest) {
-        let CallRequest { interface, method, params, cell, permit } = call;
+        let CallRequest { interface, method, params, cell, permit, tail } = call;
         if let Err(error) = self.sendable(dest, &params) {
             return self.effect(Effect::Complete(cell, Err(error)));
         }
@@ -148,14 +155,23 @@ impl Txn<'_> {
         let exports: Vec<ExportId> = described.iter().filter_map(Described::export).collect();
         let permit = permit.filter(|permit| permit.is_for(&self.machine.room));
         let permit = permit.unwrap_or_else(|| self.machine.room.take());
-        let asked =
-            Asked { cell: Some(Arc::clone(&cell)), params: exports.clone(), ..Asked::default() };
+        let answer = self.tail_answer(&cell, tail);
+        let (results, results_to, tail) = match answer {
+            Some(_) => (question::Results::Kept, wire::ResultsTo::Yourself, Tail::Allowed),
+            None => (question::Results::Here, wire::ResultsTo::Caller, Tail::No),
+        };
+        let asked = Asked {
+            results,
+            cell: answer.is_none().then(|| Arc::clone(&cell)),
+            params: exports.clone(),
+            ..Asked::default()
+        };
         let Some(question) = self.ask(asked, permit) else {
             self.withdraw(exports.into_iter());
             let error = Error::overloaded("no question id is free");
             return self.effect(Effect::Complete(cell, Err(error)));
         };
-        let Some(fields) = cell.asked(&question) else {
+        let Some(fields) = cell.asked(&question, tail) else {
             // Cancelled before it left: as if it had never been made.
             if let Some(entry) = self.machine.questions.remove(question.id()) {
                 self.order.question_ids.release(question.id().0);
@@ -174,8 +190,11 @@ impl Txn<'_> {
             interface,
             method,
             params: Content::Built(params, descriptors),
-            results_to: wire::ResultsTo::Caller,
+            results_to,
         }));
+        if let Some(id) = answer {
+            self.return_from_question(id, question.id());
+        }
         if !fields.is_empty() {
             let fields = fields
                 .into_iter()
@@ -183,6 +202,32 @@ impl Txn<'_> {
                 .collect();
             self.effect(Effect::ResolveFields(cell, fields));
         }
+    }
+
+    /// The answer that a call may be a tail call for: the one that its outcome is
+    /// for, if it is owed to the peer that the call goes to.
+    fn tail_answer(&self, cell: &CallCell, tail: Tail) -> Option<AnswerId> {
+        if tail == Tail::No {
+            return None;
+        }
+        let (id, serial) = cell.asked_by(self.machine)?;
+        let owed = self.machine.answers.with(id, |entry| {
+            entry.serial == serial && matches!(entry.state, answer::State::Running)
+        });
+        (owed == Some(true)).then_some(id)
+    }
+
+    /// Answers the peer with the results of a question that it was just sent.
+    fn return_from_question(&mut self, id: AnswerId, question: QuestionId) {
+        self.machine.answers.with(id, |entry| {
+            entry.state = answer::State::Returned { exports: Vec::new() };
+        });
+        self.send(wire::Message::Return(wire::Return {
+            answer: id.0,
+            release_params: false,
+            no_finish_needed: false,
+            outcome: wire::Outcome::TakeFromOtherQuestion(question.0),
+        }));
     }
 
     /// Whether a call can be sent at all.
@@ -275,10 +320,15 @@ impl Txn<'_> {
             let described = self.describe_all(sent.caps())?;
             Ok((sent, described, results.origin, results.kept))
         });
+        // Without capabilities there is nothing that a Finish would end.
+        let finish = match &described {
+            Ok((_, described, ..)) if described.is_empty() => Finish::NotNeeded,
+            _ => Finish::Awaited,
+        };
         let (outcome, exports, kept) = match described {
             Err(error) => {
                 let told = error.for_peer(self.detail());
-                (wire::Outcome::Exception(told), Vec::new(), Err(error))
+                (wire::Outcome::Exception(told), Vec::<ExportId>::new(), Err(error))
             }
             Ok((sent, described, origin, kept)) => {
                 let exports = described.iter().filter_map(Described::export).collect();
@@ -294,17 +344,26 @@ impl Txn<'_> {
                 (wire::Outcome::Results(content), exports, Ok(kept.with_caps(paths)))
             }
         };
-        let cell = machine.answers.with(id, |entry| {
-            entry.state = answer::State::Returned { exports };
-            Arc::clone(&entry.cell)
-        });
-        if let Some(cell) = cell {
-            cell.described(&kept);
+        match finish {
+            Finish::Awaited => {
+                let cell = machine.answers.with(id, |entry| {
+                    entry.state = answer::State::Returned { exports };
+                    Arc::clone(&entry.cell)
+                });
+                if let Some(cell) = cell {
+                    cell.described(&kept);
+                }
+            }
+            Finish::NotNeeded => {
+                if let Some(entry) = machine.answers.remove(id) {
+                    self.effect(Effect::drop(entry));
+                }
+            }
         }
         self.send_with_trailing(wire::Message::Return(wire::Return {
             answer: id.0,
             release_params: false,
-            no_finish_needed: false,
+            no_finish_needed: finish == Finish::NotNeeded,
             outcome,
         }));
         kept

@@ -49,9 +49,38 @@ pub(crate) enum State {
     },
 }
 
+/// Where the results of a question go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Results {
+    /// Here.
+    #[default]
+    Here,
+    /// They stay with the peer: Note [tail calls].
+    Kept,
+    /// They stay with the peer, which has told that they are there.
+    Returned,
+}
+
+// Note [tail calls]
+//
+// A call of the peer's that is answered by making a call to that same peer needs
+// no results to travel: we send our Call with sendResultsTo.yourself, and right
+// behind it a Return that says takeFromOtherQuestion. The peer connects the two.
+// Our question gets a Return, too, which only says that the results were sent
+// elsewhere; it stays open beyond that, because calls that the peer has pipelined
+// on its own question still come to us, and go back as pipelined calls on ours
+// (that is the described path of the answer). It is finished when the peer
+// finishes its question. When the peer finishes early, so do we: cancelling goes
+// through.
+//
+// On the other side, a call that came with sendResultsTo.yourself keeps its
+// outcome in its cell, for the one question that takes it (`ResultsTo::Kept` in
+// `answer.rs`).
+
 /// What a question that waits for its Return knows.
 #[derive(Default)]
 pub(crate) struct Asked {
+    pub(crate) results: Results,
     /// Whom to tell; nobody for a bootstrap, of which only the field counts.
     pub(crate) cell: Option<Arc<CallCell>>,
     pub(crate) fields: BTreeMap<Path, Field>,

@@ -18,7 +18,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::question;
+use super::question::{self, Asked, Results};
 use super::{Machine, Txn};
 use crate::effects::{self, Effect, LockScope};
 use crate::ids::{ImportId, QuestionId, Serial};
@@ -88,6 +88,14 @@ impl Txn<'_> {
         match state.flatten() {
             // Answered with `noFinishNeeded`, or gone with the connection.
             None => {}
+            Some(question::State::Asked(Asked { results: Results::Returned, .. })) => {
+                // Nothing of the results came here.
+                self.send(wire::Message::Finish(wire::Finish {
+                    question: id.0,
+                    release_results: true,
+                }));
+                self.forget_question(id);
+            }
             Some(question::State::Asked(asked)) => {
                 self.send(wire::Message::Finish(wire::Finish {
                     question: id.0,

@@ -1,5 +1,8 @@
 //! Capabilities out of results that are still to come.
 
+use capnp::capability::FromClientHook;
+use capnp::traits::{Owned, OwnedStruct};
+
 use crate::client::Client;
 use crate::pending::Pending;
 
@@ -49,6 +52,41 @@ pub trait Pipelined {
 
 impl Pipelined for ::capnp::any_pointer::Owned {
     type Pipeline = Pipeline;
+}
+
+/// The pipeline of what holds no capability, or none that can be pipelined.
+///
+/// Nothing can be done with it. It is there so that generic types have pipelines
+/// whatever their parameters are.
+#[derive(Clone, Copy, Debug)]
+pub struct NoPipeline;
+
+impl FromTypelessPipeline for NoPipeline {
+    fn new(_: Pipeline) -> Self {
+        NoPipeline
+    }
+}
+
+macro_rules! without_pipeline {
+    ($([$($parameter:tt)*] $owned:ty;)*) => {$(
+        impl<$($parameter)*> Pipelined for $owned {
+            type Pipeline = NoPipeline;
+        }
+    )*};
+}
+
+// Everything that can be a type argument, but structs, interfaces and pointers.
+without_pipeline! {
+    [] capnp::text::Owned;
+    [] capnp::data::Owned;
+    [] capnp::text_list::Owned;
+    [] capnp::data_list::Owned;
+    [] capnp::any_pointer_list::Owned;
+    [T] capnp::primitive_list::Owned<T>;
+    [T] capnp::enum_list::Owned<T>;
+    [T: OwnedStruct] capnp::struct_list::Owned<T>;
+    [T: Owned] capnp::list_list::Owned<T>;
+    [T: FromClientHook] capnp::capability_list::Owned<T>;
 }
 
 /// Pipelines by what they lead to.

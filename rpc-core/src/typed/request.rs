@@ -10,7 +10,8 @@ use super::promise::Promise;
 use crate::client::Client;
 use crate::error::Result;
 use crate::hook::{self, CapTable};
-use crate::payload::{Payload, PayloadBuilder};
+use crate::object::IncomingCall;
+use crate::payload::PayloadBuilder;
 use crate::pending::Pending;
 
 /// The invariant behind every look-up of content that is being built: it was
@@ -58,7 +59,19 @@ impl Draft {
         Ok(set_as::<T>(&mut content, from)?)
     }
 
-    pub(super) fn finish(self) -> Payload {
+    /// A frozen copy of what is there; the draft goes on.
+    pub(super) fn snapshot(&mut self) -> Result<crate::payload::Payload> {
+        let mut copy = PayloadBuilder::for_results();
+        let mut table = CapTable::new();
+        let mut content = self.builder.content();
+        content.imbue_mut(&mut self.table);
+        let mut target = copy.content();
+        target.imbue_mut(&mut table);
+        target.set_as(content.into_reader())?;
+        Ok(copy.finish(hook::clients_of(table)))
+    }
+
+    pub(super) fn finish(self) -> crate::payload::Payload {
         self.builder.finish(hook::clients_of(self.table))
     }
 
@@ -102,13 +115,14 @@ impl<P, R> Request<P, R> {
         }
     }
 
-    /// Target, interface, method and parameters.
-    pub(super) fn into_parts(self) -> (Client, u64, u16, Payload) {
-        (self.client, self.interface_id, self.method_id, self.params.finish())
-    }
-
     fn start(self) -> Pending {
         self.client.call(self.interface_id, self.method_id, self.params.finish())
+    }
+
+    /// Sends the call so that its outcome answers `call`.
+    pub(super) fn send_as_tail_of(self, call: IncomingCall) {
+        let params = self.params.finish();
+        call.tail_call(&self.client, self.interface_id, self.method_id, params);
     }
 
     /// Sends the call and returns at once, but for one case: where a connection
@@ -154,7 +168,7 @@ impl<P, R> fmt::Debug for Request<P, R> {
             .field("client", &self.client)
             .field("interface_id", &format_args!("{:#x}", self.interface_id))
             .field("method_id", &self.method_id)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,12 +182,17 @@ impl<P> StreamingRequest<P> {
         StreamingRequest(Request::new(client, interface_id, method_id))
     }
 
-    /// Sends the call and blocks until it returned.
+    /// Sends the call, and returns when the stream's window has room for another
+    /// one: usually at once, and not when the call has returned. See
+    /// [`ConnConfig::flow_control`](crate::ConnConfig::flow_control).
     ///
     /// # Errors
-    /// Whatever the call fails with.
+    /// What an earlier call of the stream failed with. To learn whether the last
+    /// ones arrived make a call that is not streaming, or
+    /// [finish](Client::finish_stream) the stream.
     pub fn send(self) -> Result<()> {
-        self.0.start().wait().map(drop)
+        let Request { client, interface_id, method_id, params, .. } = self.0;
+        client.call_streaming(interface_id, method_id, params.finish())
     }
 }
 

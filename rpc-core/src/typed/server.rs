@@ -57,17 +57,13 @@ impl Ticket {
         }
     }
 
-    /// `None` when the call is answered.
-    fn cancellation(&self) -> Option<Cancellation> {
-        match &*self.call.borrow() {
+    fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        let cancellation = match &*self.call.borrow() {
             Stage::Open(call) => Some(call.cancellation()),
             Stage::Deferred(deferral) => deferral.cancellation(),
             Stage::Closed => None,
-        }
-    }
-
-    fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
-        if let Some(cancellation) = self.cancellation() {
+        };
+        if let Some(cancellation) = cancellation {
             cancellation.on_cancel(closure);
         }
     }
@@ -91,7 +87,12 @@ pub fn run<P, R>(call: IncomingCall, method: impl FnOnce(Params<P>, Results<R>) 
 
 /// As [`run`], for a method without results.
 pub fn run_streaming<P>(call: IncomingCall, method: impl FnOnce(Params<P>) -> Result<()>) {
-    run::<P, capnp::any_pointer::Owned>(call, |params, _| method(params));
+    let content = Content::new(call.params());
+    let ticket = Rc::new(Ticket { call: RefCell::new(Stage::Open(call)), left: Cell::new(None) });
+    let outcome = method(Params { content, ticket: Rc::clone(&ticket) });
+    if let Stage::Open(call) = ticket.call.replace(Stage::Closed) {
+        call.respond_streaming(outcome);
+    }
 }
 
 fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>) {
@@ -175,7 +176,7 @@ impl<P: Owned> Params<P> {
 
 impl<P> fmt::Debug for Params<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Params").field("content", &self.content).finish()
+        f.debug_struct("Params").field("content", &self.content).finish_non_exhaustive()
     }
 }
 
@@ -212,19 +213,19 @@ impl<R> Results<R> {
         DeferredResults { deferral, filled, results: PhantomData }
     }
 
-    /// Answers the call with the outcome of another one, which is sent now. What
-    /// was filled in is dropped, and so is an error that the method returns
-    /// afterwards.
+    /// Answers with whatever another call returns, without waiting for it; what
+    /// was filled in is dropped. Return `Ok(())` after it.
     ///
-    /// Calls that the caller pipelines on this call go the way of that one, and
-    /// losing interest in this call cancels that one.
-    pub fn tail_call<P>(self, request: Request<P, R>) {
+    /// If the other call goes to the vat that made this one, its results do not
+    /// even travel. Calls that were pipelined on this call reach the other one's
+    /// results in order, and cancelling this call cancels the other one.
+    pub fn tail_call<P>(mut self, request: Request<P, R>) {
+        self.draft = None;
         let stage = self.ticket.call.replace(Stage::Closed);
-        // Results that are not deferred belong to a call that is open, unless the
-        // method kept them until after it was answered.
-        if let Stage::Open(call) = stage {
-            let (client, interface, method, params) = request.into_parts();
-            call.tail_call(&client, interface, method, params);
+        match stage {
+            Stage::Open(call) => request.send_as_tail_of(call),
+            // The results were deferred before, or answered: nothing is owed here.
+            other => drop(self.ticket.call.replace(other)),
         }
     }
 
@@ -240,6 +241,20 @@ impl<R> Results<R> {
 }
 
 impl<R: Owned> Results<R> {
+    /// Lets calls that the caller pipelines on this one use the capabilities that
+    /// are filled in now, before the method returns. What the call returns in the
+    /// end may be more, and may come never. Only the first time counts.
+    ///
+    /// # Errors
+    /// What was filled in cannot be copied.
+    pub fn set_pipeline(&mut self) -> Result<()> {
+        let pipeline = self.draft().snapshot()?;
+        if let Stage::Open(call) = &*self.ticket.call.borrow() {
+            call.set_pipeline(pipeline);
+        }
+        Ok(())
+    }
+
     /// The results, to fill them in. Asking again continues where the last
     /// builder left off.
     pub fn get(&mut self) -> R::Builder<'_> {
@@ -268,7 +283,7 @@ impl<R> Drop for Results<R> {
 
 impl<R> fmt::Debug for Results<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Results").field("filled", &self.draft.is_some()).finish()
+        f.debug_struct("Results").field("filled", &self.draft.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -353,6 +368,8 @@ impl<R> Drop for DeferredResults<R> {
 
 impl<R> fmt::Debug for DeferredResults<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeferredResults").field("filled", &self.filled.is_some()).finish()
+        f.debug_struct("DeferredResults")
+            .field("filled", &self.filled.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -29,6 +29,7 @@ pub(super) const BEHAVIOURS: &[Behaviour] = &[
     ("many-calls", many_calls),
     ("many-callbacks", many_callbacks),
     ("membrane-objects", membrane_objects),
+    ("membrane-tail-calls", membrane_tail_calls),
     ("caller-id", caller_id),
     ("file-descriptors", file_descriptors),
     ("call-counts", call_counts),
@@ -180,29 +181,47 @@ fn many_callbacks(c: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Calls things of both sides through the server's methods.
+fn call_things(
+    c: &Context,
+    theirs: &test_membrane::Client,
+    things: &[(thing::Client, &str)],
+    tail_call: bool,
+) -> Result<(), Failure> {
+    for (thing, text) in things {
+        let mut pass = theirs.call_pass_through_request();
+        pass.get().set_thing(thing.clone());
+        pass.get().set_tail_call(tail_call);
+        let response = c.wait(&pass.send())?;
+        let returned = response.get()?.get_text()?;
+        check!(returned == text, "passThrough: {returned:?}, not {text:?}");
+
+        let mut intercept = theirs.call_intercept_request();
+        intercept.get().set_thing(thing.clone());
+        intercept.get().set_tail_call(tail_call);
+        let response = c.wait(&intercept.send())?;
+        let returned = response.get()?.get_text()?;
+        check!(returned == text, "intercept: {returned:?}, not {text:?}");
+    }
+    Ok(())
+}
+
+/// One thing of the server's and one of ours.
+fn make_things(
+    c: &Context,
+    theirs: &test_membrane::Client,
+) -> Result<[(thing::Client, &'static str); 2], Failure> {
+    let inside = c.wait(&theirs.make_thing_request().send())?.get()?.get_thing()?;
+    Ok([(inside, "inside"), (c.export(OurThing), "outside")])
+}
+
 fn membrane_objects(c: &Context) -> Result<(), Failure> {
     let theirs: test_membrane::Client = c.theirs();
-    let inside = c.wait(&theirs.make_thing_request().send())?.get()?.get_thing()?;
-    let outside: thing::Client = c.export(OurThing);
-    check!(c.wait(&inside.pass_through_request().send())?.get()?.get_text()? == "inside");
-    check!(c.wait(&inside.intercept_request().send())?.get()?.get_text()? == "inside");
-
-    for (thing, text) in [(inside, "inside"), (outside, "outside")] {
-        for tail_call in [false, true] {
-            let mut pass = theirs.call_pass_through_request();
-            pass.get().set_thing(thing.clone());
-            pass.get().set_tail_call(tail_call);
-            let response = c.wait(&pass.send())?;
-            let returned = response.get()?.get_text()?;
-            check!(returned == text, "{returned:?}, not {text:?}; tail call: {tail_call}");
-
-            let mut intercept = theirs.call_intercept_request();
-            intercept.get().set_thing(thing.clone());
-            intercept.get().set_tail_call(tail_call);
-            let response = c.wait(&intercept.send())?;
-            let returned = response.get()?.get_text()?;
-            check!(returned == text, "{returned:?}, not {text:?}; tail call: {tail_call}");
-        }
+    let things = make_things(c, &theirs)?;
+    call_things(c, &theirs, &things, false)?;
+    for (thing, text) in things {
+        check!(c.wait(&thing.pass_through_request().send())?.get()?.get_text()? == text);
+        check!(c.wait(&thing.intercept_request().send())?.get()?.get_text()? == text);
         let mut loopback = theirs.loopback_request();
         loopback.get().set_thing(thing.clone());
         let back = c.wait(&loopback.send())?.get()?.get_thing()?;
@@ -210,6 +229,11 @@ fn membrane_objects(c: &Context) -> Result<(), Failure> {
         check!(c.wait(&back.pass_through_request().send())?.get()?.get_text()? == text);
     }
     Ok(())
+}
+
+fn membrane_tail_calls(c: &Context) -> Result<(), Failure> {
+    let theirs: test_membrane::Client = c.theirs();
+    call_things(c, &theirs, &make_things(c, &theirs)?, true)
 }
 
 fn caller_id(c: &Context) -> Result<(), Failure> {

@@ -18,10 +18,7 @@ use super::pipeline::Pipeline;
 use super::state::{ConnectionState, counted};
 
 /// Behaviours that this server cannot show, and why.
-const LIMITS: [(&str, &str); 2] = [
-    ("file-descriptors", "descriptors are not passed yet"),
-    ("pipeline-only", "a method cannot give its pipeline out before it answers yet"),
-];
+const LIMITS: [(&str, &str); 1] = [("file-descriptors", "descriptors are not passed yet")];
 
 pub(super) struct Control {
     pub(super) state: Arc<ConnectionState>,

@@ -7,6 +7,7 @@ use rpc_core::capnp::ErrorKind;
 use rpc_core::{Client, Error, FromClient, Result};
 use rpc_schema::test_capnp::{test_extends2, test_interface, test_pipeline};
 
+use super::more_stuff::until_cancelled;
 use super::objects::{Accepts, Extends};
 use super::state::{ConnectionState, counted};
 use crate::conformance::foo::{require_x, send_foo};
@@ -74,6 +75,17 @@ impl test_pipeline::Server for Pipeline {
         result.set_s("bar");
         let mut cap = result.init_out_box().init_cap();
         cap.set_as_capability(rpc_core::hook::Hook::boxed(self.new_extends().into_client()));
+        Ok(())
+    }
+
+    fn get_cap_pipeline_only(
+        &self,
+        _: test_pipeline::GetCapPipelineOnlyParams,
+        mut results: test_pipeline::GetCapPipelineOnlyResults,
+    ) -> Result<()> {
+        results.get().init_out_box().set_cap(self.new_extends().cast_to());
+        results.set_pipeline()?;
+        until_cancelled(&self.state, results, ());
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Writes the generated code that is committed in this workspace:
 //!
 //! ```text
-//! cargo run -p rpc-codegen --example regenerate
+//! cargo run -p rpc-codegen --bin regenerate
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -40,9 +40,18 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
             compiler.file(path);
         }
     }
+
+    let tests = workspace.join("rpc-codegen/tests");
+    let mut torture = Compiler::new();
+    torture.src_prefix(tests.join("schema")).no_standard_import();
+    torture.import_path(tests.join("schema/import")).import_path(&schemas);
+    for path in schema_files(&tests.join("schema"))? {
+        torture.file(path);
+    }
     Ok(vec![
         (workspace.join("rpc-core/src/generated"), protocol.generate()?),
         (schemas.join("src/generated"), compiler.generate()?),
+        (tests.join("generated"), torture.generate()?),
     ])
 }
 
