@@ -194,14 +194,14 @@ fn call_things(
         pass.get().set_tail_call(tail_call);
         let response = c.wait(&pass.send())?;
         let returned = response.get()?.get_text()?;
-        check!(returned == text, "passThrough: {returned:?}, not {text:?}");
+        check!(returned == *text, "passThrough: {returned:?}, not {text:?}");
 
         let mut intercept = theirs.call_intercept_request();
         intercept.get().set_thing(thing.clone());
         intercept.get().set_tail_call(tail_call);
         let response = c.wait(&intercept.send())?;
         let returned = response.get()?.get_text()?;
-        check!(returned == text, "intercept: {returned:?}, not {text:?}");
+        check!(returned == *text, "intercept: {returned:?}, not {text:?}");
     }
     Ok(())
 }
