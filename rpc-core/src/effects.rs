@@ -123,11 +123,9 @@ pub(crate) fn defer(effect: Effect) {
     }
 }
 
-/// Notes several effects, and runs them at once if this thread may.
+/// Notes several effects, and runs them at once if this thread may, with those
+/// that were noted while it might not.
 pub(crate) fn defer_all(effects: Vec<Effect>) {
-    if effects.is_empty() {
-        return;
-    }
     if PENDING.try_with(|_| ()).is_err() {
         for effect in effects {
             effect.run();

@@ -22,6 +22,8 @@ mod promise;
 mod protocol;
 mod remote_promise;
 mod runtime;
+#[cfg(test)]
+mod sim;
 pub mod transport;
 pub mod typed;
 mod watch;
