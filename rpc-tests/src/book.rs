@@ -13,5 +13,6 @@ chapters! {
     promises "docs/promises.md"
     servers "docs/servers.md"
     errors "docs/errors.md"
+    limits "docs/limits.md"
     shutdown "docs/shutdown.md"
 }
