@@ -117,6 +117,8 @@ enum Watcher {
     Call(Arc<CallCell>),
     Closure(Arc<dyn Executor>, Box<dyn FnOnce(Outcome) + Send>),
     Waker(std::task::Waker),
+    /// Part of this library, which runs it wherever it is.
+    Internal(Box<dyn FnOnce(&Outcome) + Send>),
 }
 
 /// The wish to know a call's outcome. When the last one is dropped the call is
@@ -335,6 +337,11 @@ impl CallCell {
         closure: Box<dyn FnOnce(Outcome) + Send>,
     ) {
         self.watch(Watcher::Closure(executor, closure));
+    }
+
+    /// Runs a closure of this library's with the outcome, right where it comes in.
+    pub(crate) fn tell_when_done(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
+        self.watch(Watcher::Internal(closure));
     }
 
     /// Wakes a task when the outcome is there.
@@ -600,6 +607,7 @@ impl Watcher {
                 let outcome = outcome.clone();
                 crate::runtime::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
             }
+            Watcher::Internal(closure) => closure(outcome),
             Watcher::Waker(waker) => effects::application(|| waker.wake()),
         }
     }

@@ -9,6 +9,7 @@ mod delivery;
 pub mod describe;
 mod effects;
 mod error;
+mod flow;
 pub mod hook;
 pub mod ids;
 mod limits;
@@ -33,6 +34,7 @@ pub(crate) mod rpc_capnp;
 
 pub use client::Client;
 pub use error::{Error, ErrorKind, Result};
+pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
 pub use limits::Limits;
 pub use object::{Concurrency, Dispatch, IncomingCall};
 pub use payload::{Payload, PayloadBuilder};

@@ -30,11 +30,13 @@ use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::effects::{self, Effect};
 use crate::error::Error;
+use crate::flow::StreamSlot;
 use crate::watch::{ExportWatcher, Watcher};
 
 /// A promise for a capability, resolved by somebody in this process.
 pub(crate) struct LocalPromise {
     state: Mutex<State>,
+    stream: StreamSlot,
 }
 
 struct State {
@@ -66,7 +68,12 @@ impl LocalPromise {
                 parent,
                 retained: None,
             }),
+            stream: StreamSlot::default(),
         })
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
     }
 
     /// What it is resolved to, once it is.
@@ -162,6 +169,9 @@ impl LocalPromise {
         if target.leads_to(&Client::from_promise(Arc::clone(self))) {
             target = Client::broken(Error::failed("a promise was resolved to itself"));
             self.state.lock().phase = Phase::Draining(target.clone());
+        }
+        if let Some(stream) = self.stream.get() {
+            target.adopt_stream(stream);
         }
         loop {
             let batch = {

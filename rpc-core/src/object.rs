@@ -16,7 +16,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -25,6 +25,7 @@ use crate::client::Client;
 use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::effects::{self, Effect};
 use crate::error::{Error, Result};
+use crate::flow::StreamSlot;
 use crate::payload::Payload;
 use crate::runtime::{Executor, Job};
 
@@ -63,11 +64,14 @@ pub(crate) struct LocalObject {
     concurrency: Concurrency,
     executor: Arc<dyn Executor>,
     mailbox: Mutex<Mailbox>,
+    stream: StreamSlot,
+    /// What a streaming call failed with: every later call fails with it, too.
+    broken: OnceLock<Error>,
 }
 
 #[derive(Default)]
 struct Mailbox {
-    calls: VecDeque<IncomingCall>,
+    calls: VecDeque<CallRequest>,
     worker: Worker,
 }
 
@@ -89,7 +93,13 @@ impl LocalObject {
             concurrency,
             executor,
             mailbox: Mutex::default(),
+            stream: StreamSlot::default(),
+            broken: OnceLock::new(),
         })
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
     }
 
     pub(crate) fn server(&self) -> Option<&Arc<dyn Dispatch>> {
@@ -98,7 +108,6 @@ impl LocalObject {
 
     /// Puts a call into the mailbox. Never waits.
     pub(crate) fn deliver(self: &Arc<Self>, call: CallRequest) {
-        let call = IncomingCall::new(call, Arc::clone(&self.executor));
         let start = {
             let mut mailbox = self.mailbox.lock();
             mailbox.calls.push_back(call);
@@ -123,7 +132,7 @@ impl LocalObject {
     }
 
     /// Runs what is in the mailbox.
-    pub(crate) fn run(&self) {
+    pub(crate) fn run(self: &Arc<Self>) {
         match self.concurrency {
             Concurrency::Concurrent => {
                 let call = self.mailbox.lock().calls.pop_front();
@@ -145,9 +154,13 @@ impl LocalObject {
         }
     }
 
-    fn run_one(&self, call: IncomingCall) {
-        let Some(server) = self.server() else { return };
+    fn run_one(self: &Arc<Self>, call: CallRequest) {
         let cell = Arc::clone(&call.cell);
+        let call = IncomingCall::new(call, Arc::clone(self));
+        if let Some(error) = self.broken.get() {
+            return call.respond(Err(error.clone()));
+        }
+        let Some(server) = self.server() else { return };
         let guard = PanicScope::enter();
         let outcome = catch_unwind(AssertUnwindSafe(|| server.dispatch(call)));
         drop(guard);
@@ -168,7 +181,7 @@ impl LocalObject {
             std::mem::take(&mut mailbox.calls)
         };
         for call in calls {
-            call.respond(Err(Error::overloaded(
+            call.cell.complete(Err(Error::overloaded(
                 "all workers of the callee are busy and its queue is full; try again later",
             )));
         }
@@ -220,7 +233,7 @@ pub struct IncomingCall {
     method: u16,
     params: Option<Payload>,
     cell: Arc<CallCell>,
-    executor: Arc<dyn Executor>,
+    object: Arc<LocalObject>,
     answer: Answer,
 }
 
@@ -231,13 +244,13 @@ enum Answer {
 }
 
 impl IncomingCall {
-    fn new(call: CallRequest, executor: Arc<dyn Executor>) -> Self {
+    fn new(call: CallRequest, object: Arc<LocalObject>) -> Self {
         IncomingCall {
             interface: call.interface,
             method: call.method,
             params: Some(call.params),
             cell: call.cell,
-            executor,
+            object,
             answer: Answer::Owed,
         }
     }
@@ -272,7 +285,7 @@ impl IncomingCall {
     /// is answered.
     pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
         let closure: Job = Box::new(closure);
-        self.cell.on_cancel(Arc::clone(&self.executor), closure);
+        self.cell.on_cancel(Arc::clone(&self.object.executor), closure);
     }
 
     /// Gives out capabilities of the results before the call is answered: calls
@@ -289,6 +302,18 @@ impl IncomingCall {
         // that what it counts then is what is left.
         self.params = None;
         self.cell.complete(outcome);
+    }
+
+    /// Answers a call of a streaming method. When it failed, every later call to
+    /// the object fails with the same error: what follows in a stream makes no
+    /// sense without what went before, and its end, a call that is not streaming,
+    /// is how the caller learns of it.
+    pub fn respond_streaming(self, outcome: Result<()>) {
+        if let Err(error) = &outcome {
+            // The first one counts.
+            let _ = self.object.broken.set(error.clone());
+        }
+        self.respond(outcome.map(|()| Payload::empty().clone()));
     }
 
     /// Passes the call on, as it is, to another capability, which answers it in

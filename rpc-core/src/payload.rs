@@ -82,13 +82,19 @@ impl Payload {
     }
 
     /// A reader of this content, to be kept while anything read from it is in
-    /// use. Each reader has a traversal limit of its own: eight times the
-    /// message's size, and at least 64 KiB.
+    /// use. Each reader may traverse eight times the message's size, and at least
+    /// 8 Mi words.
     pub fn open(&self) -> Reader<Payload> {
-        let mut options = ReaderOptions::new();
         // The size was bounded when the message was read. What is left to bound
         // is amplification: pointers that lead to the same words many times.
-        let words = self.size_in_words().saturating_mul(8).max(8 << 10);
+        self.open_within(8 << 20)
+    }
+
+    /// As [`open`](Self::open), where whatever is read may be kept: a small
+    /// message must not turn into a large one.
+    fn open_within(&self, least: usize) -> Reader<Payload> {
+        let mut options = ReaderOptions::new();
+        let words = self.size_in_words().saturating_mul(8).max(least);
         options.traversal_limit_in_words(Some(words));
         Reader::new(self.clone(), options)
     }
@@ -179,7 +185,7 @@ impl Payload {
     /// # Errors
     /// The content is malformed.
     pub(crate) fn copied(&self, carrier: Carrier) -> Result<(Payload, Vec<usize>)> {
-        let reader = self.open();
+        let reader = self.open_within(8 << 10);
         let mut content = Payload::content(&reader)?;
         let source = hook::index_table(self.caps.len());
         content.imbue(&source);

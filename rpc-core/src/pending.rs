@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::call::Interest;
+use crate::call::{Interest, Outcome};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::payload::Payload;
@@ -81,6 +81,16 @@ impl Pending {
                 closure(outcome);
             }),
         );
+    }
+
+    /// Keeps the call going until it is answered, and then runs a closure of this
+    /// library's, right where the answer comes in: it must not wait.
+    pub(crate) fn keep_until_done(self, closure: impl FnOnce(&Outcome) + Send + 'static) {
+        let cell = Arc::clone(self.0.cell());
+        cell.tell_when_done(Box::new(move |outcome| {
+            closure(outcome);
+            drop(self);
+        }));
     }
 
     /// The capability that the results will have at the end of `path`, a list of

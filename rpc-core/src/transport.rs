@@ -64,6 +64,12 @@ pub trait TransportControl: Send + Sync + 'static {
 
     /// Who the peer is, as far as the transport knows.
     fn peer(&self) -> PeerDescription;
+
+    /// How many bytes the operating system takes before writing has to wait,
+    /// where that is known. May change over time. Must not wait.
+    fn send_buffer(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What is accepted of one message, checked before memory is set aside for it.

@@ -71,4 +71,9 @@ impl TransportControl for Control {
     fn peer(&self) -> PeerDescription {
         self.peer.clone()
     }
+
+    fn send_buffer(&self) -> Option<u64> {
+        let bytes = rustix::net::sockopt::socket_send_buffer_size(&*self.socket.0).ok()?;
+        u64::try_from(bytes).ok()
+    }
 }

@@ -190,6 +190,10 @@ impl TransportControl for TappedControl {
     fn peer(&self) -> PeerDescription {
         self.inner.peer()
     }
+
+    fn send_buffer(&self) -> Option<u64> {
+        self.inner.send_buffer()
+    }
 }
 
 #[cfg(test)]

@@ -2011,7 +2011,11 @@ pub mod cell {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -2473,7 +2477,11 @@ pub mod cell {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }

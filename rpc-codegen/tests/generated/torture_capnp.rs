@@ -12559,7 +12559,11 @@ pub mod box_ {
             T: ::rpc_core::capnp::traits::Owned + 'static,
         {
             match index {
-                0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
                 _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
@@ -17777,10 +17781,14 @@ pub mod map {
             {
                 match index {
                     0 => {
-                        <Key2 as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        ::rpc_core::typed::generated::type_argument(
+                            <Key2 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
                     }
                     1 => {
-                        <Value2 as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        ::rpc_core::typed::generated::type_argument(
+                            <Value2 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
                     }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
@@ -18409,7 +18417,11 @@ pub mod map {
                 Value: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     1 => {
                         <crate::torture_capnp::map::entry::Owned<
                             Key,
@@ -19371,10 +19383,14 @@ pub mod map {
                 {
                     match index {
                         0 => {
-                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                            )
                         }
                         1 => {
-                            <Key as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                            )
                         }
                         _ => {
                             ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -20402,10 +20418,14 @@ pub mod map {
                 {
                     match index {
                         0 => {
-                            <Key as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                            )
                         }
                         1 => {
-                            <Value as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                <Value as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                            )
                         }
                         _ => {
                             ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -20916,7 +20936,11 @@ pub mod map {
                 Value: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -21512,7 +21536,9 @@ pub mod map {
             {
                 match index {
                     0 => {
-                        <Value as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        ::rpc_core::typed::generated::type_argument(
+                            <Value as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
                     }
                     1 => {
                         <crate::torture_capnp::map::Owned<
@@ -26109,7 +26135,11 @@ pub mod generic {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -26575,7 +26605,11 @@ pub mod generic {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -27150,7 +27184,11 @@ pub mod generic {
                 B: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <A as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <A as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     1 => {
                         <crate::torture_capnp::box_::Owned<
                             B,
@@ -27731,7 +27769,11 @@ pub mod generic {
                 B: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <B as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <B as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     1 => {
                         <crate::torture_capnp::box_::Owned<
                             A,
@@ -28203,7 +28245,11 @@ pub mod generic {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -29066,8 +29112,16 @@ pub mod generic_both {
                 U: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
+                    1 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -29645,8 +29699,16 @@ pub mod generic_both {
                 U: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
+                    1 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -30314,9 +30376,17 @@ pub mod scope {
             T: ::rpc_core::capnp::traits::Owned + 'static,
         {
             match index {
-                0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
                 1 => <() as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                2 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                2 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
                 3 => {
                     <crate::torture_capnp::scope::inside::Owned<
                         T,
@@ -31523,10 +31593,16 @@ pub mod scope {
                     {
                         match index {
                             0 => {
-                                <T as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                                ::rpc_core::typed::generated::type_argument(
+                                    ::rpc_core::typed::generated::type_argument(
+                                        <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                                    ),
+                                )
                             }
                             1 => {
-                                <U as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                                ::rpc_core::typed::generated::type_argument(
+                                    <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                                )
                             }
                             _ => {
                                 ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -32512,7 +32588,11 @@ pub mod scope {
                 {
                     match index {
                         0 => {
-                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                ::rpc_core::typed::generated::type_argument(
+                                    <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                                ),
+                            )
                         }
                         _ => {
                             ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -33522,7 +33602,11 @@ pub mod scope {
                 T_: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     1 => {
                         <crate::torture_capnp::scope::shadow::group::Owned<
                             T,
@@ -34027,7 +34111,11 @@ pub mod scope {
                 {
                     match index {
                         0 => {
-                            <T_ as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                ::rpc_core::typed::generated::type_argument(
+                                    <T_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                                ),
+                            )
                         }
                         _ => {
                             ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -35424,9 +35512,21 @@ pub mod reserved {
             Self_: ::rpc_core::capnp::traits::Owned + 'static,
         {
             match index {
-                0 => <Client_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                1 => <Reader_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                2 => <Self_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <Client_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
+                1 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <Reader_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
+                2 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <Self_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
                 _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }

@@ -6,6 +6,7 @@ use super::Machine;
 use super::import::ImportRef;
 use super::question::QuestionRef;
 use crate::delivery::Delivery;
+use crate::flow::StreamSlot;
 use crate::wire::{self, Path};
 
 /// What a message to the peer may have as its target. Holds what it names.
@@ -67,15 +68,19 @@ fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer 
 
 /// A capability that always is whatever the peer has behind one place. To us it
 /// looks settled.
-pub(crate) struct Pinned(Dest);
+pub(crate) struct Pinned(Dest, StreamSlot);
 
 impl Pinned {
     pub(super) fn new(dest: Dest) -> Arc<Self> {
-        Arc::new(Pinned(dest))
+        Arc::new(Pinned(dest, StreamSlot::default()))
     }
 
     pub(crate) fn machine(&self) -> &Arc<Machine> {
         self.0.machine()
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.1
     }
 
     pub(super) fn dest(&self) -> &Dest {

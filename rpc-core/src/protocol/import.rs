@@ -22,6 +22,7 @@ use super::Machine;
 use super::dest::Dest;
 use super::releases::Released;
 use crate::delivery::Delivery;
+use crate::flow::StreamSlot;
 use crate::ids::ImportId;
 use crate::remote_promise::RemotePromise;
 
@@ -55,15 +56,20 @@ pub(crate) enum Resolution {
 pub(crate) struct ImportRef {
     machine: Arc<Machine>,
     id: ImportId,
+    stream: StreamSlot,
 }
 
 impl ImportRef {
     pub(super) fn new(machine: Arc<Machine>, id: ImportId) -> Arc<Self> {
-        Arc::new(ImportRef { machine, id })
+        Arc::new(ImportRef { machine, id, stream: StreamSlot::default() })
     }
 
     pub(crate) fn machine(&self) -> &Arc<Machine> {
         &self.machine
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
     }
 
     pub(crate) fn id(&self) -> ImportId {

@@ -196,12 +196,10 @@ impl Txn<'_> {
             .with(id, |entry| std::mem::replace(&mut entry.state, question::State::Returned));
         match state {
             None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
-            Some(question::State::Asked(Asked { results: Results::Returned, .. })) => {
-                Err(Abort::new(format!("a second Return for question {id}")))
-            }
-            Some(question::State::Returned) => {
-                Err(Abort::new(format!("a second Return for question {id}")))
-            }
+            Some(
+                question::State::Returned
+                | question::State::Asked(Asked { results: Results::Returned, .. }),
+            ) => Err(Abort::new(format!("a second Return for question {id}"))),
             Some(question::State::Finished { params }) => {
                 // Our Finish gave up the results, whatever they are.
                 self.release_params(ret.release_params, &params)?;
@@ -372,14 +370,13 @@ impl Txn<'_> {
         };
         for (path, field) in asked.fields {
             let Some(node) = field.node.upgrade() else { continue };
-            let target = match interest.cell().pipelined_here(&path) {
-                Ok(client) => client.shortened(),
-                Err(_) => {
-                    let promise = LocalPromise::new(None);
-                    let route = Route::Field(Arc::clone(interest.cell()), path.clone());
-                    self.effect(Effect::Resolve(Arc::clone(&promise), route));
-                    Client::from_promise(promise)
-                }
+            let target = if let Ok(client) = interest.cell().pipelined_here(&path) {
+                client.shortened()
+            } else {
+                let promise = LocalPromise::new(None);
+                let route = Route::Field(Arc::clone(interest.cell()), path.clone());
+                self.effect(Effect::Resolve(Arc::clone(&promise), route));
+                Client::from_promise(promise)
             };
             let dest = || {
                 wire::Target::PromisedAnswer(wire::PromisedAnswer {

@@ -57,6 +57,7 @@ use self::table::{IdPool, Table};
 use crate::client::Client;
 use crate::effects::{self, Effect, LockScope};
 use crate::error::Error;
+use crate::flow::{FlowControl, FlowController};
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
 use crate::limits::Limits;
 use crate::wire;
@@ -81,6 +82,22 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// Whether errors sent to the peer carry internal detail.
     pub(crate) detail: Detail,
+    /// The windows of streams.
+    pub(crate) flow: FlowSource,
+}
+
+/// Where the windows of a connection's streams come from.
+#[derive(Clone, Default)]
+pub(crate) struct FlowSource {
+    pub(crate) control: FlowControl,
+    /// How much the transport buffers, if it can tell.
+    pub(crate) transport: Option<Arc<dyn Fn() -> Option<u64> + Send + Sync>>,
+}
+
+impl std::fmt::Debug for FlowSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.control.fmt(f)
+    }
 }
 
 /// How much of what went wrong inside is told to the peer.
@@ -207,6 +224,12 @@ impl Machine {
         effects::defer_all(effects);
         self.flush_releases();
         result
+    }
+
+    /// A window for one more stream.
+    pub(crate) fn flow_controller(&self) -> Box<dyn FlowController> {
+        let flow = &self.settings.flow;
+        flow.control.controller(flow.transport.as_ref())
     }
 
     fn address(self: &Arc<Self>) -> usize {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Supervisor;
 use crate::client::Client;
+use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::protocol::Detail;
 use crate::typed::FromClient;
@@ -27,6 +28,7 @@ pub struct ConnConfig {
     pub(super) bootstrap: Option<Bootstrap>,
     pub(super) action: Option<Action>,
     pub(super) close_timeout: Duration,
+    pub(super) flow: FlowControl,
 }
 
 impl ConnConfig {
@@ -39,6 +41,7 @@ impl ConnConfig {
             bootstrap: None,
             action: None,
             close_timeout: Duration::from_secs(1),
+            flow: FlowControl::default(),
         }
     }
 
@@ -90,6 +93,14 @@ impl ConnConfig {
         self
     }
 
+    /// How much may be on its way in a stream to a capability of the peer.
+    /// Default: what the operating system buffers for the socket.
+    #[must_use]
+    pub fn flow_control(mut self, flow: FlowControl) -> Self {
+        self.flow = flow;
+        self
+    }
+
     /// How long a connection that ends may take to write what is still queued.
     /// A peer that does not read cannot hold it longer. Default: one second.
     #[must_use]
@@ -113,6 +124,7 @@ impl fmt::Debug for ConnConfig {
             .field("bootstrap", &self.bootstrap.is_some())
             .field("action", &self.action.is_some())
             .field("close_timeout", &self.close_timeout)
+            .field("flow", &self.flow)
             .finish()
     }
 }

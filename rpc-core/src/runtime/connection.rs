@@ -34,7 +34,7 @@ use super::supervisor::Supervisor;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::message::Message as Frame;
-use crate::protocol::{Machine, Outbox, Settings, Snapshot};
+use crate::protocol::{FlowSource, Machine, Outbox, Settings, Snapshot};
 use crate::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
     TransportError,
@@ -225,7 +225,13 @@ pub(super) fn start(
     name: String,
 ) -> Result<Connection> {
     let Transport { mut reader, writer, control } = transport;
-    let ConnConfig { limits, detail, bootstrap, action, close_timeout } = config;
+    let ConnConfig { limits, detail, bootstrap, action, close_timeout, flow } = config;
+    // Weak, or clients that outlive the connection would keep its socket open.
+    let buffer = Arc::downgrade(&control);
+    let flow = FlowSource {
+        control: flow,
+        transport: Some(Arc::new(move || buffer.upgrade()?.send_buffer())),
+    };
     reader.set_limits(FrameLimits {
         max_words: limits.message_words,
         max_segments: limits.message_segments,
@@ -240,8 +246,11 @@ pub(super) fn start(
         ended: AtomicBool::new(false),
         supervisor: supervisor.clone(),
     });
-    let machine =
-        Machine::new(Settings { limits, detail }, bootstrap, Arc::clone(&queue) as Arc<dyn Outbox>);
+    let machine = Machine::new(
+        Settings { limits, detail, flow },
+        bootstrap,
+        Arc::clone(&queue) as Arc<dyn Outbox>,
+    );
     let sent = Arc::new(Event::default());
 
     let shared = Arc::new(Shared {

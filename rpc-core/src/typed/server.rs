@@ -76,7 +76,12 @@ pub fn run<P, R>(call: IncomingCall, method: impl FnOnce(Params<P>, Results<R>) 
 
 /// As [`run`], for a method without results.
 pub fn run_streaming<P>(call: IncomingCall, method: impl FnOnce(Params<P>) -> Result<()>) {
-    run::<P, capnp::any_pointer::Owned>(call, |params, _| method(params));
+    let content = Content::new(call.params());
+    let ticket = Rc::new(Ticket { call: RefCell::new(Stage::Open(call)), left: Cell::new(None) });
+    let outcome = method(Params { content, ticket: Rc::clone(&ticket) });
+    if let Stage::Open(call) = ticket.call.replace(Stage::Closed) {
+        call.respond_streaming(outcome);
+    }
 }
 
 fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>) {
