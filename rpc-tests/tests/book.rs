@@ -8,6 +8,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// The chapters that are there, but for the summary, which may announce others:
+/// mdbook makes those that are missing.
+fn chapters() -> impl Iterator<Item = PathBuf> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    docs.filter(|path| {
+        path.extension().is_some_and(|extension| extension == "md") && !path.ends_with("SUMMARY.md")
+    })
+}
+
 /// The text between each pair of marks.
 fn between<'t>(text: &'t str, open: &'t str, close: &'t str) -> impl Iterator<Item = &'t str> {
     text.split(open).skip(1).filter_map(move |rest| Some(rest.split_once(close)?.0))
@@ -19,24 +28,17 @@ fn has_word(text: &str, word: &str) -> bool {
 
 #[test]
 fn every_chapter_is_in_the_summary() {
-    let docs = root().join("docs");
-    let summary = fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
-    for entry in fs::read_dir(docs).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if name.ends_with(".md") && name != "SUMMARY.md" {
-            assert!(summary.contains(&format!("({name})")), "{name} is not in SUMMARY.md");
-        }
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    for chapter in chapters() {
+        let name = chapter.file_name().unwrap().to_str().unwrap();
+        assert!(summary.contains(&format!("({name})")), "{name} is not in SUMMARY.md");
     }
 }
 
 #[test]
 fn links_lead_to_files_and_headings() {
     let mut files = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
-    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    // The summary may announce chapters: mdbook makes those that are missing.
-    files.extend(docs.filter(|path| {
-        path.extension().is_some_and(|extension| extension == "md") && !path.ends_with("SUMMARY.md")
-    }));
+    files.extend(chapters());
     let mut links = 0;
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
