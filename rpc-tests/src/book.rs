@@ -12,6 +12,8 @@ chapters! {
     getting_started "docs/getting-started.md"
     promises "docs/promises.md"
     servers "docs/servers.md"
+    streams "docs/streams.md"
     errors "docs/errors.md"
+    limits "docs/limits.md"
     shutdown "docs/shutdown.md"
 }

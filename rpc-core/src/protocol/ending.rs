@@ -29,11 +29,8 @@ impl Machine {
     }
 
     /// Why the connection has ended, once it has.
-    pub(crate) fn failure(&self) -> Option<Error> {
-        match &self.order.lock().phase {
-            Phase::Live => None,
-            Phase::Dead(error) => Some(error.clone()),
-        }
+    pub(crate) fn failure(self: &Arc<Self>) -> Option<Error> {
+        self.transact(|txn| txn.dead())
     }
 }
 
