@@ -1,1 +1,3 @@
 //! Conformance, interoperation, simulation and stress tests.
+
+pub mod peers;
