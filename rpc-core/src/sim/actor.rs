@@ -118,6 +118,19 @@ impl Actor {
         });
     }
 
+    /// From now on answers with the capabilities that came in.
+    pub(super) fn echo(&self) {
+        self.on_call(move |call| {
+            let (label, caps) = (content::label(call.params()), call.params().caps().to_vec());
+            call.respond(Ok(content::results(label, &caps)));
+        });
+    }
+
+    /// From now on only answers.
+    pub(super) fn acknowledge(&self) {
+        self.on_call(acknowledge);
+    }
+
     /// From now on passes every call on.
     pub(super) fn forward(&self, target: Client) {
         self.on_call(move |call| call.forward(&target));

@@ -15,4 +15,5 @@ mod line;
 mod net;
 mod raw;
 
+mod embargo;
 mod tables;

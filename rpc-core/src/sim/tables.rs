@@ -140,7 +140,7 @@ fn an_id_stays_taken_while_the_path_through_it_is_described() {
     raw.send(call(1, on_field(0, &[0]), 5, &[]));
     raw.expect(&["call 3 on #0.0 (5)"]);
     drop(asked);
-    answerer.on_call(super::actor::acknowledge);
+    answerer.acknowledge();
     raw.sent();
     raw.send(finish(0, false));
     raw.expect(&["finish 0"]);
@@ -271,7 +271,7 @@ fn a_finish_that_crosses_the_return_leaks_nothing() {
     drop(call);
     net.step(a, "finish 0 releaseResultCaps");
     net.step(b, "return 0 results (1) [senderHosted 1, senderHosted 1]");
-    server.on_call(super::actor::acknowledge);
+    server.acknowledge();
     net.settle();
     assert_eq!(result.drops(), 1);
     drop(remote);
@@ -441,7 +441,7 @@ fn results_over_the_size_limit_become_an_exception_and_export_nothing() {
     assert_eq!(raw.net.snapshot(raw.end).exports, 1);
     raw.send(finish(0, true));
     raw.expect_alive();
-    server.on_call(super::actor::acknowledge);
+    server.acknowledge();
     raw.finish();
 }
 
@@ -512,7 +512,7 @@ fn a_dead_or_malformed_promised_answer_fails_that_call_alone() {
     let sent = raw.sent();
     assert!(sent[0].starts_with("return 1"), "{sent:?}");
     raw.expect_alive();
-    server.on_call(super::actor::acknowledge);
+    server.acknowledge();
     raw.finish();
 }
 
@@ -563,7 +563,7 @@ fn our_own_object_comes_back_as_the_same_object_and_is_called_without_a_message(
     net.run();
     direct.ok();
     assert_eq!(own.seen(), [3]);
-    server.on_call(super::actor::acknowledge);
+    server.acknowledge();
     drop((put, get, direct, back, given, kept, remote));
     net.finish();
 }
@@ -603,7 +603,7 @@ fn an_object_lives_as_long_as_a_call_of_it_runs() {
     let call = net.call(&get.pipelined(0), 2, &[]);
     drop(get);
     net.settle();
-    server.on_call(super::actor::acknowledge);
+    server.acknowledge();
     net.settle();
     assert_eq!(inner.seen(), [2]);
     inner.answer_with(&[]);
@@ -625,7 +625,7 @@ fn dropping_the_last_reference_sends_the_release_at_once() {
     let remote = net.bootstrapped(a);
     let get = net.call(&remote, 1, &[]);
     net.settle();
-    server.on_call(super::actor::acknowledge);
+    server.acknowledge();
     let held = get.cap(0);
     drop(get);
     let more = held.clone();
@@ -670,7 +670,7 @@ fn a_capability_is_exported_anew_after_its_release() {
     }
     raw.send(release(1, 1));
     raw.expect_abort("Release of export 1");
-    server.on_call(super::actor::acknowledge);
+    server.acknowledge();
     raw.finish();
 }
 
