@@ -31,6 +31,7 @@ use crate::object::LocalObject;
 use crate::protocol::{Echo, Machine};
 use crate::runtime::Job;
 use crate::watch::Watcher;
+use crate::wire::Path;
 
 /// One thing to be done without a lock.
 pub(crate) enum Effect {
@@ -44,8 +45,9 @@ pub(crate) enum Effect {
     FinishCompletion(Arc<CallCell>),
     /// Settle a call.
     Complete(Arc<CallCell>, Outcome),
-    /// Settle a call with the outcome of another one.
-    TakeFrom(Arc<CallCell>, Arc<Interest>),
+    /// Settle a call with the outcome of another one, with these capabilities in
+    /// these fields.
+    TakeFrom(Arc<CallCell>, Arc<Interest>, Vec<(Path, Client)>),
     /// Turn down a disembargo that leads nowhere.
     Refuse(Echo),
     /// Tell whoever waits for a promise that it is resolved.
@@ -80,7 +82,7 @@ impl Effect {
             }
             Effect::FinishCompletion(cell) => cell.finish_completion(),
             Effect::Complete(cell, outcome) => cell.complete(outcome),
-            Effect::TakeFrom(cell, other) => cell.take_from(other),
+            Effect::TakeFrom(cell, other, fields) => cell.take_from(other, fields),
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),
             Effect::RunInline(object) => application(|| object.run()),

@@ -169,7 +169,7 @@ impl Txn<'_> {
             Answer {
                 serial,
                 cell: Arc::clone(&cell),
-                interest,
+                interest: Some(interest),
                 state: answer::State::Running,
                 results_to,
             },
@@ -356,7 +356,9 @@ impl Txn<'_> {
         let taken = self.machine.answers.with(other, |entry| match entry.results_to {
             ResultsTo::Kept => {
                 entry.results_to = ResultsTo::Taken;
-                Ok(Arc::clone(&entry.interest))
+                // The peer has passed on its wish to know. It need not finish
+                // its question when ours is, so it must not keep the call alive.
+                entry.interest.take().ok_or("has been taken before")
             }
             ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
             ResultsTo::Taken => Err("has been taken before"),
@@ -368,8 +370,14 @@ impl Txn<'_> {
                 return Err((Box::new(asked), abort));
             }
         };
+        // As in `settle_with_results`, what stands behind an embargo does so for
+        // those who read the results, too.
+        let mut embargoed = Vec::new();
         for (path, field) in asked.fields {
-            let Some(node) = field.node.upgrade() else { continue };
+            let node = field.node.upgrade();
+            if node.is_none() && !field.called {
+                continue;
+            }
             let target = if let Ok(client) = interest.cell().pipelined_here(&path) {
                 client.shortened()
             } else {
@@ -385,12 +393,17 @@ impl Txn<'_> {
                 })
             };
             let target = self.settled_target(target, Origin::Reflected, field.called, dest);
-            let effects = node.resolve(target);
-            self.effects.extend(effects);
+            if field.called {
+                embargoed.push((path, target.clone()));
+            }
+            if let Some(node) = node {
+                let effects = node.resolve(target);
+                self.effects.extend(effects);
+            }
         }
         if let Some(cell) = asked.cell {
             cell.no_longer_asked();
-            self.effect(Effect::TakeFrom(cell, interest));
+            self.effect(Effect::TakeFrom(cell, interest, embargoed));
         }
         Ok(())
     }
