@@ -173,12 +173,17 @@ impl LocalObject {
         }
     }
 
-    /// No worker could be had: the calls that wait are answered with `overloaded`.
+    /// No worker could be had: the calls that no worker is going to take are
+    /// answered with `overloaded`.
     fn refuse(&self) {
         let calls = {
             let mut mailbox = self.mailbox.lock();
             mailbox.worker = Worker::Idle;
-            std::mem::take(&mut mailbox.calls)
+            match self.concurrency {
+                // Every call has a worker of its own, but for the last one.
+                Concurrency::Concurrent => mailbox.calls.pop_back().into_iter().collect(),
+                Concurrency::Serial | Concurrency::Inline => std::mem::take(&mut mailbox.calls),
+            }
         };
         for call in calls {
             call.cell.complete(Err(Error::overloaded(

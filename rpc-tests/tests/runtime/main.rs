@@ -8,3 +8,6 @@ mod support;
 mod closing;
 mod drops;
 mod panics;
+mod pool;
+mod serving;
+mod waiting;
