@@ -135,7 +135,12 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        self.cell.cancel();
+        // The last wish may go in the middle of a transaction, with a reference
+        // to a field; and with it the wish for the call that this one waits for,
+        // and so on: see Note [effects].
+        if !self.cell.is_done() {
+            effects::defer(Effect::Cancel(Arc::clone(&self.cell)));
+        }
     }
 }
 
@@ -540,8 +545,14 @@ impl CallCell {
         }
     }
 
+    fn is_done(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Done(_))
+    }
+
     /// Nobody wants the outcome any more.
-    fn cancel(&self) {
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn cancel(&self) {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Done(_)) {
             return;

@@ -89,6 +89,7 @@ pub mod ids;
 mod limits;
 mod local_promise;
 pub mod message;
+mod network;
 mod object;
 mod payload;
 mod pending;
@@ -96,6 +97,8 @@ mod promise;
 mod protocol;
 mod remote_promise;
 mod runtime;
+#[cfg(test)]
+mod sim;
 pub mod transport;
 pub mod typed;
 mod watch;
@@ -110,13 +113,15 @@ pub use client::Client;
 pub use error::{Error, ErrorKind, Result};
 pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
 pub use limits::Limits;
+pub use network::{Accepted, Reached, VatNetwork};
 pub use object::{Concurrency, Dispatch, IncomingCall};
 pub use payload::{Payload, PayloadBuilder};
 pub use pending::Pending;
 pub use promise::{Fulfiller, promise};
 pub use protocol::Snapshot;
 pub use runtime::{
-    ConnConfig, Connection, Executor, Job, PoolConfig, StopToken, Supervisor, Vat, VatConfig,
+    ConnConfig, Connection, Executor, Job, Peer, PoolConfig, RpcSystem, RpcSystemBuilder,
+    StopToken, Supervisor, Vat, VatConfig,
 };
 pub use typed::{
     DeferredResults, Detached, FromClient, FromServer, Params, Promise, Request, Response, Results,

@@ -419,6 +419,7 @@ impl Txn<'_> {
             }
             answer::State::Returned { .. } => Ok(()),
         };
+        self.machine.answer_gone();
         self.effect(Effect::drop(entry));
         result
     }
