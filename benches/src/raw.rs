@@ -24,9 +24,9 @@ struct Exchange {
     answer: usize,
 }
 
-const PING: Exchange = Exchange { request: 152, answer: 72 };
-const CHAIN: Exchange = Exchange { request: 2032, answer: 1112 };
-const PUSH: Exchange = Exchange { request: 176 + CHUNK_BYTES, answer: 72 };
+const PING: Exchange = Exchange { request: 112, answer: 72 };
+const CHAIN: Exchange = Exchange { request: 1992, answer: 1112 };
+const PUSH: Exchange = Exchange { request: 136 + CHUNK_BYTES, answer: 72 };
 
 /// How many chunks of a stream are under way at once: enough for neither side to
 /// wait for the other, little enough for all the answers to fit into a socket.
