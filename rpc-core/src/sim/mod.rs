@@ -17,3 +17,4 @@ mod raw;
 
 mod embargo;
 mod tables;
+mod tail_calls;
