@@ -241,10 +241,7 @@ fn two_paths_to_one_capability_are_both_waited_for() {
     let server = raw.give_bootstrap(0);
     let asked = raw.net.call(&server, 1, &[given]);
     let (left, right) = (asked.pipelined(0), asked.pipelined(1));
-    let calls = [
-        raw.net.call(&left, 2, &[]),
-        raw.net.call(&right, 3, &[]),
-    ];
+    let calls = [raw.net.call(&left, 2, &[]), raw.net.call(&right, 3, &[])];
     raw.sent();
     raw.send(ret(0, 0, &[Descriptor::ReceiverHosted(0), Descriptor::ReceiverHosted(0)]));
     raw.expect(&[
@@ -252,10 +249,7 @@ fn two_paths_to_one_capability_are_both_waited_for() {
         "disembargo senderLoopback 1 on #0.1",
         "finish 0",
     ]);
-    let late = [
-        raw.net.call(&left, 4, &[]),
-        raw.net.call(&right, 5, &[]),
-    ];
+    let late = [raw.net.call(&left, 4, &[]), raw.net.call(&right, 5, &[])];
     raw.send(lift(on(0), 1));
     assert_eq!(own.seen(), [5]);
     raw.send(lift(on(0), 0));
@@ -299,10 +293,7 @@ fn the_disembargo_goes_out_before_the_finish_and_the_release_of_what_it_names() 
     let (_, given) = net.object("own");
     let (mut raw, server, promised) = with_remote_promise(net);
     let asked = raw.net.call(&server, 2, &[given]);
-    let calls = [
-        raw.net.call(&asked.pipelined(0), 3, &[]),
-        raw.net.call(&promised, 4, &[]),
-    ];
+    let calls = [raw.net.call(&asked.pipelined(0), 3, &[]), raw.net.call(&promised, 4, &[])];
     raw.sent();
     raw.send(ret(0, 0, &[Descriptor::ReceiverHosted(0)]));
     raw.expect(&["disembargo senderLoopback 0 on #0.0", "finish 0"]);

@@ -51,7 +51,9 @@ impl fmt::Display for Table {
         });
         let rule = head.iter().map(|_| "---".to_owned()).collect();
         let lines: Vec<Vec<String>> = [head, rule].into_iter().chain(rows).collect();
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0)
+        };
         for line in &lines {
             for (column, cell) in line.iter().enumerate() {
                 write!(f, "| {cell:<width$} ", width = width(column))?;
