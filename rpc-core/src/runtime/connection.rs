@@ -28,6 +28,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use super::config::ConnConfig;
+use super::deadline;
 use super::pool::Pool;
 use super::role::{self, Role};
 use super::supervisor::Supervisor;
@@ -140,7 +141,7 @@ impl Connection {
     /// # Errors
     /// This thread is one of those that would have to end first.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         role::blocking(|| self.shared().join_before(Some(deadline)))
     }
 
@@ -474,7 +475,7 @@ impl Coordinator {
     fn see_off(self) {
         // Nobody may be held up by a queue that is not read any more.
         drop(self.incoming);
-        let deadline = Instant::now() + self.close_timeout;
+        let deadline = deadline(self.close_timeout);
         if !self.sent.wait(Some(deadline)) {
             tracing::debug!("the peer does not read: closing without the rest");
         }

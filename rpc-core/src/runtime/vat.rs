@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashmap::DashMap;
 
 use super::Executor;
 use super::config::ConnConfig;
 use super::connection::{self, Connection};
+use super::deadline;
 use super::pool::{Pool, PoolConfig};
 use crate::client::Client;
 use crate::error::Result;
@@ -115,7 +116,7 @@ impl Vat {
     /// finish what they do. Returns whether everything ended in time. Objects
     /// of the vat answer calls with `overloaded` from then on.
     pub fn shutdown(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         let connections: Vec<_> =
             self.shared.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
         for connection in &connections {
