@@ -15,5 +15,6 @@ chapters! {
     streams "docs/streams.md"
     errors "docs/errors.md"
     limits "docs/limits.md"
+    networks "docs/networks.md"
     shutdown "docs/shutdown.md"
 }

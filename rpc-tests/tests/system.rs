@@ -5,8 +5,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rpc_core::{Error, RpcSystem, Vat};
+use rpc_core::{Accepted, ConnConfig, Error, Reached, RpcSystem, Vat, VatNetwork};
 use rpc_schema::echo_capnp::echo;
+use rpc_schema::greeter_capnp::{greeter, guest};
 use rpc_transport::{Address, SocketNetwork, SocketVat};
 
 /// Tells when a call begins, and returns when it may.
@@ -130,4 +131,113 @@ fn a_connection_that_was_idle_and_closed_is_made_again() {
         connection.join().unwrap();
         assert_eq!(client.connection_count(), 0);
     }
+}
+
+/// A network in which a vat is reached, in vain, when the test says so.
+struct Slow {
+    reaching: mpsc::Sender<()>,
+    given_up: Mutex<mpsc::Receiver<()>>,
+    closed: Mutex<mpsc::Receiver<()>>,
+    close: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+impl VatNetwork for Slow {
+    type VatId = u32;
+
+    fn connect(&self, _: &u32) -> Result<Reached, Error> {
+        self.reaching.send(()).unwrap();
+        self.given_up.lock().recv().unwrap();
+        Err(Error::disconnected("nobody is there"))
+    }
+
+    fn accept(&self) -> Result<Option<Accepted<u32>>, Error> {
+        // Ends when the sender is gone.
+        let _ = self.closed.lock().recv();
+        Ok(None)
+    }
+
+    fn shutdown(&self) {
+        self.close.lock().take();
+    }
+}
+
+/// Does something when it is dropped.
+struct AtDrop<F: Fn() + Send + Sync + 'static>(F);
+
+impl<F: Fn() + Send + Sync + 'static> guest::Server for AtDrop<F> {}
+impl<F: Fn() + Send + Sync + 'static> Drop for AtDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
+/// Keeps whoever comes.
+#[derive(Default)]
+struct Host(Mutex<Vec<guest::Client>>);
+
+impl greeter::Server for Host {
+    fn greet_guest(
+        &self,
+        params: greeter::GreetGuestParams,
+        _: greeter::GreetGuestResults,
+    ) -> Result<(), Error> {
+        self.0.lock().push(params.get()?.get_guest()?);
+        Ok(())
+    }
+}
+
+#[test]
+fn destructors_may_use_the_system_while_another_thread_reaches_for_a_peer() {
+    let (reaching, reached) = mpsc::channel();
+    let (give_up, given_up) = mpsc::channel();
+    let (close, closed) = mpsc::channel();
+    let network = Slow {
+        reaching,
+        given_up: Mutex::new(given_up),
+        closed: Mutex::new(closed),
+        close: Mutex::new(Some(close)),
+    };
+    let system = RpcSystem::builder(&Vat::new(), network).start().unwrap();
+
+    // Two objects that only the peer of a connection holds: closing it drops the
+    // one, which waits for a peer, and then the other, which has to be dropped
+    // before that wait can end.
+    let (near, far) = rpc_transport::memory::pair();
+    let far_vat = Vat::new();
+    let host: greeter::Client = far_vat.export(Host::default());
+    let far = far_vat.connect(far, ConnConfig::new().bootstrap(host)).unwrap();
+    let near_vat = Vat::new();
+    let near = near_vat.connect(near, ConnConfig::new()).unwrap();
+    let host: greeter::Client = near.bootstrap();
+    let bring = |guest: guest::Client| {
+        let mut request = host.greet_guest_request();
+        request.get().set_guest(guest);
+        request.call().unwrap();
+    };
+    let (waiting, counting) = (system.clone(), system.clone());
+    bring(near_vat.export(AtDrop(move || {
+        let error = waiting.connection(&7).unwrap_err();
+        assert_eq!(error.reason(), "nobody is there");
+    })));
+    bring(near_vat.export(AtDrop(move || {
+        assert_eq!(counting.connection_count(), 0);
+        // Once for whoever reaches now, once for the one who tries again.
+        give_up.send(()).unwrap();
+        give_up.send(()).unwrap();
+    })));
+
+    let reaching = {
+        let system = system.clone();
+        std::thread::spawn(move || system.connection(&7).unwrap_err())
+    };
+    reached.recv().unwrap();
+    drop(host);
+    let (done, closed) = mpsc::channel();
+    std::thread::spawn(move || {
+        near.close();
+        done.send(()).unwrap();
+    });
+    closed.recv_timeout(Duration::from_secs(60)).expect("the destructors wait for each other");
+    assert_eq!(reaching.join().unwrap().reason(), "nobody is there");
+    far.join().unwrap();
 }

@@ -20,12 +20,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::config::ConnConfig;
 use super::connection::Connection;
+use super::deadline;
 use super::role;
 use super::vat::Vat;
 use crate::client::Client;
@@ -91,6 +92,16 @@ enum Slot {
     Connecting,
     Up(Connection),
 }
+
+/// What the table has of a peer.
+enum Known {
+    Nobody,
+    Connecting,
+    Up(Connection),
+}
+
+/// How long to wait for a peer whose own attempt was faster than ours.
+const CROSSED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How an [`RpcSystem`] is made.
 pub struct RpcSystemBuilder<N: VatNetwork> {
@@ -164,7 +175,7 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// peers are finished, but no longer than `timeout`, and then closes every
     /// connection. Returns whether all calls were finished in time.
     pub fn drain(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         let connections = self.shared().stop();
         let finished =
             connections.iter().map(|connection| connection.wait_until_quiet(deadline)).collect();
@@ -332,26 +343,21 @@ impl<N: VatNetwork> Shared<N> {
 
     /// The connection to a peer; `None` for this vat itself.
     fn reach(self: &Arc<Self>, peer: &N::VatId) -> Result<Option<Connection>> {
-        let ended = {
-            let mut peers = self.peers.lock();
-            loop {
-                if peers.phase == Phase::Closed {
-                    return Err(Error::disconnected("this vat is shutting down"));
-                }
-                match peers.table.get(peer) {
-                    Some(Slot::Up(connection)) if connection.failure().is_none() => {
-                        return Ok(Some(connection.clone()));
+        loop {
+            // Looking at a connection, and being about to wait, run what this
+            // thread has noted, which may be code of the application: neither
+            // happens under the lock.
+            match self.look_for(peer)? {
+                Known::Nobody => break,
+                Known::Connecting => self.wait_while_connecting(peer)?,
+                Known::Up(connection) => {
+                    if connection.failure().is_none() {
+                        return Ok(Some(connection));
                     }
-                    Some(Slot::Connecting) => {
-                        role::blocking(|| self.changed.wait(&mut peers))?;
-                    }
-                    Some(Slot::Up(_)) | None => {
-                        break peers.table.insert(peer.clone(), Slot::Connecting);
-                    }
+                    self.forget(peer, connection.address());
                 }
             }
-        };
-        drop(ended);
+        }
         let reached = role::blocking(|| self.network.connect(peer)).and_then(|reached| reached);
         let made = match reached {
             Ok(Reached::Peer(transport)) => self.begin(peer, transport).map(Some),
@@ -388,27 +394,71 @@ impl<N: VatNetwork> Shared<N> {
         outcome
     }
 
-    /// The other side was faster: its connection is about to be accepted.
-    fn wait_for_crossed(self: &Arc<Self>, peer: &N::VatId) -> Result<Option<Connection>> {
+    /// What the table has of a peer. If that is nothing, the calling thread is now
+    /// the one that reaches for it.
+    fn look_for(&self, peer: &N::VatId) -> Result<Known> {
         let mut peers = self.peers.lock();
-        loop {
-            match peers.table.get(peer) {
-                Some(Slot::Up(connection)) => return Ok(Some(connection.clone())),
-                Some(Slot::Connecting) if peers.phase == Phase::Open => {
-                    let deadline = Instant::now() + Duration::from_secs(10);
-                    let late = role::blocking(|| {
-                        self.changed.wait_until(&mut peers, deadline).timed_out()
-                    })?;
-                    if late {
-                        peers.table.remove(peer);
-                        drop(peers);
-                        self.changed.notify_all();
-                        return Err(Error::disconnected("the peer's own attempt did not arrive"));
-                    }
-                }
-                _ => return Err(Error::disconnected("the peer is gone")),
-            }
+        if peers.phase == Phase::Closed {
+            return Err(Error::disconnected("this vat is shutting down"));
         }
+        Ok(match peers.table.get(peer) {
+            Some(Slot::Connecting) => Known::Connecting,
+            Some(Slot::Up(connection)) => Known::Up(connection.clone()),
+            None => {
+                peers.table.insert(peer.clone(), Slot::Connecting);
+                Known::Nobody
+            }
+        })
+    }
+
+    fn wait_while_connecting(&self, peer: &N::VatId) -> Result<()> {
+        role::blocking(|| {
+            let mut peers = self.peers.lock();
+            while peers.phase == Phase::Open
+                && matches!(peers.table.get(peer), Some(Slot::Connecting))
+            {
+                self.changed.wait(&mut peers);
+            }
+        })
+    }
+
+    /// Takes a connection that has ended out of the table, unless there is a newer
+    /// one.
+    fn forget(&self, peer: &N::VatId, address: usize) {
+        let mut peers = self.peers.lock();
+        let ours = matches!(
+            peers.table.get(peer),
+            Some(Slot::Up(current)) if current.address() == address
+        );
+        let gone = if ours { peers.table.remove(peer) } else { None };
+        drop(peers);
+        drop(gone);
+    }
+
+    /// The other side was faster: its connection is about to be accepted.
+    fn wait_for_crossed(&self, peer: &N::VatId) -> Result<Option<Connection>> {
+        let deadline = deadline(CROSSED_TIMEOUT);
+        role::blocking(|| {
+            let mut peers = self.peers.lock();
+            loop {
+                match peers.table.get(peer) {
+                    Some(Slot::Up(connection)) => return Ok(Some(connection.clone())),
+                    Some(Slot::Connecting) if peers.phase == Phase::Open => {
+                        if self.changed.wait_until(&mut peers, deadline).timed_out() {
+                            break;
+                        }
+                    }
+                    _ => return Err(Error::disconnected("the peer is gone")),
+                }
+            }
+            if let Some(Slot::Up(connection)) = peers.table.get(peer) {
+                return Ok(Some(connection.clone()));
+            }
+            peers.table.remove(peer);
+            drop(peers);
+            self.changed.notify_all();
+            Err(Error::disconnected("the peer's own attempt did not arrive"))
+        })?
     }
 
     fn begin(
@@ -440,15 +490,9 @@ impl<N: VatNetwork> Shared<N> {
         let weak = Arc::downgrade(self);
         let watched = connection.address();
         connection.on_end(Box::new(move || {
-            let Some(shared) = weak.upgrade() else { return };
-            let mut peers = shared.peers.lock();
-            let ours = matches!(
-                peers.table.get(&peer),
-                Some(Slot::Up(current)) if current.address() == watched
-            );
-            let gone = if ours { peers.table.remove(&peer) } else { None };
-            drop(peers);
-            drop(gone);
+            if let Some(shared) = weak.upgrade() {
+                shared.forget(&peer, watched);
+            }
         }));
     }
 

@@ -17,4 +17,5 @@ mod raw;
 
 mod embargo;
 mod tables;
+mod tail_calls;
 mod taken;
