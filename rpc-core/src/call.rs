@@ -113,8 +113,8 @@ enum Demand {
 
 /// Who is told when a call is done.
 enum Watcher {
-    /// A call whose outcome is the same.
-    Call(Arc<CallCell>),
+    /// A call whose outcome is the same, but for what is in these fields.
+    Call(Arc<CallCell>, Vec<(Path, Client)>),
     Closure(Arc<dyn Executor>, Box<dyn FnOnce(Outcome) + Send>),
     Waker(std::task::Waker),
     /// Part of this library, which runs it wherever it is.
@@ -135,7 +135,12 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        self.cell.cancel();
+        // The last wish may go in the middle of a transaction, with a reference
+        // to a field; and with it the wish for the call that this one waits for,
+        // and so on: see Note [effects].
+        if !self.cell.is_done() {
+            effects::defer(Effect::Cancel(Arc::clone(&self.cell)));
+        }
     }
 }
 
@@ -368,8 +373,9 @@ impl CallCell {
         }
     }
 
-    /// Makes the outcome of `other` this call's, too.
-    pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>) {
+    /// Makes the outcome of `other` this call's, too, but for the capabilities in
+    /// `fields`, which take the place of those that are there.
+    pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>, fields: Vec<(Path, Client)>) {
         let cell = Arc::clone(other.cell());
         {
             let mut state = self.state.lock();
@@ -381,7 +387,7 @@ impl CallCell {
                 drop(other);
             }
         }
-        cell.watch(Watcher::Call(Arc::clone(self)));
+        cell.watch(Watcher::Call(Arc::clone(self), fields));
     }
 
     // ---- Pipelining
@@ -540,8 +546,14 @@ impl CallCell {
         }
     }
 
+    fn is_done(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Done(_))
+    }
+
     /// Nobody wants the outcome any more.
-    fn cancel(&self) {
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn cancel(&self) {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Done(_)) {
             return;
@@ -598,8 +610,8 @@ impl State {
 impl Watcher {
     fn notify(self, outcome: &Outcome) {
         match self {
-            Watcher::Call(cell) => {
-                if cell.begin_completion(outcome.clone()) {
+            Watcher::Call(cell, fields) => {
+                if cell.begin_completion(with_fields(outcome, fields)) {
                     effects::defer(Effect::FinishCompletion(cell));
                 }
             }
@@ -611,6 +623,24 @@ impl Watcher {
             Watcher::Waker(waker) => effects::application(|| waker.wake()),
         }
     }
+}
+
+/// The outcome with other capabilities in place of those in some fields.
+fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
+    let payload = outcome.clone()?;
+    if fields.is_empty() {
+        return Ok(payload);
+    }
+    let mut caps = payload.caps().to_vec();
+    for (path, client) in fields {
+        // Where there is none, calls through the field fail by themselves.
+        if let Ok(Some(index)) = payload.cap_index_at(&path)
+            && let Some(cap) = caps.get_mut(index)
+        {
+            *cap = client;
+        }
+    }
+    Ok(payload.with_caps(caps))
 }
 
 /// The capability at the end of `path` in an outcome.

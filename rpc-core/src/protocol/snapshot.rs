@@ -1,8 +1,9 @@
 //! Looking at a connection's state, and checking that it is sound.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::{Machine, Phase, export, import, question};
+use super::{Machine, Order, Phase, export, import, question};
 use crate::ids::ExportId;
 
 /// How much a connection holds at one moment.
@@ -31,6 +32,17 @@ impl Snapshot {
     }
 }
 
+/// What a machine holds that its peer must hold, too, when no message is under
+/// way: ids, and for capabilities how often they were sent.
+#[cfg(test)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    pub(crate) questions: std::collections::BTreeSet<u32>,
+    pub(crate) answers: std::collections::BTreeSet<u32>,
+    pub(crate) exports: std::collections::BTreeMap<u32, u32>,
+    pub(crate) imports: std::collections::BTreeMap<u32, u32>,
+}
+
 impl Machine {
     /// Counts entries, without the order lock.
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -44,12 +56,34 @@ impl Machine {
         }
     }
 
+    /// Every entry that the peer has a counterpart of, by its number on the wire.
+    #[cfg(test)]
+    pub(crate) fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings::default();
+        self.questions.for_each(|id, _| {
+            holdings.questions.insert(id.0);
+        });
+        self.answers.for_each(|id, _| {
+            holdings.answers.insert(id.0);
+        });
+        self.exports.for_each(|id, entry| {
+            holdings.exports.insert(id.0, entry.refs);
+        });
+        self.imports.for_each(|id, entry| {
+            holdings.imports.insert(id.0, entry.refs);
+        });
+        holdings
+    }
+
     /// Checks what must hold of the tables between any two steps.
     ///
     /// # Errors
     /// A sentence for the first thing that does not.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let order = self.order.lock();
+    pub(crate) fn check(self: &Arc<Self>) -> Result<(), String> {
+        self.transact(|txn| self.check_tables(&txn.order))
+    }
+
+    fn check_tables(&self, order: &Order) -> Result<(), String> {
         if let Phase::Dead(_) = order.phase
             && !self.snapshot().is_empty()
         {

@@ -19,8 +19,8 @@
 //! which ends the receive thread, and both are joined.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,9 @@ impl Drop for Handle {
     }
 }
 
+/// Part of this library that wants to know when a connection has ended.
+type AtEnd = Box<dyn FnOnce() + Send>;
+
 pub(super) struct Shared {
     machine: Arc<Machine>,
     supervisor: Supervisor,
@@ -71,6 +74,8 @@ pub(super) struct Shared {
     /// Everything is over and joined, but for the coordinator itself.
     closed: Event,
     coordinator: Mutex<Option<JoinHandle<()>>>,
+    /// What to do at the end; absent after it.
+    at_end: Mutex<Option<Vec<AtEnd>>>,
 }
 
 impl Connection {
@@ -135,8 +140,25 @@ impl Connection {
     /// # Errors
     /// This thread is one of those that would have to end first.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
-        let deadline = Instant::now() + timeout;
-        role::blocking(|| self.shared().join_before(Some(deadline)))
+        let deadline = Instant::now().checked_add(timeout);
+        role::blocking(|| self.shared().join_before(deadline))
+    }
+
+    /// Waits until no call of the peer's is outstanding, but no longer than until
+    /// `deadline`. Returns whether there is none. More may come at any moment.
+    pub(super) fn wait_until_quiet(&self, deadline: Instant) -> bool {
+        self.shared().machine.wait_until_quiet(deadline)
+    }
+
+    /// Runs a closure of this library's when the connection has ended, at once if
+    /// it has.
+    pub(super) fn on_end(&self, closure: AtEnd) {
+        self.shared().on_end(closure);
+    }
+
+    /// Differs between connections that exist at the same time.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.handle.0) as usize
     }
 
     fn shared(&self) -> &Shared {
@@ -157,6 +179,16 @@ impl fmt::Debug for Connection {
 impl Shared {
     pub(super) fn close(&self) {
         self.machine.disconnect(Error::disconnected("the connection was closed by this side"));
+    }
+
+    fn on_end(&self, closure: AtEnd) {
+        let mut at_end = self.at_end.lock();
+        if let Some(closures) = &mut *at_end {
+            closures.push(closure);
+        } else {
+            drop(at_end);
+            closure();
+        }
     }
 
     pub(super) fn join_before(&self, deadline: Option<Instant>) -> bool {
@@ -262,8 +294,12 @@ pub(super) fn start(
         control: Arc::clone(&control),
         closed: Event::default(),
         coordinator: Mutex::new(None),
+        at_end: Mutex::new(Some(Vec::new())),
     });
 
+    // All three serve the connection. What a broken stream leaves to be done is
+    // done by the send thread, and must not wait there either.
+    let role = Role::Coordinator(Arc::downgrade(pool));
     let sender = Sender {
         machine: Arc::clone(&machine),
         queue: to_send,
@@ -271,9 +307,10 @@ pub(super) fn start(
         control: Arc::clone(&control),
         done: Arc::clone(&sent),
     };
-    let send_thread = spawn(format!("{name}-send"), move || sender.run())?;
-    let receive_thread = match spawn(format!("{name}-receive"), move || receive(reader, &received))
-    {
+    let send_thread = spawn(format!("{name}-send"), role.clone(), move || sender.run())?;
+    let receive_thread = match spawn(format!("{name}-receive"), role.clone(), move || {
+        receive(reader, &received);
+    }) {
         Ok(thread) => thread,
         Err(error) => {
             // The send thread goes with the machine.
@@ -291,13 +328,8 @@ pub(super) fn start(
         registry: Arc::clone(registry),
         number,
     };
-    let role = Role::Coordinator(Arc::downgrade(pool));
     registry.insert(number, Arc::clone(&shared));
-    let started = spawn(format!("{name}-coordinator"), move || {
-        role::assume(role);
-        coordinator.run();
-    });
-    match started {
+    match spawn(format!("{name}-coordinator"), role, move || coordinator.run()) {
         Ok(thread) => *shared.coordinator.lock() = Some(thread),
         Err(error) => {
             registry.remove(&number);
@@ -307,22 +339,37 @@ pub(super) fn start(
         }
     }
 
+    // From here on, whatever goes wrong, dropping this ends the connection.
+    let connection = Connection { handle: Arc::new(Handle(Arc::clone(&shared))) };
     if let Some(action) = action {
-        let weak = Arc::downgrade(&shared);
+        let closing = CloseAfter(Arc::downgrade(&shared));
         let work = supervisor.clone();
         supervisor.spawn(format!("{name}-action"), move |_| {
+            let _closing = closing;
             let bootstrap = machine.bootstrap();
             action(&work, bootstrap);
-            if let Some(shared) = weak.upgrade() {
-                shared.close();
-            }
         })?;
     }
-    Ok(Connection { handle: Arc::new(Handle(shared)) })
+    Ok(connection)
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
+/// Closes a connection when its action returns, or panics.
+struct CloseAfter(Weak<Shared>);
+
+impl Drop for CloseAfter {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.close();
+        }
+    }
+}
+
+fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let in_role = move || {
+        role::assume(role);
+        work();
+    };
+    std::thread::Builder::new().name(name).spawn(in_role).map_err(|error| {
         Error::overloaded(format!("no thread could be started for a connection: {error}"))
     })
 }
@@ -444,8 +491,8 @@ impl Coordinator {
     fn see_off(self) {
         // Nobody may be held up by a queue that is not read any more.
         drop(self.incoming);
-        let deadline = Instant::now() + self.close_timeout;
-        if !self.sent.wait(Some(deadline)) {
+        let deadline = Instant::now().checked_add(self.close_timeout);
+        if !self.sent.wait(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }
         self.shared.control.shutdown();
@@ -455,6 +502,10 @@ impl Coordinator {
             }
         }
         self.registry.remove(&self.number);
+        let at_end = self.shared.at_end.lock().take();
+        for closure in at_end.into_iter().flatten() {
+            closure();
+        }
         self.shared.closed.set();
     }
 }

@@ -1,0 +1,13 @@
+//! What the threads around the protocol promise: when what runs where, who may
+//! wait, and how everything ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod closing;
+mod drops;
+mod panics;
+mod pool;
+mod serving;
+mod waiting;
