@@ -16,6 +16,7 @@ mod net;
 mod raw;
 
 mod embargo;
+mod fds;
 mod tables;
 mod tail_calls;
 mod taken;

@@ -170,7 +170,7 @@ fn no_finish_is_sent_when_the_return_says_that_none_is_needed() {
 }
 
 fn ret_outcome(label: u64) -> Outcome {
-    Outcome::Results(wire::Content::Built(content::results(label, &[]), Vec::new()))
+    Outcome::Results(wire::Content::Built(content::results(label, &[]), Vec::new().into()))
 }
 
 /// Rule 2: a Return that needs no Finish may come after the Finish was sent.
@@ -369,7 +369,10 @@ fn an_import_whose_release_is_pending_comes_to_life_again() {
         answer: 0,
         release_params: true,
         no_finish_needed: false,
-        outcome: Outcome::Results(wire::Content::Built(results, vec![Descriptor::SenderHosted(4)])),
+        outcome: Outcome::Results(wire::Content::Built(
+            results,
+            vec![Descriptor::SenderHosted(4)].into(),
+        )),
     }));
     raw.expect(&["finish 0"]);
     let back = asked.cap(0);

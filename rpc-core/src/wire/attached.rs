@@ -43,7 +43,7 @@ impl Attached {
     }
 
     /// For each its index on the wire and its capability.
-    pub(super) fn indices(&self) -> impl Iterator<Item = (u8, usize)> {
+    pub(crate) fn indices(&self) -> impl Iterator<Item = (u8, usize)> {
         (0..NONE).zip(self.0.iter().map(|(owner, _)| *owner))
     }
 

@@ -137,6 +137,13 @@ pub(crate) struct CapTable {
     pub(crate) fds: Attached,
 }
 
+#[cfg(test)]
+impl From<Vec<Descriptor>> for CapTable {
+    fn from(descriptors: Vec<Descriptor>) -> Self {
+        CapTable { descriptors, fds: Attached::default() }
+    }
+}
+
 impl CapTable {
     pub(crate) fn with_capacity(len: usize) -> Self {
         CapTable { descriptors: Vec::with_capacity(len), fds: Attached::default() }
@@ -179,6 +186,13 @@ impl Content {
     pub(crate) fn descriptors(&self) -> &[Descriptor] {
         match self {
             Content::Built(_, caps) | Content::Received(_, caps) => &caps.descriptors,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fds(&self) -> &Attached {
+        match self {
+            Content::Built(_, caps) | Content::Received(_, caps) => &caps.fds,
         }
     }
 
