@@ -277,10 +277,18 @@ fn a_vat_that_was_shut_down_takes_no_connection_and_no_call() {
 #[test]
 fn a_shutdown_says_whether_the_workers_ended_in_time() {
     let _watchdog = Watchdog::start();
-    let (pair, go) = slow_server("clc", Wire::Memory);
+    let (begun, go) = (Event::new(), Event::new());
+    let (has_begun, hold) = (begun.clone(), go.clone());
+    let method = move |params, results| {
+        has_begun.set();
+        hold.wait();
+        answer_foo(params, results)
+    };
+    let bootstrap = |vat: &_| foo_with(vat, Concurrency::Concurrent, (), method).into_client();
+    let pair = Pair::configured("clc", bootstrap, Wire::Memory, |config| config, |config| config);
     let client: test_interface::Client = pair.bootstrap();
     let call = foo_request(&client).send();
-    until("the call to arrive", || pair.server.snapshot().answers >= 1);
+    begun.wait();
     assert!(!pair.server_vat.shutdown(Duration::from_millis(10)));
     assert_eq!(call.wait().map(drop).unwrap_err().kind(), ErrorKind::Disconnected);
     go.set();
