@@ -144,7 +144,7 @@ impl Client {
     pub fn call(&self, interface_id: u64, method_id: u16, params: Payload) -> Pending {
         let (cell, interest) = CallCell::new(Sink::Here);
         let target = self.shortened();
-        let permit = match target.machine().map(|machine| machine.wait_for_room()) {
+        let permit = match target.machine().map(Machine::wait_for_room) {
             None => None,
             Some(Ok(permit)) => permit,
             Some(Err(error)) => {

@@ -27,7 +27,7 @@ use crate::effects::{self, Effect};
 use crate::error::{Error, Result};
 use crate::flow::StreamSlot;
 use crate::payload::Payload;
-use crate::runtime::{Executor, Job};
+use crate::runtime::Executor;
 
 /// What stands behind a capability of this process. Generated code implements
 /// it for every server; implement it by hand for an object whose methods are not
@@ -293,10 +293,15 @@ impl IncomingCall {
     }
 
     /// Runs a closure on a worker when the caller loses interest before the call
-    /// is answered.
+    /// is answered; at once if it has already. A closure that is not needed is
+    /// dropped when the call is answered.
     pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
-        let closure: Job = Box::new(closure);
-        self.cell.on_cancel(Arc::clone(&self.object.executor), closure);
+        self.cancellation().on_cancel(closure);
+    }
+
+    /// The part of the call that tells of its cancellation.
+    pub(crate) fn cancellation(&self) -> Cancellation {
+        Cancellation { cell: Arc::clone(&self.cell), executor: Arc::clone(&self.object.executor) }
     }
 
     /// Gives out capabilities of the results before the call is answered: calls
@@ -352,6 +357,20 @@ impl IncomingCall {
             permit: None,
             tail: Tail::Allowed,
         }));
+    }
+}
+
+/// Tells when a call's caller loses interest.
+pub(crate) struct Cancellation {
+    cell: Arc<CallCell>,
+    executor: Arc<dyn Executor>,
+}
+
+impl Cancellation {
+    /// See [`IncomingCall::on_cancel`]. Must not be called under a lock that the
+    /// closure takes: without a free worker it runs here.
+    pub(crate) fn on_cancel(self, closure: impl FnOnce() + Send + 'static) {
+        self.cell.on_cancel(self.executor, Box::new(closure));
     }
 }
 

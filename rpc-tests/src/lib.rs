@@ -2,3 +2,5 @@
 
 #[cfg(doctest)]
 mod book;
+pub mod conformance;
+pub mod peers;

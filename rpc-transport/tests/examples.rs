@@ -128,7 +128,7 @@ impl Server {
         let line = receive.recv_timeout(FAR_TOO_LONG);
         let mut server = Server { process, address: String::new() };
         let line = line.expect("the server says nothing").expect("the server ended").unwrap();
-        server.address = line.strip_prefix("ready ").expect(&line).to_owned();
+        line.strip_prefix("ready ").expect(&line).clone_into(&mut server.address);
         server
     }
 }

@@ -144,10 +144,6 @@ mod tests {
     use super::*;
     use crate::payload::Payload;
 
-    fn ok() -> Outcome {
-        Ok(Payload::empty().clone())
-    }
-
     #[test]
     fn a_full_window_has_no_room_until_something_was_answered() {
         let stream = Stream::new(Box::new(FixedWindow::new(100)));
@@ -155,9 +151,9 @@ mod tests {
         assert!(stream.has_room());
         let second = stream.send(60).unwrap();
         assert!(!stream.has_room());
-        first.answered(&ok());
+        first.answered(&Ok(Payload::empty().clone()));
         assert!(stream.has_room());
-        second.answered(&ok());
+        second.answered(&Ok(Payload::empty().clone()));
         stream.wait_until_empty().unwrap();
     }
 
@@ -166,7 +162,7 @@ mod tests {
         let stream = Stream::new(Box::new(FixedWindow::new(100)));
         let large = stream.send(1000).unwrap();
         assert!(!stream.has_room());
-        large.answered(&ok());
+        large.answered(&Ok(Payload::empty().clone()));
         assert!(stream.has_room());
         let none = Stream::new(Box::new(FixedWindow::new(0)));
         assert!(none.has_room());

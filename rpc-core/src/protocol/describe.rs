@@ -444,13 +444,12 @@ impl Txn<'_> {
                     if entry.serial == question.serial()
                         && let super::question::State::Asked(asked) = &mut entry.state
                     {
-                        match asked.fields.get_mut(path) {
-                            Some(field) => field.called = true,
-                            None => {
-                                let field =
-                                    super::question::Field { called: true, ..Default::default() };
-                                asked.fields.insert(path.clone(), field);
-                            }
+                        if let Some(field) = asked.fields.get_mut(path) {
+                            field.called = true;
+                        } else {
+                            let field =
+                                super::question::Field { called: true, ..Default::default() };
+                            asked.fields.insert(path.clone(), field);
                         }
                     }
                 });

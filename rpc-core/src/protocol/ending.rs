@@ -84,6 +84,7 @@ impl Txn<'_> {
         for (_, answer) in machine.answers.take_all() {
             self.effect(Effect::drop(answer));
         }
+        machine.answer_gone();
         for (id, export) in machine.exports.take_all() {
             self.order.export_ids.release(id.0);
             self.bury_export(id, export);

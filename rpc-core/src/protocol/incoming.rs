@@ -8,7 +8,7 @@ use super::embargo::Embargo;
 use super::import::{self, Resolution};
 use super::question::{self, Asked, Results};
 use super::{Abort, Machine, Phase, Txn};
-use crate::call::{CallCell, Outcome, Sink, cap_of};
+use crate::call::{CallCell, Interest, Outcome, Sink, cap_of};
 use crate::client::{Client, View};
 use crate::delivery::{CallRequest, Delivery, Route, Tail};
 use crate::effects::Effect;
@@ -169,7 +169,7 @@ impl Txn<'_> {
             Answer {
                 serial,
                 cell: Arc::clone(&cell),
-                interest,
+                interest: Some(interest),
                 state: answer::State::Running,
                 results_to,
             },
@@ -196,22 +196,31 @@ impl Txn<'_> {
             .with(id, |entry| std::mem::replace(&mut entry.state, question::State::Returned));
         match state {
             None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
-            Some(question::State::Asked(Asked { results: Results::Returned, .. })) => {
-                Err(Abort::new(format!("a second Return for question {id}")))
-            }
             Some(question::State::Returned) => {
                 Err(Abort::new(format!("a second Return for question {id}")))
             }
             Some(question::State::Finished { params }) => {
-                // Our Finish gave up the results, whatever they are.
+                // Our Finish gave up the results, whatever they are. If they are
+                // those of a call that came back to us, nobody wants that one any
+                // more; the peer may have finished it already.
+                if let wire::Outcome::TakeFromOtherQuestion(other) = ret.outcome
+                    && let Ok(interest) = self.take_answer(AnswerId(other))
+                {
+                    self.effect(Effect::drop(interest));
+                }
                 self.release_params(ret.release_params, &params)?;
                 self.forget_question(id);
                 Ok(())
             }
             Some(question::State::Asked(asked)) => {
-                let settled = match self.release_params(ret.release_params, &asked.params) {
-                    Ok(()) => self.settle_question(id, asked, ret.outcome),
-                    Err(abort) => Err((Box::new(asked), abort)),
+                let settled = if asked.results == Results::Returned {
+                    let abort = Abort::new(format!("a second Return for question {id}"));
+                    Err((Box::new(asked), abort))
+                } else {
+                    match self.release_params(ret.release_params, &asked.params) {
+                        Ok(()) => self.settle_question(id, asked, ret.outcome),
+                        Err(abort) => Err((Box::new(asked), abort)),
+                    }
                 };
                 if let Err((asked, abort)) = settled {
                     // It is in no table any more: who waits for it must hear of
@@ -348,6 +357,23 @@ impl Txn<'_> {
         }
     }
 
+    /// Takes over the peer's wish to know the outcome of a call that it made to us.
+    fn take_answer(&mut self, id: AnswerId) -> Result<Arc<Interest>, Abort> {
+        let taken = self.machine.answers.with(id, |entry| match entry.results_to {
+            ResultsTo::Kept => {
+                entry.results_to = ResultsTo::Taken;
+                // The peer need not finish its question when ours is, so it must
+                // not keep the call alive.
+                entry.interest.take().ok_or("has been taken before")
+            }
+            ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
+            ResultsTo::Taken => Err("has been taken before"),
+        });
+        taken
+            .unwrap_or(Err("is not outstanding"))
+            .map_err(|why| Abort::new(format!("takeFromOtherQuestion: question {id} {why}")))
+    }
+
     /// The results are those of a call that the peer made to us.
     fn settle_from_answer(
         &mut self,
@@ -355,31 +381,25 @@ impl Txn<'_> {
         asked: Asked,
         other: AnswerId,
     ) -> Result<(), (Box<Asked>, Abort)> {
-        let taken = self.machine.answers.with(other, |entry| match entry.results_to {
-            ResultsTo::Kept => {
-                entry.results_to = ResultsTo::Taken;
-                Ok(Arc::clone(&entry.interest))
-            }
-            ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
-            ResultsTo::Taken => Err("has been taken before"),
-        });
-        let interest = match taken.unwrap_or(Err("is not outstanding")) {
+        let interest = match self.take_answer(other) {
             Ok(interest) => interest,
-            Err(why) => {
-                let abort = Abort::new(format!("takeFromOtherQuestion: question {other} {why}"));
-                return Err((Box::new(asked), abort));
-            }
+            Err(abort) => return Err((Box::new(asked), abort)),
         };
+        // As in `settle_with_results`, what stands behind an embargo does so for
+        // those who read the results, too.
+        let mut embargoed = Vec::new();
         for (path, field) in asked.fields {
-            let Some(node) = field.node.upgrade() else { continue };
-            let target = match interest.cell().pipelined_here(&path) {
-                Ok(client) => client.shortened(),
-                Err(_) => {
-                    let promise = LocalPromise::new(None);
-                    let route = Route::Field(Arc::clone(interest.cell()), path.clone());
-                    self.effect(Effect::Resolve(Arc::clone(&promise), route));
-                    Client::from_promise(promise)
-                }
+            let node = field.node.upgrade();
+            if node.is_none() && !field.called {
+                continue;
+            }
+            let target = if let Ok(client) = interest.cell().pipelined_here(&path) {
+                client.shortened()
+            } else {
+                let promise = LocalPromise::new(None);
+                let route = Route::Field(Arc::clone(interest.cell()), path.clone());
+                self.effect(Effect::Resolve(Arc::clone(&promise), route));
+                Client::from_promise(promise)
             };
             let dest = || {
                 wire::Target::PromisedAnswer(wire::PromisedAnswer {
@@ -388,12 +408,17 @@ impl Txn<'_> {
                 })
             };
             let target = self.settled_target(target, Origin::Reflected, field.called, dest);
-            let effects = node.resolve(target);
-            self.effects.extend(effects);
+            if field.called {
+                embargoed.push((path, target.clone()));
+            }
+            if let Some(node) = node {
+                let effects = node.resolve(target);
+                self.effects.extend(effects);
+            }
         }
         if let Some(cell) = asked.cell {
             cell.no_longer_asked();
-            self.effect(Effect::TakeFrom(cell, interest));
+            self.effect(Effect::TakeFrom(cell, interest, embargoed));
         }
         Ok(())
     }
@@ -422,6 +447,7 @@ impl Txn<'_> {
             }
             answer::State::Returned { .. } => Ok(()),
         };
+        self.machine.answer_gone();
         self.effect(Effect::drop(entry));
         result
     }

@@ -32,6 +32,17 @@ impl Snapshot {
     }
 }
 
+/// What a machine holds that its peer must hold, too, when no message is under
+/// way: ids, and for capabilities how often they were sent.
+#[cfg(test)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    pub(crate) questions: std::collections::BTreeSet<u32>,
+    pub(crate) answers: std::collections::BTreeSet<u32>,
+    pub(crate) exports: std::collections::BTreeMap<u32, u32>,
+    pub(crate) imports: std::collections::BTreeMap<u32, u32>,
+}
+
 impl Machine {
     /// Counts entries, without the order lock.
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -43,6 +54,25 @@ impl Machine {
             embargoes: self.embargoes.len(),
             queued_bytes: self.room.bytes(),
         }
+    }
+
+    /// Every entry that the peer has a counterpart of, by its number on the wire.
+    #[cfg(test)]
+    pub(crate) fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings::default();
+        self.questions.for_each(|id, _| {
+            holdings.questions.insert(id.0);
+        });
+        self.answers.for_each(|id, _| {
+            holdings.answers.insert(id.0);
+        });
+        self.exports.for_each(|id, entry| {
+            holdings.exports.insert(id.0, entry.refs);
+        });
+        self.imports.for_each(|id, entry| {
+            holdings.imports.insert(id.0, entry.refs);
+        });
+        holdings
     }
 
     /// Checks what must hold of the tables between any two steps.

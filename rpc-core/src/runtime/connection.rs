@@ -64,6 +64,9 @@ impl Drop for Handle {
     }
 }
 
+/// Part of this library that wants to know when a connection has ended.
+type AtEnd = Box<dyn FnOnce() + Send>;
+
 pub(super) struct Shared {
     machine: Arc<Machine>,
     supervisor: Supervisor,
@@ -71,6 +74,8 @@ pub(super) struct Shared {
     /// Everything is over and joined, but for the coordinator itself.
     closed: Event,
     coordinator: Mutex<Option<JoinHandle<()>>>,
+    /// What to do at the end; absent after it.
+    at_end: Mutex<Option<Vec<AtEnd>>>,
 }
 
 impl Connection {
@@ -139,6 +144,23 @@ impl Connection {
         role::blocking(|| self.shared().join_before(deadline))
     }
 
+    /// Waits until no call of the peer's is outstanding, but no longer than until
+    /// `deadline`. Returns whether there is none. More may come at any moment.
+    pub(super) fn wait_until_quiet(&self, deadline: Instant) -> bool {
+        self.shared().machine.wait_until_quiet(deadline)
+    }
+
+    /// Runs a closure of this library's when the connection has ended, at once if
+    /// it has.
+    pub(super) fn on_end(&self, closure: AtEnd) {
+        self.shared().on_end(closure);
+    }
+
+    /// Differs between connections that exist at the same time.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.handle.0) as usize
+    }
+
     fn shared(&self) -> &Shared {
         &self.handle.0
     }
@@ -157,6 +179,16 @@ impl fmt::Debug for Connection {
 impl Shared {
     pub(super) fn close(&self) {
         self.machine.disconnect(Error::disconnected("the connection was closed by this side"));
+    }
+
+    fn on_end(&self, closure: AtEnd) {
+        let mut at_end = self.at_end.lock();
+        if let Some(closures) = &mut *at_end {
+            closures.push(closure);
+        } else {
+            drop(at_end);
+            closure();
+        }
     }
 
     pub(super) fn join_before(&self, deadline: Option<Instant>) -> bool {
@@ -259,6 +291,7 @@ pub(super) fn start(
         control: Arc::clone(&control),
         closed: Event::default(),
         coordinator: Mutex::new(None),
+        at_end: Mutex::new(Some(Vec::new())),
     });
 
     // All three serve the connection. What a broken stream leaves to be done is
@@ -466,6 +499,10 @@ impl Coordinator {
             }
         }
         self.registry.remove(&self.number);
+        let at_end = self.shared.at_end.lock().take();
+        for closure in at_end.into_iter().flatten() {
+            closure();
+        }
         self.shared.closed.set();
     }
 }

@@ -5,12 +5,16 @@ mod connection;
 mod pool;
 mod role;
 mod supervisor;
+mod system;
 mod vat;
+
+use std::time::{Duration, Instant};
 
 pub use self::config::ConnConfig;
 pub use self::connection::Connection;
 pub use self::pool::PoolConfig;
 pub use self::supervisor::{StopToken, Supervisor};
+pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
 
 pub(crate) use self::role::{blocking, current_executor, may_wait};
@@ -25,6 +29,14 @@ pub trait Executor: Send + Sync + 'static {
     /// # Errors
     /// Gives the job back when there is no room for it.
     fn spawn(&self, job: Job) -> Result<(), Job>;
+}
+
+/// When `timeout` will be over. If no clock reaches that far, some time after
+/// everybody has stopped to wait.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    const FOREVER: Duration = Duration::from_secs(1 << 32);
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or_else(|| now + FOREVER)
 }
 
 /// Runs a closure of the application on a worker or, when there is none to be

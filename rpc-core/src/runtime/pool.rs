@@ -129,13 +129,13 @@ impl Pool {
     fn work(&self, first: Option<Job>) {
         let mut next = first;
         loop {
-            if let Some(job) = next.take() {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-                    // Methods are caught where they are answered; this was a
-                    // closure of the application's.
-                    tracing::error!("a closure panicked on a worker");
-                    std::mem::forget(panic);
-                }
+            if let Some(job) = next.take()
+                && let Err(panic) = catch_unwind(AssertUnwindSafe(job))
+            {
+                // Methods are caught where they are answered; this was a closure
+                // of the application's.
+                tracing::error!("a closure panicked on a worker");
+                std::mem::forget(panic);
             }
             let mut state = self.state.lock();
             next = self.next(&mut state);

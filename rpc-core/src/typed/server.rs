@@ -13,7 +13,7 @@ use super::content::{Content, Detached};
 use super::request::{Draft, Request};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::object::IncomingCall;
+use crate::object::{Cancellation, IncomingCall};
 use crate::payload::PayloadBuilder;
 
 // Note [answering]
@@ -54,6 +54,17 @@ impl Ticket {
             Stage::Open(call) => call.is_cancelled(),
             Stage::Deferred(deferral) => deferral.is_cancelled(),
             Stage::Closed => false,
+        }
+    }
+
+    fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        let cancellation = match &*self.call.borrow() {
+            Stage::Open(call) => Some(call.cancellation()),
+            Stage::Deferred(deferral) => deferral.cancellation(),
+            Stage::Closed => None,
+        };
+        if let Some(cancellation) = cancellation {
+            cancellation.on_cancel(closure);
         }
     }
 
@@ -144,6 +155,13 @@ impl<P> Params<P> {
     pub fn is_cancelled(&self) -> bool {
         self.ticket.is_cancelled()
     }
+
+    /// Runs a closure on a worker when the caller loses interest before the call
+    /// is answered; at once if it has already. A closure that is not needed is
+    /// dropped when the call is answered.
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        self.ticket.on_cancel(closure);
+    }
 }
 
 impl<P: Owned> Params<P> {
@@ -215,6 +233,11 @@ impl<R> Results<R> {
     pub fn is_cancelled(&self) -> bool {
         self.ticket.is_cancelled()
     }
+
+    /// See [`Params::on_cancel`].
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        self.ticket.on_cancel(closure);
+    }
 }
 
 impl<R: Owned> Results<R> {
@@ -281,6 +304,11 @@ impl Deferral {
     fn is_cancelled(&self) -> bool {
         self.call.lock().as_ref().is_some_and(IncomingCall::is_cancelled)
     }
+
+    /// `None` when the call is answered.
+    fn cancellation(&self) -> Option<Cancellation> {
+        self.call.lock().as_ref().map(IncomingCall::cancellation)
+    }
 }
 
 /// Results that are answered later, by any thread. Dropped unanswered, the call
@@ -318,6 +346,15 @@ impl<R> DeferredResults<R> {
     /// Whether the caller is no longer interested.
     pub fn is_cancelled(&self) -> bool {
         self.deferral.is_cancelled()
+    }
+
+    /// See [`Params::on_cancel`].
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        // Not under the lock: the closure may run here, and answer the call.
+        let cancellation = self.deferral.cancellation();
+        if let Some(cancellation) = cancellation {
+            cancellation.on_cancel(closure);
+        }
     }
 }
 

@@ -9722,7 +9722,7 @@ pub mod exception {
         pub fn get_type(
             self,
         ) -> ::core::result::Result<
-            crate::rpc_capnp::exception::Type_,
+            crate::rpc_capnp::exception::Type,
             ::rpc_core::capnp::NotInSchema,
         > {
             ::core::convert::TryFrom::try_from(self.reader.get_data_field::<u16>(2))
@@ -9908,13 +9908,13 @@ pub mod exception {
         pub fn get_type(
             self,
         ) -> ::core::result::Result<
-            crate::rpc_capnp::exception::Type_,
+            crate::rpc_capnp::exception::Type,
             ::rpc_core::capnp::NotInSchema,
         > {
             ::core::convert::TryFrom::try_from(self.builder.get_data_field::<u16>(2))
         }
         #[inline]
-        pub fn set_type(&mut self, value: crate::rpc_capnp::exception::Type_) {
+        pub fn set_type(&mut self, value: crate::rpc_capnp::exception::Type) {
             self.builder.set_data_field::<u16>(2, value as u16);
         }
         #[inline]
@@ -10022,10 +10022,10 @@ pub mod exception {
             ::rpc_core::capnp::word(105, 111, 110, 0, 0, 0, 0, 0),
             ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
             ::rpc_core::capnp::word(88, 189, 76, 63, 226, 150, 140, 178),
-            ::rpc_core::capnp::word(9, 0, 0, 0, 50, 0, 0, 0),
+            ::rpc_core::capnp::word(9, 0, 0, 0, 42, 0, 0, 0),
             ::rpc_core::capnp::word(221, 248, 68, 29, 18, 79, 193, 214),
             ::rpc_core::capnp::word(5, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(84, 121, 112, 101, 95, 0, 0, 0),
+            ::rpc_core::capnp::word(84, 121, 112, 101, 0, 0, 0, 0),
             ::rpc_core::capnp::word(68, 101, 116, 97, 105, 108, 0, 0),
             ::rpc_core::capnp::word(24, 0, 0, 0, 3, 0, 4, 0),
             ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -10139,7 +10139,7 @@ pub mod exception {
                 1 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
                 2 => <u16 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
                 3 => {
-                    <crate::rpc_capnp::exception::Type_ as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::exception::Type as ::rpc_core::capnp::introspect::Introspect>::introspect()
                 }
                 4 => {
                     <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
@@ -10177,13 +10177,13 @@ pub mod exception {
     }
     #[repr(u16)]
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Type_ {
+    pub enum Type {
         Failed = 0,
         Overloaded = 1,
         Disconnected = 2,
         Unimplemented = 3,
     }
-    impl ::rpc_core::capnp::introspect::Introspect for Type_ {
+    impl ::rpc_core::capnp::introspect::Introspect for Type {
         fn introspect() -> ::rpc_core::capnp::introspect::Type {
             ::rpc_core::capnp::introspect::TypeVariant::Enum(
                     ::rpc_core::capnp::introspect::RawEnumSchema::new(
@@ -10194,8 +10194,8 @@ pub mod exception {
                 .into()
         }
     }
-    impl ::core::convert::From<Type_> for ::rpc_core::capnp::dynamic_value::Reader<'_> {
-        fn from(e: Type_) -> Self {
+    impl ::core::convert::From<Type> for ::rpc_core::capnp::dynamic_value::Reader<'_> {
+        fn from(e: Type) -> Self {
             ::rpc_core::capnp::dynamic_value::Enum::new(
                     e.into(),
                     ::rpc_core::capnp::introspect::RawEnumSchema::new(
@@ -10207,13 +10207,13 @@ pub mod exception {
                 .into()
         }
     }
-    impl ::core::convert::TryFrom<u16> for Type_ {
+    impl ::core::convert::TryFrom<u16> for Type {
         type Error = ::rpc_core::capnp::NotInSchema;
         fn try_from(
             value: u16,
         ) -> ::core::result::Result<
             Self,
-            <Type_ as ::core::convert::TryFrom<u16>>::Error,
+            <Type as ::core::convert::TryFrom<u16>>::Error,
         > {
             match value {
                 0 => ::core::result::Result::Ok(Self::Failed),
@@ -10224,13 +10224,13 @@ pub mod exception {
             }
         }
     }
-    impl From<Type_> for u16 {
+    impl From<Type> for u16 {
         #[inline]
-        fn from(x: Type_) -> u16 {
+        fn from(x: Type) -> u16 {
             x as u16
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Type_ {
+    impl ::rpc_core::capnp::traits::HasTypeId for Type {
         const TYPE_ID: u64 = 0xb28c_96e2_3f4c_bd58u64;
     }
     mod type_ {

@@ -1,0 +1,219 @@
+//! Objects that do as a test tells them, and the executor that runs them when
+//! the test says so.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::content;
+use crate::client::Client;
+use crate::error::Result;
+use crate::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
+use crate::payload::Payload;
+use crate::runtime::{Executor, Job};
+
+/// Jobs that wait until the test runs them.
+#[derive(Default)]
+pub(super) struct Jobs {
+    queue: Mutex<VecDeque<Job>>,
+    /// How many more are taken before there is no room; `None` for any number.
+    room: Mutex<Option<usize>>,
+}
+
+impl Jobs {
+    /// Runs the oldest job. Returns whether there was one.
+    pub(super) fn run_one(&self) -> bool {
+        let job = self.queue.lock().pop_front();
+        job.map(|job| job()).is_some()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.lock().len()
+    }
+
+    /// From now on there is room for so many more jobs only.
+    pub(super) fn limit(&self, room: Option<usize>) {
+        *self.room.lock() = room;
+    }
+}
+
+impl Executor for Jobs {
+    fn spawn(&self, job: Job) -> Result<(), Job> {
+        if let Some(room) = &mut *self.room.lock() {
+            if *room == 0 {
+                return Err(job);
+            }
+            *room -= 1;
+        }
+        self.queue.lock().push_back(job);
+        Ok(())
+    }
+}
+
+type Script = Arc<dyn Fn(IncomingCall) + Send + Sync>;
+
+/// A test's hold on an object. It does not keep the object alive.
+#[derive(Clone)]
+pub(super) struct Actor(Arc<Shared>);
+
+struct Shared {
+    name: &'static str,
+    log: Log,
+    seen: Mutex<Vec<u64>>,
+    held: Mutex<VecDeque<IncomingCall>>,
+    kept: Mutex<Vec<Client>>,
+    script: Mutex<Script>,
+    drops: AtomicUsize,
+}
+
+/// What all objects of a test saw, in order: who, and the label.
+pub(super) type Log = Arc<Mutex<Vec<(&'static str, u64)>>>;
+
+impl Actor {
+    /// Makes an object that answers every call at once, with the label that came
+    /// in.
+    pub(super) fn new(name: &'static str, log: Log) -> Self {
+        Actor(Arc::new(Shared {
+            name,
+            log,
+            seen: Mutex::default(),
+            held: Mutex::default(),
+            kept: Mutex::default(),
+            script: Mutex::new(Arc::new(acknowledge)),
+            drops: AtomicUsize::new(0),
+        }))
+    }
+
+    /// The capability. To be asked for once: it is a new object each time.
+    pub(super) fn client(&self, jobs: &Arc<Jobs>, concurrency: Concurrency) -> Client {
+        let server = Arc::new(Server(Arc::clone(&self.0)));
+        let executor = Arc::clone(jobs) as Arc<dyn Executor>;
+        Client::from_object(LocalObject::new(server, concurrency, executor))
+    }
+
+    /// From now on does this with every call.
+    pub(super) fn on_call(&self, script: impl Fn(IncomingCall) + Send + Sync + 'static) {
+        *self.0.script.lock() = Arc::new(script);
+    }
+
+    /// From now on keeps calls until the test takes them with
+    /// [`take`](Self::take).
+    pub(super) fn hold(&self) {
+        let weak = Arc::downgrade(&self.0);
+        self.on_call(move |call| {
+            if let Some(shared) = weak.upgrade() {
+                shared.held.lock().push_back(call);
+            }
+        });
+    }
+
+    /// From now on answers with these capabilities.
+    pub(super) fn give(&self, caps: Vec<Client>) {
+        self.on_call(move |call| {
+            let label = content::label(call.params());
+            call.respond(Ok(content::results(label, &caps)));
+        });
+    }
+
+    /// From now on answers with the capabilities that came in.
+    pub(super) fn echo(&self) {
+        self.on_call(move |call| {
+            let (label, caps) = (content::label(call.params()), call.params().caps().to_vec());
+            call.respond(Ok(content::results(label, &caps)));
+        });
+    }
+
+    /// From now on only answers.
+    pub(super) fn acknowledge(&self) {
+        self.on_call(acknowledge);
+    }
+
+    /// From now on passes every call on.
+    pub(super) fn forward(&self, target: Client) {
+        self.on_call(move |call| call.forward(&target));
+    }
+
+    /// From now on keeps the capabilities in the parameters, for
+    /// [`kept`](Self::kept), and answers.
+    pub(super) fn keep(&self) {
+        let weak = Arc::downgrade(&self.0);
+        self.on_call(move |call| {
+            if let Some(shared) = weak.upgrade() {
+                shared.kept.lock().extend_from_slice(call.params().caps());
+            }
+            acknowledge(call);
+        });
+    }
+
+    /// Takes out what was kept.
+    pub(super) fn kept(&self) -> Vec<Client> {
+        std::mem::take(&mut *self.0.kept.lock())
+    }
+
+    /// Takes out the one capability that was kept.
+    pub(super) fn kept_one(&self) -> Client {
+        let [client] = self.kept().try_into().unwrap();
+        client
+    }
+
+    /// The oldest call that is held.
+    pub(super) fn take(&self) -> IncomingCall {
+        let call = self.0.held.lock().pop_front();
+        call.unwrap_or_else(|| panic!("{} holds no call", self.0.name))
+    }
+
+    /// Answers the oldest call that is held.
+    pub(super) fn answer(&self, outcome: Result<Payload>) {
+        self.take().respond(outcome);
+    }
+
+    /// Answers the oldest call that is held with these capabilities.
+    pub(super) fn answer_with(&self, caps: &[Client]) {
+        self.answer(Ok(content::results(0, caps)));
+    }
+
+    /// The labels of the calls that arrived, in order.
+    pub(super) fn seen(&self) -> Vec<u64> {
+        self.0.seen.lock().clone()
+    }
+
+    /// How often it was dropped.
+    pub(super) fn drops(&self) -> usize {
+        self.0.drops.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.0.name
+    }
+}
+
+/// Answers with the label that came in.
+pub(super) fn acknowledge(call: IncomingCall) {
+    let label = content::label(call.params());
+    call.respond(Ok(content::results(label, &[])));
+}
+
+struct Server(Arc<Shared>);
+
+impl Dispatch for Server {
+    fn dispatch(&self, call: IncomingCall) {
+        let label = content::label(call.params());
+        self.0.seen.lock().push(label);
+        self.0.log.lock().push((self.0.name, label));
+        let script = Arc::clone(&self.0.script.lock());
+        script(call);
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.drops.fetch_add(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,21 @@
+//! Tests of the protocol machine, with vats that the test moves step by step.
+//!
+//! There is no thread, socket, clock or sleep in here. Two or more vats live in
+//! one process; each link between two of them is a pair of machines, and what one
+//! sends waits until the test delivers it ([`net`]). Objects record the calls that
+//! they get and do with them what the test says; they run when the test runs
+//! their jobs ([`actor`]). Or the test is the peer itself, writes messages by hand
+//! and reads what comes back ([`raw`]). After every step the tables of every
+//! machine are checked, and at the end nothing may be left anywhere.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod actor;
+mod content;
+mod line;
+mod net;
+mod raw;
+
+mod embargo;
+mod tables;
+mod tail_calls;
+mod taken;
