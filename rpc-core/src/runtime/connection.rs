@@ -338,6 +338,8 @@ pub(super) fn start(
         }
     }
 
+    // If anything fails from here on, the handle closes the connection.
+    let connection = Connection { handle: Arc::new(Handle(Arc::clone(&shared))) };
     if let Some(action) = action {
         let weak = Arc::downgrade(&shared);
         let work = supervisor.clone();
@@ -349,7 +351,7 @@ pub(super) fn start(
             }
         })?;
     }
-    Ok(Connection { handle: Arc::new(Handle(shared)) })
+    Ok(connection)
 }
 
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
