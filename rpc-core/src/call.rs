@@ -113,8 +113,8 @@ enum Demand {
 
 /// Who is told when a call is done.
 enum Watcher {
-    /// A call whose outcome is the same.
-    Call(Arc<CallCell>),
+    /// A call whose outcome is the same, but for what is in these fields.
+    Call(Arc<CallCell>, Vec<(Path, Client)>),
     Closure(Arc<dyn Executor>, Box<dyn FnOnce(Outcome) + Send>),
     Waker(std::task::Waker),
     /// Part of this library, which runs it wherever it is.
@@ -373,8 +373,9 @@ impl CallCell {
         }
     }
 
-    /// Makes the outcome of `other` this call's, too.
-    pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>) {
+    /// Makes the outcome of `other` this call's, too, but for the capabilities in
+    /// `fields`, which take the place of those that are there.
+    pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>, fields: Vec<(Path, Client)>) {
         let cell = Arc::clone(other.cell());
         {
             let mut state = self.state.lock();
@@ -386,7 +387,7 @@ impl CallCell {
                 drop(other);
             }
         }
-        cell.watch(Watcher::Call(Arc::clone(self)));
+        cell.watch(Watcher::Call(Arc::clone(self), fields));
     }
 
     // ---- Pipelining
@@ -609,8 +610,8 @@ impl State {
 impl Watcher {
     fn notify(self, outcome: &Outcome) {
         match self {
-            Watcher::Call(cell) => {
-                if cell.begin_completion(outcome.clone()) {
+            Watcher::Call(cell, fields) => {
+                if cell.begin_completion(with_fields(outcome, fields)) {
                     effects::defer(Effect::FinishCompletion(cell));
                 }
             }
@@ -622,6 +623,24 @@ impl Watcher {
             Watcher::Waker(waker) => effects::application(|| waker.wake()),
         }
     }
+}
+
+/// The outcome with other capabilities in place of those in some fields.
+fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
+    let payload = outcome.clone()?;
+    if fields.is_empty() {
+        return Ok(payload);
+    }
+    let mut caps = payload.caps().to_vec();
+    for (path, client) in fields {
+        // Where there is none, calls through the field fail by themselves.
+        if let Ok(Some(index)) = payload.cap_index_at(&path)
+            && let Some(cap) = caps.get_mut(index)
+        {
+            *cap = client;
+        }
+    }
+    Ok(payload.with_caps(caps))
 }
 
 /// The capability at the end of `path` in an outcome.

@@ -38,6 +38,7 @@ use crate::object::LocalObject;
 use crate::protocol::{Echo, Machine};
 use crate::runtime::Job;
 use crate::watch::Watcher;
+use crate::wire::Path;
 
 /// How deep application code may nest on one stack before what it starts waits
 /// for it to return.
@@ -57,8 +58,9 @@ pub(crate) enum Effect {
     Complete(Arc<CallCell>, Outcome),
     /// Nobody wants the outcome of a call any more.
     Cancel(Arc<CallCell>),
-    /// Settle a call with the outcome of another one.
-    TakeFrom(Arc<CallCell>, Arc<Interest>),
+    /// Settle a call with the outcome of another one, with these capabilities in
+    /// these fields.
+    TakeFrom(Arc<CallCell>, Arc<Interest>, Vec<(Path, Client)>),
     /// Turn down a disembargo that leads nowhere.
     Refuse(Echo),
     /// Tell whoever waits for a promise that it is resolved.
@@ -94,7 +96,7 @@ impl Effect {
             Effect::FinishCompletion(cell) => cell.finish_completion(),
             Effect::Complete(cell, outcome) => cell.complete(outcome),
             Effect::Cancel(cell) => cell.cancel(),
-            Effect::TakeFrom(cell, other) => cell.take_from(other),
+            Effect::TakeFrom(cell, other, fields) => cell.take_from(other, fields),
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),
             Effect::RunInline(object) => application(|| object.run()),

@@ -4,8 +4,8 @@ socket, and prints a table of the results.
 
     matrix.py [--write] [--cxx PEER] [--capnp-rpc PEER] [NAME...]
 
-The C++ peer is looked for in target/peers/cxx, that of capnp-rpc in target/debug;
---cxx and --capnp-rpc name them elsewhere. Names select behaviours. --write puts
+The C++ peer is looked for in target/peers, where `cargo test -p rpc-tests` builds
+it, that of capnp-rpc in target/debug; --cxx and --capnp-rpc name them elsewhere. Names select behaviours. --write puts
 the table into RESULTS.md. Exits with 1 if anything failed.
 """
 
@@ -21,10 +21,15 @@ TARGET = HERE.parents[1] / "target"
 LONGEST_CALL_SECONDS = 1200
 
 
+def newest_cxx():
+    built = TARGET.glob("peers/cxx-*/peer")
+    return max(built, key=lambda path: path.stat().st_mtime, default=TARGET / "peers/cxx/peer")
+
+
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--cxx", default=TARGET / "peers" / "cxx" / "peer")
+    parser.add_argument("--cxx", default=newest_cxx())
     parser.add_argument("--capnp-rpc", default=TARGET / "debug" / "peer-capnp-rpc")
     parser.add_argument("names", nargs="*")
     return parser.parse_args()

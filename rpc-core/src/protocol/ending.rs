@@ -30,6 +30,8 @@ impl Machine {
 
     /// Why the connection has ended, once it has.
     pub(crate) fn failure(self: &Arc<Self>) -> Option<Error> {
+        // A transaction, if only to look: whoever drops something while the lock
+        // is held relies on the holder, see Note [releases].
         self.transact(|txn| txn.dead())
     }
 }

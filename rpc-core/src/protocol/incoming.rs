@@ -8,7 +8,7 @@ use super::embargo::Embargo;
 use super::import::{self, Resolution};
 use super::question::{self, Asked, Results};
 use super::{Abort, Machine, Phase, Txn};
-use crate::call::{CallCell, Outcome, Sink, cap_of};
+use crate::call::{CallCell, Interest, Outcome, Sink, cap_of};
 use crate::client::{Client, View};
 use crate::delivery::{CallRequest, Delivery, Route, Tail};
 use crate::effects::Effect;
@@ -169,7 +169,7 @@ impl Txn<'_> {
             Answer {
                 serial,
                 cell: Arc::clone(&cell),
-                interest,
+                interest: Some(interest),
                 state: answer::State::Running,
                 results_to,
             },
@@ -200,7 +200,14 @@ impl Txn<'_> {
                 Err(Abort::new(format!("a second Return for question {id}")))
             }
             Some(question::State::Finished { params }) => {
-                // Our Finish gave up the results, whatever they are.
+                // Our Finish gave up the results, whatever they are. If they are
+                // those of a call that came back to us, nobody wants that one any
+                // more; the peer may have finished it already.
+                if let wire::Outcome::TakeFromOtherQuestion(other) = ret.outcome
+                    && let Ok(interest) = self.take_answer(AnswerId(other))
+                {
+                    self.effect(Effect::drop(interest));
+                }
                 self.release_params(ret.release_params, &params)?;
                 self.forget_question(id);
                 Ok(())
@@ -350,6 +357,23 @@ impl Txn<'_> {
         }
     }
 
+    /// Takes over the peer's wish to know the outcome of a call that it made to us.
+    fn take_answer(&mut self, id: AnswerId) -> Result<Arc<Interest>, Abort> {
+        let taken = self.machine.answers.with(id, |entry| match entry.results_to {
+            ResultsTo::Kept => {
+                entry.results_to = ResultsTo::Taken;
+                // The peer need not finish its question when ours is, so it must
+                // not keep the call alive.
+                entry.interest.take().ok_or("has been taken before")
+            }
+            ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
+            ResultsTo::Taken => Err("has been taken before"),
+        });
+        taken
+            .unwrap_or(Err("is not outstanding"))
+            .map_err(|why| Abort::new(format!("takeFromOtherQuestion: question {id} {why}")))
+    }
+
     /// The results are those of a call that the peer made to us.
     fn settle_from_answer(
         &mut self,
@@ -357,23 +381,18 @@ impl Txn<'_> {
         asked: Asked,
         other: AnswerId,
     ) -> Result<(), (Box<Asked>, Abort)> {
-        let taken = self.machine.answers.with(other, |entry| match entry.results_to {
-            ResultsTo::Kept => {
-                entry.results_to = ResultsTo::Taken;
-                Ok(Arc::clone(&entry.interest))
-            }
-            ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
-            ResultsTo::Taken => Err("has been taken before"),
-        });
-        let interest = match taken.unwrap_or(Err("is not outstanding")) {
+        let interest = match self.take_answer(other) {
             Ok(interest) => interest,
-            Err(why) => {
-                let abort = Abort::new(format!("takeFromOtherQuestion: question {other} {why}"));
-                return Err((Box::new(asked), abort));
-            }
+            Err(abort) => return Err((Box::new(asked), abort)),
         };
+        // As in `settle_with_results`, what stands behind an embargo does so for
+        // those who read the results, too.
+        let mut embargoed = Vec::new();
         for (path, field) in asked.fields {
-            let Some(node) = field.node.upgrade() else { continue };
+            let node = field.node.upgrade();
+            if node.is_none() && !field.called {
+                continue;
+            }
             let target = if let Ok(client) = interest.cell().pipelined_here(&path) {
                 client.shortened()
             } else {
@@ -389,12 +408,17 @@ impl Txn<'_> {
                 })
             };
             let target = self.settled_target(target, Origin::Reflected, field.called, dest);
-            let effects = node.resolve(target);
-            self.effects.extend(effects);
+            if field.called {
+                embargoed.push((path, target.clone()));
+            }
+            if let Some(node) = node {
+                let effects = node.resolve(target);
+                self.effects.extend(effects);
+            }
         }
         if let Some(cell) = asked.cell {
             cell.no_longer_asked();
-            self.effect(Effect::TakeFrom(cell, interest));
+            self.effect(Effect::TakeFrom(cell, interest, embargoed));
         }
         Ok(())
     }

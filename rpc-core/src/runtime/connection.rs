@@ -19,8 +19,8 @@
 //! which ends the receive thread, and both are joined.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,6 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use super::config::ConnConfig;
-use super::deadline;
 use super::pool::Pool;
 use super::role::{self, Role};
 use super::supervisor::Supervisor;
@@ -141,13 +140,13 @@ impl Connection {
     /// # Errors
     /// This thread is one of those that would have to end first.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
-        let deadline = deadline(timeout);
-        role::blocking(|| self.shared().join_before(Some(deadline)))
+        let deadline = Instant::now().checked_add(timeout);
+        role::blocking(|| self.shared().join_before(deadline))
     }
 
     /// Waits until no call of the peer's is outstanding, but no longer than until
     /// `deadline`. Returns whether there is none. More may come at any moment.
-    pub(super) fn wait_until_quiet(&self, deadline: Instant) -> bool {
+    pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
         self.shared().machine.wait_until_quiet(deadline)
     }
 
@@ -295,6 +294,9 @@ pub(super) fn start(
         at_end: Mutex::new(Some(Vec::new())),
     });
 
+    // All three serve the connection. What a broken stream leaves to be done is
+    // done by the send thread, and must not wait there either.
+    let role = Role::Coordinator(Arc::downgrade(pool));
     let sender = Sender {
         machine: Arc::clone(&machine),
         queue: to_send,
@@ -302,9 +304,10 @@ pub(super) fn start(
         control: Arc::clone(&control),
         done: Arc::clone(&sent),
     };
-    let send_thread = spawn(format!("{name}-send"), move || sender.run())?;
-    let receive_thread = match spawn(format!("{name}-receive"), move || receive(reader, &received))
-    {
+    let send_thread = spawn(format!("{name}-send"), role.clone(), move || sender.run())?;
+    let receive_thread = match spawn(format!("{name}-receive"), role.clone(), move || {
+        receive(reader, &received);
+    }) {
         Ok(thread) => thread,
         Err(error) => {
             // The send thread goes with the machine.
@@ -322,13 +325,8 @@ pub(super) fn start(
         registry: Arc::clone(registry),
         number,
     };
-    let role = Role::Coordinator(Arc::downgrade(pool));
     registry.insert(number, Arc::clone(&shared));
-    let started = spawn(format!("{name}-coordinator"), move || {
-        role::assume(role);
-        coordinator.run();
-    });
-    match started {
+    match spawn(format!("{name}-coordinator"), role, move || coordinator.run()) {
         Ok(thread) => *shared.coordinator.lock() = Some(thread),
         Err(error) => {
             registry.remove(&number);
@@ -338,24 +336,37 @@ pub(super) fn start(
         }
     }
 
-    // If anything fails from here on, the handle closes the connection.
+    // From here on, whatever goes wrong, dropping this ends the connection.
     let connection = Connection { handle: Arc::new(Handle(Arc::clone(&shared))) };
     if let Some(action) = action {
-        let weak = Arc::downgrade(&shared);
+        let closing = CloseAfter(Arc::downgrade(&shared));
         let work = supervisor.clone();
         supervisor.spawn(format!("{name}-action"), move |_| {
+            let _closing = closing;
             let bootstrap = machine.bootstrap();
             action(&work, bootstrap);
-            if let Some(shared) = weak.upgrade() {
-                shared.close();
-            }
         })?;
     }
     Ok(connection)
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
+/// Closes a connection when its action returns, or panics.
+struct CloseAfter(Weak<Shared>);
+
+impl Drop for CloseAfter {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.close();
+        }
+    }
+}
+
+fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let in_role = move || {
+        role::assume(role);
+        work();
+    };
+    std::thread::Builder::new().name(name).spawn(in_role).map_err(|error| {
         Error::overloaded(format!("no thread could be started for a connection: {error}"))
     })
 }
@@ -477,8 +488,8 @@ impl Coordinator {
     fn see_off(self) {
         // Nobody may be held up by a queue that is not read any more.
         drop(self.incoming);
-        let deadline = deadline(self.close_timeout);
-        if !self.sent.wait(Some(deadline)) {
+        let deadline = Instant::now().checked_add(self.close_timeout);
+        if !self.sent.wait(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }
         self.shared.control.shutdown();

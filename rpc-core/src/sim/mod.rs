@@ -18,3 +18,4 @@ mod raw;
 mod embargo;
 mod tables;
 mod tail_calls;
+mod taken;

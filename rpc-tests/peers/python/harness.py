@@ -112,6 +112,7 @@ class Connection:
         else:
             host, port = address.rsplit(":", 1)
             self._socket = socket.socket(socket.AF_INET)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             target = (host, int(port))
         self._socket.setblocking(False)
         await loop.sock_connect(self._socket, target)

@@ -5,4 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod closing;
 mod drops;
+mod panics;
+mod pool;
+mod serving;
+mod waiting;

@@ -61,6 +61,33 @@ impl Event {
     }
 }
 
+/// A thread that is known to have gone to sleep in what it was given to do.
+pub struct Blocked<T>(std::thread::JoinHandle<T>);
+
+impl<T: Send + 'static> Blocked<T> {
+    pub fn spawn(work: impl FnOnce() -> T + Send + 'static) -> Self {
+        let (send, receive) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            // The link leads to the thread's own folder.
+            send.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
+            work()
+        });
+        let status = std::path::Path::new("/proc").join(receive.recv().unwrap()).join("stat");
+        // The state follows the name, which is in parentheses.
+        let asleep = || match std::fs::read_to_string(&status) {
+            Ok(text) => text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')),
+            Err(_) => thread.is_finished(),
+        };
+        until("a thread to fall asleep", || asleep() || thread.is_finished());
+        assert!(!thread.is_finished(), "it should have blocked");
+        Blocked(thread)
+    }
+
+    pub fn join(self) -> T {
+        self.0.join().unwrap()
+    }
+}
+
 /// Counts objects that were made and dropped.
 #[derive(Clone, Default)]
 pub struct Census(Arc<Counts>);

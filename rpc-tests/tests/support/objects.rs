@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use rpc_core::{Client, Concurrency, Error, FromClient, Result, Vat};
+use rpc_core::{Client, Concurrency, Dispatch, Error, FromClient, IncomingCall, Result, Vat};
 use rpc_schema::test_capnp::{test_call_order, test_handle, test_interface, test_more_stuff};
 
 use super::{Census, Counted};
@@ -94,6 +94,28 @@ pub fn call_foo(client: &test_interface::Client) -> Result<()> {
     let response = foo_request(client).call()?;
     let x = response.get()?.get_x()?;
     if x == "foo" { Ok(()) } else { Err(Error::failed(format!("foo returned {x:?}"))) }
+}
+
+/// An object without a schema: whatever is called, the closure gets it.
+struct Any<F>(F);
+
+impl<F: Fn(IncomingCall) + Send + Sync + 'static> Dispatch for Any<F> {
+    fn dispatch(&self, call: IncomingCall) {
+        (self.0)(call);
+    }
+
+    fn as_any(&self) -> &(dyn std::any::Any + Send + Sync) {
+        self
+    }
+}
+
+/// An object of `vat` that leaves every call to a closure.
+pub fn any(
+    vat: &Vat,
+    concurrency: Concurrency,
+    method: impl Fn(IncomingCall) + Send + Sync + 'static,
+) -> Client {
+    vat.export_dispatch_with(Arc::new(Any(method)), concurrency)
 }
 
 /// Checks that the calls of each reference arrive in the order in which they

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
@@ -112,19 +113,21 @@ pub fn threads() -> Vec<Thread> {
 }
 
 fn report(test: &str, limit: Duration) {
-    eprintln!("{test} hangs: it did not end within {limit:?}");
+    let mut text = format!("{test} hangs: it did not end within {limit:?}\n");
     for (note, count) in DOING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        eprintln!("  {note} ({count})");
+        text += &format!("  {note} ({count})\n");
     }
     for thread in threads() {
-        eprintln!("  thread {} {} {}", thread.id, thread.state, thread.name);
+        text += &format!("  thread {} {} {}\n", thread.id, thread.state, thread.name);
     }
+    // Not by a macro: what those print is lost with the test.
+    let _ = std::io::stderr().write_all(text.as_bytes());
     // With a debugger at hand the stacks can be had, too.
     let mut gdb = Command::new("gdb");
     gdb.args(["-batch", "-ex", "thread apply all backtrace 30", "-p"]);
     gdb.arg(std::process::id().to_string());
     gdb.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::null());
     if let Err(error) = gdb.status() {
-        eprintln!("  no stacks without gdb: {error}");
+        let _ = writeln!(std::io::stderr(), "  no stacks without gdb: {error}");
     }
 }

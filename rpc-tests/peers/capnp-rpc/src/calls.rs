@@ -46,8 +46,8 @@ async fn unimplemented_type(c: Rc<Context>) -> Outcome {
     check_eq!(bar.kind, ErrorKind::Unimplemented);
     let response = c.objects().test_handle_request().send().promise.await?;
     let handle = response.get()?.get_object()?;
-    let foo = failure(send_foo(&handle.cast_to())).await?;
-    check_eq!(foo.kind, ErrorKind::Unimplemented);
+    let wrong_interface = failure(send_foo(&handle.cast_to())).await?;
+    check_eq!(wrong_interface.kind, ErrorKind::Unimplemented);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::future::Future;
+use std::future::{Future, Ready};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -188,6 +188,11 @@ impl Context {
     pub(crate) async fn ping(&self) -> Outcome {
         check_foo(&self.theirs()).await
     }
+}
+
+/// The outcome of a behaviour that this client cannot show.
+pub(crate) fn skipped(reason: &str) -> Ready<Outcome> {
+    std::future::ready(Err(Failure::Skipped(reason.into())))
 }
 
 /// Waits for a failure and returns it.

@@ -399,7 +399,9 @@ impl test_more_stuff::Server for MoreStuffObject {
         params: test_more_stuff::HoldParams,
         _: test_more_stuff::HoldResults,
     ) -> Result<(), Error> {
-        let before = self.held.replace(Some(params.get()?.get_cap()?));
+        let params = params.get()?;
+        let cap = if params.has_cap() { Some(params.get_cap()?) } else { None };
+        let before = self.held.replace(cap);
         drop(before);
         Ok(())
     }
@@ -428,7 +430,10 @@ impl test_more_stuff::Server for MoreStuffObject {
         params: test_more_stuff::EchoParams,
         mut results: test_more_stuff::EchoResults,
     ) -> Result<(), Error> {
-        results.get().set_cap(params.get()?.get_cap()?);
+        let params = params.get()?;
+        if params.has_cap() {
+            results.get().set_cap(params.get_cap()?);
+        }
         Ok(())
     }
 
@@ -544,7 +549,10 @@ impl test_membrane::Server for MembraneObject {
         params: test_membrane::LoopbackParams,
         mut results: test_membrane::LoopbackResults,
     ) -> Result<(), Error> {
-        results.get().set_thing(params.get()?.get_thing()?);
+        let params = params.get()?;
+        if params.has_thing() {
+            results.get().set_thing(params.get_thing()?);
+        }
         Ok(())
     }
 

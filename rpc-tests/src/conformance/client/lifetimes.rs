@@ -24,12 +24,10 @@ pub(super) const BEHAVIOURS: &[Behaviour] = &[
 fn hold(
     c: &Context,
     theirs: &test_more_stuff::Client,
-    object: Option<test_interface::Client>,
+    object: test_interface::Client,
 ) -> Result<(), Failure> {
     let mut request = theirs.hold_request();
-    if let Some(object) = object {
-        request.get().set_cap(object);
-    }
+    request.get().set_cap(object);
     c.wait(&request.send())?;
     Ok(())
 }
@@ -37,7 +35,7 @@ fn hold(
 fn hold_and_get(c: &Context) -> Result<(), Failure> {
     let theirs: test_more_stuff::Client = c.theirs();
     let ours = c.ours();
-    hold(c, &theirs, Some(ours.object.clone()))?;
+    hold(c, &theirs, ours.object.clone())?;
     check!(c.wait(&theirs.call_held_request().send())?.get()?.get_s()? == "bar");
     check!(ours.probe.calls() == 1, "ours was called {} times", ours.probe.calls());
 
@@ -51,21 +49,21 @@ fn hold_and_get(c: &Context) -> Result<(), Failure> {
     );
     c.check_foo(&held)?;
     check!(ours.probe.calls() == 2, "ours was called {} times", ours.probe.calls());
-    hold(c, &theirs, None)
+    c.hold_nothing_of_ours()
 }
 
 fn hold_releases(c: &Context) -> Result<(), Failure> {
     let theirs: test_more_stuff::Client = c.theirs();
     let Ours { probe: first, object } = c.ours();
-    hold(c, &theirs, Some(object))?;
+    hold(c, &theirs, object)?;
     check!(c.wait(&theirs.call_held_request().send())?.get()?.get_s()? == "bar");
     check!(first.calls() == 1, "ours was called {} times", first.calls());
     check!(!first.is_dropped(), "released while it was held");
     let second = c.ours();
-    hold(c, &theirs, Some(second.object.clone()))?;
+    hold(c, &theirs, second.object.clone())?;
     first.wait_dropped()?;
     check!(!second.probe.is_dropped());
-    hold(c, &theirs, None)
+    c.hold_nothing_of_ours()
 }
 
 fn release_result(c: &Context) -> Result<(), Failure> {

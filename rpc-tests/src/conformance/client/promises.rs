@@ -150,9 +150,7 @@ fn rejected_promise(c: &Context) -> Result<(), Failure> {
     fulfiller.reject(Error::failed(BROKEN));
     let error = c.failure(&call)?;
     check!(error.reason().contains(BROKEN), "{error}");
-    // Nothing is to be left over.
-    c.wait(&theirs.hold_request().send())?;
-    Ok(())
+    c.hold_nothing_of_ours()
 }
 
 fn expect_tail_call(c: &Context, callee: test_tail_callee::Client) -> Result<(), Failure> {

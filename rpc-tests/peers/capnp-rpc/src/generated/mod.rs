@@ -1,5 +1,5 @@
 //! What the capnpc crate prints for the conformance schemas, committed so that
-//! building needs no schema compiler. `tests/regenerate.rs` compares it.
+//! building needs no schema compiler. `rpc-tests/tests/schemas.rs` compares it.
 #![allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
 
 #[rustfmt::skip]
