@@ -147,7 +147,7 @@ impl Connection {
 
     /// Waits until no call of the peer's is outstanding, but no longer than until
     /// `deadline`. Returns whether there is none. More may come at any moment.
-    pub(super) fn wait_until_quiet(&self, deadline: Instant) -> bool {
+    pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
         self.shared().machine.wait_until_quiet(deadline)
     }
 
