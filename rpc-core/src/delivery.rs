@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::call::CallCell;
 use crate::client::Client;
+use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::payload::Payload;
 use crate::protocol::{Echo, Permit};
@@ -45,7 +46,11 @@ impl Delivery {
     /// Gives up: there is nothing at the end of the way.
     pub(crate) fn fail(self, error: &Error) {
         match self {
-            Delivery::Call(call) => call.cell.complete(Err(error.clone())),
+            // Not right here: calls may wait in the fields of this one, others in
+            // theirs, and so on.
+            Delivery::Call(call) => {
+                effects::defer(Effect::Complete(call.cell, Err(error.clone())));
+            }
             Delivery::Disembargo(echo) => echo.refuse(),
         }
     }

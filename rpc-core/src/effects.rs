@@ -13,7 +13,13 @@
 //! of nesting, so that no chain, however long a peer makes it, uses up the
 //! stack. Drops wait until nothing else is left to be done. While application
 //! code runs, the thread counts as idle, so that what that code starts is
-//! finished when it returns.
+//! finished when it returns; but only a few levels deep, because an object that
+//! holds an object that holds an object is a chain like any other. Before
+//! application code waits, what its thread has noted is done: it may be what the
+//! code is going to wait for.
+//!
+//! A panic of application code ends with the effect that ran it. The thread has
+//! other things to do, for others, and nobody up its stack asked for this one.
 //!
 //! This is the callbacks queue of the design this library follows, one for each
 //! thread: whoever caused the work does it, right after its transaction.
@@ -21,6 +27,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::call::{CallCell, Interest, Outcome};
@@ -32,6 +39,10 @@ use crate::protocol::{Echo, Machine};
 use crate::runtime::Job;
 use crate::watch::Watcher;
 use crate::wire::Path;
+
+/// How deep application code may nest on one stack before what it starts waits
+/// for it to return.
+const MAX_NESTING: u32 = 16;
 
 /// One thing to be done without a lock.
 pub(crate) enum Effect {
@@ -45,6 +56,8 @@ pub(crate) enum Effect {
     FinishCompletion(Arc<CallCell>),
     /// Settle a call.
     Complete(Arc<CallCell>, Outcome),
+    /// Nobody wants the outcome of a call any more.
+    Cancel(Arc<CallCell>),
     /// Settle a call with the outcome of another one, with these capabilities in
     /// these fields.
     TakeFrom(Arc<CallCell>, Arc<Interest>, Vec<(Path, Client)>),
@@ -82,6 +95,7 @@ impl Effect {
             }
             Effect::FinishCompletion(cell) => cell.finish_completion(),
             Effect::Complete(cell, outcome) => cell.complete(outcome),
+            Effect::Cancel(cell) => cell.cancel(),
             Effect::TakeFrom(cell, other, fields) => cell.take_from(other, fields),
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),
@@ -100,6 +114,8 @@ struct Pending {
     locked: Cell<usize>,
     /// Whether a loop further up this thread's stack runs the queue.
     running: Cell<bool>,
+    /// How much application code is on this thread's stack that an effect ran.
+    nesting: Cell<u32>,
     queue: RefCell<VecDeque<Effect>>,
     drops: RefCell<VecDeque<Effect>>,
 }
@@ -125,34 +141,64 @@ pub(crate) fn defer(effect: Effect) {
     }
 }
 
-/// Notes several effects, and runs them at once if this thread may, with those
-/// that were noted while it might not.
+/// Notes several effects, and runs them and what was noted before at once if this
+/// thread may.
 pub(crate) fn defer_all(effects: Vec<Effect>) {
-    if PENDING.try_with(|_| ()).is_err() {
-        for effect in effects {
-            effect.run();
-        }
+    let mut effects = effects.into_iter();
+    let noted =
+        PENDING.try_with(|pending| effects.by_ref().for_each(|effect| pending.note(effect)));
+    match noted {
+        Ok(()) => run_pending(),
+        Err(_) => effects.for_each(Effect::run),
+    }
+}
+
+/// Does what this thread has noted, even in the middle of an effect: before
+/// application code waits, or looks whether it has to. Not under a lock.
+pub(crate) fn catch_up() {
+    let ready = PENDING.try_with(|pending| pending.locked.get() == 0 && !pending.is_empty());
+    if ready != Ok(true) {
         return;
     }
-    PENDING.with(|pending| {
-        for effect in effects {
-            pending.note(effect);
-        }
-    });
-    run_pending();
+    let _outer = Restore { running: PENDING.with(|pending| pending.running.replace(true)) };
+    while let Some(effect) = PENDING.with(Pending::next) {
+        effect.run();
+    }
 }
 
 /// Runs application code in the middle of an effect.
-pub(crate) fn application<R>(code: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
+pub(crate) fn application(code: impl FnOnce()) {
+    /// Counts the nesting down.
+    struct Nested;
+    impl Drop for Nested {
         fn drop(&mut self) {
-            let _ = PENDING.try_with(|pending| pending.running.set(self.0));
+            let _ = PENDING.try_with(|pending| pending.nesting.set(pending.nesting.get() - 1));
         }
     }
-    let _restore =
-        Restore(PENDING.try_with(|pending| pending.running.replace(false)).unwrap_or(false));
-    code()
+    let outer = PENDING.try_with(|pending| {
+        let depth = pending.nesting.get();
+        pending.nesting.set(depth + 1);
+        let running = pending.running.get();
+        pending.running.set(running && depth >= MAX_NESTING);
+        (Nested, Restore { running })
+    });
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(code)) {
+        tracing::error!("a destructor or a closure of the application panicked");
+        // Its own drop may panic again, which nobody could make sense of.
+        std::mem::forget(panic);
+    }
+    drop(outer);
+}
+
+/// Sets back whether the queue is run by somebody further up the stack.
+struct Restore {
+    running: bool,
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        let _ = PENDING.try_with(|pending| pending.running.set(self.running));
+    }
 }
 
 /// Marks this thread as holding an order lock. Effects wait for its end.
@@ -191,22 +237,14 @@ impl Pending {
         let next = self.queue.borrow_mut().pop_front();
         next.or_else(|| self.drops.borrow_mut().pop_front())
     }
+
+    fn is_empty(&self) -> bool {
+        self.queue.borrow().is_empty() && self.drops.borrow().is_empty()
+    }
 }
 
 fn run_pending() {
-    /// Leaves the queue to the next one to come when an effect panics.
-    struct Idle;
-    impl Drop for Idle {
-        fn drop(&mut self) {
-            let _ = PENDING.try_with(|pending| pending.running.set(false));
-        }
-    }
-    let busy = PENDING.with(|pending| pending.locked.get() != 0 || pending.running.replace(true));
-    if busy {
-        return;
-    }
-    let _idle = Idle;
-    while let Some(effect) = PENDING.with(Pending::next) {
-        effect.run();
+    if !PENDING.with(|pending| pending.running.get()) {
+        catch_up();
     }
 }

@@ -17,7 +17,8 @@ enum Body {
 /// Segments that lie one behind the other in one piece of memory.
 struct Received {
     words: Vec<Word>,
-    /// Where each segment ends, counted in words from the start.
+    /// Where each segment but the last one ends, counted in words from the start.
+    /// Most messages have one segment.
     ends: Vec<usize>,
 }
 
@@ -28,13 +29,14 @@ impl Message {
     /// Returns `None` when the lengths do not add up to exactly `words`, or
     /// when there is no segment at all.
     pub fn from_segments(words: Vec<Word>, lengths: &[u32]) -> Option<Self> {
-        let mut ends = Vec::with_capacity(lengths.len());
+        let (last, others) = lengths.split_last()?;
+        let mut ends = Vec::with_capacity(others.len());
         let mut end = 0_usize;
-        for length in lengths {
+        for length in others {
             end = end.checked_add(usize::try_from(*length).ok()?)?;
             ends.push(end);
         }
-        if ends.is_empty() || end != words.len() {
+        if end.checked_add(usize::try_from(*last).ok()?)? != words.len() {
             return None;
         }
         Some(Message(Body::Received(Received { words, ends })))
@@ -94,14 +96,22 @@ impl ReaderSegments for Message {
     fn len(&self) -> usize {
         match &self.0 {
             Body::Built(builder) => builder.len(),
-            Body::Received(received) => received.ends.len(),
+            Body::Received(received) => received.segment_count(),
         }
     }
 }
 
 impl Received {
+    fn segment_count(&self) -> usize {
+        self.ends.len() + 1
+    }
+
     fn segment(&self, index: usize) -> Option<&[u8]> {
-        let end = *self.ends.get(index)?;
+        let end = match self.ends.get(index) {
+            Some(end) => *end,
+            None if index == self.ends.len() => self.words.len(),
+            None => return None,
+        };
         let start = match index.checked_sub(1) {
             Some(previous) => *self.ends.get(previous)?,
             None => 0,
@@ -138,7 +148,7 @@ impl<'a> Iterator for Segments<'a> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         let count = match &self.source {
             Source::Built(segments) => segments.len(),
-            Source::Received(received) => received.ends.len(),
+            Source::Received(received) => received.segment_count(),
         };
         (count - self.next, Some(count - self.next))
     }

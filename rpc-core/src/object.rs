@@ -161,7 +161,7 @@ impl LocalObject {
             return call.respond(Err(error.clone()));
         }
         let Some(server) = self.server() else { return };
-        let guard = PanicScope::enter();
+        let guard = PanicScope::enter(&cell);
         let outcome = catch_unwind(AssertUnwindSafe(|| server.dispatch(call)));
         drop(guard);
         if let Err(panic) = outcome {
@@ -173,12 +173,17 @@ impl LocalObject {
         }
     }
 
-    /// No worker could be had: the calls that wait are answered with `overloaded`.
+    /// No worker could be had: the calls that no worker is going to take are
+    /// answered with `overloaded`.
     fn refuse(&self) {
         let calls = {
             let mut mailbox = self.mailbox.lock();
             mailbox.worker = Worker::Idle;
-            std::mem::take(&mut mailbox.calls)
+            match self.concurrency {
+                // Every call has a worker of its own, but for the last one.
+                Concurrency::Concurrent => mailbox.calls.pop_back().into_iter().collect(),
+                Concurrency::Serial | Concurrency::Inline => std::mem::take(&mut mailbox.calls),
+            }
         };
         for call in calls {
             call.cell.complete(Err(Error::overloaded(
@@ -198,21 +203,27 @@ impl Drop for LocalObject {
 }
 
 thread_local! {
-    static IN_METHOD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    /// The cell of the call whose method runs on this thread, by address, or 0.
+    static RUNNING: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Marks a thread on which a panic will be turned into an answer.
-struct PanicScope(bool);
+/// Marks a thread on which a panic will be turned into the answer of one call.
+struct PanicScope(usize);
 
 impl PanicScope {
-    fn enter() -> Self {
-        PanicScope(IN_METHOD.replace(true))
+    fn enter(cell: &Arc<CallCell>) -> Self {
+        PanicScope(RUNNING.replace(Arc::as_ptr(cell) as usize))
+    }
+
+    /// Whether a method panics right now, and its panic will answer this call.
+    fn will_answer(cell: &Arc<CallCell>) -> bool {
+        std::thread::panicking() && RUNNING.get() == Arc::as_ptr(cell) as usize
     }
 }
 
 impl Drop for PanicScope {
     fn drop(&mut self) {
-        IN_METHOD.set(self.0);
+        RUNNING.set(self.0);
     }
 }
 
@@ -363,17 +374,27 @@ impl Cancellation {
     }
 }
 
+impl IncomingCall {
+    /// Answers a call that was dropped, unless its method panics: then the
+    /// mailbox answers, and knows more. (What else the method had in its hands is
+    /// answered here.)
+    fn give_up(&mut self, error: Error) {
+        if self.answer == Answer::Owed && !PanicScope::will_answer(&self.cell) {
+            self.params = None;
+            self.cell.complete(Err(error));
+        }
+        self.answer = Answer::Given;
+    }
+
+    /// Drops the call unanswered; `error` says how that came about.
+    pub(crate) fn drop_for(mut self, error: Error) {
+        self.give_up(error);
+    }
+}
+
 impl Drop for IncomingCall {
     fn drop(&mut self) {
-        if self.answer == Answer::Given {
-            return;
-        }
-        if std::thread::panicking() && IN_METHOD.get() {
-            // The mailbox answers, and knows more.
-            return;
-        }
-        self.params = None;
-        self.cell.complete(Err(Error::failed("the object dropped the call without answering it")));
+        self.give_up(Error::failed("the object dropped the call without answering it"));
     }
 }
 

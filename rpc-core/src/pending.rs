@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::call::{Interest, Outcome};
 use crate::client::Client;
+use crate::effects;
 use crate::error::{Error, Result};
 use crate::payload::Payload;
 use crate::runtime;
@@ -67,6 +68,7 @@ impl Pending {
 
     /// The outcome, if it is there. Does not wait.
     pub fn try_result(&self) -> Option<Result<Payload>> {
+        effects::catch_up();
         self.0.cell().outcome()
     }
 
@@ -124,6 +126,6 @@ impl Future for Pending {
 
 impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pending").field(&self.try_result()).finish()
+        f.debug_tuple("Pending").field(&self.0.cell().outcome()).finish()
     }
 }

@@ -12,6 +12,9 @@ chapters! {
     getting_started "docs/getting-started.md"
     promises "docs/promises.md"
     servers "docs/servers.md"
+    streams "docs/streams.md"
     errors "docs/errors.md"
+    limits "docs/limits.md"
+    networks "docs/networks.md"
     shutdown "docs/shutdown.md"
 }

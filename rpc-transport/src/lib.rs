@@ -25,6 +25,7 @@ pub mod addr;
 pub mod framing;
 pub mod halves;
 pub mod memory;
+mod network;
 pub mod pipe;
 mod socket;
 pub mod tap;
@@ -35,6 +36,7 @@ pub mod unix;
 
 pub use accept::Closer;
 pub use addr::{Address, Listener};
+pub use network::{SocketNetwork, SocketVat};
 pub use rpc_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
     TransportError,

@@ -32,6 +32,10 @@ schema!(
     persistent_capnp
 );
 schema!(
+    /// The messages of the protocol, for tests that speak it by hand.
+    rpc_capnp
+);
+schema!(
     /// How the two ends of a two-party connection name each other.
     rpc_twoparty_capnp
 );

@@ -196,10 +196,9 @@ impl Txn<'_> {
             .with(id, |entry| std::mem::replace(&mut entry.state, question::State::Returned));
         match state {
             None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
-            Some(
-                question::State::Returned
-                | question::State::Asked(Asked { results: Results::Returned, .. }),
-            ) => Err(Abort::new(format!("a second Return for question {id}"))),
+            Some(question::State::Returned) => {
+                Err(Abort::new(format!("a second Return for question {id}")))
+            }
             Some(question::State::Finished { params }) => {
                 // Our Finish gave up the results, whatever they are. If they are
                 // those of a call that came back to us, nobody wants that one any
@@ -214,9 +213,14 @@ impl Txn<'_> {
                 Ok(())
             }
             Some(question::State::Asked(asked)) => {
-                let settled = match self.release_params(ret.release_params, &asked.params) {
-                    Ok(()) => self.settle_question(id, asked, ret.outcome),
-                    Err(abort) => Err((Box::new(asked), abort)),
+                let settled = if asked.results == Results::Returned {
+                    let abort = Abort::new(format!("a second Return for question {id}"));
+                    Err((Box::new(asked), abort))
+                } else {
+                    match self.release_params(ret.release_params, &asked.params) {
+                        Ok(()) => self.settle_question(id, asked, ret.outcome),
+                        Err(abort) => Err((Box::new(asked), abort)),
+                    }
                 };
                 if let Err((asked, abort)) = settled {
                     // It is in no table any more: who waits for it must hear of
@@ -443,6 +447,7 @@ impl Txn<'_> {
             }
             answer::State::Returned { .. } => Ok(()),
         };
+        self.machine.answer_gone();
         self.effect(Effect::drop(entry));
         result
     }

@@ -52,7 +52,7 @@ use self::export::Export;
 use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
-use self::room::Room;
+use self::room::{Quiet, Room};
 use self::table::{IdPool, Table};
 use crate::client::Client;
 use crate::effects::{self, Effect, LockScope};
@@ -74,6 +74,7 @@ pub(crate) struct Machine {
     releases: SegQueue<Released>,
     room: Arc<Room>,
     outbox: Arc<dyn Outbox>,
+    quiet: Quiet,
 }
 
 /// What does not change while a connection lives.
@@ -186,6 +187,7 @@ impl Machine {
             releases: SegQueue::new(),
             room,
             outbox,
+            quiet: Quiet::default(),
         })
     }
 
@@ -224,6 +226,19 @@ impl Machine {
         effects::defer_all(effects);
         self.flush_releases();
         result
+    }
+
+    /// Waits until no call of the peer's is outstanding. Returns whether there is
+    /// none.
+    pub(crate) fn wait_until_quiet(&self, deadline: Option<std::time::Instant>) -> bool {
+        self.quiet.wait(|| self.answers.len() == 0, deadline)
+    }
+
+    /// An answer was removed.
+    fn answer_gone(&self) {
+        if self.answers.len() == 0 {
+            self.quiet.tell();
+        }
     }
 
     /// A window for one more stream.

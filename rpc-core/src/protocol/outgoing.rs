@@ -358,6 +358,7 @@ impl Txn<'_> {
                 if let Some(entry) = machine.answers.remove(id) {
                     self.effect(Effect::drop(entry));
                 }
+                machine.answer_gone();
             }
         }
         self.send_with_trailing(wire::Message::Return(wire::Return {

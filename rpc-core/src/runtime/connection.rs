@@ -14,13 +14,14 @@
 //! # The end
 //!
 //! Whoever notices the end empties the tables (Note [ending]) and thereby tells
-//! the coordinator, whose last work it is to see the others off: the send thread
-//! gets a bounded time to write what is queued, then the transport is shut down,
-//! which ends the receive thread, and both are joined.
+//! the coordinator, whose last work it is to see the others off: for a bounded
+//! time the send thread writes what is queued and ends the stream, and the receive
+//! thread reads until the peer has ended its own; then the transport is shut down
+//! and both are joined.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,9 @@ impl Drop for Handle {
     }
 }
 
+/// Part of this library that wants to know when a connection has ended.
+type AtEnd = Box<dyn FnOnce() + Send>;
+
 pub(super) struct Shared {
     machine: Arc<Machine>,
     supervisor: Supervisor,
@@ -71,6 +75,8 @@ pub(super) struct Shared {
     /// Everything is over and joined, but for the coordinator itself.
     closed: Event,
     coordinator: Mutex<Option<JoinHandle<()>>>,
+    /// What to do at the end; absent after it.
+    at_end: Mutex<Option<Vec<AtEnd>>>,
 }
 
 impl Connection {
@@ -135,8 +141,25 @@ impl Connection {
     /// # Errors
     /// This thread is one of those that would have to end first.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
-        let deadline = Instant::now() + timeout;
-        role::blocking(|| self.shared().join_before(Some(deadline)))
+        let deadline = Instant::now().checked_add(timeout);
+        role::blocking(|| self.shared().join_before(deadline))
+    }
+
+    /// Waits until no call of the peer's is outstanding, but no longer than until
+    /// `deadline`. Returns whether there is none. More may come at any moment.
+    pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
+        self.shared().machine.wait_until_quiet(deadline)
+    }
+
+    /// Runs a closure of this library's when the connection has ended, at once if
+    /// it has.
+    pub(super) fn on_end(&self, closure: AtEnd) {
+        self.shared().on_end(closure);
+    }
+
+    /// Differs between connections that exist at the same time.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.handle.0) as usize
     }
 
     fn shared(&self) -> &Shared {
@@ -157,6 +180,16 @@ impl fmt::Debug for Connection {
 impl Shared {
     pub(super) fn close(&self) {
         self.machine.disconnect(Error::disconnected("the connection was closed by this side"));
+    }
+
+    fn on_end(&self, closure: AtEnd) {
+        let mut at_end = self.at_end.lock();
+        if let Some(closures) = &mut *at_end {
+            closures.push(closure);
+        } else {
+            drop(at_end);
+            closure();
+        }
     }
 
     pub(super) fn join_before(&self, deadline: Option<Instant>) -> bool {
@@ -259,8 +292,12 @@ pub(super) fn start(
         control: Arc::clone(&control),
         closed: Event::default(),
         coordinator: Mutex::new(None),
+        at_end: Mutex::new(Some(Vec::new())),
     });
 
+    // All three serve the connection. What a broken stream leaves to be done is
+    // done by the send thread, and must not wait there either.
+    let role = Role::Coordinator(Arc::downgrade(pool));
     let sender = Sender {
         machine: Arc::clone(&machine),
         queue: to_send,
@@ -268,9 +305,10 @@ pub(super) fn start(
         control: Arc::clone(&control),
         done: Arc::clone(&sent),
     };
-    let send_thread = spawn(format!("{name}-send"), move || sender.run())?;
-    let receive_thread = match spawn(format!("{name}-receive"), move || receive(reader, &received))
-    {
+    let send_thread = spawn(format!("{name}-send"), role.clone(), move || sender.run())?;
+    let receive_thread = match spawn(format!("{name}-receive"), role.clone(), move || {
+        receive(reader, &received);
+    }) {
         Ok(thread) => thread,
         Err(error) => {
             // The send thread goes with the machine.
@@ -288,13 +326,8 @@ pub(super) fn start(
         registry: Arc::clone(registry),
         number,
     };
-    let role = Role::Coordinator(Arc::downgrade(pool));
     registry.insert(number, Arc::clone(&shared));
-    let started = spawn(format!("{name}-coordinator"), move || {
-        role::assume(role);
-        coordinator.run();
-    });
-    match started {
+    match spawn(format!("{name}-coordinator"), role, move || coordinator.run()) {
         Ok(thread) => *shared.coordinator.lock() = Some(thread),
         Err(error) => {
             registry.remove(&number);
@@ -304,22 +337,37 @@ pub(super) fn start(
         }
     }
 
+    // From here on, whatever goes wrong, dropping this ends the connection.
+    let connection = Connection { handle: Arc::new(Handle(Arc::clone(&shared))) };
     if let Some(action) = action {
-        let weak = Arc::downgrade(&shared);
+        let closing = CloseAfter(Arc::downgrade(&shared));
         let work = supervisor.clone();
         supervisor.spawn(format!("{name}-action"), move |_| {
+            let _closing = closing;
             let bootstrap = machine.bootstrap();
             action(&work, bootstrap);
-            if let Some(shared) = weak.upgrade() {
-                shared.close();
-            }
         })?;
     }
-    Ok(Connection { handle: Arc::new(Handle(shared)) })
+    Ok(connection)
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
+/// Closes a connection when its action returns, or panics.
+struct CloseAfter(Weak<Shared>);
+
+impl Drop for CloseAfter {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.close();
+        }
+    }
+}
+
+fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let in_role = move || {
+        role::assume(role);
+        work();
+    };
+    std::thread::Builder::new().name(name).spawn(in_role).map_err(|error| {
         Error::overloaded(format!("no thread could be started for a connection: {error}"))
     })
 }
@@ -411,6 +459,13 @@ impl Sender {
     }
 }
 
+/// Whether the receive thread still reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    GoesOn,
+    Over,
+}
+
 /// The coordinator thread.
 struct Coordinator {
     shared: Arc<Shared>,
@@ -426,23 +481,52 @@ struct Coordinator {
 impl Coordinator {
     fn run(self) {
         let machine = &self.shared.machine;
+        let mut reading = Reading::GoesOn;
         while !self.queue.ended.load(Ordering::SeqCst) {
             match self.incoming.recv() {
                 Ok(Incoming::Message(message)) => machine.receive(message),
-                Ok(Incoming::Malformed(error)) => machine.abort(error),
-                Ok(Incoming::End(error)) => machine.disconnect(error),
+                Ok(Incoming::Malformed(error)) => {
+                    reading = Reading::Over;
+                    machine.abort(error);
+                }
+                Ok(Incoming::End(error)) => {
+                    reading = Reading::Over;
+                    machine.disconnect(error);
+                }
                 Ok(Incoming::Wake) => {}
                 Err(_) => machine.disconnect(Error::disconnected("the receive thread is gone")),
             }
         }
-        self.see_off();
+        self.see_off(reading);
     }
 
-    fn see_off(self) {
+    /// Reads on until the peer has ended its side, too, and forgets what it says.
+    ///
+    /// A socket that is closed with something unread in it resets the connection,
+    /// and the peer loses what it has not read yet: perhaps the calls that were
+    /// made before the end, perhaps the Abort that tells it why. And a peer that is
+    /// not read from may not come to reading what we still send.
+    fn read_to_the_end(&self, deadline: Option<Instant>) {
+        loop {
+            let next = match deadline {
+                Some(deadline) => self.incoming.recv_deadline(deadline).ok(),
+                None => self.incoming.recv().ok(),
+            };
+            match next {
+                Some(Incoming::Message(_) | Incoming::Wake) => {}
+                Some(Incoming::Malformed(_) | Incoming::End(_)) | None => return,
+            }
+        }
+    }
+
+    fn see_off(self, reading: Reading) {
+        let deadline = Instant::now().checked_add(self.close_timeout);
+        if reading == Reading::GoesOn {
+            self.read_to_the_end(deadline);
+        }
         // Nobody may be held up by a queue that is not read any more.
         drop(self.incoming);
-        let deadline = Instant::now() + self.close_timeout;
-        if !self.sent.wait(Some(deadline)) {
+        if !self.sent.wait(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }
         self.shared.control.shutdown();
@@ -452,6 +536,10 @@ impl Coordinator {
             }
         }
         self.registry.remove(&self.number);
+        let at_end = self.shared.at_end.lock().take();
+        for closure in at_end.into_iter().flatten() {
+            closure();
+        }
         self.shared.closed.set();
     }
 }

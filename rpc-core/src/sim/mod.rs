@@ -16,5 +16,7 @@ mod net;
 mod raw;
 
 mod embargo;
+mod long;
 mod tables;
+mod tail_calls;
 mod taken;

@@ -360,9 +360,12 @@ impl<R> DeferredResults<R> {
 
 impl<R> Drop for DeferredResults<R> {
     fn drop(&mut self) {
-        self.deferral.respond(Err(Error::failed(
-            "the server deferred the answer to this call and then dropped it unanswered",
-        )));
+        let call = self.deferral.call.lock().take();
+        if let Some(call) = call {
+            call.drop_for(Error::failed(
+                "the server deferred the answer to this call and then dropped it unanswered",
+            ));
+        }
     }
 }
 
