@@ -127,10 +127,11 @@ impl RemotePromise {
 impl Drop for RemotePromise {
     fn drop(&mut self) {
         // Chains of promises are taken apart one by one, see Note [effects].
-        if let Phase::Resolved(target) = &self.state.get_mut().phase
+        let nothing = Phase::Resolved(Client::null());
+        if let Phase::Resolved(target) = std::mem::replace(&mut self.state.get_mut().phase, nothing)
             && target.is_promise()
         {
-            effects::defer(Effect::drop(target.clone()));
+            effects::defer(Effect::drop(target));
         }
     }
 }

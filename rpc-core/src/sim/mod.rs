@@ -17,6 +17,7 @@ mod raw;
 
 mod embargo;
 mod fds;
+mod long;
 mod tables;
 mod tail_calls;
 mod taken;

@@ -204,6 +204,7 @@ impl Net {
     pub(super) fn deliver_one(&mut self, from: End) -> String {
         let to = self.sides[from.0].peer.unwrap();
         let Some(item) = self.pop(from) else { panic!("nothing is under way from {from:?}") };
+        self.check();
         let text = match item {
             None => {
                 self.machine(to).disconnect(Error::disconnected("the peer closed the connection"));
@@ -235,7 +236,7 @@ impl Net {
 
     /// Takes the oldest message that an end sent, in the form in which its peer
     /// would see it, or the end of the stream.
-    fn pop(&mut self, from: End) -> Option<Option<wire::Message>> {
+    fn pop(&self, from: End) -> Option<Option<wire::Message>> {
         let side = &self.sides[from.0];
         let item = side.wire.queue.lock().pop_front()?;
         let item = match item {
@@ -245,13 +246,14 @@ impl Net {
                 Some(transmit(message))
             }
         };
-        self.check();
         Some(item)
     }
 
     /// Takes everything that an end sent, without delivering it.
     pub(super) fn take_sent(&mut self, from: End) -> Vec<wire::Message> {
-        std::iter::from_fn(|| self.pop(from)).flatten().collect()
+        let sent = std::iter::from_fn(|| self.pop(from)).flatten().collect();
+        self.check();
+        sent
     }
 
     /// Gives a message to an end, as if its peer had sent it.
@@ -353,6 +355,13 @@ impl Drop for Net {
             }
         }
     }
+}
+
+/// Does this when a call is settled, where the library tells of it.
+pub(super) fn when_done(pending: &Pending, then: impl FnOnce() + Send + 'static) {
+    let settled = Settled::new(0);
+    *settled.done.lock() = Some(Box::new(then));
+    settled.watch(pending);
 }
 
 /// A message as it arrives at the other side of a link.
@@ -460,6 +469,19 @@ struct Settled {
 }
 
 impl Settled {
+    fn new(label: u64) -> Arc<Self> {
+        Arc::new(Settled { label, wakes: AtomicUsize::new(0), done: Mutex::default() })
+    }
+
+    fn watch(self: &Arc<Self>, pending: &Pending) {
+        let waker = Waker::from(Arc::clone(self));
+        let mut future = pending.clone();
+        let polled = std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
+        if let Poll::Ready(_) = polled {
+            self.wake_by_ref();
+        }
+    }
+
     /// Settled once, or cancelled and not more than once.
     #[track_caller]
     fn check(&self) {

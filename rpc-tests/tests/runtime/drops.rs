@@ -58,7 +58,7 @@ fn a_long_chain_of_objects_goes_without_a_long_stack() {
     let census = Census::new();
     let vat = vat("dr4");
     let mut chain = None;
-    for _ in 0..100_000 {
+    for _ in 0..20_000 {
         let held = (chain.take(), census.count());
         chain = Some(objects::foo_with(&vat, Concurrency::Serial, held, objects::answer_foo));
     }
@@ -74,7 +74,7 @@ fn a_long_chain_of_fields_fails_without_a_long_stack() {
     let (promise, fulfiller) = rpc_core::promise_client::<test_pipeline::Client>();
     let mut calls = Vec::new();
     let mut cap = promise.into_client();
-    for _ in 0..50_000 {
+    for _ in 0..20_000 {
         let echo: echo::Client = echo::Client::from_client(cap);
         let call = echo.next_request().send();
         cap = call.pipeline().get_echo().into_client();
@@ -92,7 +92,7 @@ fn a_long_chain_of_fields_is_cancelled_without_a_long_stack() {
     let _watchdog = Watchdog::start();
     let (promise, fulfiller) = rpc_core::promise_client::<echo::Client>();
     let mut last = promise;
-    for _ in 0..50_000 {
+    for _ in 0..20_000 {
         last = last.next_request().send().pipeline().get_echo();
     }
     drop(last);

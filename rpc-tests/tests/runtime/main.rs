@@ -5,9 +5,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancelling;
 mod closing;
 mod drops;
+mod limits;
 mod panics;
+mod pitfalls;
 mod pool;
+mod promises;
 mod serving;
 mod waiting;

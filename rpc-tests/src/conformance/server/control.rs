@@ -90,6 +90,7 @@ impl test_control::Server for Control {
         let mut result = results.get();
         result.set_name("this library");
         result.set_sends_results_to_yourself(true);
+        result.set_only_tail_calls(true);
         Ok(())
     }
 }
