@@ -22,10 +22,7 @@ use rpc_core::{
 };
 use rpc_schema::rpc_capnp::message;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_pipeline};
-use rpc_tests::conformance::client::{self, Tally};
-use rpc_tests::conformance::server::Server;
-use rpc_tests::peers::{Peer, or_skip};
-use rpc_transport::{Address, unix};
+use rpc_transport::unix;
 
 use self::support::raw::{Cap, Outcome, RawPeer};
 use self::support::{Pair, Watchdog, Wire};
@@ -442,45 +439,4 @@ fn what_a_peer_never_reads_is_closed_with_the_connection() {
     drop(raw);
     assert!(promise.wait().is_err());
     assert_eq!(read_to_end(pipe), "");
-}
-
-// ---- `writeToFd` of the conformance interfaces
-
-fn check_behaviour(address: &Address) {
-    let selected = ["file-descriptors".to_owned()];
-    let mut verdicts = Vec::new();
-    let tally = client::call_all(address, &selected, |verdict| verdicts.push(verdict.clone()));
-    assert_eq!(tally.unwrap(), Tally { passed: 1, ..Tally::default() }, "{verdicts:?}");
-}
-
-/// A server of ours at a Unix socket, while `work` runs.
-fn with_server(work: impl FnOnce(&Address)) {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::bind(&Address::Unix(folder.path().join("socket"))).unwrap();
-    let (address, closer) = (server.address().clone(), server.closer());
-    std::thread::scope(|scope| {
-        let serving = scope.spawn(|| server.run());
-        work(&address);
-        closer.close();
-        assert_eq!(serving.join().unwrap(), Vec::<String>::new());
-    });
-}
-
-#[test]
-fn both_sides_of_write_to_fd_are_ours() {
-    let _watchdog = Watchdog::start();
-    with_server(check_behaviour);
-}
-
-#[test]
-fn write_to_fd_with_the_cxx_peer() {
-    let Some(peer) = or_skip(Peer::Cxx.find()) else { return };
-    let _watchdog = Watchdog::start();
-    with_server(|address| {
-        peer.call(&address.to_string(), &["file-descriptors"]).unwrap().require_success();
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let address = format!("unix:{}", folder.path().join("socket").display());
-    let serving = peer.serve(&address).unwrap();
-    check_behaviour(&serving.address().parse().unwrap());
 }
