@@ -12,6 +12,7 @@ use capnp::Word;
 use rpc_core::fd::SharedFd;
 use rpc_core::message::Message;
 use rpc_core::transport::{Transport, TransportError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A message whose segments have these lengths in words and whose bytes all
 /// depend on `seed` and on where they are.
@@ -39,9 +40,17 @@ pub(crate) fn pipe_end() -> (SharedFd, PipeReader) {
 /// Waits until every copy of a pipe's writing end was closed, and returns what was
 /// written to it.
 pub(crate) fn read_to_end(mut pipe: PipeReader) -> String {
-    let mut text = String::new();
-    pipe.read_to_string(&mut text).unwrap();
-    text
+    let far_too_long = Timespec { tv_sec: 60, tv_nsec: 0 };
+    let mut text = Vec::new();
+    let mut piece = [0; 64];
+    loop {
+        let ready = poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&far_too_long)).unwrap();
+        assert_eq!(ready, 1, "somebody still has the pipe's other end");
+        match pipe.read(&mut piece).unwrap() {
+            0 => return String::from_utf8(text).unwrap(),
+            count => text.extend_from_slice(&piece[..count]),
+        }
+    }
 }
 
 /// A message of a size, with file descriptors.
