@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dest::{Dest, Pinned};
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
-use super::{Abort, Txn};
+use super::{Abort, Txn, question};
 use crate::client::{Client, View};
 use crate::delivery::Route;
 use crate::effects::Effect;
@@ -301,7 +301,9 @@ impl Txn<'_> {
         descriptors.iter().map(|descriptor| self.import(descriptor)).collect()
     }
 
-    /// Looks up what a descriptor names. What the peer hosts is counted.
+    /// Looks up what a descriptor names. What the peer hosts is counted. The client
+    /// is not shortened: for a promise that the peer sends back to us it is the way
+    /// that calls of the peer's take to it.
     pub(super) fn import(&mut self, descriptor: &Descriptor) -> Result<(Client, Origin), Abort> {
         Ok(match descriptor {
             Descriptor::None => (Client::null(), Origin::Peer),
@@ -310,20 +312,17 @@ impl Txn<'_> {
             }
             Descriptor::SenderPromise(id) => (self.import_promise(ImportId(*id))?, Origin::Peer),
             Descriptor::ReceiverHosted(id) => {
-                let target = self.machine.exports.with(ExportId(*id), |export| export.target());
-                let client = target.map_or_else(
-                    || {
-                        Client::broken(Error::failed(format!(
-                            "the peer sent us our export {id}, which does not exist"
-                        )))
-                    },
-                    |target| target.shortened(),
-                );
+                let way = self.machine.exports.with(ExportId(*id), |export| export.way());
+                let client = way.unwrap_or_else(|| {
+                    Client::broken(Error::failed(format!(
+                        "the peer sent us our export {id}, which does not exist"
+                    )))
+                });
                 (client, Origin::Reflected)
             }
             Descriptor::ReceiverAnswer(answer) => {
                 let client = match self.answer_field(answer) {
-                    Ok(Route::Client(client)) => client.shortened(),
+                    Ok(Route::Client(client)) => client,
                     // Only another connection can tell what it is. A promise
                     // stands in until right after this transaction.
                     Ok(route) => {
@@ -417,6 +416,39 @@ impl Txn<'_> {
         Ok(Client::from_remote(promise))
     }
 
+    /// A way that leads to a place of the peer's for good, as the promise that the
+    /// place still is, if it is one: for calls that come after all those that were
+    /// to take the way. They are sent to the same place, and when the promise
+    /// resolves it waits for what was sent there.
+    pub(super) fn unpinned(&mut self, way: Client) -> Client {
+        let target = way.shortened();
+        let View::Pinned(pinned) = target.view() else { return way };
+        if !self.is_own(pinned.machine()) {
+            return way;
+        }
+        let node = match pinned.dest() {
+            Dest::Import(import) => {
+                self.machine.imports.with(import.id(), |import| match &import.kind {
+                    import::Kind::Promised { node, resolution: Resolution::Pending { .. } } => {
+                        node.upgrade()
+                    }
+                    import::Kind::Promised { .. } | import::Kind::Settled => None,
+                })
+            }
+            Dest::Answer(question, path) => {
+                self.machine.questions.with(question.id(), |entry| match &entry.state {
+                    question::State::Asked(asked) if entry.serial == question.serial() => {
+                        asked.fields.get(path)?.node.upgrade()
+                    }
+                    _ => None,
+                })
+            }
+        };
+        let Some(node) = node.flatten() else { return way };
+        self.mark_called(pinned.dest());
+        Client::from_remote(node)
+    }
+
     fn insert_import(&mut self, id: ImportId, kind: import::Kind) -> Arc<ImportRef> {
         let handle = ImportRef::new(Arc::clone(self.machine), id);
         let import = Import { refs: 1, handle: Arc::downgrade(&handle), kind };
@@ -442,13 +474,12 @@ impl Txn<'_> {
             Dest::Answer(question, path) => {
                 self.machine.questions.with(question.id(), |entry| {
                     if entry.serial == question.serial()
-                        && let super::question::State::Asked(asked) = &mut entry.state
+                        && let question::State::Asked(asked) = &mut entry.state
                     {
                         if let Some(field) = asked.fields.get_mut(path) {
                             field.called = true;
                         } else {
-                            let field =
-                                super::question::Field { called: true, ..Default::default() };
+                            let field = question::Field { called: true, ..Default::default() };
                             asked.fields.insert(path.clone(), field);
                         }
                     }
