@@ -171,7 +171,9 @@ impl LocalPromise {
         // Of several threads that close a circle together, at least one sees it.
         if let Some(error) = target.circle_to(&Client::from_promise(Arc::clone(self))) {
             target = Client::broken(error);
-            self.state.lock().phase = Phase::Draining(target.clone());
+            let draining = Phase::Draining(target.clone());
+            let before = std::mem::replace(&mut self.state.lock().phase, draining);
+            drop(before);
         }
         if let Some(stream) = self.stream.get() {
             target.adopt_stream(stream);

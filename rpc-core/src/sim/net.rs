@@ -153,9 +153,8 @@ impl Net {
         self.calls.push(Arc::clone(&settled));
         let waker = Waker::from(Arc::clone(&settled));
         let mut future = pending.clone();
-        if let Poll::Ready(_) =
-            std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(&waker))
-        {
+        let mut context = Context::from_waker(&waker);
+        if std::pin::Pin::new(&mut future).poll(&mut context).is_ready() {
             settled.wake_by_ref();
         }
         drop(future);

@@ -16,11 +16,14 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches the current test for a minute beyond the time that it was asked
-    /// to run.
+    /// Watches the current test for a minute, or `WATCHDOG_SECONDS`, beyond the
+    /// time that it was asked to run.
     #[must_use = "the test is watched until the watchdog is dropped"]
     pub fn start() -> Self {
-        let limit = Duration::from_secs(60) + super::stress_time();
+        let seconds = std::env::var("WATCHDOG_SECONDS").map_or(60, |seconds| {
+            seconds.parse().expect("WATCHDOG_SECONDS must be a whole number")
+        });
+        let limit = Duration::from_secs(seconds) + super::stress_time();
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
         let state = Arc::new((Mutex::new(false), Condvar::new()));
         let watched = Arc::clone(&state);

@@ -1,0 +1,12 @@
+//! Peers that break the rules, on purpose or not: they may be told so and cut off,
+//! and nothing else may happen.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod floods;
+mod framing;
+mod messages;
+mod random;
+mod victim;
