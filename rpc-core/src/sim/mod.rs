@@ -14,6 +14,7 @@ mod content;
 mod line;
 mod net;
 mod raw;
+mod resolve;
 
 mod embargo;
 mod long;
