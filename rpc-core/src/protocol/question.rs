@@ -36,7 +36,7 @@ use crate::wire::Path;
 pub(crate) struct Question {
     pub(crate) serial: Serial,
     pub(crate) state: State,
-    /// Held for its drop.
+    /// Held for its drop, until the call has returned or is cancelled.
     pub(crate) _permit: Option<Permit>,
 }
 

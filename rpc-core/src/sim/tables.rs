@@ -115,6 +115,26 @@ fn a_question_id_is_used_again_only_after_both_return_and_finish() {
     raw.finish();
 }
 
+/// There are peers that never return what was finished first. Their ids stay
+/// taken, but nobody may wait for them.
+#[test]
+fn a_cancelled_call_makes_room_for_another_one_before_it_returns() {
+    let limits = Limits { questions: 1, ..limits() };
+    let mut raw = Raw::with_limits(Net::new(), limits, None);
+    let server = raw.give_bootstrap(0);
+    let cancelled = raw.net.call(&server, 1, &[]);
+    raw.expect(&["call 0 on 0 (1)"]);
+    let room = Arc::clone(raw.net.machine(raw.end).room());
+    assert!(room.try_take().is_none());
+    drop(cancelled);
+    raw.expect(&["finish 0 releaseResultCaps"]);
+    let permit = room.try_take();
+    assert!(permit.is_some());
+    drop((permit, server));
+    assert_eq!(raw.net.snapshot(raw.end).questions, 1);
+    raw.finish();
+}
+
 /// Rule 2: the Finish waits while a pipelined field may still be described.
 #[test]
 fn an_id_stays_taken_while_the_path_through_it_is_described() {
