@@ -56,7 +56,8 @@ pub(super) struct Cell {
     pipe: Option<(usize, usize)>,
     /// Its writer has ended.
     shut: bool,
-    woken: bool,
+    /// How often those who wait were woken.
+    wakes: usize,
     heard: bool,
     /// Dialled, and now it is the other's turn.
     yielded: bool,
@@ -95,6 +96,8 @@ struct Connecting {
     from: usize,
     to: usize,
     peer: PeerRef,
+    /// The peer's wakes when it began to wait.
+    seen: usize,
 }
 
 struct Arriving {
@@ -104,6 +107,7 @@ struct Arriving {
     from: EndPointAddress,
     terms: DialectTerms,
     peer: PeerRef,
+    seen: usize,
 }
 
 const RULES: Rules = Rules {
@@ -171,7 +175,7 @@ impl World {
         }
         self.note(|| format!("{from} connects to {to}"));
         let peer = self.find_or_dial(from, to);
-        self.go_on_connecting(Connecting { from, to, peer });
+        self.go_on_connecting(Connecting { from, to, peer, seen: 0 });
     }
 
     fn find_or_dial(&mut self, from: usize, to: usize) -> PeerRef {
@@ -181,6 +185,14 @@ impl World {
         }
         let peer = self.new_cell(from, address.clone(), Peer::dialling(RULES));
         self.ends[from].registry.insert(address, peer.clone());
+        self.dial(&peer);
+        peer
+    }
+
+    fn dial(&mut self, peer: &PeerRef) {
+        let (from, address) = (peer.borrow().owner, peer.borrow().address.clone());
+        let to = self.ends.iter().position(|end| end.address == address).unwrap();
+        peer.borrow_mut().yielded = false;
         let terms = self.terms(self.ends[from].dialect);
         let hello = Item::Hello { to, from: self.ends[from].address.clone(), terms };
         self.pipes.push(Pipe {
@@ -190,7 +202,17 @@ impl World {
             is_broken: false,
             terms,
         });
-        peer
+    }
+
+    /// Dials again where the peer's dial was expected, see Note [dialling again];
+    /// `false` if that is nowhere.
+    pub(super) fn dial_again(&mut self) -> bool {
+        let mut all = self.ends.iter().flat_map(|end| end.registry.values());
+        let yielded = |peer: &&PeerRef| peer.borrow().yielded && peer.borrow().peer.is_init();
+        let Some(peer) = all.find(yielded).cloned() else { return false };
+        self.note(|| "a dial is repeated".to_owned());
+        self.dial(&peer);
+        true
     }
 
     fn new_cell(&self, owner: usize, address: EndPointAddress, peer: Peer) -> PeerRef {
@@ -201,7 +223,7 @@ impl World {
             address,
             pipe: None,
             shut: false,
-            woken: false,
+            wakes: 0,
             heard: false,
             yielded: false,
             was_lost: false,
@@ -229,7 +251,7 @@ impl World {
             }
             let mut out = Vec::new();
             let answer = connecting.peer.borrow_mut().peer.connect(&mut out);
-            let Connecting { from, to, peer } = &connecting;
+            let Connecting { from, to, peer, .. } = &connecting;
             let (from, to) = (*from, *to);
             let owner = peer.clone();
             self.perform(&owner, out);
@@ -243,7 +265,7 @@ impl World {
                     return;
                 }
                 Connect::Wait => {
-                    connecting.peer.borrow_mut().woken = false;
+                    connecting.seen = connecting.peer.borrow().wakes;
                     self.connecting.push(connecting);
                     return;
                 }
@@ -369,11 +391,13 @@ impl World {
             })
             .cloned()
             .collect();
-        let woken = |peer: &PeerRef| peer.borrow().woken;
-        let connecting: Vec<_> =
-            (0..self.connecting.len()).filter(|i| woken(&self.connecting[*i].peer)).collect();
-        let arriving: Vec<_> =
-            (0..self.arriving.len()).filter(|i| woken(&self.arriving[*i].peer)).collect();
+        let is_woken = |peer: &PeerRef, seen| peer.borrow().wakes > seen;
+        let connecting: Vec<_> = (0..self.connecting.len())
+            .filter(|i| is_woken(&self.connecting[*i].peer, self.connecting[*i].seen))
+            .collect();
+        let arriving: Vec<_> = (0..self.arriving.len())
+            .filter(|i| is_woken(&self.arriving[*i].peer, self.arriving[*i].seen))
+            .collect();
         let total = moves.len() + writers.len() + connecting.len() + arriving.len();
         if total == 0 {
             return false;
@@ -401,15 +425,8 @@ impl World {
 
     /// Lets the deadline of somebody who waits pass; `false` if nobody waits.
     pub(super) fn expire(&mut self) -> bool {
-        let dialler = self.pipes.iter().find_map(|pipe| {
-            let dialler = pipe.dialler.as_ref()?;
-            let cell = dialler.borrow();
-            (cell.yielded && cell.peer.is_init()).then(|| dialler.clone())
-        });
-        if let Some(peer) = dialler {
-            assert!(self.disturbed, "a dial waits for one that does not come");
-            self.note(|| "a dial is given up".to_owned());
-            self.step(&peer, |peer, out| peer.dial_given_up(ConnectError::timeout(), out));
+        if self.dial_again() {
+            assert!(self.disturbed, "a dial waited for one that does not come");
             return true;
         }
         if let Some(arriving) = self.arriving.pop() {
@@ -452,7 +469,7 @@ impl World {
                 self.perform(&peer, out);
             }
             Item::Crossed => {
-                let Some(peer) = self.pipes[pipe].dialler.clone() else { return };
+                let Some(peer) = self.pipes[pipe].dialler.take() else { return };
                 let mut out = Vec::new();
                 let next = peer.borrow_mut().peer.dial_crossed(&mut out);
                 peer.borrow_mut().yielded = next == Dialled::TheirTurn;
@@ -479,10 +496,7 @@ impl World {
     }
 
     fn dial_failed(&mut self, pipe: usize, error: ConnectError) {
-        let Some(peer) = self.pipes[pipe].dialler.clone() else { return };
-        if peer.borrow().yielded {
-            return;
-        }
+        let Some(peer) = self.pipes[pipe].dialler.take() else { return };
         let mut out = Vec::new();
         let next = peer.borrow_mut().peer.dial_failed(error, &mut out);
         peer.borrow_mut().yielded = next == Dialled::TheirTurn;
@@ -505,8 +519,8 @@ impl World {
             return;
         }
         let Some(peer) = self.ends[to].registry.get(&from).cloned() else {
-            let reply = Vec::new();
-            let peer = Peer::accepting(RULES, terms, reply, self.now);
+            let reply = self.serial.to_be_bytes();
+            let peer = Peer::accepting(RULES, terms, reply.to_vec(), self.now);
             let peer = self.new_cell(to, from.clone(), peer);
             self.ends[to].registry.insert(from, peer.clone());
             self.attach(&peer, pipe, 1);
@@ -514,7 +528,8 @@ impl World {
         };
         let we_yield = self.ends[to].address > from;
         let (now, mut out) = (self.now, Vec::new());
-        let answer = peer.borrow_mut().peer.inbound(we_yield, ticket, terms, &[], now, &mut out);
+        let reply = self.serial.to_be_bytes();
+        let answer = peer.borrow_mut().peer.inbound(we_yield, ticket, terms, &reply, now, &mut out);
         if answer == Inbound::Accepted {
             self.attach(&peer, pipe, 1);
         }
@@ -523,8 +538,8 @@ impl World {
             Inbound::Accepted => {}
             Inbound::Crossed => self.reply(pipe, Item::Crossed),
             Inbound::Wait => {
-                peer.borrow_mut().woken = false;
-                self.arriving.push(Arriving { pipe, ticket, to, from, terms, peer });
+                let seen = peer.borrow().wakes;
+                self.arriving.push(Arriving { pipe, ticket, to, from, terms, peer, seen });
             }
             Inbound::Gone => {
                 self.arrive(pipe, ticket, to, from, terms);
@@ -565,7 +580,7 @@ impl World {
         let terms = self.pipes[pipe].terms;
         let queue = &mut self.pipes[pipe].to[1 - side];
         queue.extend(pieces.into_iter().map(|piece| match piece {
-            Piece::Reply(_) => Item::Accepted(terms),
+            Piece::Reply(serial) => Item::Accepted(answered(terms, &serial)),
             piece => Item::Piece(piece),
         }));
         if peer.borrow().peer.is_written() {
@@ -637,7 +652,7 @@ impl World {
                     continue;
                 }
                 Output::Wake => {
-                    peer.borrow_mut().woken = true;
+                    peer.borrow_mut().wakes += 1;
                     continue;
                 }
                 Output::HangUp(how) => {
@@ -688,5 +703,18 @@ impl Cell {
     fn key(&self, lcid: u32) -> Key {
         let (pipe, side) = self.pipe.unwrap();
         (pipe, 1 - side, lcid)
+    }
+}
+
+/// The terms of the one who accepts, which differ from the dialler's in when they
+/// were said.
+fn answered(terms: DialectTerms, serial: &[u8]) -> DialectTerms {
+    match terms {
+        DialectTerms::Multiplexed(terms) => {
+            let serial = u64::from_be_bytes(serial.try_into().unwrap());
+            let stamp = Stamp { serial, ..terms.stamp };
+            DialectTerms::Multiplexed(Terms { stamp, ..terms })
+        }
+        older => older,
     }
 }
