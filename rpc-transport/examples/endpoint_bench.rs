@@ -2,8 +2,11 @@
 //! interface. Prints one line of comma-separated values per measurement.
 //!
 //! ```text
-//! cargo run --release -p rpc-transport --example endpoint_bench [seconds per measurement]
+//! cargo run --release -p rpc-transport --example endpoint_bench [seconds per measurement [dialect]]
 //! ```
+//!
+//! The figures of memory are only comparable if each dialect runs in a process of
+//! its own.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -28,24 +31,26 @@ const DIALECTS: [(&str, Dialect); 3] = [
 fn main() -> Outcome {
     let seconds = std::env::args().nth(1).map_or(Ok(1.0), |text| text.parse())?;
     let time = Duration::from_secs_f64(seconds);
+    let only = std::env::args().nth(2);
+    let dialects = || DIALECTS.iter().filter(|(name, _)| only.as_ref().is_none_or(|o| o == name));
     println!("measurement,carrier,bytes,value,unit");
+    for dialect in dialects() {
+        many_connections(*dialect, 10_000)?;
+    }
     for size in SIZES {
         raw_round_trips(size, time)?;
-        for dialect in DIALECTS {
-            round_trips(dialect, size, time)?;
+        for dialect in dialects() {
+            round_trips(*dialect, size, time)?;
         }
     }
     for size in SIZES {
         raw_throughput(size, time)?;
-        for dialect in DIALECTS {
-            throughput(dialect, size, time)?;
+        for dialect in dialects() {
+            throughput(*dialect, size, time)?;
         }
     }
-    for dialect in DIALECTS {
-        latency_beside_a_long_message(dialect)?;
-    }
-    for dialect in DIALECTS {
-        many_connections(dialect, 10_000)?;
+    for dialect in dialects() {
+        latency_beside_a_long_message(*dialect)?;
     }
     Ok(())
 }
