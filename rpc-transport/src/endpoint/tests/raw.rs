@@ -19,6 +19,14 @@ impl RawListener {
         EndPointAddress::new("127.0.0.1", self.0.local_addr().unwrap().port(), 0)
     }
 
+    /// Accepts a dial if there is one.
+    pub(super) fn accept_now(&self) -> Option<Raw> {
+        self.0.set_nonblocking(true).unwrap();
+        let stream = self.0.accept().ok()?.0;
+        stream.set_nonblocking(false).unwrap();
+        Some(Raw::new(stream))
+    }
+
     pub(super) fn accept(&self) -> Raw {
         Raw::new(self.0.accept().unwrap().0)
     }
