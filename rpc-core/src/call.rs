@@ -85,8 +85,8 @@ struct State {
     /// How many batches of those are being handed over to a question's fields.
     handovers: usize,
     watchers: Vec<Watcher>,
-    /// The queue in which the call waits.
-    queued_in: Option<Weak<LocalPromise>>,
+    /// The queue in which the call waits, and its place there.
+    queued_in: Option<(Weak<LocalPromise>, u64)>,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
     /// The other call whose outcome will be this one's.
     taken_from: Option<Arc<Interest>>,
@@ -597,23 +597,29 @@ impl CallCell {
         let taken_from = state.taken_from.take();
         drop(state);
         // The last reference to the question sends its Finish.
-        drop((question, taken_from));
-        if let Some(promise) = queue.and_then(|queue| queue.upgrade()) {
-            promise.purge_cancelled();
+        drop(question);
+        // Calls whose outcome is each other's form chains.
+        if let Some(other) = taken_from {
+            effects::defer(Effect::drop(other));
+        }
+        if let Some((queue, place)) = queue
+            && let Some(promise) = queue.upgrade()
+        {
+            promise.withdraw(place);
         }
         for (executor, hook) in hooks {
             crate::runtime::spawn_or_run(&*executor, hook);
         }
     }
 
-    /// The call waits in a promise's queue. Returns whether it was cancelled
-    /// already, so that it must be taken out again.
-    pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>) -> bool {
+    /// The call waits in a promise's queue, at this place. Returns whether it was
+    /// cancelled already, so that it must be taken out again.
+    pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) -> bool {
         let mut state = self.state.lock();
         if state.demand == Demand::Cancelled {
             return true;
         }
-        state.queued_in = Some(Arc::downgrade(promise));
+        state.queued_in = Some((Arc::downgrade(promise), place));
         false
     }
 
@@ -621,6 +627,19 @@ impl CallCell {
     pub(crate) fn left_queue(&self) {
         let left = self.state.lock().queued_in.take();
         drop(left);
+    }
+}
+
+impl Drop for CallCell {
+    fn drop(&mut self) {
+        // Closures of the application's, and calls whose outcome is this one's,
+        // and so on.
+        let state = self.state.get_mut();
+        if !state.watchers.is_empty() || !state.on_cancel.is_empty() {
+            let (watchers, hooks) =
+                (std::mem::take(&mut state.watchers), std::mem::take(&mut state.on_cancel));
+            effects::defer(Effect::drop((watchers, hooks)));
+        }
     }
 }
 

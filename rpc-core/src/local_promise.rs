@@ -20,7 +20,7 @@
 //!
 //! The lock is a leaf: under it, only this promise's own fields are touched.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -41,7 +41,9 @@ pub(crate) struct LocalPromise {
 
 struct State {
     phase: Phase,
-    queue: VecDeque<Delivery>,
+    /// What waits, by when it came: a call that is cancelled is found by that.
+    queue: BTreeMap<u64, Delivery>,
+    next_place: u64,
     watchers: Vec<Watcher>,
     /// Keeps the call alive that this is a field of, until it is resolved.
     parent: Option<Arc<Interest>>,
@@ -63,7 +65,8 @@ impl LocalPromise {
         Arc::new(LocalPromise {
             state: Mutex::new(State {
                 phase: Phase::Pending,
-                queue: VecDeque::new(),
+                queue: BTreeMap::new(),
+                next_place: 0,
                 watchers: Vec::new(),
                 parent,
                 retained: None,
@@ -98,34 +101,34 @@ impl LocalPromise {
             Delivery::Call(call) => Some(Arc::clone(&call.cell)),
             Delivery::Disembargo(_) => None,
         };
-        {
+        let place = {
             let mut state = self.state.lock();
             if let Phase::Resolved(target) = &state.phase {
                 return Err((target.clone(), delivery));
             }
-            state.queue.push_back(delivery);
+            let place = state.next_place;
+            state.next_place += 1;
+            state.queue.insert(place, delivery);
             if state.retained.is_none() {
                 state.retained = Some(Arc::clone(self));
             }
-        }
+            place
+        };
         // A cell has a lock of its own, so this comes after. Whoever cancels the
         // call before finds no queue to take it out of: then we do.
-        if cell.is_some_and(|cell| cell.queued_in(self)) {
-            self.purge_cancelled();
+        if cell.is_some_and(|cell| cell.queued_in(self, place)) {
+            self.withdraw(place);
         }
         Ok(())
     }
 
-    /// Removes calls that were cancelled while they waited.
-    pub(crate) fn purge_cancelled(&self) {
+    /// Removes a call that was cancelled while it waited, if it still does.
+    pub(crate) fn withdraw(&self, place: u64) {
         let mut state = self.state.lock();
-        let (gone, kept) = std::mem::take(&mut state.queue)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(Delivery::is_cancelled);
-        state.queue = kept;
+        let gone = state.queue.remove(&place);
         let retained = if state.queue.is_empty() { state.retained.take() } else { None };
         drop(state);
-        for delivery in gone {
+        if let Some(delivery) = gone {
             delivery.fail(&Error::failed("the call was cancelled"));
         }
         drop(retained);
@@ -166,8 +169,8 @@ impl LocalPromise {
         }
         // Note [cycles]: first say where this leads, then look where that leads.
         // Of several threads that close a circle together, at least one sees it.
-        if target.leads_to(&Client::from_promise(Arc::clone(self))) {
-            target = Client::broken(Error::failed("a promise was resolved to itself"));
+        if let Some(error) = target.circle_to(&Client::from_promise(Arc::clone(self))) {
+            target = Client::broken(error);
             let draining = Phase::Draining(target.clone());
             let before = std::mem::replace(&mut self.state.lock().phase, draining);
             drop(before);
@@ -192,7 +195,7 @@ impl LocalPromise {
                 }
                 std::mem::take(&mut state.queue)
             };
-            for delivery in batch {
+            for delivery in batch.into_values() {
                 if let Delivery::Call(call) = &delivery {
                     call.cell.left_queue();
                 }
@@ -215,6 +218,10 @@ impl Drop for LocalPromise {
             && target.is_promise()
         {
             effects::defer(Effect::drop(target));
+        }
+        if let Some(parent) = state.parent.take() {
+            // It may cancel a call, whose own target is the field of another one.
+            effects::defer(Effect::drop(parent));
         }
         // Closures of the application's.
         if !state.watchers.is_empty() {

@@ -80,19 +80,3 @@ fn a_stream_arrives_whole_and_in_order_before_what_follows_it() {
     client.close();
     assert!(server.join_timeout(Duration::from_secs(10)).unwrap());
 }
-
-#[test]
-fn for_ever_is_a_time_limit_like_any_other() {
-    let (here, there) = memory::pair();
-    let (near, far) = (Vat::new(), Vat::new());
-    let config = || ConnConfig::new().close_timeout(Duration::MAX);
-    let near_connection = near.connect(here, config()).unwrap();
-    let far_connection = far.connect(there, config()).unwrap();
-    let stop = near_connection.supervisor().token();
-    near_connection.close();
-    assert!(near_connection.join_timeout(Duration::MAX).unwrap());
-    assert!(far_connection.join_timeout(Duration::MAX).unwrap());
-    assert!(stop.wait_timeout(Duration::MAX));
-    assert!(near.shutdown(Duration::MAX));
-    assert!(far.shutdown(Duration::MAX));
-}

@@ -60,6 +60,7 @@ fn a_vat_is_reached_by_name_over_one_connection() {
     }
     assert_eq!(client.connection_count(), 1);
     assert_eq!(server.connection_count(), 1);
+    assert!(server.drain(Duration::MAX));
 }
 
 #[test]

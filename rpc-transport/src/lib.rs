@@ -22,6 +22,7 @@
 
 mod accept;
 pub mod addr;
+pub mod endpoint;
 pub mod framing;
 pub mod halves;
 pub mod memory;

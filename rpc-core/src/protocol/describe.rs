@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::dest::{Dest, Pinned};
+use super::dest::Dest;
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
 use super::{Abort, Txn, question};
@@ -88,30 +88,24 @@ impl Txn<'_> {
             let client = client.shortened();
             return Ok(match client.view() {
                 View::Null => Described::new(Descriptor::None, client),
-                View::Broken(error) => {
-                    // Travels as a promise that turns out to have failed.
-                    let error = error.clone();
-                    let id = self.export(&client, ExportAs::Broken)?;
-                    self.trailing.push(wire::Message::Resolve(wire::Resolve {
-                        promise: id.0,
-                        resolution: Err(error.for_peer(self.detail())),
-                    }));
-                    Described::new(Descriptor::SenderPromise(id.0), client)
-                }
+                View::Broken(error) => self.describe_broken(error.clone())?,
                 View::Import(import) if self.is_own(import.machine()) => {
                     let descriptor = Descriptor::ReceiverHosted(import.id().0);
                     Described::new(descriptor, client)
                 }
                 View::Pinned(pinned) if self.is_own(pinned.machine()) => {
-                    let descriptor = pinned.dest().descriptor();
-                    self.mark_called(pinned.dest());
-                    Described::new(descriptor, client)
+                    let Ok(dest) = pinned.dest() else { continue };
+                    if let Err(error) = self.nameable(&dest) {
+                        return self.describe_broken(error);
+                    }
+                    self.mark_called(&dest);
+                    Described::new(dest.descriptor(), client)
                 }
                 View::Remote(promise) if self.is_own(promise.machine()) => {
                     let Err(dest) = promise.location() else { continue };
                     let descriptor = dest.descriptor();
                     self.mark_called(&dest);
-                    Described::new(descriptor, Client::from_pinned(Pinned::new(dest)))
+                    Described::new(descriptor, Client::from_pinned(promise.pinned(dest)))
                 }
                 View::Local | View::Import(_) | View::Pinned(_) => {
                     let id = self.export(&client, ExportAs::Settled)?;
@@ -128,6 +122,17 @@ impl Txn<'_> {
                 }
             });
         }
+    }
+
+    /// Names a capability that has failed: it travels as a promise that turns out
+    /// to have.
+    fn describe_broken(&mut self, error: Error) -> Result<Described, Error> {
+        let told = error.for_peer(self.detail());
+        let client = Client::broken(error);
+        let id = self.export(&client, ExportAs::Broken)?;
+        self.trailing
+            .push(wire::Message::Resolve(wire::Resolve { promise: id.0, resolution: Err(told) }));
+        Ok(Described::new(Descriptor::SenderPromise(id.0), client))
     }
 
     pub(super) fn is_own(&self, machine: &Arc<super::Machine>) -> bool {
@@ -426,7 +431,8 @@ impl Txn<'_> {
         if !self.is_own(pinned.machine()) {
             return way;
         }
-        let node = match pinned.dest() {
+        let Ok(dest) = pinned.dest() else { return way };
+        let node = match &dest {
             Dest::Import(import) => {
                 self.machine.imports.with(import.id(), |import| match &import.kind {
                     import::Kind::Promised { node, resolution: Resolution::Pending { .. } } => {
@@ -445,7 +451,7 @@ impl Txn<'_> {
             }
         };
         let Some(node) = node.flatten() else { return way };
-        self.mark_called(pinned.dest());
+        self.mark_called(&dest);
         Client::from_remote(node)
     }
 

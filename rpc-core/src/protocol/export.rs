@@ -23,6 +23,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::client::Client;
+use crate::effects::{self, Effect};
 use crate::ids::Serial;
 
 /// One export.
@@ -81,5 +82,15 @@ impl ExportSlot {
     pub(super) fn redirect(&self, target: Client) {
         let before = std::mem::replace(&mut *self.target.lock(), target);
         drop(before);
+    }
+}
+
+impl Drop for ExportSlot {
+    fn drop(&mut self) {
+        // Chains of promises are taken apart one by one, see Note [effects].
+        let target = std::mem::take(self.target.get_mut());
+        if target.is_promise() {
+            effects::defer(Effect::drop(target));
+        }
     }
 }

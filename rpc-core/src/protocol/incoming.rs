@@ -488,11 +488,7 @@ impl Txn<'_> {
                 // give back.
                 let (target, origin) = self.import(&descriptor)?;
                 let dest = || wire::Target::ImportedCap(id.0);
-                if node.is_some() {
-                    self.settled_target(target, origin, called, dest)
-                } else {
-                    target
-                }
+                self.settled_target(target, origin, called && node.is_some(), dest)
             }
         };
         if let Some(node) = node {
@@ -512,6 +508,16 @@ impl Txn<'_> {
         promise: impl FnOnce() -> wire::Target,
     ) -> Client {
         let target = way.shortened();
+        let promise = promise();
+        if let View::Pinned(pinned) = target.view()
+            && self.is_own(pinned.machine())
+            && *pinned.target() == promise
+        {
+            // See Note [cycles]. Also if nobody has the promise any more.
+            let error = Error::failed("a promise was resolved to itself");
+            pinned.cut(error.clone());
+            return Client::broken(error);
+        }
         if !called {
             return target;
         }
@@ -531,7 +537,7 @@ impl Txn<'_> {
             // to be ours already. What the embargo leads to in the end is the way
             // that the earlier calls took when they came back, even if we know a
             // shorter one by then: see Note [described path].
-            (Origin::Peer | Origin::Reflected, _) => self.embargo(way, promise()),
+            (Origin::Peer | Origin::Reflected, _) => self.embargo(way, promise),
         }
     }
 

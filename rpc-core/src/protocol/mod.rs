@@ -230,7 +230,7 @@ impl Machine {
 
     /// Waits until no call of the peer's is outstanding. Returns whether there is
     /// none.
-    pub(crate) fn wait_until_quiet(&self, deadline: std::time::Instant) -> bool {
+    pub(crate) fn wait_until_quiet(&self, deadline: Option<std::time::Instant>) -> bool {
         self.quiet.wait(|| self.answers.len() == 0, deadline)
     }
 

@@ -138,11 +138,20 @@ pub(crate) struct Quiet {
 
 impl Quiet {
     /// Waits until `is_quiet`, or the deadline. Returns whether it is.
-    pub(crate) fn wait(&self, is_quiet: impl Fn() -> bool, deadline: std::time::Instant) -> bool {
+    pub(crate) fn wait(
+        &self,
+        is_quiet: impl Fn() -> bool,
+        deadline: Option<std::time::Instant>,
+    ) -> bool {
         let mut lock = self.lock.lock();
         while !is_quiet() {
-            if self.changed.wait_until(&mut lock, deadline).timed_out() {
-                return is_quiet();
+            match deadline {
+                None => self.changed.wait(&mut lock),
+                Some(deadline) => {
+                    if self.changed.wait_until(&mut lock, deadline).timed_out() {
+                        return is_quiet();
+                    }
+                }
             }
         }
         true

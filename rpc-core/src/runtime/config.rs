@@ -101,8 +101,9 @@ impl ConnConfig {
         self
     }
 
-    /// How long a connection that ends may take to write what is still queued.
-    /// A peer that does not read cannot hold it longer. Default: one second.
+    /// How long a connection that ends may take to write what is still queued, and
+    /// to wait for the peer to end its side, too. A peer that does neither read nor
+    /// close cannot hold it longer. Default: one second.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;

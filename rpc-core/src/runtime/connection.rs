@@ -14,9 +14,10 @@
 //! # The end
 //!
 //! Whoever notices the end empties the tables (Note [ending]) and thereby tells
-//! the coordinator, whose last work it is to see the others off: the send thread
-//! gets a bounded time to write what is queued, then the transport is shut down,
-//! which ends the receive thread, and both are joined.
+//! the coordinator, whose last work it is to see the others off: for a bounded
+//! time the send thread writes what is queued and ends the stream, and the receive
+//! thread reads until the peer has ended its own; then the transport is shut down
+//! and both are joined.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -146,7 +147,7 @@ impl Connection {
 
     /// Waits until no call of the peer's is outstanding, but no longer than until
     /// `deadline`. Returns whether there is none. More may come at any moment.
-    pub(super) fn wait_until_quiet(&self, deadline: Instant) -> bool {
+    pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
         self.shared().machine.wait_until_quiet(deadline)
     }
 
@@ -458,6 +459,13 @@ impl Sender {
     }
 }
 
+/// Whether the receive thread still reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    GoesOn,
+    Over,
+}
+
 /// The coordinator thread.
 struct Coordinator {
     shared: Arc<Shared>,
@@ -473,22 +481,51 @@ struct Coordinator {
 impl Coordinator {
     fn run(self) {
         let machine = &self.shared.machine;
+        let mut reading = Reading::GoesOn;
         while !self.queue.ended.load(Ordering::SeqCst) {
             match self.incoming.recv() {
                 Ok(Incoming::Message(message)) => machine.receive(message),
-                Ok(Incoming::Malformed(error)) => machine.abort(error),
-                Ok(Incoming::End(error)) => machine.disconnect(error),
+                Ok(Incoming::Malformed(error)) => {
+                    reading = Reading::Over;
+                    machine.abort(error);
+                }
+                Ok(Incoming::End(error)) => {
+                    reading = Reading::Over;
+                    machine.disconnect(error);
+                }
                 Ok(Incoming::Wake) => {}
                 Err(_) => machine.disconnect(Error::disconnected("the receive thread is gone")),
             }
         }
-        self.see_off();
+        self.see_off(reading);
     }
 
-    fn see_off(self) {
+    /// Reads on until the peer has ended its side, too, and forgets what it says.
+    ///
+    /// A socket that is closed with something unread in it resets the connection,
+    /// and the peer loses what it has not read yet: perhaps the calls that were
+    /// made before the end, perhaps the Abort that tells it why. And a peer that is
+    /// not read from may not come to reading what we still send.
+    fn read_to_the_end(&self, deadline: Option<Instant>) {
+        loop {
+            let next = match deadline {
+                Some(deadline) => self.incoming.recv_deadline(deadline).ok(),
+                None => self.incoming.recv().ok(),
+            };
+            match next {
+                Some(Incoming::Message(_) | Incoming::Wake) => {}
+                Some(Incoming::Malformed(_) | Incoming::End(_)) | None => return,
+            }
+        }
+    }
+
+    fn see_off(self, reading: Reading) {
+        let deadline = Instant::now().checked_add(self.close_timeout);
+        if reading == Reading::GoesOn {
+            self.read_to_the_end(deadline);
+        }
         // Nobody may be held up by a queue that is not read any more.
         drop(self.incoming);
-        let deadline = Instant::now().checked_add(self.close_timeout);
         if !self.sent.wait(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }

@@ -8,8 +8,6 @@ mod supervisor;
 mod system;
 mod vat;
 
-use std::time::{Duration, Instant};
-
 pub use self::config::ConnConfig;
 pub use self::connection::Connection;
 pub use self::pool::PoolConfig;
@@ -29,14 +27,6 @@ pub trait Executor: Send + Sync + 'static {
     /// # Errors
     /// Gives the job back when there is no room for it.
     fn spawn(&self, job: Job) -> Result<(), Job>;
-}
-
-/// When `timeout` will be over. If no clock reaches that far, some time after
-/// everybody has stopped to wait.
-pub(crate) fn deadline(timeout: Duration) -> Instant {
-    const FOREVER: Duration = Duration::from_secs(1 << 32);
-    let now = Instant::now();
-    now.checked_add(timeout).unwrap_or_else(|| now + FOREVER)
 }
 
 /// Runs a closure of the application on a worker or, when there is none to be

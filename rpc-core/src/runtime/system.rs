@@ -20,13 +20,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::config::ConnConfig;
 use super::connection::Connection;
-use super::deadline;
 use super::role;
 use super::vat::Vat;
 use crate::client::Client;
@@ -175,7 +174,7 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// peers are finished, but no longer than `timeout`, and then closes every
     /// connection. Returns whether all calls were finished in time.
     pub fn drain(&self, timeout: Duration) -> bool {
-        let deadline = deadline(timeout);
+        let deadline = Instant::now().checked_add(timeout);
         let connections = self.shared().stop();
         let finished =
             connections.iter().map(|connection| connection.wait_until_quiet(deadline)).collect();
@@ -437,7 +436,7 @@ impl<N: VatNetwork> Shared<N> {
 
     /// The other side was faster: its connection is about to be accepted.
     fn wait_for_crossed(&self, peer: &N::VatId) -> Result<Option<Connection>> {
-        let deadline = deadline(CROSSED_TIMEOUT);
+        let deadline = Instant::now() + CROSSED_TIMEOUT;
         role::blocking(|| {
             let mut peers = self.peers.lock();
             loop {

@@ -14,8 +14,10 @@ mod content;
 mod line;
 mod net;
 mod raw;
+mod resolve;
 
 mod embargo;
+mod long;
 mod tables;
 mod tail_calls;
 mod taken;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
@@ -118,10 +119,10 @@ pub fn threads() -> Vec<Thread> {
 fn report(test: &str, limit: Duration) {
     let mut text = format!("{test} hangs: it did not end within {limit:?}\n");
     for (note, count) in DOING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        text += &format!("  {note} ({count})\n");
+        let _ = writeln!(text, "  {note} ({count})");
     }
     for thread in threads() {
-        text += &format!("  thread {} {} {}\n", thread.id, thread.state, thread.name);
+        let _ = writeln!(text, "  thread {} {} {}", thread.id, thread.state, thread.name);
     }
     // Not by a macro: what those print is lost with the test.
     let _ = std::io::stderr().write_all(text.as_bytes());

@@ -217,7 +217,7 @@ async fn membrane_objects(c: Rc<Context>) -> Outcome {
 }
 
 async fn membrane_tail_calls(c: Rc<Context>) -> Outcome {
-    c.needs_results_from_server()?;
+    c.needs_results_of_tail_calls()?;
     for (thing, text) in sides(&c).await? {
         call_through_server(&c, &thing, text, true).await?;
     }

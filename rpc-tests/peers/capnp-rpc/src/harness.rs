@@ -169,13 +169,22 @@ impl Context {
         self.view.has_control
     }
 
-    /// Skips the behaviour if the server passes calls back in a way that this
+    /// Skips the behaviour if the server tail-calls this vat in a way that this
     /// client cannot follow.
-    pub(crate) fn needs_results_from_server(&self) -> Outcome {
-        if self.view.sends_results_to_yourself {
-            Err(Failure::Skipped(NEVER_RUNS.into()))
-        } else {
-            Ok(())
+    pub(crate) fn needs_results_of_tail_calls(&self) -> Outcome {
+        match self.view.results_to_yourself {
+            ResultsToYourself::Never => Ok(()),
+            ResultsToYourself::TailCalls | ResultsToYourself::Always => {
+                Err(Failure::Skipped(NEVER_RUNS.into()))
+            }
+        }
+    }
+
+    /// The same for pipelined calls that the server passes back.
+    pub(crate) fn needs_results_of_pipelined_calls(&self) -> Outcome {
+        match self.view.results_to_yourself {
+            ResultsToYourself::Never | ResultsToYourself::TailCalls => Ok(()),
+            ResultsToYourself::Always => Err(Failure::Skipped(NEVER_RUNS.into())),
         }
     }
 
@@ -260,7 +269,17 @@ struct Server {
 #[derive(Clone, Copy)]
 pub(crate) struct View {
     has_control: bool,
-    sends_results_to_yourself: bool,
+    results_to_yourself: ResultsToYourself,
+}
+
+/// Which calls that the server passes back to this vat are to keep their results
+/// here.
+#[derive(Clone, Copy)]
+enum ResultsToYourself {
+    Never,
+    TailCalls,
+    /// Pipelined calls, too.
+    Always,
 }
 
 async fn ask_server(address: &str) -> Result<Server, Failure> {
@@ -275,12 +294,16 @@ async fn ask_server(address: &str) -> Result<Server, Failure> {
             }
             let view = View {
                 has_control: true,
-                sends_results_to_yourself: results.get_sends_results_to_yourself(),
+                results_to_yourself: match results.get_sends_results_to_yourself() {
+                    false => ResultsToYourself::Never,
+                    true if results.get_only_tail_calls() => ResultsToYourself::TailCalls,
+                    true => ResultsToYourself::Always,
+                },
             };
             Ok(Server { name: results.get_name()?.to_string()?, limits, view })
         }
         Err(error) if error.kind == ErrorKind::Unimplemented => {
-            let view = View { has_control: false, sends_results_to_yourself: false };
+            let view = View { has_control: false, results_to_yourself: ResultsToYourself::Never };
             Ok(Server { name: "the server".into(), limits, view })
         }
         Err(error) => Err(error.into()),

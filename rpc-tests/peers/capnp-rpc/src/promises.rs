@@ -79,7 +79,7 @@ async fn promise_chain(c: Rc<Context>) -> Outcome {
 }
 
 async fn call_order(c: Rc<Context>) -> Outcome {
-    c.needs_results_from_server()?;
+    c.needs_results_of_pipelined_calls()?;
     let theirs: test_more_stuff::Client = c.theirs();
     let early = sequence(&c.theirs(), 0);
     let mut request = theirs.echo_request();
@@ -103,7 +103,7 @@ async fn call_order(c: Rc<Context>) -> Outcome {
 }
 
 async fn embargo_error(c: Rc<Context>) -> Outcome {
-    c.needs_results_from_server()?;
+    c.needs_results_of_pipelined_calls()?;
     let theirs: test_more_stuff::Client = c.theirs();
     let promise = OurPromise::<test_call_order::Client>::new();
     let early = sequence(&c.theirs(), 0);
@@ -173,7 +173,7 @@ async fn expect_tail_call(c: &Context, callee: test_tail_callee::Client) -> Outc
 }
 
 async fn tail_call(c: Rc<Context>) -> Outcome {
-    c.needs_results_from_server()?;
+    c.needs_results_of_tail_calls()?;
     let probe = Probe::new();
     expect_tail_call(&c, capnp_rpc::new_client(OurTailCallee(probe.clone()))).await?;
     check_eq!(probe.calls.get(), 1);
@@ -190,7 +190,7 @@ fn tail_call_back(_: Rc<Context>) -> Ready<Outcome> {
 }
 
 async fn tail_call_cancel(c: Rc<Context>) -> Outcome {
-    c.needs_results_from_server()?;
+    c.needs_results_of_tail_calls()?;
     let probe = Probe::new();
     let mut request = c.theirs::<test_tail_caller::Client>().foo_request();
     request.get().set_callee(capnp_rpc::new_client(NeverTailCallee(probe.clone())));

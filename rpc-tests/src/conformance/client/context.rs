@@ -132,7 +132,24 @@ impl ServerFacts {
     /// Whether a call that was finished before it returned gets its Return
     /// nevertheless, as it must.
     fn returns_cancelled_calls(&self) -> bool {
-        !self.name.starts_with("capnp-rpc")
+        !self.is_capnp_rpc()
+    }
+
+    /// Whether what the server has said of a promise binds it, as it must: calls
+    /// that were on their way through the promise keep going the way that was
+    /// described, and later ones wait for them.
+    fn keeps_described_paths(&self) -> bool {
+        !self.is_capnp_rpc()
+    }
+
+    /// Whether calls on a pipelined result stay in order where that result is
+    /// what the call was given, and is still to be returned by another call.
+    fn orders_nested_pipelines(&self) -> bool {
+        !self.name.starts_with("pycapnp")
+    }
+
+    fn is_capnp_rpc(&self) -> bool {
+        self.name.starts_with("capnp-rpc")
     }
 
     /// Why the server cannot show a behaviour, if it says so.
@@ -197,7 +214,7 @@ impl Context {
     pub(super) fn run(
         address: &Address,
         server: &ServerFacts,
-        behaviour: fn(&Context) -> Result<(), Failure>,
+        behaviour: impl FnOnce(&Context) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let context = Context::connect(address, server)?;
         let control: test_control::Client = context.theirs();
@@ -362,6 +379,16 @@ impl Context {
             return Ok(self.theirs());
         }
         Err(Failure::Skipped("the server has no TestControl to ask".to_owned()))
+    }
+
+    /// See [`ServerFacts::keeps_described_paths`].
+    pub(super) fn keeps_described_paths(&self) -> bool {
+        self.server.keeps_described_paths()
+    }
+
+    /// See [`ServerFacts::orders_nested_pipelines`].
+    pub(super) fn orders_nested_pipelines(&self) -> bool {
+        self.server.orders_nested_pipelines()
     }
 
     pub(super) fn has_control(&self) -> bool {

@@ -6,6 +6,7 @@ mod context;
 mod lifetimes;
 mod ours;
 mod promises;
+mod script;
 
 use std::fmt;
 use std::io;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use rpc_transport::Address;
 
 use self::context::{Context, DEADLINE, Failure, ServerFacts};
+pub use self::script::run_script;
 
 /// What a behaviour is known by and what it does.
 type Behaviour = (&'static str, fn(&Context) -> Result<(), Failure>);

@@ -93,6 +93,7 @@ impl test_control::Server for Control {
         let mut result = results.get();
         result.set_name("this library");
         result.set_sends_results_to_yourself(true);
+        result.set_only_tail_calls(true);
         let mut limits = result.init_limits(as_u32(LIMITS.len())?);
         for (index, (behaviour, why)) in (0..).zip(LIMITS) {
             let mut limit = limits.reborrow().get(index);

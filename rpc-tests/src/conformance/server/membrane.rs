@@ -29,7 +29,8 @@ impl test_membrane::Server for Membrane {
     ) -> Result<()> {
         let params = params.get()?;
         let request = params.get_thing()?.pass_through_request();
-        answer_with(request, results, params.get_tail_call())
+        answer_with(request, results, params.get_tail_call());
+        Ok(())
     }
 
     fn call_intercept(
@@ -39,7 +40,8 @@ impl test_membrane::Server for Membrane {
     ) -> Result<()> {
         let params = params.get()?;
         let request = params.get_thing()?.intercept_request();
-        answer_with(request, results, params.get_tail_call())
+        answer_with(request, results, params.get_tail_call());
+        Ok(())
     }
 
     fn loopback(
@@ -66,16 +68,14 @@ fn answer_with<P: 'static>(
     request: Request<P, result::Owned>,
     results: Results<result::Owned>,
     tail_call: bool,
-) -> Result<()> {
+) {
     if tail_call {
-        results.tail_call(request);
-        return Ok(());
+        return results.tail_call(request);
     }
     let results = results.defer();
     request.send().on_resolve(move |response| {
         results.answer(|mut results| results.set(response?.get()?));
     });
-    Ok(())
 }
 
 struct Thing;

@@ -12,6 +12,8 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rpc_core::capnp::traits::HasTypeId;
@@ -40,6 +42,9 @@ use self::state::{ConnectionState, counted};
 /// have it make some hundred call-backs at once.
 const QUESTIONS: u32 = 4096;
 
+/// How long everything may take to end.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+
 /// A conformance server that listens.
 pub struct Server {
     listener: Listener,
@@ -52,6 +57,8 @@ struct Shared {
     handles: Arc<AtomicU32>,
     closer: Closer,
     faults: Mutex<Vec<String>>,
+    /// One for each connection, and those of some that have ended.
+    watches: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Server {
@@ -67,6 +74,7 @@ impl Server {
             handles: Arc::default(),
             closer: listener.closer(),
             faults: Mutex::default(),
+            watches: Mutex::default(),
         });
         Ok(Server { listener, address, shared })
     }
@@ -82,13 +90,22 @@ impl Server {
     }
 
     /// Serves whoever connects, until it is closed or a connection turns out to
-    /// have ended in an unsound state. Returns what was wrong, which it has also
-    /// written to standard error.
+    /// have ended in an unsound state. Then ends every connection and returns
+    /// what was wrong, which it has also written to standard error.
     pub fn run(self) -> Vec<String> {
         for transport in self.listener.incoming() {
             match transport {
                 Ok(transport) => self.shared.serve(super::tapped(transport)),
                 Err(error) => eprintln!("accepting failed: {error}"),
+            }
+        }
+        if !self.shared.vat.shutdown(SHUTDOWN) {
+            self.shared.fault(format!("the vat did not shut down within {SHUTDOWN:?}"));
+        }
+        let watches = std::mem::take(&mut *self.shared.watches.lock());
+        for watch in watches {
+            if watch.join().is_err() {
+                self.shared.fault("a thread panicked".to_owned());
             }
         }
         std::mem::take(&mut *self.shared.faults.lock())
@@ -110,8 +127,13 @@ impl Shared {
         state.set_connection(connection.clone());
         let shared = Arc::clone(self);
         let watch = std::thread::Builder::new().name("conformance-watch".to_owned());
-        if let Err(error) = watch.spawn(move || shared.watch(&connection)) {
-            self.fault(format!("no thread could be started: {error}"));
+        match watch.spawn(move || shared.watch(&connection)) {
+            Ok(watch) => {
+                let mut watches = self.watches.lock();
+                watches.retain(|watch| !watch.is_finished());
+                watches.push(watch);
+            }
+            Err(error) => self.fault(format!("no thread could be started: {error}")),
         }
     }
 
@@ -177,15 +199,13 @@ impl Router {
 
 impl Dispatch for Router {
     fn dispatch(&self, call: IncomingCall) {
-        match self.routes.get(&call.interface_id()) {
-            Some(object) => call.forward(object),
-            None => {
-                let interface = call.interface_id();
-                call.respond(Err(Error::unimplemented(format!(
-                    "the conformance server has no interface {interface:#018x}"
-                ))));
-            }
+        let interface = call.interface_id();
+        if let Some(object) = self.routes.get(&interface) {
+            return call.forward(object);
         }
+        call.respond(Err(Error::unimplemented(format!(
+            "the conformance server has no interface {interface:#018x}"
+        ))));
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {

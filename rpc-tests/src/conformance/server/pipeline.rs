@@ -53,7 +53,7 @@ impl test_pipeline::Server for Pipeline {
         if params.has_obj() {
             objects.push(params.get_obj().get_as_capability::<test_interface::Client>()?);
         }
-        for object in params.get_list()?.iter() {
+        for object in params.get_list()? {
             match object {
                 Err(error) if error.kind == ErrorKind::MessageContainsNullCapabilityPointer => {}
                 object => objects.push(object?),
