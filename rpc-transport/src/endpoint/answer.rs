@@ -82,6 +82,9 @@ fn settle(
             }
         },
     };
+    if local.is_full_for(&from) {
+        return None;
+    }
     match local.arrive(&from, hello.kind, socket, deadline) {
         Some(link) => Some(link),
         None if local.is_closed() => refuse(&Reply::Invalid),

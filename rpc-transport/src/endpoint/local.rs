@@ -143,6 +143,11 @@ impl Local {
         }
     }
 
+    /// Whether there are so many peers that one more is not welcome.
+    pub(super) fn is_full_for(&self, from: &EndPointAddress) -> bool {
+        self.links.len() >= self.network.parameters.max_peers && !self.links.contains_key(from)
+    }
+
     fn next_id(&self) -> u32 {
         self.next_link.fetch_add(1, Ordering::Relaxed)
     }

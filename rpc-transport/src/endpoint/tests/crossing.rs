@@ -103,7 +103,7 @@ fn a_dial_that_was_promised_but_does_not_come_times_out() {
             let connecting = scope.spawn(|| here.connect(&address, hints).unwrap_err());
             while !connecting.is_finished() {
                 if let Some(mut raw) = listener.accept_now() {
-                    raw.words(&[2]);
+                    raw.words_to_whom_it_may_concern(&[2]);
                     raws.push(raw);
                 }
                 thread::yield_now();
@@ -111,7 +111,6 @@ fn a_dial_that_was_promised_but_does_not_come_times_out() {
             connecting.join().unwrap()
         });
         assert_eq!(error.code, ConnectErrorCode::Timeout);
-        assert!(!raws.is_empty());
         expect_end(&here);
     }
 }
