@@ -273,7 +273,7 @@ impl Txn<'_> {
         let id = QuestionId(self.order.question_ids.allocate()?);
         let serial = self.serial();
         let question =
-            Question { serial, state: question::State::Asked(asked), _permit: Some(permit) };
+            Question { serial, state: question::State::Asked(asked), permit: Some(permit) };
         self.machine.questions.insert(id, question);
         Some(QuestionRef::new(Arc::clone(self.machine), id, serial))
     }

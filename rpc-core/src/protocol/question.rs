@@ -37,7 +37,7 @@ pub(crate) struct Question {
     pub(crate) serial: Serial,
     pub(crate) state: State,
     /// Held for its drop, until the call has returned or is cancelled.
-    pub(crate) _permit: Option<Permit>,
+    pub(crate) permit: Option<Permit>,
 }
 
 pub(crate) enum State {

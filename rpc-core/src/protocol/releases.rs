@@ -106,7 +106,7 @@ impl Txn<'_> {
                 // no Return for what was finished first.
                 let permit = machine.questions.with(id, |question| {
                     question.state = question::State::Finished { params };
-                    question._permit.take()
+                    question.permit.take()
                 });
                 drop(permit);
                 if let Some(cell) = asked.cell {
