@@ -47,6 +47,10 @@ use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
 use crate::wire::Path;
 
+/// The most calls that one may take its outcome through before that is taken for
+/// a circle.
+const MAX_TAKEN: usize = 1 << 16;
+
 /// What became of a call.
 pub(crate) type Outcome = Result<Payload, Error>;
 
@@ -375,19 +379,42 @@ impl CallCell {
 
     /// Makes the outcome of `other` this call's, too, but for the capabilities in
     /// `fields`, which take the place of those that are there.
+    ///
+    /// Must not be called under a lock.
     pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>, fields: Vec<(Path, Client)>) {
         let cell = Arc::clone(other.cell());
-        {
-            let mut state = self.state.lock();
-            if state.demand == Demand::Wanted {
-                state.taken_from = Some(other);
-            } else {
-                // Nobody wants it: nor do we want the other one.
-                drop(state);
-                drop(other);
-            }
+        let mut state = self.state.lock();
+        if state.demand == Demand::Wanted && matches!(state.phase, Phase::Waiting) {
+            state.taken_from = Some(other);
+            drop(state);
+        } else {
+            // Nobody wants it: nor do we want the other one.
+            drop(state);
+            drop(other);
+        }
+        // See Note [cycles]: it was published first. A circle would keep itself
+        // alive for ever.
+        if cell.comes_from(self) {
+            return self.complete(Err(Error::failed("a call was answered with its own outcome")));
         }
         cell.watch(Watcher::Call(Arc::clone(self), fields));
+    }
+
+    /// Whether the outcome of this call is, over any number of others, that of
+    /// `end`.
+    fn comes_from(self: &Arc<Self>, end: &Arc<Self>) -> bool {
+        let mut cell = Arc::clone(self);
+        for _ in 0..MAX_TAKEN {
+            if Arc::ptr_eq(&cell, end) {
+                return true;
+            }
+            let next = cell.state.lock().taken_from.as_ref().map(|other| Arc::clone(other.cell()));
+            match next {
+                Some(next) => cell = next,
+                None => return false,
+            }
+        }
+        true
     }
 
     // ---- Pipelining

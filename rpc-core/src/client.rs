@@ -52,6 +52,20 @@ enum Kind {
     Slot(Arc<ExportSlot>),
 }
 
+// Note [cycles]
+//
+// A promise that is resolved to itself, by way of whatever other promises, fails.
+// Who resolves a promise says first where it leads, and then follows that: of
+// several threads that close a circle together, at least one sees it.
+//
+// A circle may lead through a peer: a promise of ours becomes a promise of the
+// peer's, which becomes ours. Here it shows when the peer's promise turns out to
+// be what we have described to the peer as being that promise itself: something
+// pinned to its own place. Whatever is sent there would come back for ever, so
+// the places that the circle leads through are given up, too: calls fail when
+// they come by, and the two vats do not keep each other's promises alive. (A
+// circle through three vats looks like a chain to each of them.)
+
 /// The most promises that one may be chained through before the chain is taken
 /// for a circle.
 const MAX_CHAIN: usize = 1 << 16;
@@ -316,13 +330,23 @@ impl Client {
             Kind::Promise(promise) => promise.resolved(),
             Kind::Remote(promise) => promise.resolved(),
             Kind::Slot(slot) => Some(slot.target()),
+            Kind::Pinned(pinned) => pinned.dest().err().map(Client::broken),
             _ => None,
         }
     }
 
-    /// Whether following this, also through promises that are about to resolve,
-    /// leads to `end`.
-    pub(crate) fn leads_to(&self, end: &Client) -> bool {
+    /// If following this, also through promises that are about to resolve, leads
+    /// to the promise `end`: the error that `end` fails with. See Note [cycles].
+    pub(crate) fn circle_to(&self, end: &Client) -> Option<Error> {
+        if !self.leads_to(end, |_| ()) {
+            return None;
+        }
+        let error = Error::failed("a promise was resolved to itself");
+        self.leads_to(end, |pinned| pinned.cut(error.clone()));
+        Some(error)
+    }
+
+    fn leads_to(&self, end: &Client, passed: impl Fn(&Pinned)) -> bool {
         let end = end.address();
         let mut client = self.clone();
         for _ in 0..MAX_CHAIN {
@@ -331,6 +355,11 @@ impl Client {
             }
             let next = match &client.0 {
                 Kind::Promise(promise) => promise.next(),
+                Kind::Pinned(pinned) => {
+                    let promise = pinned.promise();
+                    passed(pinned);
+                    promise.map(Client::from_remote)
+                }
                 _ => client.next_resolved(),
             };
             match next {

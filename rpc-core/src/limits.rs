@@ -5,9 +5,9 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Calls of this side that may be outstanding. Application threads that want
-    /// to make one more wait; calls that are forwarded for a peer are made
-    /// anyway. Default: 128.
+    /// Calls of this side that may be outstanding, not counting those that were
+    /// cancelled. Application threads that want to make one more wait; calls that
+    /// are forwarded for a peer are made anyway. Default: 128.
     pub questions: u32,
 
     /// Capabilities of this side that may be exported at once. A call or result

@@ -169,9 +169,11 @@ impl LocalPromise {
         }
         // Note [cycles]: first say where this leads, then look where that leads.
         // Of several threads that close a circle together, at least one sees it.
-        if target.leads_to(&Client::from_promise(Arc::clone(self))) {
-            target = Client::broken(Error::failed("a promise was resolved to itself"));
-            self.state.lock().phase = Phase::Draining(target.clone());
+        if let Some(error) = target.circle_to(&Client::from_promise(Arc::clone(self))) {
+            target = Client::broken(error);
+            let draining = Phase::Draining(target.clone());
+            let before = std::mem::replace(&mut self.state.lock().phase, draining);
+            drop(before);
         }
         if let Some(stream) = self.stream.get() {
             target.adopt_stream(stream);

@@ -17,14 +17,14 @@
 //! queueing the Disembargo. The lock in here is a leaf that lets other threads
 //! look at the state without the order lock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use crate::client::Client;
 use crate::effects::{self, Effect};
 use crate::flow::StreamSlot;
-use crate::protocol::{Dest, Machine};
+use crate::protocol::{Dest, Machine, Pinned};
 use crate::watch::{ExportWatcher, Watcher};
 
 pub(crate) struct RemotePromise {
@@ -36,6 +36,8 @@ pub(crate) struct RemotePromise {
 struct State {
     phase: Phase,
     watchers: Vec<Watcher>,
+    /// What stands for the destination where it was described.
+    pinned: Weak<Pinned>,
 }
 
 enum Phase {
@@ -47,7 +49,11 @@ impl RemotePromise {
     pub(crate) fn new(machine: Arc<Machine>, dest: Dest) -> Arc<Self> {
         Arc::new(RemotePromise {
             machine,
-            state: Mutex::new(State { phase: Phase::Remote(dest), watchers: Vec::new() }),
+            state: Mutex::new(State {
+                phase: Phase::Remote(dest),
+                watchers: Vec::new(),
+                pinned: Weak::new(),
+            }),
             stream: StreamSlot::default(),
         })
     }
@@ -68,6 +74,17 @@ impl RemotePromise {
             Phase::Remote(dest) => Err(dest.clone()),
             Phase::Resolved(target) => Ok(target.clone()),
         }
+    }
+
+    /// What stands for its destination `dest` from now on, wherever that is
+    /// described. See Note [described path].
+    pub(crate) fn pinned(self: &Arc<Self>, dest: Dest) -> Arc<Pinned> {
+        let mut state = self.state.lock();
+        state.pinned.upgrade().unwrap_or_else(|| {
+            let pinned = Pinned::new(dest, Arc::downgrade(self));
+            state.pinned = Arc::downgrade(&pinned);
+            pinned
+        })
     }
 
     /// What it is resolved to, once it is.
@@ -98,9 +115,9 @@ impl RemotePromise {
             target.adopt_stream(stream);
         }
         // See Note [cycles]: it was published first.
-        if target.leads_to(&Client::from_remote(Arc::clone(self))) {
-            let broken = Client::broken(crate::Error::failed("a promise was resolved to itself"));
-            let before = std::mem::replace(&mut self.state.lock().phase, Phase::Resolved(broken));
+        if let Some(error) = target.circle_to(&Client::from_remote(Arc::clone(self))) {
+            let broken = Phase::Resolved(Client::broken(error));
+            let before = std::mem::replace(&mut self.state.lock().phase, broken);
             drop(before);
         }
         watchers.into_iter().map(Effect::Notify).collect()

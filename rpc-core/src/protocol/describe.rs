@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::dest::{Dest, Pinned};
+use super::dest::Dest;
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
-use super::{Abort, Txn};
+use super::{Abort, Txn, question};
 use crate::client::{Client, View};
 use crate::delivery::Route;
 use crate::effects::Effect;
@@ -105,31 +105,24 @@ impl Txn<'_> {
             let client = client.shortened();
             return Ok(match client.view() {
                 View::Null => Described::new(Descriptor::None, client),
-                View::Broken(error) => {
-                    // Travels as a promise that turns out to have failed.
-                    let error = error.clone();
-                    let id = self.export(&client, ExportAs::Broken)?;
-                    self.trailing.push(wire::Message::Resolve(wire::Resolve {
-                        promise: id.0,
-                        resolution: Err(error.for_peer(self.detail())),
-                        fds: Attached::default(),
-                    }));
-                    Described::new(Descriptor::SenderPromise(id.0), client)
-                }
+                View::Broken(error) => self.describe_broken(error.clone())?,
                 View::Import(import) if self.is_own(import.machine()) => {
                     let descriptor = Descriptor::ReceiverHosted(import.id().0);
                     Described::new(descriptor, client)
                 }
                 View::Pinned(pinned) if self.is_own(pinned.machine()) => {
-                    let descriptor = pinned.dest().descriptor();
-                    self.mark_called(pinned.dest());
-                    Described::new(descriptor, client)
+                    let Ok(dest) = pinned.dest() else { continue };
+                    if let Err(error) = self.nameable(&dest) {
+                        return self.describe_broken(error);
+                    }
+                    self.mark_called(&dest);
+                    Described::new(dest.descriptor(), client)
                 }
                 View::Remote(promise) if self.is_own(promise.machine()) => {
                     let Err(dest) = promise.location() else { continue };
                     let descriptor = dest.descriptor();
                     self.mark_called(&dest);
-                    Described::new(descriptor, Client::from_pinned(Pinned::new(dest)))
+                    Described::new(descriptor, Client::from_pinned(promise.pinned(dest)))
                 }
                 View::Local | View::Import(_) | View::Pinned(_) => {
                     let id = self.export(&client, ExportAs::Settled)?;
@@ -147,6 +140,20 @@ impl Txn<'_> {
                 }
             });
         }
+    }
+
+    /// Names a capability that has failed: it travels as a promise that turns out
+    /// to have.
+    fn describe_broken(&mut self, error: Error) -> Result<Described, Error> {
+        let told = error.for_peer(self.detail());
+        let client = Client::broken(error);
+        let id = self.export(&client, ExportAs::Broken)?;
+        self.trailing.push(wire::Message::Resolve(wire::Resolve {
+            promise: id.0,
+            resolution: Err(told),
+            fds: Attached::default(),
+        }));
+        Ok(Described::new(Descriptor::SenderPromise(id.0), client))
     }
 
     pub(super) fn is_own(&self, machine: &Arc<super::Machine>) -> bool {
@@ -328,7 +335,9 @@ impl Txn<'_> {
     }
 
     /// Looks up what the descriptor at an index names. What the peer hosts is
-    /// counted, and keeps what came with it.
+    /// counted, and keeps what came with it. The client is not shortened: for a
+    /// promise that the peer sends back to us it is the way that calls of the
+    /// peer's take to it.
     pub(super) fn import(
         &mut self,
         descriptor: &Descriptor,
@@ -346,20 +355,17 @@ impl Txn<'_> {
             }
             Descriptor::SenderPromise(id) => (self.import_promise(ImportId(*id))?, Origin::Peer),
             Descriptor::ReceiverHosted(id) => {
-                let target = self.machine.exports.with(ExportId(*id), |export| export.target());
-                let client = target.map_or_else(
-                    || {
-                        Client::broken(Error::failed(format!(
-                            "the peer sent us our export {id}, which does not exist"
-                        )))
-                    },
-                    |target| target.shortened(),
-                );
+                let way = self.machine.exports.with(ExportId(*id), |export| export.way());
+                let client = way.unwrap_or_else(|| {
+                    Client::broken(Error::failed(format!(
+                        "the peer sent us our export {id}, which does not exist"
+                    )))
+                });
                 (client, Origin::Reflected)
             }
             Descriptor::ReceiverAnswer(answer) => {
                 let client = match self.answer_field(answer) {
-                    Ok(Route::Client(client)) => client.shortened(),
+                    Ok(Route::Client(client)) => client,
                     // Only another connection can tell what it is. A promise
                     // stands in until right after this transaction.
                     Ok(route) => {
@@ -452,6 +458,40 @@ impl Txn<'_> {
         Ok(Client::from_remote(promise))
     }
 
+    /// A way that leads to a place of the peer's for good, as the promise that the
+    /// place still is, if it is one: for calls that come after all those that were
+    /// to take the way. They are sent to the same place, and when the promise
+    /// resolves it waits for what was sent there.
+    pub(super) fn unpinned(&mut self, way: Client) -> Client {
+        let target = way.shortened();
+        let View::Pinned(pinned) = target.view() else { return way };
+        if !self.is_own(pinned.machine()) {
+            return way;
+        }
+        let Ok(dest) = pinned.dest() else { return way };
+        let node = match &dest {
+            Dest::Import(import) => {
+                self.machine.imports.with(import.id(), |import| match &import.kind {
+                    import::Kind::Promised { node, resolution: Resolution::Pending { .. } } => {
+                        node.upgrade()
+                    }
+                    import::Kind::Promised { .. } | import::Kind::Settled => None,
+                })
+            }
+            Dest::Answer(question, path) => {
+                self.machine.questions.with(question.id(), |entry| match &entry.state {
+                    question::State::Asked(asked) if entry.serial == question.serial() => {
+                        asked.fields.get(path)?.node.upgrade()
+                    }
+                    _ => None,
+                })
+            }
+        };
+        let Some(node) = node.flatten() else { return way };
+        self.mark_called(&dest);
+        Client::from_remote(node)
+    }
+
     fn insert_import(&mut self, id: ImportId, kind: import::Kind) -> Arc<ImportRef> {
         let handle = ImportRef::new(Arc::clone(self.machine), id);
         let import = Import { refs: 1, handle: Arc::downgrade(&handle), kind };
@@ -477,13 +517,12 @@ impl Txn<'_> {
             Dest::Answer(question, path) => {
                 self.machine.questions.with(question.id(), |entry| {
                     if entry.serial == question.serial()
-                        && let super::question::State::Asked(asked) = &mut entry.state
+                        && let question::State::Asked(asked) = &mut entry.state
                     {
                         if let Some(field) = asked.fields.get_mut(path) {
                             field.called = true;
                         } else {
-                            let field =
-                                super::question::Field { called: true, ..Default::default() };
+                            let field = question::Field { called: true, ..Default::default() };
                             asked.fields.insert(path.clone(), field);
                         }
                     }

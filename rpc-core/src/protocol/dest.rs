@@ -1,12 +1,16 @@
 //! Places behind a connection that messages can be sent to.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use super::Machine;
 use super::import::ImportRef;
 use super::question::QuestionRef;
 use crate::delivery::Delivery;
+use crate::error::Error;
 use crate::flow::StreamSlot;
+use crate::remote_promise::RemotePromise;
 use crate::wire::{self, Path};
 
 /// What a message to the peer may have as its target. Holds what it names.
@@ -68,27 +72,65 @@ fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer 
 
 /// A capability that always is whatever the peer has behind one place. To us it
 /// looks settled.
-pub(crate) struct Pinned(Dest, StreamSlot);
+pub(crate) struct Pinned {
+    machine: Arc<Machine>,
+    target: wire::Target,
+    /// The promise that is, or was, at that place.
+    promise: Weak<RemotePromise>,
+    /// The place, or why it is not used any more: see Note [cycles].
+    dest: Mutex<Result<Dest, Error>>,
+    stream: StreamSlot,
+}
 
 impl Pinned {
-    pub(super) fn new(dest: Dest) -> Arc<Self> {
-        Arc::new(Pinned(dest, StreamSlot::default()))
+    pub(crate) fn new(dest: Dest, promise: Weak<RemotePromise>) -> Arc<Self> {
+        Arc::new(Pinned {
+            machine: Arc::clone(dest.machine()),
+            target: dest.target(),
+            promise,
+            dest: Mutex::new(Ok(dest)),
+            stream: StreamSlot::default(),
+        })
     }
 
     pub(crate) fn machine(&self) -> &Arc<Machine> {
-        self.0.machine()
+        &self.machine
     }
 
     pub(crate) fn stream(&self) -> &StreamSlot {
-        &self.1
+        &self.stream
     }
 
-    pub(super) fn dest(&self) -> &Dest {
-        &self.0
+    /// The place as a message names it.
+    pub(super) fn target(&self) -> &wire::Target {
+        &self.target
     }
 
-    /// Sends a call to it. Must not be called under a lock.
+    pub(crate) fn dest(&self) -> Result<Dest, Error> {
+        self.dest.lock().clone()
+    }
+
+    /// The promise that is, or was, at that place, if anybody still has it.
+    pub(crate) fn promise(&self) -> Option<Arc<RemotePromise>> {
+        self.promise.upgrade()
+    }
+
+    /// The place is part of a circle: from now on calls fail, and the place is
+    /// given up.
+    pub(crate) fn cut(&self, error: Error) {
+        let before = std::mem::replace(&mut *self.dest.lock(), Err(error));
+        drop(before);
+    }
+
+    /// Sends a delivery to it. Must not be called under a lock.
     pub(crate) fn dispatch(&self, delivery: Delivery) {
-        self.machine().deliver_to(self.0.clone(), delivery);
+        match (self.dest(), delivery) {
+            (Ok(dest), delivery) => self.machine.deliver_to(dest, delivery),
+            // The calls before it went here, or failed here: it may return.
+            (Err(_), Delivery::Disembargo(echo)) => {
+                self.machine.transact(|txn| txn.return_disembargo(&self.target, echo));
+            }
+            (Err(error), call @ Delivery::Call(_)) => call.fail(&error),
+        }
     }
 }

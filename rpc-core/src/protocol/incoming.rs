@@ -184,7 +184,8 @@ impl Txn<'_> {
     ) -> Result<Payload, Abort> {
         let (frame, caps) =
             content.into_received().ok_or_else(|| Abort::new("content that was not received"))?;
-        let caps = self.import_all(caps)?.into_iter().map(|(client, _)| client).collect();
+        let imported = self.import_all(caps)?.into_iter();
+        let caps = imported.map(|(client, _)| client.shortened()).collect();
         Ok(Payload::received(frame, carrier, caps))
     }
 
@@ -339,6 +340,7 @@ impl Txn<'_> {
             }
         }
         if let Some(cell) = asked.cell {
+            let caps = caps.iter().map(Client::shortened).collect();
             self.complete(cell, Ok(payload.with_caps(caps)));
         }
         Ok(())
@@ -394,7 +396,7 @@ impl Txn<'_> {
                 continue;
             }
             let target = if let Ok(client) = interest.cell().pipelined_here(&path) {
-                client.shortened()
+                client
             } else {
                 let promise = LocalPromise::new(None);
                 let route = Route::Field(Arc::clone(interest.cell()), path.clone());
@@ -486,11 +488,7 @@ impl Txn<'_> {
                 // give back.
                 let (target, origin) = self.import(&descriptor, 0, &mut resolve.fds)?;
                 let dest = || wire::Target::ImportedCap(id.0);
-                if node.is_some() {
-                    self.settled_target(target, origin, called, dest)
-                } else {
-                    target
-                }
+                self.settled_target(target, origin, called && node.is_some(), dest)
             }
         };
         if let Some(node) = node {
@@ -504,12 +502,22 @@ impl Txn<'_> {
     /// or an embargo in front of it. See Note [embargo].
     fn settled_target(
         &mut self,
-        target: Client,
+        way: Client,
         origin: Origin,
         called: bool,
         promise: impl FnOnce() -> wire::Target,
     ) -> Client {
-        let target = target.shortened();
+        let target = way.shortened();
+        let promise = promise();
+        if let View::Pinned(pinned) = target.view()
+            && self.is_own(pinned.machine())
+            && *pinned.target() == promise
+        {
+            // See Note [cycles]. Also if nobody has the promise any more.
+            let error = Error::failed("a promise was resolved to itself");
+            pinned.cut(error.clone());
+            return Client::broken(error);
+        }
         if !called {
             return target;
         }
@@ -526,8 +534,10 @@ impl Txn<'_> {
             (Origin::Peer, View::Import(import)) if self.is_own(import.machine()) => target,
             (Origin::Peer, View::Pinned(pinned)) if self.is_own(pinned.machine()) => target,
             // Either we host it, or the promise that the peer named has turned out
-            // to be ours already.
-            (Origin::Peer | Origin::Reflected, _) => self.embargo(target, promise()),
+            // to be ours already. What the embargo leads to in the end is the way
+            // that the earlier calls took when they came back, even if we know a
+            // shorter one by then: see Note [described path].
+            (Origin::Peer | Origin::Reflected, _) => self.embargo(way, promise),
         }
     }
 
@@ -559,7 +569,8 @@ impl Txn<'_> {
                     Abort::new(format!("Disembargo for embargo {id}, which does not exist"))
                 })?;
                 self.order.embargo_ids.release(id);
-                self.effect(Effect::Resolve(embargo.promise, Route::Client(embargo.target)));
+                let target = self.unpinned(embargo.target);
+                self.effect(Effect::Resolve(embargo.promise, Route::Client(target)));
                 Ok(())
             }
             Context::SenderLoopback(embargo) => {

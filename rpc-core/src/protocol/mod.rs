@@ -118,6 +118,9 @@ pub(crate) trait Outbox: Send + Sync {
     /// back.
     fn push(&self, message: wire::Message);
 
+    /// Messages may have been pushed. Called after each step, without a lock.
+    fn wake(&self) {}
+
     /// Nothing will be pushed any more, and every table is empty. Called without
     /// a lock.
     fn disconnected(&self);
@@ -226,6 +229,7 @@ impl Machine {
         debug_assert!(trailing.is_empty());
         drop(order);
         drop(scope);
+        self.outbox.wake();
         effects::defer_all(effects);
         self.flush_releases();
         result

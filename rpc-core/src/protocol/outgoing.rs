@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::describe::Described;
 use super::dest::Dest;
 use super::question::{self, Asked, Question, QuestionRef};
-use super::{Machine, Txn, answer};
+use super::{Echo, Machine, Txn, answer};
 use crate::call::{CallCell, Outcome};
 use crate::client::Client;
 use crate::delivery::{CallRequest, Delivery, Tail};
@@ -130,16 +130,20 @@ impl Txn<'_> {
     pub(super) fn deliver(&mut self, dest: &Dest, delivery: Delivery) {
         match delivery {
             Delivery::Call(call) => self.send_call(dest, call),
-            Delivery::Disembargo(echo) => {
-                if Arc::ptr_eq(echo.machine(), self.machine) {
-                    self.send(wire::Message::Disembargo(wire::Disembargo {
-                        target: dest.target(),
-                        context: wire::Context::ReceiverLoopback(echo.embargo()),
-                    }));
-                } else {
-                    self.effect(Effect::Refuse(echo));
-                }
-            }
+            Delivery::Disembargo(echo) => self.return_disembargo(&dest.target(), echo),
+        }
+    }
+
+    /// A disembargo that the peer sent has come to where it leaves towards the
+    /// peer.
+    pub(super) fn return_disembargo(&mut self, target: &wire::Target, echo: Echo) {
+        if Arc::ptr_eq(echo.machine(), self.machine) {
+            self.send(wire::Message::Disembargo(wire::Disembargo {
+                target: target.clone(),
+                context: wire::Context::ReceiverLoopback(echo.embargo()),
+            }));
+        } else {
+            self.effect(Effect::Refuse(echo));
         }
     }
 
@@ -237,16 +241,20 @@ impl Txn<'_> {
         if let Some(error) = self.dead() {
             return Err(error);
         }
-        if let Dest::Answer(question, _) = dest {
-            let known = self
-                .machine
-                .questions
-                .with(question.id(), |entry| entry.serial == question.serial());
-            if known != Some(true) {
-                return Err(Error::failed("the results that the call was for are gone"));
-            }
-        }
+        self.nameable(dest)?;
         self.check_size(params)
+    }
+
+    /// Whether a message may still name a place: a question that needed no Finish
+    /// is gone, and its id may be another one's.
+    pub(super) fn nameable(&self, dest: &Dest) -> Result<(), Error> {
+        let Dest::Answer(question, _) = dest else { return Ok(()) };
+        let known =
+            self.machine.questions.with(question.id(), |entry| entry.serial == question.serial());
+        if known != Some(true) {
+            return Err(Error::failed("the results that it was a part of are gone"));
+        }
+        Ok(())
     }
 
     /// Rule: a message over the limit fails the one call at its sender.
@@ -267,7 +275,7 @@ impl Txn<'_> {
         let id = QuestionId(self.order.question_ids.allocate()?);
         let serial = self.serial();
         let question =
-            Question { serial, state: question::State::Asked(asked), _permit: Some(permit) };
+            Question { serial, state: question::State::Asked(asked), permit: Some(permit) };
         self.machine.questions.insert(id, question);
         Some(QuestionRef::new(Arc::clone(self.machine), id, serial))
     }

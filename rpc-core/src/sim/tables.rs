@@ -115,6 +115,26 @@ fn a_question_id_is_used_again_only_after_both_return_and_finish() {
     raw.finish();
 }
 
+/// There are peers that never return what was finished first. Their ids stay
+/// taken, but nobody may wait for them.
+#[test]
+fn a_cancelled_call_makes_room_for_another_one_before_it_returns() {
+    let limits = Limits { questions: 1, ..limits() };
+    let mut raw = Raw::with_limits(Net::new(), limits, None);
+    let server = raw.give_bootstrap(0);
+    let cancelled = raw.net.call(&server, 1, &[]);
+    raw.expect(&["call 0 on 0 (1)"]);
+    let room = Arc::clone(raw.net.machine(raw.end).room());
+    assert!(room.try_take().is_none());
+    drop(cancelled);
+    raw.expect(&["finish 0 releaseResultCaps"]);
+    let permit = room.try_take();
+    assert!(permit.is_some());
+    drop((permit, server));
+    assert_eq!(raw.net.snapshot(raw.end).questions, 1);
+    raw.finish();
+}
+
 /// Rule 2: the Finish waits while a pipelined field may still be described.
 #[test]
 fn an_id_stays_taken_while_the_path_through_it_is_described() {
@@ -166,6 +186,44 @@ fn no_finish_is_sent_when_the_return_says_that_none_is_needed() {
     let second = raw.net.call(&server, 2, &[]);
     raw.expect(&["call 0 on 0 (2)"]);
     drop((server, second));
+    raw.finish();
+}
+
+/// Rule 2: what was described as a field of a question that needed no Finish does
+/// not become a field of the next question with that id.
+#[test]
+fn a_described_field_of_a_question_that_is_gone_is_named_no_more() {
+    let mut net = Net::new();
+    let (server, client) = net.object("server");
+    let mut raw = Raw::new(net, Some(client));
+    raw.take_bootstrap();
+    let peer = raw.give_bootstrap(0);
+    let asked = raw.net.call(&peer, 1, &[]);
+    server.give(vec![asked.pipelined(0)]);
+    raw.send(call(0, on(0), 2, &[]));
+    raw.expect(&["call 0 on 0 (1)", "return 0 results (2) [receiverAnswer #0.0]"]);
+    server.keep();
+    raw.send(Message::Return(Return {
+        answer: 0,
+        release_params: false,
+        no_finish_needed: true,
+        outcome: ret_outcome(3),
+    }));
+    drop(asked);
+    // The peer hands us what it was told: a field of our question 0, as it was.
+    raw.send(call(1, on(0), 4, &[Descriptor::ReceiverAnswer(raw::promised(0, &[0]))]));
+    let stale = server.kept_one();
+    let other = raw.net.call(&peer, 5, &[]);
+    raw.expect(&["return 1 results (4) noFinishNeeded", "call 0 on 0 (5)"]);
+    let put = raw.net.call(&peer, 6, std::slice::from_ref(&stale));
+    raw.expect(&[
+        "call 1 on 0 (6) [senderPromise 1]",
+        "resolve 1 failed: the results that it was a part of are gone",
+    ]);
+    let piped = raw.net.call(&stale, 7, &[]);
+    piped.error();
+    raw.expect(&[]);
+    drop((peer, stale, other, put, piped));
     raw.finish();
 }
 

@@ -15,6 +15,9 @@ use crate::rpc_capnp::{
 /// Room for any message without content, in one allocation.
 const SMALL_WORDS: u32 = 16;
 
+/// What may be copied of an unknown message, beyond twice its size.
+const ECHO_WORDS: usize = 64;
+
 /// Makes the frame for a message.
 ///
 /// Content that only this message refers to is completed in place; content that
@@ -122,11 +125,16 @@ fn encode_small(message: Message) -> Result<Frame, Error> {
             }
         }
         Message::Unknown(frame) => {
-            let reader = capnp::message::Reader::new(&frame, capnp::message::ReaderOptions::new());
+            // Pointers that lead to the same words again and again would make the
+            // copy much larger than what was received.
+            let mut options = capnp::message::ReaderOptions::new();
+            options.traversal_limit_in_words(Some(2 * frame.size_in_words() + ECHO_WORDS));
+            let reader = capnp::message::Reader::new(&frame, options);
             let original = reader.get_root::<message::Reader<'_>>()?;
             if let Err(error) = root.set_unimplemented(original) {
                 // It held something that cannot be copied, such as capability
-                // pointers. That it was not understood is what matters.
+                // pointers, or too much of it. That it was not understood is what
+                // matters.
                 tracing::debug!(%error, "echoing an unknown message without its content");
                 builder = small();
                 builder.init_root::<message::Builder<'_>>().init_unimplemented();

@@ -328,10 +328,10 @@ fn a_direct_call_does_not_overtake_pipelined_ones() {
         calls.extend((0..4).map(|_| ordered.send()));
         calls.iter().for_each(|call| drop(call.wait().unwrap()));
         if reference == 0 {
-            order.assert_right();
+            order.assert_right("");
         }
     });
-    order.assert_right();
+    order.assert_right("");
     drop(keeper);
     pair.finish();
     assert_eq!(census.alive(), 0);

@@ -248,7 +248,8 @@ fn calls_keep_their_order_while_their_promise_resolves() {
         let target = sequence(&pair.client_vat, &order, &census);
         let (promise, fulfiller) = promise_client::<test_call_order::Client>();
         // What is called: the promise, or what the peer makes of it.
-        let called = if random.one_in(2) {
+        let (through_peer, by_peer) = (random.one_in(2), random.one_in(2));
+        let called = if !through_peer {
             promise.clone()
         } else {
             let mut request = keeper.echo_request();
@@ -256,7 +257,7 @@ fn calls_keep_their_order_while_their_promise_resolves() {
             request.send().pipeline().get_cap()
         };
         // What it becomes: the object, or the object as the peer sends it back.
-        let becomes = if random.one_in(2) {
+        let becomes = if !by_peer {
             target.clone()
         } else {
             let mut request = keeper.echo_request();
@@ -277,7 +278,7 @@ fn calls_keep_their_order_while_their_promise_resolves() {
             }
             scope.spawn(move || fulfiller.fulfill(becomes));
         });
-        order.assert_right();
+        order.assert_right(&format!("through the peer {through_peer}, by the peer {by_peer}"));
         assert_eq!(order.arrived(), 4 * 31);
     }
     drop(keeper);
@@ -316,7 +317,7 @@ fn calls_keep_their_order_over_a_vat_in_the_middle() {
         calls.extend((0..20).map(|_| reference.send_through(&direct)));
         calls.iter().for_each(|call| drop(call.wait().unwrap()));
         fulfilling.join().unwrap();
-        order.assert_right();
+        order.assert_right("");
         assert_eq!(order.arrived(), 80);
     }
     drop(keeper);

@@ -218,7 +218,7 @@ fn calls_of_one_reference_arrive_in_order_on_every_wire() {
                 });
             }
         });
-        order.assert_right();
+        order.assert_right("");
         assert_eq!(order.arrived(), 1600);
         pair.finish();
         assert_eq!(census.alive(), 0);

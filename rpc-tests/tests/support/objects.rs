@@ -170,9 +170,9 @@ impl Order {
     }
 
     /// Fails if any call has been overtaken so far.
-    pub fn assert_right(&self) {
+    pub fn assert_right(&self, how: &str) {
         let wrong = &self.0.lock().unwrap().wrong;
-        assert!(wrong.is_empty(), "{wrong:?}");
+        assert!(wrong.is_empty(), "{how}: {wrong:?}");
     }
 
     /// Notes the arrival of a call.

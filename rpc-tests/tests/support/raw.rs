@@ -12,7 +12,9 @@ use rpc_core::capnp::serialize::{self, OwnedSegments};
 use rpc_core::capnp::{any_pointer, traits::ImbueMut};
 use rpc_core::hook::CapTable;
 use rpc_core::{Client, ConnConfig, Connection, Error, FromClient, Vat};
-use rpc_schema::rpc_capnp::{cap_descriptor, exception, message, message_target, promised_answer};
+use rpc_schema::rpc_capnp::{
+    cap_descriptor, exception, message, message_target, payload, promised_answer,
+};
 use rpc_schema::test_capnp::{test_call_order, test_more_stuff};
 use rpc_transport::unix;
 
@@ -92,9 +94,9 @@ impl RawPeer {
 
     // ---- Writing
 
-    /// Writes bytes as they are. Tells whether the vat still took them.
-    pub fn bytes(&mut self, bytes: &[u8]) -> bool {
-        self.writer.write_all(bytes).is_ok()
+    /// Writes bytes as they are. A vat that has ended the connection gets none.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        let _ = self.writer.write_all(bytes);
     }
 
     /// Ends the writing direction.
@@ -103,9 +105,9 @@ impl RawPeer {
         let _ = self.writer.shutdown(Shutdown::Write);
     }
 
-    /// Writes a message. Tells whether the vat still took it.
-    pub fn send(&mut self, build: impl FnOnce(message::Builder<'_>)) -> bool {
-        self.bytes(&frame(build))
+    /// Writes a message.
+    pub fn send(&mut self, build: impl FnOnce(message::Builder<'_>)) {
+        self.bytes(&frame(build));
     }
 
     pub fn bootstrap(&mut self, question: u32) {
@@ -114,31 +116,31 @@ impl RawPeer {
 
     /// A call whose parameters have each of `caps` behind one pointer of the
     /// first pointers of the content.
-    pub fn call(&mut self, question: u32, target: &Target, method: u16, caps: &[Cap]) -> bool {
-        self.bytes(&call(question, target, MORE_STUFF, method, caps))
+    pub fn call(&mut self, question: u32, target: &Target, method: u16, caps: &[Cap]) {
+        self.bytes(&call(question, target, MORE_STUFF, method, caps));
     }
 
-    pub fn finish(&mut self, question: u32, release: bool) -> bool {
-        self.bytes(&finish(question, release))
+    pub fn finish(&mut self, question: u32, release: bool) {
+        self.bytes(&finish(question, release));
     }
 
-    pub fn release(&mut self, id: u32, count: u32) -> bool {
+    pub fn release(&mut self, id: u32, count: u32) {
         self.send(|message| {
             let mut release = message.init_release();
             release.set_id(id);
             release.set_reference_count(count);
-        })
+        });
     }
 
-    pub fn resolve(&mut self, promise: u32, to: &Cap) -> bool {
+    pub fn resolve(&mut self, promise: u32, to: &Cap) {
         self.send(|message| {
             let mut resolve = message.init_resolve();
             resolve.set_promise_id(promise);
             write_cap(resolve.init_cap(), to);
-        })
+        });
     }
 
-    pub fn disembargo(&mut self, target: &Target, loopback: Loopback) -> bool {
+    pub fn disembargo(&mut self, target: &Target, loopback: Loopback) {
         self.send(|message| {
             let mut disembargo = message.init_disembargo();
             write_target(disembargo.reborrow().init_target(), target);
@@ -147,33 +149,26 @@ impl RawPeer {
                 Loopback::Sender(id) => context.set_sender_loopback(id),
                 Loopback::Receiver(id) => context.set_receiver_loopback(id),
             }
-        })
+        });
     }
 
     /// Returns results with one capability for each of `caps`.
-    pub fn results(&mut self, answer: u32, caps: &[Cap]) -> bool {
+    pub fn results(&mut self, answer: u32, caps: &[Cap]) {
         self.send(|message| {
             let mut ret = message.init_return();
             ret.set_answer_id(answer);
             ret.set_release_param_caps(false);
-            let mut results = ret.init_results();
-            let mut table = results.reborrow().init_cap_table(caps.len().try_into().unwrap());
-            for (index, cap) in (0..).zip(caps) {
-                write_cap(table.reborrow().get(index), cap);
-            }
-            if !caps.is_empty() {
-                pointer_to_first(results.get_content());
-            }
-        })
+            write_payload(ret.init_results(), caps);
+        });
     }
 
-    pub fn exception(&mut self, answer: u32, reason: &str) -> bool {
+    pub fn exception(&mut self, answer: u32, reason: &str) {
         self.send(|message| {
             let mut ret = message.init_return();
             ret.set_answer_id(answer);
             ret.set_release_param_caps(false);
             ret.init_exception().set_reason(reason);
-        })
+        });
     }
 
     // ---- Reading
@@ -184,6 +179,11 @@ impl RawPeer {
             .ok()
             .flatten()
             .map(|message| said(&message))
+    }
+
+    /// Reads what is left, until the vat ends the connection.
+    pub fn drain(&mut self) -> Vec<Said> {
+        std::iter::from_fn(|| self.receive()).collect()
     }
 
     /// Reads messages up to one for which `wanted` returns something.
@@ -267,6 +267,32 @@ pub fn framed(builder: &Builder<HeapAllocator>) -> Vec<u8> {
     serialize::write_message_to_words(builder)
 }
 
+/// A message of these words, in one segment, with its framing.
+pub fn words(words: &[u64]) -> Vec<u8> {
+    let length = u64::try_from(words.len()).unwrap();
+    [length << 32].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// A message whose union has a tag of one's own choice.
+pub fn tagged(tag: u16) -> Vec<u8> {
+    // Behind the framing and the pointer to the root comes the root's data.
+    let mut bytes = frame(|message| {
+        message.init_release().set_id(7);
+    });
+    bytes[16..18].copy_from_slice(&tag.to_le_bytes());
+    bytes
+}
+
+/// Replaces the pointer to capability 0, which must be the only one in the
+/// message's content, by any word.
+pub fn with_pointer(mut bytes: Vec<u8>, pointer: u64) -> Vec<u8> {
+    let capability = 3_u64.to_le_bytes();
+    // Behind it there are descriptors at most.
+    let place = bytes.chunks_exact(8).rposition(|word| word == capability).unwrap();
+    bytes[8 * place..][..8].copy_from_slice(&pointer.to_le_bytes());
+    bytes
+}
+
 /// A Finish.
 pub fn finish(question: u32, release: bool) -> Vec<u8> {
     frame(|message| {
@@ -285,15 +311,19 @@ pub fn call(question: u32, target: &Target, interface: u64, method: u16, caps: &
         call.set_interface_id(interface);
         call.set_method_id(method);
         write_target(call.reborrow().init_target(), target);
-        let mut params = call.init_params();
-        let mut table = params.reborrow().init_cap_table(caps.len().try_into().unwrap());
-        for (index, cap) in (0..).zip(caps) {
-            write_cap(table.reborrow().get(index), cap);
-        }
-        if !caps.is_empty() {
-            pointer_to_first(params.get_content());
-        }
+        write_payload(call.init_params(), caps);
     })
+}
+
+/// Content that refers to these capabilities, the first of them in a field.
+pub fn write_payload(mut out: payload::Builder<'_>, caps: &[Cap]) {
+    let mut table = out.reborrow().init_cap_table(caps.len().try_into().unwrap());
+    for (index, cap) in (0..).zip(caps) {
+        write_cap(table.reborrow().get(index), cap);
+    }
+    if !caps.is_empty() {
+        pointer_to_first(out.get_content());
+    }
 }
 
 /// Makes content a struct whose first pointer is the capability with index 0.
@@ -439,6 +469,6 @@ pub fn said(message: &Reader<OwnedSegments>) -> Said {
     }
 }
 
-fn caps(payload: rpc_schema::rpc_capnp::payload::Reader<'_>) -> Vec<Cap> {
+fn caps(payload: payload::Reader<'_>) -> Vec<Cap> {
     payload.get_cap_table().unwrap().iter().map(read_cap).collect()
 }

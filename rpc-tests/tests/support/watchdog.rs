@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
@@ -15,11 +16,14 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches the current test for a minute beyond the time that it was asked
-    /// to run.
+    /// Watches the current test for a minute, or `WATCHDOG_SECONDS`, beyond the
+    /// time that it was asked to run.
     #[must_use = "the test is watched until the watchdog is dropped"]
     pub fn start() -> Self {
-        let limit = Duration::from_secs(60) + super::stress_time();
+        let seconds = std::env::var("WATCHDOG_SECONDS").map_or(60, |seconds| {
+            seconds.parse().expect("WATCHDOG_SECONDS must be a whole number")
+        });
+        let limit = Duration::from_secs(seconds) + super::stress_time();
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
         let state = Arc::new((Mutex::new(false), Condvar::new()));
         let watched = Arc::clone(&state);
@@ -115,10 +119,10 @@ pub fn threads() -> Vec<Thread> {
 fn report(test: &str, limit: Duration) {
     let mut text = format!("{test} hangs: it did not end within {limit:?}\n");
     for (note, count) in DOING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        text += &format!("  {note} ({count})\n");
+        let _ = writeln!(text, "  {note} ({count})");
     }
     for thread in threads() {
-        text += &format!("  thread {} {} {}\n", thread.id, thread.state, thread.name);
+        let _ = writeln!(text, "  thread {} {} {}", thread.id, thread.state, thread.name);
     }
     // Not by a macro: what those print is lost with the test.
     let _ = std::io::stderr().write_all(text.as_bytes());
