@@ -42,9 +42,9 @@ pub struct Limits {
     /// capabilities arrive without. Default: 16.
     pub message_fds_received: u32,
 
-    /// File descriptors of the peer's that are open at once, as far as they were
-    /// received from a socket. The others are closed on arrival, and their
-    /// capabilities arrive without. Default: 128.
+    /// File descriptors that came from the peer's socket and that somebody here
+    /// still has; copies made with `try_clone` do not count. Beyond that they are
+    /// closed on arrival, and their capabilities arrive without. Default: 128.
     pub open_fds: u32,
 
     /// Bytes queued to be sent. While there are more, application threads that

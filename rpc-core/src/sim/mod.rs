@@ -27,6 +27,7 @@ mod raw;
 mod resolve;
 
 mod embargo;
+#[cfg(unix)]
 mod fds;
 mod long;
 mod tables;

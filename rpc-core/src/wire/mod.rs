@@ -6,7 +6,7 @@
 mod attached;
 mod decode;
 mod encode;
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;
 
 pub(crate) use attached::{Attached, MAX_FDS};
