@@ -239,16 +239,20 @@ impl<'a> Round<'a, '_> {
             }
         };
         match sent {
-            Ok(count) => IoSlice::advance_slices(&mut slices, count),
+            Ok(count) => {
+                IoSlice::advance_slices(&mut slices, count);
+                write_slices(inner, slices)
+            }
             // The system does not pass every file descriptor on, nor any number of
-            // them to peers that do not read. The capabilities can do without, and
-            // if it is the stream that broke, that shows now.
+            // them to peers that do not read. The capabilities can do without. If it
+            // is the stream that broke, that shows now.
             Err(error) => {
+                write_slices(inner, slices)?;
                 let count = fds.len();
-                tracing::warn!(%error, count, "a message goes without its file descriptors");
+                tracing::warn!(%error, count, "a message went without its file descriptors");
+                Ok(())
             }
         }
-        write_slices(inner, slices)
     }
 
     fn slices(&mut self) -> Vec<IoSlice<'_>> {
