@@ -214,7 +214,7 @@ fn a_peer_that_stops_may_be_cut_off_at_any_byte() {
     let _watchdog = Watchdog::start();
     let victim = Victim::new("hf8");
     let bytes = session().concat();
-    for end in (0..bytes.len()).step_by(13) {
+    for end in (0..bytes.len()).step_by(157) {
         let (peer, connection) = victim.attack();
         let mut writer = peer.writer();
         writer.write_all(&bytes[..end]).unwrap();
