@@ -32,10 +32,16 @@ interface TestControl {
   # sequence number of the bootstrap object as a TestCallOrder to 0. The handles
   # that live keep counting.
 
-  implementation @5 () -> (name :Text, limits :List(Limit));
+  implementation @5 () -> (
+      name :Text, limits :List(Limit), sendsResultsToYourself :Bool, onlyTailCalls :Bool);
   # What the server is built with, and which behaviours of the conformance
   # programs that cannot show, for reasons that lie in it. A client skips those
   # and names the reason.
+  #
+  # sendsResultsToYourself: a call that the server passes back to the vat that it
+  # came from is sent with sendResultsTo.yourself. There are implementations that
+  # never run such a call; their clients skip what depends on it. onlyTailCalls:
+  # that is so where a method tail-calls, but not for pipelined calls.
 
   struct Limit {
     behaviour @0 :Text;

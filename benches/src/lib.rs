@@ -1,1 +1,27 @@
-//! Benchmarks and the load program.
+//! What calls cost, measured: the work, the programs that do it, and a baseline
+//! without any protocol.
+//!
+//! | to run | what it does |
+//! |---|---|
+//! | `cargo bench -p benches` | criterion suites, each about one thing |
+//! | `cargo bench -p benches -- --test` | runs every one of them once, to see that it works |
+//! | `cargo run --release -p benches --bin load -- server ADDR` | serves `echo.capnp` |
+//! | `cargo run --release -p benches --bin load -- client ADDR` | loads such a server and prints the [`figures`] |
+//! | `cargo run --release -p benches --bin compare` | does that with several implementations side by side |
+//!
+//! Other implementations that serve and load the same interface and print the
+//! same figures are in `peers/`.
+
+pub mod cli;
+pub mod cpu;
+pub mod figures;
+pub mod link;
+pub mod load;
+pub mod raw;
+pub mod service;
+
+/// Why a measurement could not be made.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A measurement, or why it could not be made.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;

@@ -11,7 +11,7 @@
 //!
 //! and in the crate's root, which has a dependency on `rpc-core`:
 //!
-//! ```ignore
+//! ```text
 //! mod foo_capnp {
 //!     include!(concat!(env!("OUT_DIR"), "/foo_capnp.rs"));
 //! }
@@ -42,11 +42,13 @@ mod docs;
 mod error;
 mod generate;
 mod interface;
+mod mentioned;
 mod names;
 mod naming;
 mod prepare;
 mod rewrite;
 mod schema;
+mod types;
 mod union;
 
 pub use compiler::{Compiler, generate_from_request};

@@ -7,6 +7,8 @@
 //! - Interfaces lose their methods and what they extend: what upstream would
 //!   generate for those is not wanted. This comes last, and in a copy.
 
+use std::collections::HashSet;
+
 use capnp::message::{Builder, HeapAllocator, ReaderOptions};
 use capnp::schema_capnp::{annotation, brand, code_generator_request, field, node, type_};
 use capnp::serialize::OwnedSegments;
@@ -67,11 +69,12 @@ fn copy<'t>(
     request: code_generator_request::Reader<'_>,
     mut target: code_generator_request::Builder<'t>,
     room: u32,
-    import_capability: bool,
+    import_more: bool,
 ) -> Result<(capnp::struct_list::Builder<'t, node::Owned>, u32)> {
     target.set_capnp_version(request.get_capnp_version()?)?;
     target.set_source_info(request.get_source_info()?)?;
-    copy_files(request, &mut target, import_capability)?;
+    let more = if import_more { unlisted(request)? } else { Vec::new() };
+    copy_files(request, &mut target, &more)?;
     let nodes = request.get_nodes()?;
     let mut copies = target.init_nodes(nodes.len() + room);
     for (index, node) in (0..).zip(nodes) {
@@ -102,7 +105,7 @@ fn written(message: &Builder<HeapAllocator>) -> Vec<u8> {
 fn copy_files(
     request: code_generator_request::Reader<'_>,
     target: &mut code_generator_request::Builder<'_>,
-    import_capability: bool,
+    more: &[(u64, String)],
 ) -> Result<()> {
     let files = request.get_requested_files()?;
     let mut copies = target.reborrow().init_requested_files(files.len());
@@ -111,17 +114,41 @@ fn copy_files(
         copy.set_id(file.get_id());
         copy.set_filename(file.get_filename()?);
         let imports = file.get_imports()?;
-        let mut copied = copy.init_imports(imports.len() + u32::from(import_capability));
+        let count = u32::try_from(more.len()).unwrap_or(u32::MAX);
+        let mut copied = copy.init_imports(imports.len() + count);
         for (index, import) in (0..).zip(imports) {
             copied.set_with_caveats(index, import)?;
         }
-        if import_capability {
-            let mut added = copied.get(imports.len());
-            added.set_id(ANY_CAPABILITY);
-            added.set_name("capability.capnp");
+        for (index, (id, name)) in (imports.len()..).zip(more) {
+            let mut added = copied.reborrow().get(index);
+            added.set_id(*id);
+            added.set_name(name);
         }
     }
     Ok(())
+}
+
+/// What the requested files have to import, so that everything in the request
+/// has a place: the files that are imported by what they import, whose
+/// declarations they may know through an alias or an interface that they extend;
+/// and `Capability`.
+fn unlisted(request: code_generator_request::Reader<'_>) -> Result<Vec<(u64, String)>> {
+    let mut listed = HashSet::new();
+    for file in request.get_requested_files()? {
+        listed.insert(file.get_id());
+        for import in file.get_imports()? {
+            listed.insert(import.get_id());
+        }
+    }
+    let mut unlisted = vec![(ANY_CAPABILITY, "capability.capnp".to_owned())];
+    for node in request.get_nodes()? {
+        if let node::File(()) = node.which()?
+            && !listed.contains(&node.get_id())
+        {
+            unlisted.push((node.get_id(), node.get_display_name()?.to_str()?.to_owned()));
+        }
+    }
+    Ok(unlisted)
 }
 
 fn add_any_capability(mut node: node::Builder<'_>) {

@@ -3,8 +3,9 @@
 
 use capnp::schema_capnp::node::nested_node;
 use capnp::schema_capnp::{field, node};
+use quote::format_ident;
 use syn::visit_mut::{self, VisitMut};
-use syn::{Expr, Item, Member, Path, Type, parse_quote};
+use syn::{Expr, Ident, Item, Member, Path, Type, parse_quote};
 
 use crate::error::{Error, Result};
 use crate::generate::Settings;
@@ -24,10 +25,7 @@ pub(crate) fn rewrite(
     file: u64,
 ) -> Result<()> {
     scope(&mut code.items, schema, settings, file)?;
-    let facade: Path = syn::parse_str(&schema.facade).map_err(|error| Error::Internal {
-        file: schema.label(file),
-        problem: error.to_string(),
-    })?;
+    let facade = path(schema, file, &schema.facade)?;
     Capabilities { facade }.visit_file_mut(code);
     for item in &mut code.items {
         quieten(item);
@@ -45,7 +43,16 @@ fn scope(items: &mut Vec<Item>, schema: &Schema<'_>, settings: &Settings, id: u6
         *items = ours;
     }
     if let node::Struct(_) = node.which()? {
-        union::mend(items, &schema.parameters(id)?);
+        let parameters: Vec<Ident> =
+            schema.parameters(id)?.iter().map(|name| format_ident!("{name}")).collect();
+        union::mend(items, &parameters);
+        if !parameters.is_empty() {
+            let runtime = path(schema, id, &settings.runtime)?;
+            let mut arguments = TypeArguments { parameters, runtime };
+            for item in items.iter_mut() {
+                arguments.visit_item_mut(item);
+            }
+        }
     }
     let mut nested: Vec<u64> =
         node.get_nested_nodes()?.iter().map(nested_node::Reader::get_id).collect();
@@ -62,6 +69,13 @@ fn scope(items: &mut Vec<Item>, schema: &Schema<'_>, settings: &Settings, id: u6
         }
     }
     Ok(())
+}
+
+fn path(schema: &Schema<'_>, id: u64, text: &str) -> Result<Path> {
+    syn::parse_str(text).map_err(|error| Error::Internal {
+        file: schema.label(id),
+        problem: format!("`{text}`: {error}"),
+    })
 }
 
 fn module<'i>(items: &'i mut [Item], name: &str) -> Option<&'i mut Vec<Item>> {
@@ -158,6 +172,32 @@ impl VisitMut for Capabilities {
             segments.extend(rest);
             path.leading_colon = self.facade.leading_colon;
             path.segments = segments;
+        }
+    }
+}
+
+/// Adapts what a generic struct says of the types of its fields at run time.
+/// Where a type argument is an interface, the schema's default value is still
+/// that of a pointer of unknown type, which the capnp crate takes for a
+/// contradiction when it prints the struct.
+struct TypeArguments {
+    parameters: Vec<Ident>,
+    runtime: Path,
+}
+
+impl VisitMut for TypeArguments {
+    fn visit_expr_mut(&mut self, expression: &mut Expr) {
+        visit_mut::visit_expr_mut(self, expression);
+        if let Expr::Call(call) = &*expression
+            && let Expr::Path(function) = &*call.func
+            && let Some(of) = &function.qself
+            && let Type::Path(of) = &*of.ty
+            && let Some(parameter) = of.path.get_ident()
+            && self.parameters.contains(parameter)
+            && function.path.segments.last().is_some_and(|last| last.ident == "introspect")
+        {
+            let runtime = &self.runtime;
+            *expression = parse_quote!(#runtime::typed::generated::type_argument(#call));
         }
     }
 }

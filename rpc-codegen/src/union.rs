@@ -4,14 +4,15 @@
 use std::collections::HashSet;
 
 use quote::quote;
-use syn::visit::{self, Visit};
 use syn::{
     GenericArgument, Ident, ImplItem, Item, PathArguments, PathSegment, ReturnType, Type,
     parse_quote,
 };
 
+use crate::mentioned::Mentioned;
+
 /// Declares the parameters in the module of a struct that has these.
-pub(crate) fn mend(items: &mut [Item], parameters: &[String]) {
+pub(crate) fn mend(items: &mut [Item], parameters: &[Ident]) {
     let Some(missing) = items.iter_mut().find_map(|item| declare(item, parameters)) else {
         return;
     };
@@ -54,38 +55,21 @@ pub(crate) fn mend(items: &mut [Item], parameters: &[String]) {
 
 /// Adds to `enum Which` the struct's parameters that its variants mention, and
 /// returns them.
-fn declare(item: &mut Item, parameters: &[String]) -> Option<Vec<Ident>> {
+fn declare(item: &mut Item, parameters: &[Ident]) -> Option<Vec<Ident>> {
     let Item::Enum(which) = item else { return None };
     if which.ident != "Which" {
         return None;
     }
-    let mut mentioned = Mentioned { parameters, found: Vec::new() };
-    mentioned.visit_item_enum(which);
     let declared: HashSet<String> =
         which.generics.type_params().map(|known| known.ident.to_string()).collect();
-    let missing: Vec<Ident> =
-        mentioned.found.into_iter().filter(|of| !declared.contains(&of.to_string())).collect();
+    let missing: Vec<Ident> = Mentioned::by_enum(which, parameters)
+        .into_iter()
+        .filter(|of| !declared.contains(&of.to_string()))
+        .collect();
     for parameter in &missing {
         which.generics.params.push(parse_quote!(#parameter));
     }
     (!missing.is_empty()).then_some(missing)
-}
-
-struct Mentioned<'p> {
-    parameters: &'p [String],
-    found: Vec<Ident>,
-}
-
-impl<'ast> Visit<'ast> for Mentioned<'_> {
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        if let Some(ident) = path.get_ident()
-            && self.parameters.iter().any(|parameter| ident == parameter)
-            && !self.found.contains(ident)
-        {
-            self.found.push(ident.clone());
-        }
-        visit::visit_path(self, path);
-    }
 }
 
 fn last_segment(ty: &mut Type) -> Option<&mut PathSegment> {

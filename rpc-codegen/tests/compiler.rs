@@ -98,6 +98,25 @@ fn paths_follow_the_options() {
 }
 
 #[test]
+fn what_imports_import_has_a_place_too() {
+    if !support::have_compiler("what_imports_import_has_a_place_too") {
+        return;
+    }
+    let folder = schemas(&[
+        BASE,
+        DERIVED,
+        (
+            "last.capnp",
+            "@0xb41e2d20f0a9c3dc; using D = import \"api/derived-v1.capnp\";
+             interface Last extends(D.Derived) { more @0 (data :D.B.Data); }",
+        ),
+    ]);
+    let files = compiler(folder.path(), &["last.capnp"]).generate().unwrap();
+    assert!(files[0].code.contains("crate::base_capnp::base::dispatch_methods"));
+    assert!(files[0].code.contains("crate::base_capnp::data::Reader"));
+}
+
+#[test]
 fn data_only_is_what_upstream_makes() {
     if !support::have_compiler("data_only_is_what_upstream_makes") {
         return;

@@ -47,6 +47,10 @@ use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
 use crate::wire::Path;
 
+/// The most calls that one may take its outcome through before that is taken for
+/// a circle.
+const MAX_TAKEN: usize = 1 << 16;
+
 /// What became of a call.
 pub(crate) type Outcome = Result<Payload, Error>;
 
@@ -113,10 +117,12 @@ enum Demand {
 
 /// Who is told when a call is done.
 enum Watcher {
-    /// A call whose outcome is the same.
-    Call(Arc<CallCell>),
+    /// A call whose outcome is the same, but for what is in these fields.
+    Call(Arc<CallCell>, Vec<(Path, Client)>),
     Closure(Arc<dyn Executor>, Box<dyn FnOnce(Outcome) + Send>),
     Waker(std::task::Waker),
+    /// Part of this library, which runs it wherever it is.
+    Internal(Box<dyn FnOnce(&Outcome) + Send>),
 }
 
 /// The wish to know a call's outcome. When the last one is dropped the call is
@@ -133,7 +139,12 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        self.cell.cancel();
+        // The last wish may go in the middle of a transaction, with a reference
+        // to a field; and with it the wish for the call that this one waits for,
+        // and so on: see Note [effects].
+        if !self.cell.is_done() {
+            effects::defer(Effect::Cancel(Arc::clone(&self.cell)));
+        }
     }
 }
 
@@ -337,6 +348,11 @@ impl CallCell {
         self.watch(Watcher::Closure(executor, closure));
     }
 
+    /// Runs a closure of this library's with the outcome, right where it comes in.
+    pub(crate) fn tell_when_done(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
+        self.watch(Watcher::Internal(closure));
+    }
+
     /// Wakes a task when the outcome is there.
     pub(crate) fn wake_on_done(&self, waker: &std::task::Waker) {
         let known = self
@@ -361,20 +377,44 @@ impl CallCell {
         }
     }
 
-    /// Makes the outcome of `other` this call's, too.
-    pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>) {
+    /// Makes the outcome of `other` this call's, too, but for the capabilities in
+    /// `fields`, which take the place of those that are there.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>, fields: Vec<(Path, Client)>) {
         let cell = Arc::clone(other.cell());
-        {
-            let mut state = self.state.lock();
-            if state.demand == Demand::Wanted {
-                state.taken_from = Some(other);
-            } else {
-                // Nobody wants it: nor do we want the other one.
-                drop(state);
-                drop(other);
+        let mut state = self.state.lock();
+        if state.demand == Demand::Wanted && matches!(state.phase, Phase::Waiting) {
+            state.taken_from = Some(other);
+            drop(state);
+        } else {
+            // Nobody wants it: nor do we want the other one.
+            drop(state);
+            drop(other);
+        }
+        // See Note [cycles]: it was published first. A circle would keep itself
+        // alive for ever.
+        if cell.comes_from(self) {
+            return self.complete(Err(Error::failed("a call was answered with its own outcome")));
+        }
+        cell.watch(Watcher::Call(Arc::clone(self), fields));
+    }
+
+    /// Whether the outcome of this call is, over any number of others, that of
+    /// `end`.
+    fn comes_from(self: &Arc<Self>, end: &Arc<Self>) -> bool {
+        let mut cell = Arc::clone(self);
+        for _ in 0..MAX_TAKEN {
+            if Arc::ptr_eq(&cell, end) {
+                return true;
+            }
+            let next = cell.state.lock().taken_from.as_ref().map(|other| Arc::clone(other.cell()));
+            match next {
+                Some(next) => cell = next,
+                None => return false,
             }
         }
-        cell.watch(Watcher::Call(Arc::clone(self)));
+        true
     }
 
     // ---- Pipelining
@@ -533,8 +573,14 @@ impl CallCell {
         }
     }
 
+    fn is_done(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Done(_))
+    }
+
     /// Nobody wants the outcome any more.
-    fn cancel(&self) {
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn cancel(&self) {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Done(_)) {
             return;
@@ -610,8 +656,8 @@ impl State {
 impl Watcher {
     fn notify(self, outcome: &Outcome) {
         match self {
-            Watcher::Call(cell) => {
-                if cell.begin_completion(outcome.clone()) {
+            Watcher::Call(cell, fields) => {
+                if cell.begin_completion(with_fields(outcome, fields)) {
                     effects::defer(Effect::FinishCompletion(cell));
                 }
             }
@@ -619,9 +665,28 @@ impl Watcher {
                 let outcome = outcome.clone();
                 crate::runtime::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
             }
+            Watcher::Internal(closure) => closure(outcome),
             Watcher::Waker(waker) => effects::application(|| waker.wake()),
         }
     }
+}
+
+/// The outcome with other capabilities in place of those in some fields.
+fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
+    let payload = outcome.clone()?;
+    if fields.is_empty() {
+        return Ok(payload);
+    }
+    let mut caps = payload.caps().to_vec();
+    for (path, client) in fields {
+        // Where there is none, calls through the field fail by themselves.
+        if let Ok(Some(index)) = payload.cap_index_at(&path)
+            && let Some(cap) = caps.get_mut(index)
+        {
+            *cap = client;
+        }
+    }
+    Ok(payload.with_caps(caps))
 }
 
 /// The capability at the end of `path` in an outcome.

@@ -7,6 +7,8 @@ use std::time::Instant;
 use crate::call::{CallCell, Sink};
 use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::error::{Error, Result};
+use crate::fd::SharedFd;
+use crate::flow::{FixedWindow, Stream};
 use crate::local_promise::LocalPromise;
 use crate::object::{Concurrency, Dispatch, LocalObject};
 use crate::payload::Payload;
@@ -149,6 +151,23 @@ impl Client {
         }
     }
 
+    /// The file descriptor that belongs to it: the one that an object of this
+    /// process was [made callable with](crate::Vat::export_with_fd), or that the
+    /// peer sent with one of its own.
+    ///
+    /// `None` if there is none, if the connection does not carry file descriptors
+    /// or too many went at once (see [`Limits`](crate::Limits)), and for a promise
+    /// that is not resolved yet: [`resolve`](Self::resolve) it first. The
+    /// descriptor stays open until everybody who has it has dropped it, also when
+    /// the capability is gone.
+    pub fn fd(&self) -> Option<SharedFd> {
+        match &self.shortened().0 {
+            Kind::Local(object) => object.fd().cloned(),
+            Kind::Import(import) => import.fd().cloned(),
+            _ => None,
+        }
+    }
+
     /// Starts a call and returns at once, except that an application thread
     /// waits here while its connection has as many questions outstanding, or as
     /// many bytes queued, as [`Limits`](crate::Limits) allow.
@@ -157,7 +176,7 @@ impl Client {
     pub fn call(&self, interface_id: u64, method_id: u16, params: Payload) -> Pending {
         let (cell, interest) = CallCell::new(Sink::Here);
         let target = self.shortened();
-        let permit = match target.machine().map(|machine| machine.wait_for_room()) {
+        let permit = match target.machine().map(Machine::wait_for_room) {
             None => None,
             Some(Ok(permit)) => permit,
             Some(Err(error)) => {
@@ -175,6 +194,67 @@ impl Client {
         };
         target.dispatch(Delivery::Call(request));
         Pending::new(interest)
+    }
+
+    /// Makes a streaming call: sends it, and returns when the stream's window has
+    /// room for another one, usually at once. What it returns in the end is not
+    /// told, and it is not cancelled when the client is dropped.
+    ///
+    /// On a thread that serves a connection this does not wait.
+    ///
+    /// # Errors
+    /// What an earlier call of the stream failed with. This one was not sent, or
+    /// was sent in vain.
+    pub fn call_streaming(&self, interface_id: u64, method_id: u16, params: Payload) -> Result<()> {
+        let stream = self.stream();
+        let in_flight = stream.send(8 * params.size_in_words() as u64)?;
+        let pending = self.call(interface_id, method_id, params);
+        pending.keep_until_done(move |outcome| in_flight.answered(outcome));
+        if stream.has_room() || !runtime::may_wait() {
+            return Ok(());
+        }
+        runtime::blocking(|| stream.wait_for_room())?
+    }
+
+    /// Waits until every streaming call that was made through this capability
+    /// was answered. A call that is not streaming does that too, and tells what
+    /// the callee makes of it.
+    ///
+    /// # Errors
+    /// What a call of the stream failed with, or that this thread must not wait.
+    pub fn finish_stream(&self) -> Result<()> {
+        let stream = self.stream();
+        runtime::blocking(|| stream.wait_until_empty())?
+    }
+
+    fn stream(&self) -> Arc<Stream> {
+        let client = self.shortened();
+        let remote = |machine: &Arc<Machine>| machine.flow_controller();
+        match &client.0 {
+            Kind::Import(import) => import.stream().get_or_make(|| remote(import.machine())),
+            Kind::Remote(promise) => promise.stream().get_or_make(|| remote(promise.machine())),
+            Kind::Pinned(pinned) => pinned.stream().get_or_make(|| remote(pinned.machine())),
+            Kind::Promise(promise) => {
+                promise.stream().get_or_make(|| Box::new(FixedWindow::DEFAULT))
+            }
+            Kind::Local(object) => object.stream().get_or_make(|| Box::new(FixedWindow::DEFAULT)),
+            // Calls fail at once, and so does the stream.
+            Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {
+                Stream::new(Box::new(FixedWindow::DEFAULT))
+            }
+        }
+    }
+
+    /// Goes on with the stream of a promise that has resolved to this.
+    pub(crate) fn adopt_stream(&self, stream: Arc<Stream>) {
+        match &self.0 {
+            Kind::Import(import) => import.stream().adopt(stream),
+            Kind::Remote(promise) => promise.stream().adopt(stream),
+            Kind::Pinned(pinned) => pinned.stream().adopt(stream),
+            Kind::Promise(promise) => promise.stream().adopt(stream),
+            Kind::Local(object) => object.stream().adopt(stream),
+            Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {}
+        }
     }
 
     /// Waits until it is known what this is, and returns that: never a promise.

@@ -46,8 +46,8 @@ impl Delivery {
     /// Gives up: there is nothing at the end of the way.
     pub(crate) fn fail(self, error: &Error) {
         match self {
-            // An effect: calls that were pipelined on it fail next, and those on
-            // them, and they must not nest.
+            // Not right here: calls may wait in the fields of this one, others in
+            // theirs, and so on.
             Delivery::Call(call) => {
                 effects::defer(Effect::Complete(call.cell, Err(error.clone())));
             }

@@ -13,9 +13,13 @@
 //! of nesting, so that no chain, however long a peer makes it, uses up the
 //! stack. Drops wait until nothing else is left to be done. While application
 //! code runs, the thread counts as idle, so that what that code starts is
-//! finished when it returns; except for further drops inside a drop, which wait
-//! for the one that is under way: things that hold each other are taken apart one
-//! after the other.
+//! finished when it returns; but only a few levels deep, because an object that
+//! holds an object that holds an object is a chain like any other. Before
+//! application code waits, what its thread has noted is done: it may be what the
+//! code is going to wait for.
+//!
+//! A panic of application code ends with the effect that ran it. The thread has
+//! other things to do, for others, and nobody up its stack asked for this one.
 //!
 //! This is the callbacks queue of the design this library follows, one for each
 //! thread: whoever caused the work does it, right after its transaction.
@@ -23,6 +27,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::call::{CallCell, Interest, Outcome};
@@ -33,6 +38,11 @@ use crate::object::LocalObject;
 use crate::protocol::{Echo, Machine};
 use crate::runtime::Job;
 use crate::watch::Watcher;
+use crate::wire::Path;
+
+/// How deep application code may nest on one stack before what it starts waits
+/// for it to return.
+const MAX_NESTING: u32 = 16;
 
 /// One thing to be done without a lock.
 pub(crate) enum Effect {
@@ -46,8 +56,11 @@ pub(crate) enum Effect {
     FinishCompletion(Arc<CallCell>),
     /// Settle a call.
     Complete(Arc<CallCell>, Outcome),
-    /// Settle a call with the outcome of another one.
-    TakeFrom(Arc<CallCell>, Arc<Interest>),
+    /// Nobody wants the outcome of a call any more.
+    Cancel(Arc<CallCell>),
+    /// Settle a call with the outcome of another one, with these capabilities in
+    /// these fields.
+    TakeFrom(Arc<CallCell>, Arc<Interest>, Vec<(Path, Client)>),
     /// Turn down a disembargo that leads nowhere.
     Refuse(Echo),
     /// Tell whoever waits for a promise that it is resolved.
@@ -82,14 +95,15 @@ impl Effect {
             }
             Effect::FinishCompletion(cell) => cell.finish_completion(),
             Effect::Complete(cell, outcome) => cell.complete(outcome),
-            Effect::TakeFrom(cell, other) => cell.take_from(other),
+            Effect::Cancel(cell) => cell.cancel(),
+            Effect::TakeFrom(cell, other, fields) => cell.take_from(other, fields),
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),
             Effect::RunInline(object) => application(|| object.run()),
             Effect::FlushReleases(machine) => machine.flush_releases(),
             Effect::Run(job) => application(job),
             Effect::Disconnected(machine) => machine.outbox().disconnected(),
-            Effect::Drop(value) => drop_apart(value),
+            Effect::Drop(value) => application(|| drop(value)),
         }
     }
 }
@@ -100,8 +114,8 @@ struct Pending {
     locked: Cell<usize>,
     /// Whether a loop further up this thread's stack runs the queue.
     running: Cell<bool>,
-    /// Whether a drop is under way further up this thread's stack.
-    dropping: Cell<bool>,
+    /// How much application code is on this thread's stack that an effect ran.
+    nesting: Cell<u32>,
     queue: RefCell<VecDeque<Effect>>,
     drops: RefCell<VecDeque<Effect>>,
 }
@@ -127,48 +141,64 @@ pub(crate) fn defer(effect: Effect) {
     }
 }
 
-/// Notes several effects, and runs them at once if this thread may, with those
-/// that were noted while it might not.
+/// Notes several effects, and runs them and what was noted before at once if this
+/// thread may.
 pub(crate) fn defer_all(effects: Vec<Effect>) {
-    if PENDING.try_with(|_| ()).is_err() {
-        for effect in effects {
-            effect.run();
-        }
+    let mut effects = effects.into_iter();
+    let noted =
+        PENDING.try_with(|pending| effects.by_ref().for_each(|effect| pending.note(effect)));
+    match noted {
+        Ok(()) => run_pending(),
+        Err(_) => effects.for_each(Effect::run),
+    }
+}
+
+/// Does what this thread has noted, even in the middle of an effect: before
+/// application code waits, or looks whether it has to. Not under a lock.
+pub(crate) fn catch_up() {
+    let ready = PENDING.try_with(|pending| pending.locked.get() == 0 && !pending.is_empty());
+    if ready != Ok(true) {
         return;
     }
-    PENDING.with(|pending| {
-        for effect in effects {
-            pending.note(effect);
-        }
-    });
-    run_pending();
+    let _outer = Restore { running: PENDING.with(|pending| pending.running.replace(true)) };
+    while let Some(effect) = PENDING.with(Pending::next) {
+        effect.run();
+    }
 }
 
 /// Runs application code in the middle of an effect.
-pub(crate) fn application<R>(code: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
+pub(crate) fn application(code: impl FnOnce()) {
+    /// Counts the nesting down.
+    struct Nested;
+    impl Drop for Nested {
         fn drop(&mut self) {
-            let _ = PENDING.try_with(|pending| pending.running.set(self.0));
+            let _ = PENDING.try_with(|pending| pending.nesting.set(pending.nesting.get() - 1));
         }
     }
-    let _restore =
-        Restore(PENDING.try_with(|pending| pending.running.replace(false)).unwrap_or(false));
-    code()
+    let outer = PENDING.try_with(|pending| {
+        let depth = pending.nesting.get();
+        pending.nesting.set(depth + 1);
+        let running = pending.running.get();
+        pending.running.set(running && depth >= MAX_NESTING);
+        (Nested, Restore { running })
+    });
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(code)) {
+        tracing::error!("a destructor or a closure of the application panicked");
+        // Its own drop may panic again, which nobody could make sense of.
+        std::mem::forget(panic);
+    }
+    drop(outer);
 }
 
-/// Drops a value, which may be the application's or hold such. What that leads to
-/// is done before it returns, but for further drops.
-fn drop_apart(value: Box<dyn Any + Send>) {
-    struct Restore;
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            let _ = PENDING.try_with(|pending| pending.dropping.set(false));
-        }
+/// Sets back whether the queue is run by somebody further up the stack.
+struct Restore {
+    running: bool,
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        let _ = PENDING.try_with(|pending| pending.running.set(self.running));
     }
-    let _ = PENDING.try_with(|pending| pending.dropping.set(true));
-    let _restore = Restore;
-    application(|| drop(value));
 }
 
 /// Marks this thread as holding an order lock. Effects wait for its end.
@@ -205,27 +235,16 @@ impl Pending {
 
     fn next(&self) -> Option<Effect> {
         let next = self.queue.borrow_mut().pop_front();
-        if next.is_some() || self.dropping.get() {
-            return next;
-        }
-        self.drops.borrow_mut().pop_front()
+        next.or_else(|| self.drops.borrow_mut().pop_front())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.borrow().is_empty() && self.drops.borrow().is_empty()
     }
 }
 
 fn run_pending() {
-    /// Leaves the queue to the next one to come when an effect panics.
-    struct Idle;
-    impl Drop for Idle {
-        fn drop(&mut self) {
-            let _ = PENDING.try_with(|pending| pending.running.set(false));
-        }
-    }
-    let busy = PENDING.with(|pending| pending.locked.get() != 0 || pending.running.replace(true));
-    if busy {
-        return;
-    }
-    let _idle = Idle;
-    while let Some(effect) = PENDING.with(Pending::next) {
-        effect.run();
+    if !PENDING.with(|pending| pending.running.get()) {
+        catch_up();
     }
 }

@@ -1,4 +1,78 @@
 //! Cap'n Proto RPC for programs made of OS threads.
+//!
+//! A capability is a value that any thread may hold, clone, call and drop: clients
+//! are `Send + Sync`, a call may block the thread that makes it, and there is
+//! neither an async runtime nor an event loop.
+//!
+//! ```
+//! use rpc_core::transport::Transport;
+//! use rpc_core::{ConnConfig, Result, Vat};
+//! use rpc_schema::greeter_capnp::greeter;
+//!
+//! struct Greeter;
+//!
+//! impl greeter::Server for Greeter {
+//!     fn greet(&self, params: greeter::GreetParams, mut results: greeter::GreetResults) -> Result<()> {
+//!         let name = params.get()?.get_name()?.to_str()?;
+//!         results.get().set_greeting(format!("Hello, {name}!"));
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// Offers a greeter to the peer, until one of the two has enough.
+//! fn serve(vat: &Vat, transport: Transport) -> Result<()> {
+//!     let greeter: greeter::Client = vat.export(Greeter);
+//!     vat.connect(transport, ConnConfig::new().bootstrap(greeter))?.join()
+//! }
+//!
+//! /// Has the peer's greeter greet somebody.
+//! fn call(vat: &Vat, transport: Transport) -> Result<String> {
+//!     let connection = vat.connect(transport, ConnConfig::new())?;
+//!     let greeter: greeter::Client = connection.bootstrap();
+//!     let mut request = greeter.greet_request();
+//!     request.get().set_name("threads");
+//!     let response = request.call()?;
+//!     Ok(response.get()?.get_greeting()?.to_string()?)
+//! }
+//! # // Objects can be called without a connection, too.
+//! # fn main() -> Result<()> {
+//! #     let greeter: greeter::Client = Vat::new().export(Greeter);
+//! #     let mut request = greeter.greet_request();
+//! #     request.get().set_name("threads");
+//! #     assert_eq!(request.call()?.get()?.get_greeting()?, "Hello, threads!");
+//! #     Ok(())
+//! # }
+//! ```
+//!
+//! # What is where
+//!
+//! | to | use |
+//! |---|---|
+//! | have workers and connections | [`Vat`], [`Connection`], [`ConnConfig`] |
+//! | limit what a peer may make a connection hold | [`Limits`], [`PoolConfig`] |
+//! | call objects | generated clients, made of [`Request`], [`Promise`], [`Response`]; see [`typed`] |
+//! | serve objects | generated `Server` traits, with [`Params`] and [`Results`]; [`Concurrency`] |
+//! | answer later | [`DeferredResults`] |
+//! | promise a capability | [`promise_client`] |
+//! | push data along | [`StreamingRequest`], [`FlowControl`] |
+//! | know why something failed | [`Error`], [`ErrorKind`] |
+//! | end with a connection | [`Supervisor`], [`StopToken`] |
+//! | work without types | [`Client`], [`Payload`], [`Pending`], [`Dispatch`], [`IncomingCall`] |
+//! | bring a transport along | [`transport`], [`message`] |
+//! | print messages | [`mod@describe`] |
+//!
+//! Transports are in the crate `rpc-transport`, the code generator is in
+//! `rpc-codegen`. The guide and a description of how this works inside are in the
+//! folder `docs` of the repository.
+//!
+//! # Inside
+//!
+//! `protocol` is the machine: a connection's tables and what each message does to
+//! them, without threads, input or output. `runtime` is the shell around it: the
+//! threads of a connection and the workers of a vat. `wire` has the messages as
+//! plain values. `effects` runs what is left to be done once no lock is held. The
+//! rules of locking stand at the head of `protocol`, the states of everything that
+//! has any above its type.
 
 #![forbid(unsafe_code)]
 
@@ -9,11 +83,14 @@ mod delivery;
 pub mod describe;
 mod effects;
 mod error;
+pub mod fd;
+mod flow;
 pub mod hook;
 pub mod ids;
 mod limits;
 mod local_promise;
 pub mod message;
+mod network;
 mod object;
 mod payload;
 mod pending;
@@ -35,16 +112,21 @@ pub(crate) mod rpc_capnp;
 
 pub use client::Client;
 pub use error::{Error, ErrorKind, Result};
+pub use fd::SharedFd;
+pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
 pub use limits::Limits;
+pub use network::{Accepted, Reached, VatNetwork};
 pub use object::{Concurrency, Dispatch, IncomingCall};
 pub use payload::{Payload, PayloadBuilder};
 pub use pending::Pending;
 pub use promise::{Fulfiller, promise};
 pub use protocol::Snapshot;
 pub use runtime::{
-    ConnConfig, Connection, Executor, Job, PoolConfig, StopToken, Supervisor, Vat, VatConfig,
+    ConnConfig, Connection, Executor, Job, Peer, PoolConfig, RpcSystem, RpcSystemBuilder,
+    StopToken, Supervisor, Vat, VatConfig,
 };
 pub use typed::{
     DeferredResults, Detached, FromClient, FromServer, Params, Promise, Request, Response, Results,
-    StreamingRequest, TypedFulfiller, new_client, promise_client, unwrap_server,
+    StreamingRequest, TypedFulfiller, new_client, new_client_with_fd, promise_client,
+    unwrap_server,
 };

@@ -30,11 +30,13 @@ use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::effects::{self, Effect};
 use crate::error::Error;
+use crate::flow::StreamSlot;
 use crate::watch::{ExportWatcher, Watcher};
 
 /// A promise for a capability, resolved by somebody in this process.
 pub(crate) struct LocalPromise {
     state: Mutex<State>,
+    stream: StreamSlot,
 }
 
 struct State {
@@ -69,7 +71,12 @@ impl LocalPromise {
                 parent,
                 retained: None,
             }),
+            stream: StreamSlot::default(),
         })
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
     }
 
     /// What it is resolved to, once it is.
@@ -164,7 +171,12 @@ impl LocalPromise {
         // Of several threads that close a circle together, at least one sees it.
         if let Some(error) = target.circle_to(&Client::from_promise(Arc::clone(self))) {
             target = Client::broken(error);
-            self.state.lock().phase = Phase::Draining(target.clone());
+            let draining = Phase::Draining(target.clone());
+            let before = std::mem::replace(&mut self.state.lock().phase, draining);
+            drop(before);
+        }
+        if let Some(stream) = self.stream.get() {
+            target.adopt_stream(stream);
         }
         loop {
             let batch = {

@@ -16,7 +16,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -25,8 +25,10 @@ use crate::client::Client;
 use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::effects::{self, Effect};
 use crate::error::{Error, Result};
+use crate::fd::SharedFd;
+use crate::flow::StreamSlot;
 use crate::payload::Payload;
-use crate::runtime::{Executor, Job};
+use crate::runtime::Executor;
 
 /// What stands behind a capability of this process. Generated code implements
 /// it for every server; implement it by hand for an object whose methods are not
@@ -38,6 +40,13 @@ pub trait Dispatch: Send + Sync + 'static {
 
     /// The server itself, so that it can be recovered from a client.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
+
+    /// The file descriptor that goes along when a capability of this object is
+    /// sent over a connection that carries any. Asked once, when the object is
+    /// made callable.
+    fn fd(&self) -> Option<SharedFd> {
+        None
+    }
 }
 
 /// How many calls of an object run at once.
@@ -60,14 +69,18 @@ pub enum Concurrency {
 pub(crate) struct LocalObject {
     /// Present until drop.
     server: Option<Arc<dyn Dispatch>>,
+    fd: Option<SharedFd>,
     concurrency: Concurrency,
     executor: Arc<dyn Executor>,
     mailbox: Mutex<Mailbox>,
+    stream: StreamSlot,
+    /// What a streaming call failed with: every later call fails with it, too.
+    broken: OnceLock<Error>,
 }
 
 #[derive(Default)]
 struct Mailbox {
-    calls: VecDeque<IncomingCall>,
+    calls: VecDeque<CallRequest>,
     worker: Worker,
 }
 
@@ -85,20 +98,30 @@ impl LocalObject {
         executor: Arc<dyn Executor>,
     ) -> Arc<Self> {
         Arc::new(LocalObject {
+            fd: server.fd(),
             server: Some(server),
             concurrency,
             executor,
             mailbox: Mutex::default(),
+            stream: StreamSlot::default(),
+            broken: OnceLock::new(),
         })
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
     }
 
     pub(crate) fn server(&self) -> Option<&Arc<dyn Dispatch>> {
         self.server.as_ref()
     }
 
+    pub(crate) fn fd(&self) -> Option<&SharedFd> {
+        self.fd.as_ref()
+    }
+
     /// Puts a call into the mailbox. Never waits.
     pub(crate) fn deliver(self: &Arc<Self>, call: CallRequest) {
-        let call = IncomingCall::new(call, Arc::clone(&self.executor));
         let start = {
             let mut mailbox = self.mailbox.lock();
             mailbox.calls.push_back(call);
@@ -123,7 +146,7 @@ impl LocalObject {
     }
 
     /// Runs what is in the mailbox.
-    pub(crate) fn run(&self) {
+    pub(crate) fn run(self: &Arc<Self>) {
         match self.concurrency {
             Concurrency::Concurrent => {
                 let call = self.mailbox.lock().calls.pop_front();
@@ -145,10 +168,14 @@ impl LocalObject {
         }
     }
 
-    fn run_one(&self, call: IncomingCall) {
-        let Some(server) = self.server() else { return };
+    fn run_one(self: &Arc<Self>, call: CallRequest) {
         let cell = Arc::clone(&call.cell);
-        let guard = PanicScope::enter();
+        let call = IncomingCall::new(call, Arc::clone(self));
+        if let Some(error) = self.broken.get() {
+            return call.respond(Err(error.clone()));
+        }
+        let Some(server) = self.server() else { return };
+        let guard = PanicScope::enter(&cell);
         let outcome = catch_unwind(AssertUnwindSafe(|| server.dispatch(call)));
         drop(guard);
         if let Err(panic) = outcome {
@@ -160,15 +187,20 @@ impl LocalObject {
         }
     }
 
-    /// No worker could be had: the calls that wait are answered with `overloaded`.
+    /// No worker could be had: the calls that no worker is going to take are
+    /// answered with `overloaded`.
     fn refuse(&self) {
         let calls = {
             let mut mailbox = self.mailbox.lock();
             mailbox.worker = Worker::Idle;
-            std::mem::take(&mut mailbox.calls)
+            match self.concurrency {
+                // Every call has a worker of its own, but for the last one.
+                Concurrency::Concurrent => mailbox.calls.pop_back().into_iter().collect(),
+                Concurrency::Serial | Concurrency::Inline => std::mem::take(&mut mailbox.calls),
+            }
         };
         for call in calls {
-            call.respond(Err(Error::overloaded(
+            call.cell.complete(Err(Error::overloaded(
                 "all workers of the callee are busy and its queue is full; try again later",
             )));
         }
@@ -179,27 +211,33 @@ impl Drop for LocalObject {
     fn drop(&mut self) {
         // The server's own drop is application code: see Note [effects].
         if let Some(server) = self.server.take() {
-            effects::defer(Effect::drop(server));
+            effects::defer(Effect::drop((server, self.fd.take())));
         }
     }
 }
 
 thread_local! {
-    static IN_METHOD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    /// The cell of the call whose method runs on this thread, by address, or 0.
+    static RUNNING: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Marks a thread on which a panic will be turned into an answer.
-struct PanicScope(bool);
+/// Marks a thread on which a panic will be turned into the answer of one call.
+struct PanicScope(usize);
 
 impl PanicScope {
-    fn enter() -> Self {
-        PanicScope(IN_METHOD.replace(true))
+    fn enter(cell: &Arc<CallCell>) -> Self {
+        PanicScope(RUNNING.replace(Arc::as_ptr(cell) as usize))
+    }
+
+    /// Whether a method panics right now, and its panic will answer this call.
+    fn will_answer(cell: &Arc<CallCell>) -> bool {
+        std::thread::panicking() && RUNNING.get() == Arc::as_ptr(cell) as usize
     }
 }
 
 impl Drop for PanicScope {
     fn drop(&mut self) {
-        IN_METHOD.set(self.0);
+        RUNNING.set(self.0);
     }
 }
 
@@ -220,7 +258,7 @@ pub struct IncomingCall {
     method: u16,
     params: Option<Payload>,
     cell: Arc<CallCell>,
-    executor: Arc<dyn Executor>,
+    object: Arc<LocalObject>,
     answer: Answer,
 }
 
@@ -231,13 +269,13 @@ enum Answer {
 }
 
 impl IncomingCall {
-    fn new(call: CallRequest, executor: Arc<dyn Executor>) -> Self {
+    fn new(call: CallRequest, object: Arc<LocalObject>) -> Self {
         IncomingCall {
             interface: call.interface,
             method: call.method,
             params: Some(call.params),
             cell: call.cell,
-            executor,
+            object,
             answer: Answer::Owed,
         }
     }
@@ -269,10 +307,15 @@ impl IncomingCall {
     }
 
     /// Runs a closure on a worker when the caller loses interest before the call
-    /// is answered.
+    /// is answered; at once if it has already. A closure that is not needed is
+    /// dropped when the call is answered.
     pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
-        let closure: Job = Box::new(closure);
-        self.cell.on_cancel(Arc::clone(&self.executor), closure);
+        self.cancellation().on_cancel(closure);
+    }
+
+    /// The part of the call that tells of its cancellation.
+    pub(crate) fn cancellation(&self) -> Cancellation {
+        Cancellation { cell: Arc::clone(&self.cell), executor: Arc::clone(&self.object.executor) }
     }
 
     /// Gives out capabilities of the results before the call is answered: calls
@@ -289,6 +332,18 @@ impl IncomingCall {
         // that what it counts then is what is left.
         self.params = None;
         self.cell.complete(outcome);
+    }
+
+    /// Answers a call of a streaming method. When it failed, every later call to
+    /// the object fails with the same error: what follows in a stream makes no
+    /// sense without what went before, and its end, a call that is not streaming,
+    /// is how the caller learns of it.
+    pub fn respond_streaming(self, outcome: Result<()>) {
+        if let Err(error) = &outcome {
+            // The first one counts.
+            let _ = self.object.broken.set(error.clone());
+        }
+        self.respond(outcome.map(|()| Payload::empty().clone()));
     }
 
     /// Passes the call on, as it is, to another capability, which answers it in
@@ -319,17 +374,41 @@ impl IncomingCall {
     }
 }
 
+/// Tells when a call's caller loses interest.
+pub(crate) struct Cancellation {
+    cell: Arc<CallCell>,
+    executor: Arc<dyn Executor>,
+}
+
+impl Cancellation {
+    /// See [`IncomingCall::on_cancel`]. Must not be called under a lock that the
+    /// closure takes: without a free worker it runs here.
+    pub(crate) fn on_cancel(self, closure: impl FnOnce() + Send + 'static) {
+        self.cell.on_cancel(self.executor, Box::new(closure));
+    }
+}
+
+impl IncomingCall {
+    /// Answers a call that was dropped, unless its method panics: then the
+    /// mailbox answers, and knows more. (What else the method had in its hands is
+    /// answered here.)
+    fn give_up(&mut self, error: Error) {
+        if self.answer == Answer::Owed && !PanicScope::will_answer(&self.cell) {
+            self.params = None;
+            self.cell.complete(Err(error));
+        }
+        self.answer = Answer::Given;
+    }
+
+    /// Drops the call unanswered; `error` says how that came about.
+    pub(crate) fn drop_for(mut self, error: Error) {
+        self.give_up(error);
+    }
+}
+
 impl Drop for IncomingCall {
     fn drop(&mut self) {
-        if self.answer == Answer::Given {
-            return;
-        }
-        if std::thread::panicking() && IN_METHOD.get() {
-            // The mailbox answers, and knows more.
-            return;
-        }
-        self.params = None;
-        self.cell.complete(Err(Error::failed("the object dropped the call without answering it")));
+        self.give_up(Error::failed("the object dropped the call without answering it"));
     }
 }
 

@@ -43,7 +43,17 @@ pub(crate) enum Carrier {
 #[derive(Clone)]
 pub struct Payload {
     body: Arc<Body>,
-    caps: Arc<[Client]>,
+    caps: Caps,
+}
+
+/// Capabilities by index. Most content has none, and then none are allocated.
+#[derive(Clone, Default)]
+struct Caps(Option<Arc<[Client]>>);
+
+impl From<Vec<Client>> for Caps {
+    fn from(caps: Vec<Client>) -> Self {
+        Caps((!caps.is_empty()).then(|| caps.into()))
+    }
 }
 
 struct Body {
@@ -72,7 +82,7 @@ impl Payload {
     /// The capabilities that the content refers to by index; a null client
     /// stands where there is none.
     pub fn caps(&self) -> &[Client] {
-        &self.caps
+        self.caps.0.as_deref().unwrap_or_default()
     }
 
     /// The same content with other capabilities behind the same indices.
@@ -82,13 +92,19 @@ impl Payload {
     }
 
     /// A reader of this content, to be kept while anything read from it is in
-    /// use. Each reader has a traversal limit of its own: eight times the
-    /// message's size, and at least 64 KiB.
+    /// use. Each reader may traverse eight times the message's size, and at least
+    /// 8 Mi words.
     pub fn open(&self) -> Reader<Payload> {
-        let mut options = ReaderOptions::new();
         // The size was bounded when the message was read. What is left to bound
         // is amplification: pointers that lead to the same words many times.
-        let words = self.size_in_words().saturating_mul(8).max(8 << 10);
+        self.open_within(8 << 20)
+    }
+
+    /// As [`open`](Self::open), where whatever is read may be kept: a small
+    /// message must not turn into a large one.
+    fn open_within(&self, least: usize) -> Reader<Payload> {
+        let mut options = ReaderOptions::new();
+        let words = self.size_in_words().saturating_mul(8).max(least);
         options.traversal_limit_in_words(Some(words));
         Reader::new(self.clone(), options)
     }
@@ -127,7 +143,7 @@ impl Payload {
     /// Something on the way is not a struct, or the end is not a capability.
     pub(crate) fn cap_at(&self, path: &[u16]) -> Result<Client> {
         Ok(match self.cap_index_at(path)? {
-            Some(index) => self.caps.get(index).cloned().unwrap_or_else(Client::null),
+            Some(index) => self.caps().get(index).cloned().unwrap_or_else(Client::null),
             None => Client::null(),
         })
     }
@@ -137,7 +153,7 @@ impl Payload {
     pub(crate) fn cap_index_at(&self, path: &[u16]) -> Result<Option<usize>> {
         let reader = self.open();
         let mut content = Payload::content(&reader)?;
-        let table = hook::index_table(self.caps.len());
+        let table = hook::index_table(self.caps().len());
         content.imbue(&table);
         let mut pointer = content.get_as::<hook::Pointer<'_>>()?.0;
         for field in path {
@@ -163,14 +179,11 @@ impl Payload {
     /// # Errors
     /// The content is malformed and cannot be copied.
     pub(crate) fn prepared(self, carrier: Carrier) -> Result<Payload> {
-        let Payload { body, caps } = self;
-        match Arc::try_unwrap(body) {
-            Ok(body) if body.carrier == carrier && body.message.is_built() => {
-                Ok(Payload { body: Arc::new(body), caps })
-            }
-            Ok(body) => Payload { body: Arc::new(body), caps }.copied(carrier).map(|copy| copy.0),
-            Err(body) => Payload { body, caps }.copied(carrier).map(|copy| copy.0),
-        }
+        let Payload { mut body, caps } = self;
+        let fits = Arc::get_mut(&mut body)
+            .is_some_and(|body| body.carrier == carrier && body.message.is_built());
+        let payload = Payload { body, caps };
+        if fits { Ok(payload) } else { payload.copied(carrier).map(|copy| copy.0) }
     }
 
     /// A copy in a fresh message for `carrier`, and for each of its capabilities
@@ -179,9 +192,9 @@ impl Payload {
     /// # Errors
     /// The content is malformed.
     pub(crate) fn copied(&self, carrier: Carrier) -> Result<(Payload, Vec<usize>)> {
-        let reader = self.open();
+        let reader = self.open_within(8 << 10);
         let mut content = Payload::content(&reader)?;
-        let source = hook::index_table(self.caps.len());
+        let source = hook::index_table(self.caps().len());
         content.imbue(&source);
 
         let mut copy = PayloadBuilder::with_capacity(carrier, self.size_in_words());
@@ -195,7 +208,7 @@ impl Payload {
             .collect();
         let caps = origin
             .iter()
-            .map(|index| self.caps.get(*index).cloned().unwrap_or_else(Client::null))
+            .map(|index| self.caps().get(*index).cloned().unwrap_or_else(Client::null))
             .collect();
         Ok((copy.finish(caps), origin))
     }
@@ -226,7 +239,7 @@ impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Payload")
             .field("message", &self.body.message)
-            .field("caps", &self.caps)
+            .field("caps", &self.caps())
             .finish()
     }
 }

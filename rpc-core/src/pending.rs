@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::call::Interest;
+use crate::call::{Interest, Outcome};
 use crate::client::Client;
+use crate::effects;
 use crate::error::{Error, Result};
 use crate::payload::Payload;
 use crate::runtime;
@@ -67,6 +68,7 @@ impl Pending {
 
     /// The outcome, if it is there. Does not wait.
     pub fn try_result(&self) -> Option<Result<Payload>> {
+        effects::catch_up();
         self.0.cell().outcome()
     }
 
@@ -81,6 +83,16 @@ impl Pending {
                 closure(outcome);
             }),
         );
+    }
+
+    /// Keeps the call going until it is answered, and then runs a closure of this
+    /// library's, right where the answer comes in: it must not wait.
+    pub(crate) fn keep_until_done(self, closure: impl FnOnce(&Outcome) + Send + 'static) {
+        let cell = Arc::clone(self.0.cell());
+        cell.tell_when_done(Box::new(move |outcome| {
+            closure(outcome);
+            drop(self);
+        }));
     }
 
     /// The capability that the results will have at the end of `path`, a list of
@@ -114,6 +126,6 @@ impl Future for Pending {
 
 impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pending").field(&self.try_result()).finish()
+        f.debug_tuple("Pending").field(&self.0.cell().outcome()).finish()
     }
 }

@@ -23,12 +23,14 @@ use parking_lot::Mutex;
 
 use crate::client::Client;
 use crate::effects::{self, Effect};
+use crate::flow::StreamSlot;
 use crate::protocol::{Dest, Machine, Pinned};
 use crate::watch::{ExportWatcher, Watcher};
 
 pub(crate) struct RemotePromise {
     machine: Arc<Machine>,
     state: Mutex<State>,
+    stream: StreamSlot,
 }
 
 struct State {
@@ -52,12 +54,17 @@ impl RemotePromise {
                 watchers: Vec::new(),
                 pinned: Weak::new(),
             }),
+            stream: StreamSlot::default(),
         })
     }
 
     /// The connection whose peer resolves it.
     pub(crate) fn machine(&self) -> &Arc<Machine> {
         &self.machine
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
     }
 
     /// Where it is now. Only under the machine's order lock does the answer stay
@@ -100,6 +107,13 @@ impl RemotePromise {
             (before, std::mem::take(&mut state.watchers))
         };
         drop(before);
+        // A window is for the way, and the way stays the same only behind the
+        // same peer. Elsewhere a new one begins, while the old one drains.
+        if let Some(stream) = self.stream.get()
+            && target.machine().is_some_and(|machine| Arc::ptr_eq(machine, &self.machine))
+        {
+            target.adopt_stream(stream);
+        }
         // See Note [cycles]: it was published first.
         if let Some(error) = target.circle_to(&Client::from_remote(Arc::clone(self))) {
             let broken = Phase::Resolved(Client::broken(error));

@@ -500,6 +500,16 @@ fn a_promise_is_a_future() {
 }
 
 #[test]
+fn dropping_a_promise_that_was_polled_cancels_the_call() {
+    let (promise, deferred) = deferring();
+    let mut promise = Box::pin(promise);
+    assert!(promise.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(!deferred.is_cancelled());
+    drop(promise);
+    assert!(deferred.is_cancelled());
+}
+
+#[test]
 fn a_pipeline_outlives_its_promise() {
     let calculator = calculator::Client::from_server(Calculator);
     let mut request = calculator.evaluate_request();

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rpc_core::{ConnConfig, Error, FromClient, Vat};
+use rpc_core::{ConnConfig, Error, Vat};
 use rpc_schema::echo_capnp::echo;
 use rpc_transport::memory;
 
@@ -40,8 +40,7 @@ fn calls_return_and_the_tables_end_up_empty() {
     let (here, there) = memory::pair();
     let (client_vat, server_vat) = (Vat::new(), Vat::new());
     let bootstrap: echo::Client = server_vat.export(Echo::default());
-    let server =
-        server_vat.connect(there, ConnConfig::new().bootstrap(bootstrap.into_client())).unwrap();
+    let server = server_vat.connect(there, ConnConfig::new().bootstrap(bootstrap)).unwrap();
     let client = client_vat.connect(here, ConnConfig::new()).unwrap();
 
     let echo: echo::Client = client.bootstrap();
@@ -61,4 +60,23 @@ fn calls_return_and_the_tables_end_up_empty() {
     assert!(server.join_timeout(Duration::from_secs(10)).unwrap());
     assert!(client.snapshot().is_empty());
     assert!(server.snapshot().is_empty());
+}
+
+#[test]
+fn a_stream_arrives_whole_and_in_order_before_what_follows_it() {
+    let (here, there) = memory::pair();
+    let vat = Vat::new();
+    let bootstrap: echo::Client = vat.export(Echo::default());
+    let server = vat.connect(there, ConnConfig::new().bootstrap(bootstrap)).unwrap();
+    let client = Vat::new().connect(here, ConnConfig::new()).unwrap();
+    let echo: echo::Client = client.bootstrap();
+    for _ in 0..100 {
+        let mut request = echo.push_request();
+        request.get().set_data(&[7; 10_000]);
+        request.send().unwrap();
+    }
+    assert_eq!(echo.total_request().call().unwrap().get().unwrap().get_bytes(), 1_000_000);
+    drop(echo);
+    client.close();
+    assert!(server.join_timeout(Duration::from_secs(10)).unwrap());
 }

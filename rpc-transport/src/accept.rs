@@ -83,7 +83,8 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the listener was closed")
 }
 
-fn is_exhaustion(error: &io::Error) -> bool {
+/// Whether the system was out of something.
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| exhaustion.contains(&errno))
 }

@@ -12,6 +12,7 @@
 //! | [`unix`] | processes on one machine |
 //! | [`halves`] | any stream to read from and any stream to write to |
 //! | [`memory`] | threads of one process, without serialising anything |
+//! | [`endpoint`] | many parties with each other, over one socket for each pair |
 //! | [`framing`] | what one's own byte streams are wrapped in |
 //!
 //! [`tap`] shows what goes over any of them.
@@ -22,9 +23,11 @@
 
 mod accept;
 pub mod addr;
+pub mod endpoint;
 pub mod framing;
 pub mod halves;
 pub mod memory;
+mod network;
 pub mod pipe;
 mod socket;
 pub mod tap;
@@ -35,6 +38,7 @@ pub mod unix;
 
 pub use accept::Closer;
 pub use addr::{Address, Listener};
+pub use network::{SocketNetwork, SocketVat};
 pub use rpc_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
     TransportError,

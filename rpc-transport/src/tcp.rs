@@ -166,6 +166,18 @@ impl TcpOptions {
         self.set_up(socket, address)
     }
 
+    /// Connects to one address, for protocols other than that of a [`Transport`].
+    pub(crate) fn connect_stream(
+        &self,
+        address: SocketAddr,
+        timeout: Duration,
+    ) -> io::Result<TcpStream> {
+        let socket = self.socket(address)?;
+        socket.connect_timeout(&address.into(), timeout)?;
+        self.set_options(&socket)?;
+        Ok(socket.into())
+    }
+
     /// A socket that is neither connected nor listening. The sizes of buffers
     /// only take full effect when they are set on it.
     fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
@@ -314,11 +326,24 @@ impl Listener {
     /// may pass: report it and call this again. After a lack of resources the
     /// next call pauses for 100 ms first, so that a loop does not spin.
     pub fn accept(&self) -> io::Result<Transport> {
+        let (stream, peer) = self.accept_socket()?;
+        self.options.set_up(stream, peer)
+    }
+
+    /// Like [`accept`](Self::accept), for protocols other than that of a
+    /// [`Transport`].
+    pub(crate) fn accept_stream(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, peer) = self.accept_socket()?;
+        self.options.set_options(&socket)?;
+        Ok((socket.into(), peer))
+    }
+
+    fn accept_socket(&self) -> io::Result<(Socket, SocketAddr)> {
         let (stream, peer) = self.gate.accept(self.inner.as_fd(), || self.inner.accept())?;
         // Some systems hand the listener's mode down. Buffer sizes are handed
         // down by all.
         stream.set_nonblocking(false)?;
-        self.options.set_up(OwnedFd::from(stream).into(), peer)
+        Ok((OwnedFd::from(stream).into(), peer))
     }
 
     /// The address with the port that the system chose.

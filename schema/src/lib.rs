@@ -24,8 +24,16 @@ schema!(
     echo_capnp
 );
 schema!(
+    /// What the smallest programs speak.
+    greeter_capnp
+);
+schema!(
     /// Objects that survive their connection.
     persistent_capnp
+);
+schema!(
+    /// The messages of the protocol, for tests that speak it by hand.
+    rpc_capnp
 );
 schema!(
     /// How the two ends of a two-party connection name each other.

@@ -202,7 +202,7 @@ pub mod moved {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xedad_9aac_df65_7400 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -218,7 +218,7 @@ pub mod moved {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -1060,7 +1060,7 @@ pub mod chosen {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xc7e8_30dd_05cc_b0d0 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -1076,7 +1076,7 @@ pub mod chosen {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {

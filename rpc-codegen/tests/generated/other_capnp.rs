@@ -244,7 +244,7 @@ pub mod base {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xa376_dde9_20ac_9ddc => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -260,7 +260,7 @@ pub mod base {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -1158,7 +1158,7 @@ pub mod cell {
     where
         T: ::rpc_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xb237_d99b_d66e_8330 => dispatch_methods::<T, ServerImpl>(server, call),
                 _ => {
@@ -1174,7 +1174,7 @@ pub mod cell {
     #[doc(hidden)]
     pub fn dispatch_methods<T, ServerImpl: Server<T> + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     )
     where
         T: ::rpc_core::capnp::traits::Owned + 'static,
@@ -2011,7 +2011,11 @@ pub mod cell {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -2473,7 +2477,11 @@ pub mod cell {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }

@@ -1162,7 +1162,7 @@ pub mod keywords {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xbccc_6b51_e856_3043 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -1178,7 +1178,7 @@ pub mod keywords {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -7733,7 +7733,7 @@ pub mod foo {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xa6e1_ceda_4765_a55a => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -7749,7 +7749,7 @@ pub mod foo {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -12559,7 +12559,11 @@ pub mod box_ {
             T: ::rpc_core::capnp::traits::Owned + 'static,
         {
             match index {
-                0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
                 _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
@@ -12890,7 +12894,7 @@ pub mod carrier {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xdb0c_4512_fe7e_fe2e => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -12906,7 +12910,7 @@ pub mod carrier {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -16975,7 +16979,7 @@ pub mod map {
         Key: ::rpc_core::capnp::traits::Owned + 'static,
         Value: ::rpc_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xbe98_e9c1_1ca4_30b9 => {
                     dispatch_methods::<Key, Value, ServerImpl>(server, call)
@@ -16993,7 +16997,7 @@ pub mod map {
     #[doc(hidden)]
     pub fn dispatch_methods<Key, Value, ServerImpl: Server<Key, Value> + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     )
     where
         Key: ::rpc_core::capnp::traits::Owned + 'static,
@@ -17777,10 +17781,14 @@ pub mod map {
             {
                 match index {
                     0 => {
-                        <Key2 as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        ::rpc_core::typed::generated::type_argument(
+                            <Key2 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
                     }
                     1 => {
-                        <Value2 as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        ::rpc_core::typed::generated::type_argument(
+                            <Value2 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
                     }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
@@ -18409,7 +18417,11 @@ pub mod map {
                 Value: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     1 => {
                         <crate::torture_capnp::map::entry::Owned<
                             Key,
@@ -18717,7 +18729,7 @@ pub mod map {
             Key: ::rpc_core::capnp::traits::Owned + 'static,
             Value: ::rpc_core::capnp::traits::Owned + 'static,
         {
-            fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+            fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
                 match call.interface_id() {
                     0xe270_fe3e_c777_959d => {
                         dispatch_methods::<Key, Value, ServerImpl>(server, call)
@@ -18735,7 +18747,7 @@ pub mod map {
         #[doc(hidden)]
         pub fn dispatch_methods<Key, Value, ServerImpl: Server<Key, Value> + ?Sized>(
             server: &ServerImpl,
-            call: ::rpc_core::client::IncomingCall,
+            call: ::rpc_core::IncomingCall,
         )
         where
             Key: ::rpc_core::capnp::traits::Owned + 'static,
@@ -19371,10 +19383,14 @@ pub mod map {
                 {
                     match index {
                         0 => {
-                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                            )
                         }
                         1 => {
-                            <Key as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                            )
                         }
                         _ => {
                             ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -20402,10 +20418,14 @@ pub mod map {
                 {
                     match index {
                         0 => {
-                            <Key as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                            )
                         }
                         1 => {
-                            <Value as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                <Value as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                            )
                         }
                         _ => {
                             ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -20916,7 +20936,11 @@ pub mod map {
                 Value: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <Key as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -21512,7 +21536,9 @@ pub mod map {
             {
                 match index {
                     0 => {
-                        <Value as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        ::rpc_core::typed::generated::type_argument(
+                            <Value as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
                     }
                     1 => {
                         <crate::torture_capnp::map::Owned<
@@ -23873,7 +23899,7 @@ pub mod text_map {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0x8cea_21ba_0633_e0c6 => dispatch_methods::<ServerImpl>(server, call),
                 0xbe98_e9c1_1ca4_30b9 => {
@@ -23896,7 +23922,7 @@ pub mod text_map {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -24302,7 +24328,7 @@ pub mod text_to {
     where
         Value: ::rpc_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xc0ad_9142_bb51_2db4 => {
                     dispatch_methods::<Value, ServerImpl>(server, call)
@@ -24327,7 +24353,7 @@ pub mod text_to {
     #[doc(hidden)]
     pub fn dispatch_methods<Value, ServerImpl: Server<Value> + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     )
     where
         Value: ::rpc_core::capnp::traits::Owned + 'static,
@@ -24793,7 +24819,7 @@ pub mod text_to_box {
     where
         Item: ::rpc_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xcfe0_c2d0_bcd1_b852 => {
                     dispatch_methods::<Item, ServerImpl>(server, call)
@@ -24830,7 +24856,7 @@ pub mod text_to_box {
     #[doc(hidden)]
     pub fn dispatch_methods<Item, ServerImpl: Server<Item> + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     )
     where
         Item: ::rpc_core::capnp::traits::Owned + 'static,
@@ -25225,7 +25251,7 @@ pub mod leaf {
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {}
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xbf86_15a7_6209_89b2 => dispatch_methods::<ServerImpl>(server, call),
                 0xcfe0_c2d0_bcd1_b852 => {
@@ -25270,7 +25296,7 @@ pub mod leaf {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             _ => {
@@ -25617,7 +25643,7 @@ pub mod generic {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0x989a_f5a0_f688_7c63 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -25633,7 +25659,7 @@ pub mod generic {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -26109,7 +26135,11 @@ pub mod generic {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -26575,7 +26605,11 @@ pub mod generic {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -27150,7 +27184,11 @@ pub mod generic {
                 B: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <A as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <A as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     1 => {
                         <crate::torture_capnp::box_::Owned<
                             B,
@@ -27731,7 +27769,11 @@ pub mod generic {
                 B: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <B as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <B as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     1 => {
                         <crate::torture_capnp::box_::Owned<
                             A,
@@ -28203,7 +28245,11 @@ pub mod generic {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -28481,7 +28527,7 @@ pub mod generic_both {
     where
         T: ::rpc_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xa435_ff54_0ecc_1e02 => dispatch_methods::<T, ServerImpl>(server, call),
                 _ => {
@@ -28497,7 +28543,7 @@ pub mod generic_both {
     #[doc(hidden)]
     pub fn dispatch_methods<T, ServerImpl: Server<T> + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     )
     where
         T: ::rpc_core::capnp::traits::Owned + 'static,
@@ -29066,8 +29112,16 @@ pub mod generic_both {
                 U: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
+                    1 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -29645,8 +29699,16 @@ pub mod generic_both {
                 U: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
+                    1 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -30314,9 +30376,17 @@ pub mod scope {
             T: ::rpc_core::capnp::traits::Owned + 'static,
         {
             match index {
-                0 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
                 1 => <() as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                2 => <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                2 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
                 3 => {
                     <crate::torture_capnp::scope::inside::Owned<
                         T,
@@ -30609,7 +30679,7 @@ pub mod scope {
         where
             T: ::rpc_core::capnp::traits::Owned + 'static,
         {
-            fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+            fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
                 match call.interface_id() {
                     0x8818_74f7_b9d2_5db9 => {
                         dispatch_methods::<T, ServerImpl>(server, call)
@@ -30627,7 +30697,7 @@ pub mod scope {
         #[doc(hidden)]
         pub fn dispatch_methods<T, ServerImpl: Server<T> + ?Sized>(
             server: &ServerImpl,
-            call: ::rpc_core::client::IncomingCall,
+            call: ::rpc_core::IncomingCall,
         )
         where
             T: ::rpc_core::capnp::traits::Owned + 'static,
@@ -30927,10 +30997,7 @@ pub mod scope {
                 T: ::rpc_core::capnp::traits::Owned + 'static,
                 U: ::rpc_core::capnp::traits::Owned + 'static,
             {
-                fn dispatch(
-                    server: &ServerImpl,
-                    call: ::rpc_core::client::IncomingCall,
-                ) {
+                fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
                     match call.interface_id() {
                         0xbfeb_24c1_d91c_cf94 => {
                             dispatch_methods::<T, U, ServerImpl>(server, call)
@@ -30948,7 +31015,7 @@ pub mod scope {
             #[doc(hidden)]
             pub fn dispatch_methods<T, U, ServerImpl: Server<T, U> + ?Sized>(
                 server: &ServerImpl,
-                call: ::rpc_core::client::IncomingCall,
+                call: ::rpc_core::IncomingCall,
             )
             where
                 T: ::rpc_core::capnp::traits::Owned + 'static,
@@ -31526,10 +31593,16 @@ pub mod scope {
                     {
                         match index {
                             0 => {
-                                <T as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                                ::rpc_core::typed::generated::type_argument(
+                                    ::rpc_core::typed::generated::type_argument(
+                                        <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                                    ),
+                                )
                             }
                             1 => {
-                                <U as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                                ::rpc_core::typed::generated::type_argument(
+                                    <U as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                                )
                             }
                             _ => {
                                 ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -32515,7 +32588,11 @@ pub mod scope {
                 {
                     match index {
                         0 => {
-                            <T as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                ::rpc_core::typed::generated::type_argument(
+                                    <T as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                                ),
+                            )
                         }
                         _ => {
                             ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -33525,7 +33602,11 @@ pub mod scope {
                 T_: ::rpc_core::capnp::traits::Owned + 'static,
             {
                 match index {
-                    0 => <T_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        ::rpc_core::typed::generated::type_argument(
+                            <T_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
+                    }
                     1 => {
                         <crate::torture_capnp::scope::shadow::group::Owned<
                             T,
@@ -34030,7 +34111,11 @@ pub mod scope {
                 {
                     match index {
                         0 => {
-                            <T_ as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            ::rpc_core::typed::generated::type_argument(
+                                ::rpc_core::typed::generated::type_argument(
+                                    <T_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                                ),
+                            )
                         }
                         _ => {
                             ::rpc_core::capnp::introspect::panic_invalid_field_index(
@@ -35427,9 +35512,21 @@ pub mod reserved {
             Self_: ::rpc_core::capnp::traits::Owned + 'static,
         {
             match index {
-                0 => <Client_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                1 => <Reader_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                2 => <Self_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <Client_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
+                1 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <Reader_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
+                2 => {
+                    ::rpc_core::typed::generated::type_argument(
+                        <Self_ as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    )
+                }
                 _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
@@ -35739,7 +35836,7 @@ pub mod left {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xfa0a_8567_233e_950d => dispatch_methods::<ServerImpl>(server, call),
                 0xa376_dde9_20ac_9ddc => {
@@ -35760,7 +35857,7 @@ pub mod left {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -36068,7 +36165,7 @@ pub mod right {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xdb2f_74bc_2b3b_4380 => dispatch_methods::<ServerImpl>(server, call),
                 0xa376_dde9_20ac_9ddc => {
@@ -36089,7 +36186,7 @@ pub mod right {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -36422,7 +36519,7 @@ pub mod diamond {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0x9fed_2c49_e0f4_6835 => dispatch_methods::<ServerImpl>(server, call),
                 0xfa0a_8567_233e_950d => {
@@ -36453,7 +36550,7 @@ pub mod diamond {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -37069,7 +37166,7 @@ pub mod below {
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {}
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xd058_bd51_44ea_73e4 => dispatch_methods::<ServerImpl>(server, call),
                 0x9fed_2c49_e0f4_6835 => {
@@ -37105,7 +37202,7 @@ pub mod below {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             _ => {
@@ -37351,7 +37448,7 @@ pub mod streams {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xa131_6f9b_fb73_21be => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -37367,7 +37464,7 @@ pub mod streams {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -37929,7 +38026,7 @@ pub mod defaults {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xdd0a_8c7a_7d5c_952d => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -37945,7 +38042,7 @@ pub mod defaults {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -40016,7 +40113,7 @@ pub mod from_afar {
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0x9877_1659_4f83_b896 => dispatch_methods::<ServerImpl>(server, call),
                 0xc7e8_30dd_05cc_b0d0 => {
@@ -40037,7 +40134,7 @@ pub mod from_afar {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
@@ -40567,7 +40664,7 @@ pub mod empty {
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {}
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::client::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
             match call.interface_id() {
                 0xe0c5_3052_4a18_612c => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
@@ -40583,7 +40680,7 @@ pub mod empty {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::client::IncomingCall,
+        call: ::rpc_core::IncomingCall,
     ) {
         match call.method_id() {
             _ => {

@@ -145,6 +145,15 @@ fn capabilities_travel_wherever_they_are() {
 }
 
 #[test]
+fn what_holds_capabilities_can_be_printed() {
+    let client = carrier::Client::from_server(Echo);
+    let response = client.give_request().call().unwrap();
+    let text = format!("{:?}", response.get().unwrap());
+    assert!(text.contains("foo = <external capability>"), "{text}");
+    assert!(text.contains("boxed = (value = <opaque pointer>)"), "{text}");
+}
+
+#[test]
 fn pipelines_lead_to_capabilities() {
     let client = carrier::Client::from_server(Echo);
     let promise = client.give_request().send();

@@ -2,6 +2,7 @@
 
 use capnp::any_pointer;
 use capnp::capability::FromClientHook;
+use capnp::traits::Owned;
 use capnp::{data, text};
 use rpc_core::{Error, FromClient, new_client};
 
@@ -320,6 +321,24 @@ fn interfaces_may_lie_in_generic_structs() {
         }
         _ => panic!("another member"),
     }
+}
+
+/// A server that is generic itself: it passes everything on.
+struct Forward<T>(cell::Client<T>);
+
+impl<T: Owned + 'static> cell::Server<T> for Forward<T> {
+    fn load(&self, _: cell::LoadParams<T>, mut results: cell::LoadResults<T>) -> Result<(), Error> {
+        let response = self.0.load_request().call()?;
+        results.get().set_value(response.get()?.get_value()?)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn servers_may_be_generic() {
+    let inner: cell::Client<foo::Owned> = new_client(LeafServer);
+    let outer = cell::Client::from_server(Forward(inner));
+    check_foo(&outer.load_request().send().pipeline().get_value());
 }
 
 #[test]

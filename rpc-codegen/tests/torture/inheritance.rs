@@ -99,14 +99,16 @@ fn what_is_not_implemented_is_said_by_name() {
     assert_eq!(error.reason(), "this torture.capnp:Right has no right");
 
     let wrong: streams::Client = client.clone().cast_to();
-    let error = wrong.push_request().send().unwrap_err();
+    // A stream's failure shows when it is finished, if not before.
+    let _ = wrong.push_request().send();
+    let error = wrong.as_client().finish_stream().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unimplemented);
     let id = <streams::Client as capnp::traits::HasTypeId>::TYPE_ID;
     let reason = format!("this torture.capnp:Below does not implement interface {id:#018x}");
     assert_eq!(error.reason(), reason);
 
     let id = <below::Client as capnp::traits::HasTypeId>::TYPE_ID;
-    let params = rpc_core::payload::PayloadBuilder::for_params().finish(Vec::new());
+    let params = rpc_core::PayloadBuilder::for_params().finish(Vec::new());
     let error = client.as_client().call(id, 3, params).wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unimplemented);
     let reason = format!("interface torture.capnp:Below ({id:#018x}) has no method 3");
@@ -173,13 +175,18 @@ impl streams::Server for Sink {
 }
 
 #[test]
-fn streaming_methods_only_say_whether_they_failed() {
+fn a_stream_only_says_whether_it_failed() {
     let client: streams::Client = new_client(Sink(0.into()));
     for _ in 0..3 {
         let mut request = client.push_request();
         request.get().set_chunk(&[1, 2, 3]);
         request.send().unwrap();
     }
-    assert_eq!(client.push_request().send().unwrap_err().reason(), "nothing in it");
     assert_eq!(client.done_request().call().unwrap().get().unwrap().get_n(), 9);
+    // What fails ends the stream, for its sender and for its receiver.
+    let _ = client.push_request().send();
+    assert_eq!(client.as_client().finish_stream().unwrap_err().reason(), "nothing in it");
+    assert_eq!(client.push_request().send().unwrap_err().reason(), "nothing in it");
+    let error = client.done_request().call().map(drop).unwrap_err();
+    assert_eq!(error.reason(), "nothing in it");
 }

@@ -30,8 +30,9 @@ use crate::ids::{ExportId, Serial};
 pub(crate) struct Answer {
     pub(crate) serial: Serial,
     pub(crate) cell: Arc<CallCell>,
-    /// The peer's wish to know. Dropping it cancels the call.
-    pub(crate) interest: Arc<Interest>,
+    /// The peer's wish to know. Dropping it cancels the call. Absent once a
+    /// question of ours has taken the outcome: then only that one counts.
+    pub(crate) interest: Option<Arc<Interest>>,
     pub(crate) state: State,
     pub(crate) results_to: ResultsTo,
 }

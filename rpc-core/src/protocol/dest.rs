@@ -9,7 +9,12 @@ use super::import::ImportRef;
 use super::question::QuestionRef;
 use crate::client::Client;
 use crate::delivery::Delivery;
+<<<<<<< HEAD
 use crate::effects::{self, Effect};
+=======
+use crate::error::Error;
+use crate::flow::StreamSlot;
+>>>>>>> main
 use crate::remote_promise::RemotePromise;
 use crate::wire::{self, Path};
 
@@ -87,6 +92,7 @@ pub(crate) struct Pinned {
     target: wire::Target,
     /// The promise that is, or was, at that place.
     promise: Weak<RemotePromise>,
+<<<<<<< HEAD
     place: Mutex<Place>,
 }
 
@@ -94,6 +100,11 @@ enum Place {
     There(Dest),
     /// What has the same behind it, so that the place could be given up.
     Elsewhere(Client),
+=======
+    /// The place, or why it is not used any more: see Note [cycles].
+    dest: Mutex<Result<Dest, Error>>,
+    stream: StreamSlot,
+>>>>>>> main
 }
 
 impl Pinned {
@@ -102,12 +113,21 @@ impl Pinned {
             machine: Arc::clone(dest.machine()),
             target: dest.target(),
             promise,
+<<<<<<< HEAD
             place: Mutex::new(Place::There(dest)),
+=======
+            dest: Mutex::new(Ok(dest)),
+            stream: StreamSlot::default(),
+>>>>>>> main
         })
     }
 
     pub(crate) fn machine(&self) -> &Arc<Machine> {
         &self.machine
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
     }
 
     /// The place as a message names it.

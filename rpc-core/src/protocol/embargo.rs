@@ -36,6 +36,6 @@ use crate::local_promise::LocalPromise;
 pub(crate) struct Embargo {
     /// Holds back new calls.
     pub(crate) promise: Arc<LocalPromise>,
-    /// What it will be resolved to.
+    /// What it will be resolved to: the way that the calls before it took.
     pub(crate) target: Client,
 }

@@ -29,11 +29,10 @@ impl Machine {
     }
 
     /// Why the connection has ended, once it has.
-    pub(crate) fn failure(&self) -> Option<Error> {
-        match &self.order.lock().phase {
-            Phase::Live => None,
-            Phase::Dead(error) => Some(error.clone()),
-        }
+    pub(crate) fn failure(self: &Arc<Self>) -> Option<Error> {
+        // A transaction, if only to look: whoever drops something while the lock
+        // is held relies on the holder, see Note [releases].
+        self.transact(|txn| txn.dead())
     }
 }
 
@@ -85,6 +84,7 @@ impl Txn<'_> {
         for (_, answer) in machine.answers.take_all() {
             self.effect(Effect::drop(answer));
         }
+        machine.answer_gone();
         for (id, export) in machine.exports.take_all() {
             self.order.export_ids.release(id.0);
             self.bury_export(id, export);

@@ -43,7 +43,16 @@ pub(crate) enum Kind {
 }
 
 impl Export {
-    /// Where a call goes that the peer sends to this export.
+    /// The way that calls take which the peer sends to this export, now and later:
+    /// not shortened, see Note [described path].
+    pub(crate) fn way(&self) -> Client {
+        match &self.kind {
+            Kind::Settled(client) => client.clone(),
+            Kind::Pending(slot) | Kind::Resolved(slot) => Client::from_slot(Arc::clone(slot)),
+        }
+    }
+
+    /// Where a call goes that the peer sends to this export now.
     pub(crate) fn target(&self) -> Client {
         match &self.kind {
             Kind::Settled(client) => client.clone(),

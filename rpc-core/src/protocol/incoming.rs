@@ -8,7 +8,7 @@ use super::embargo::Embargo;
 use super::import::{self, Resolution};
 use super::question::{self, Asked, Results};
 use super::{Abort, Machine, Phase, Txn};
-use crate::call::{CallCell, Outcome, Sink, cap_of};
+use crate::call::{CallCell, Interest, Outcome, Sink, cap_of};
 use crate::client::{Client, View};
 use crate::delivery::{CallRequest, Delivery, Route, Tail};
 use crate::effects::Effect;
@@ -169,7 +169,7 @@ impl Txn<'_> {
             Answer {
                 serial,
                 cell: Arc::clone(&cell),
-                interest,
+                interest: Some(interest),
                 state: answer::State::Running,
                 results_to,
             },
@@ -182,9 +182,10 @@ impl Txn<'_> {
         content: wire::Content,
         carrier: crate::payload::Carrier,
     ) -> Result<Payload, Abort> {
-        let (frame, descriptors) =
+        let (frame, caps) =
             content.into_received().ok_or_else(|| Abort::new("content that was not received"))?;
-        let caps = self.import_all(&descriptors)?.into_iter().map(|(client, _)| client).collect();
+        let imported = self.import_all(caps)?.into_iter();
+        let caps = imported.map(|(client, _)| client.shortened()).collect();
         Ok(Payload::received(frame, carrier, caps))
     }
 
@@ -199,22 +200,31 @@ impl Txn<'_> {
         drop(permit);
         match state {
             None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
-            Some(question::State::Asked(Asked { results: Results::Returned, .. })) => {
-                Err(Abort::new(format!("a second Return for question {id}")))
-            }
             Some(question::State::Returned) => {
                 Err(Abort::new(format!("a second Return for question {id}")))
             }
             Some(question::State::Finished { params }) => {
-                // Our Finish gave up the results, whatever they are.
+                // Our Finish gave up the results, whatever they are. If they are
+                // those of a call that came back to us, nobody wants that one any
+                // more; the peer may have finished it already.
+                if let wire::Outcome::TakeFromOtherQuestion(other) = ret.outcome
+                    && let Ok(interest) = self.take_answer(AnswerId(other))
+                {
+                    self.effect(Effect::drop(interest));
+                }
                 self.release_params(ret.release_params, &params)?;
                 self.forget_question(id);
                 Ok(())
             }
             Some(question::State::Asked(asked)) => {
-                let settled = match self.release_params(ret.release_params, &asked.params) {
-                    Ok(()) => self.settle_question(id, asked, ret.outcome),
-                    Err(abort) => Err((Box::new(asked), abort)),
+                let settled = if asked.results == Results::Returned {
+                    let abort = Abort::new(format!("a second Return for question {id}"));
+                    Err((Box::new(asked), abort))
+                } else {
+                    match self.release_params(ret.release_params, &asked.params) {
+                        Ok(()) => self.settle_question(id, asked, ret.outcome),
+                        Err(abort) => Err((Box::new(asked), abort)),
+                    }
                 };
                 if let Err((asked, abort)) = settled {
                     // It is in no table any more: who waits for it must hear of
@@ -293,10 +303,10 @@ impl Txn<'_> {
         asked: Asked,
         content: wire::Content,
     ) -> Result<(), (Box<Asked>, Abort)> {
-        let Some((frame, descriptors)) = content.into_received() else {
+        let Some((frame, caps)) = content.into_received() else {
             return Err((Box::new(asked), Abort::new("content that was not received")));
         };
-        let (mut caps, origins): (Vec<Client>, Vec<Origin>) = match self.import_all(&descriptors) {
+        let (mut caps, origins): (Vec<Client>, Vec<Origin>) = match self.import_all(caps) {
             Ok(imported) => imported.into_iter().unzip(),
             Err(abort) => return Err((Box::new(asked), abort)),
         };
@@ -338,6 +348,7 @@ impl Txn<'_> {
             }
         }
         if let Some(cell) = asked.cell {
+            let caps = caps.iter().map(Client::shortened).collect();
             self.complete(cell, Ok(payload.with_caps(caps)));
         }
         Ok(())
@@ -357,6 +368,23 @@ impl Txn<'_> {
         }
     }
 
+    /// Takes over the peer's wish to know the outcome of a call that it made to us.
+    fn take_answer(&mut self, id: AnswerId) -> Result<Arc<Interest>, Abort> {
+        let taken = self.machine.answers.with(id, |entry| match entry.results_to {
+            ResultsTo::Kept => {
+                entry.results_to = ResultsTo::Taken;
+                // The peer need not finish its question when ours is, so it must
+                // not keep the call alive.
+                entry.interest.take().ok_or("has been taken before")
+            }
+            ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
+            ResultsTo::Taken => Err("has been taken before"),
+        });
+        taken
+            .unwrap_or(Err("is not outstanding"))
+            .map_err(|why| Abort::new(format!("takeFromOtherQuestion: question {id} {why}")))
+    }
+
     /// The results are those of a call that the peer made to us.
     fn settle_from_answer(
         &mut self,
@@ -364,31 +392,25 @@ impl Txn<'_> {
         asked: Asked,
         other: AnswerId,
     ) -> Result<(), (Box<Asked>, Abort)> {
-        let taken = self.machine.answers.with(other, |entry| match entry.results_to {
-            ResultsTo::Kept => {
-                entry.results_to = ResultsTo::Taken;
-                Ok(Arc::clone(&entry.interest))
-            }
-            ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
-            ResultsTo::Taken => Err("has been taken before"),
-        });
-        let interest = match taken.unwrap_or(Err("is not outstanding")) {
+        let interest = match self.take_answer(other) {
             Ok(interest) => interest,
-            Err(why) => {
-                let abort = Abort::new(format!("takeFromOtherQuestion: question {other} {why}"));
-                return Err((Box::new(asked), abort));
-            }
+            Err(abort) => return Err((Box::new(asked), abort)),
         };
+        // As in `settle_with_results`, what stands behind an embargo does so for
+        // those who read the results, too.
+        let mut embargoed = Vec::new();
         for (path, field) in asked.fields {
-            let Some(node) = field.node.upgrade() else { continue };
-            let target = match interest.cell().pipelined_here(&path) {
-                Ok(client) => client.shortened(),
-                Err(_) => {
-                    let promise = LocalPromise::new(None);
-                    let route = Route::Field(Arc::clone(interest.cell()), path.clone());
-                    self.effect(Effect::Resolve(Arc::clone(&promise), route));
-                    Client::from_promise(promise)
-                }
+            let node = field.node.upgrade();
+            if node.is_none() && !field.called {
+                continue;
+            }
+            let target = if let Ok(client) = interest.cell().pipelined_here(&path) {
+                client
+            } else {
+                let promise = LocalPromise::new(None);
+                let route = Route::Field(Arc::clone(interest.cell()), path.clone());
+                self.effect(Effect::Resolve(Arc::clone(&promise), route));
+                Client::from_promise(promise)
             };
             let dest = || {
                 wire::Target::PromisedAnswer(wire::PromisedAnswer {
@@ -397,12 +419,17 @@ impl Txn<'_> {
                 })
             };
             let target = self.settled_target(target, Origin::Reflected, field.called, dest);
-            let effects = node.resolve(target);
-            self.effects.extend(effects);
+            if field.called {
+                embargoed.push((path, target.clone()));
+            }
+            if let Some(node) = node {
+                let effects = node.resolve(target);
+                self.effects.extend(effects);
+            }
         }
         if let Some(cell) = asked.cell {
             cell.no_longer_asked();
-            self.effect(Effect::TakeFrom(cell, interest));
+            self.effect(Effect::TakeFrom(cell, interest, embargoed));
         }
         Ok(())
     }
@@ -431,13 +458,14 @@ impl Txn<'_> {
             }
             answer::State::Returned { .. } => Ok(()),
         };
+        self.machine.answer_gone();
         self.effect(Effect::drop(entry));
         result
     }
 
     // ---- Level 1
 
-    fn receive_resolve(&mut self, resolve: wire::Resolve) -> Result<(), Abort> {
+    fn receive_resolve(&mut self, mut resolve: wire::Resolve) -> Result<(), Abort> {
         let machine = self.machine;
         let id = ImportId(resolve.promise);
         let before = machine.imports.with(id, |import| match &mut import.kind {
@@ -467,7 +495,7 @@ impl Txn<'_> {
             Ok(descriptor) => {
                 // Looked up even if nobody wants it: its references are ours to
                 // give back.
-                let (target, origin) = self.import(&descriptor)?;
+                let (target, origin) = self.import(&descriptor, 0, &mut resolve.fds)?;
                 let dest = || wire::Target::ImportedCap(id.0);
                 self.settled_target(target, origin, called && node.is_some(), dest)
             }
@@ -483,12 +511,12 @@ impl Txn<'_> {
     /// or an embargo in front of it. See Note [embargo].
     fn settled_target(
         &mut self,
-        target: Client,
+        way: Client,
         origin: Origin,
         called: bool,
         promise: impl FnOnce() -> wire::Target,
     ) -> Client {
-        let target = target.shortened();
+        let target = way.shortened();
         let promise = promise();
         if let View::Pinned(pinned) = target.view()
             && self.is_own(pinned.machine())
@@ -515,8 +543,10 @@ impl Txn<'_> {
             (Origin::Peer, View::Import(import)) if self.is_own(import.machine()) => target,
             (Origin::Peer, View::Pinned(pinned)) if self.is_own(pinned.machine()) => target,
             // Either we host it, or the promise that the peer named has turned out
-            // to be ours already.
-            (Origin::Peer | Origin::Reflected, _) => self.embargo(target, promise),
+            // to be ours already. What the embargo leads to in the end is the way
+            // that the earlier calls took when they came back, even if we know a
+            // shorter one by then: see Note [described path].
+            (Origin::Peer | Origin::Reflected, _) => self.embargo(way, promise),
         }
     }
 
@@ -548,7 +578,8 @@ impl Txn<'_> {
                     Abort::new(format!("Disembargo for embargo {id}, which does not exist"))
                 })?;
                 self.order.embargo_ids.release(id);
-                self.effect(Effect::Resolve(embargo.promise, Route::Client(embargo.target)));
+                let target = self.unpinned(embargo.target);
+                self.effect(Effect::Resolve(embargo.promise, Route::Client(target)));
                 Ok(())
             }
             Context::SenderLoopback(embargo) => {

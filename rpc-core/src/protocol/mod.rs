@@ -52,11 +52,12 @@ use self::export::Export;
 use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
-use self::room::Room;
+use self::room::{Quiet, Room};
 use self::table::{IdPool, Table};
 use crate::client::Client;
 use crate::effects::{self, Effect, LockScope};
 use crate::error::Error;
+use crate::flow::{FlowControl, FlowController};
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
 use crate::limits::Limits;
 use crate::wire;
@@ -73,6 +74,7 @@ pub(crate) struct Machine {
     releases: SegQueue<Released>,
     room: Arc<Room>,
     outbox: Arc<dyn Outbox>,
+    quiet: Quiet,
 }
 
 /// What does not change while a connection lives.
@@ -81,6 +83,25 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// Whether errors sent to the peer carry internal detail.
     pub(crate) detail: Detail,
+    /// The windows of streams.
+    pub(crate) flow: FlowSource,
+    /// How many file descriptors may travel with a message, by the limits and by
+    /// what the transport can do.
+    pub(crate) fds: usize,
+}
+
+/// Where the windows of a connection's streams come from.
+#[derive(Clone, Default)]
+pub(crate) struct FlowSource {
+    pub(crate) control: FlowControl,
+    /// How much the transport buffers, if it can tell.
+    pub(crate) transport: Option<Arc<dyn Fn() -> Option<u64> + Send + Sync>>,
+}
+
+impl std::fmt::Debug for FlowSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.control.fmt(f)
+    }
 }
 
 /// How much of what went wrong inside is told to the peer.
@@ -96,6 +117,9 @@ pub(crate) trait Outbox: Send + Sync {
     /// Queues a message. Called under the order lock: must not wait, nor call
     /// back.
     fn push(&self, message: wire::Message);
+
+    /// Messages may have been pushed. Called after each step, without a lock.
+    fn wake(&self) {}
 
     /// Nothing will be pushed any more, and every table is empty. Called without
     /// a lock.
@@ -169,6 +193,7 @@ impl Machine {
             releases: SegQueue::new(),
             room,
             outbox,
+            quiet: Quiet::default(),
         })
     }
 
@@ -204,9 +229,29 @@ impl Machine {
         debug_assert!(trailing.is_empty());
         drop(order);
         drop(scope);
+        self.outbox.wake();
         effects::defer_all(effects);
         self.flush_releases();
         result
+    }
+
+    /// Waits until no call of the peer's is outstanding. Returns whether there is
+    /// none.
+    pub(crate) fn wait_until_quiet(&self, deadline: Option<std::time::Instant>) -> bool {
+        self.quiet.wait(|| self.answers.len() == 0, deadline)
+    }
+
+    /// An answer was removed.
+    fn answer_gone(&self) {
+        if self.answers.len() == 0 {
+            self.quiet.tell();
+        }
+    }
+
+    /// A window for one more stream.
+    pub(crate) fn flow_controller(&self) -> Box<dyn FlowController> {
+        let flow = &self.settings.flow;
+        flow.control.controller(flow.transport.as_ref())
     }
 
     fn address(self: &Arc<Self>) -> usize {

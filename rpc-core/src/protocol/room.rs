@@ -128,3 +128,39 @@ impl Drop for Permit {
         self.room.tell();
     }
 }
+
+/// Where somebody waits until a connection has nothing left to do.
+#[derive(Default)]
+pub(crate) struct Quiet {
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Quiet {
+    /// Waits until `is_quiet`, or the deadline. Returns whether it is.
+    pub(crate) fn wait(
+        &self,
+        is_quiet: impl Fn() -> bool,
+        deadline: Option<std::time::Instant>,
+    ) -> bool {
+        let mut lock = self.lock.lock();
+        while !is_quiet() {
+            match deadline {
+                None => self.changed.wait(&mut lock),
+                Some(deadline) => {
+                    if self.changed.wait_until(&mut lock, deadline).timed_out() {
+                        return is_quiet();
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// It may be quiet now.
+    pub(crate) fn tell(&self) {
+        // The lock orders us after a waiter that has looked but does not sleep.
+        drop(self.lock.lock());
+        self.changed.notify_all();
+    }
+}

@@ -1,8 +1,9 @@
 //! Looking at a connection's state, and checking that it is sound.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::{Machine, Phase, export, import, question};
+use super::{Machine, Order, Phase, export, import, question};
 use crate::ids::ExportId;
 
 /// How much a connection holds at one moment.
@@ -94,8 +95,11 @@ impl Machine {
     ///
     /// # Errors
     /// A sentence for the first thing that does not.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let order = self.order.lock();
+    pub(crate) fn check(self: &Arc<Self>) -> Result<(), String> {
+        self.transact(|txn| self.check_tables(&txn.order))
+    }
+
+    fn check_tables(&self, order: &Order) -> Result<(), String> {
         if let Phase::Dead(_) = order.phase
             && !self.snapshot().is_empty()
         {

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::Supervisor;
 use crate::client::Client;
+use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::protocol::Detail;
+use crate::typed::FromClient;
 
 type Bootstrap = Box<dyn FnOnce(&Supervisor) -> Option<Client> + Send>;
 type Action = Box<dyn FnOnce(&Supervisor, Client) + Send>;
@@ -26,6 +28,7 @@ pub struct ConnConfig {
     pub(super) bootstrap: Option<Bootstrap>,
     pub(super) action: Option<Action>,
     pub(super) close_timeout: Duration,
+    pub(super) flow: FlowControl,
 }
 
 impl ConnConfig {
@@ -38,13 +41,15 @@ impl ConnConfig {
             bootstrap: None,
             action: None,
             close_timeout: Duration::from_secs(1),
+            flow: FlowControl::default(),
         }
     }
 
-    /// Offers a capability to the peer that asks for the bootstrap capability.
+    /// Offers a capability, of any type, to the peer that asks for the bootstrap
+    /// capability.
     #[must_use]
-    pub fn bootstrap(self, client: impl Into<Client>) -> Self {
-        let client = client.into();
+    pub fn bootstrap(self, client: impl FromClient) -> Self {
+        let client = client.into_client();
         self.bootstrap_with(|_| Some(client))
     }
 
@@ -88,8 +93,17 @@ impl ConnConfig {
         self
     }
 
-    /// How long a connection that ends may take to write what is still queued.
-    /// A peer that does not read cannot hold it longer. Default: one second.
+    /// How much may be on its way in a stream to a capability of the peer.
+    /// Default: what the operating system buffers for the socket.
+    #[must_use]
+    pub fn flow_control(mut self, flow: FlowControl) -> Self {
+        self.flow = flow;
+        self
+    }
+
+    /// How long a connection that ends may take to write what is still queued, and
+    /// to wait for the peer to end its side, too. A peer that does neither read nor
+    /// close cannot hold it longer. Default: one second.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
@@ -111,6 +125,7 @@ impl fmt::Debug for ConnConfig {
             .field("bootstrap", &self.bootstrap.is_some())
             .field("action", &self.action.is_some())
             .field("close_timeout", &self.close_timeout)
+            .field("flow", &self.flow)
             .finish()
     }
 }

@@ -14,13 +14,15 @@
 //! # The end
 //!
 //! Whoever notices the end empties the tables (Note [ending]) and thereby tells
-//! the coordinator, whose last work it is to see the others off: the send thread
-//! gets a bounded time to write what is queued, then the transport is shut down,
-//! which ends the receive thread, and both are joined.
+//! the coordinator, whose last work it is to see the others off: for a bounded
+//! time the send thread writes what is queued and ends the stream, and the receive
+//! thread reads until the peer has ended its own; then the transport is shut down
+//! and both are joined.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,12 +31,13 @@ use parking_lot::Mutex;
 
 use super::config::ConnConfig;
 use super::pool::Pool;
+use super::queue::SendQueue;
 use super::role::{self, Role};
 use super::supervisor::Supervisor;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::message::Message as Frame;
-use crate::protocol::{Machine, Outbox, Settings, Snapshot};
+use crate::protocol::{FlowSource, Machine, Outbox, Settings, Snapshot};
 use crate::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
     TransportError,
@@ -64,6 +67,9 @@ impl Drop for Handle {
     }
 }
 
+/// Part of this library that wants to know when a connection has ended.
+type AtEnd = Box<dyn FnOnce() + Send>;
+
 pub(super) struct Shared {
     machine: Arc<Machine>,
     supervisor: Supervisor,
@@ -71,6 +77,8 @@ pub(super) struct Shared {
     /// Everything is over and joined, but for the coordinator itself.
     closed: Event,
     coordinator: Mutex<Option<JoinHandle<()>>>,
+    /// What to do at the end; absent after it.
+    at_end: Mutex<Option<Vec<AtEnd>>>,
 }
 
 impl Connection {
@@ -135,8 +143,25 @@ impl Connection {
     /// # Errors
     /// This thread is one of those that would have to end first.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
-        let deadline = Instant::now() + timeout;
-        role::blocking(|| self.shared().join_before(Some(deadline)))
+        let deadline = Instant::now().checked_add(timeout);
+        role::blocking(|| self.shared().join_before(deadline))
+    }
+
+    /// Waits until no call of the peer's is outstanding, but no longer than until
+    /// `deadline`. Returns whether there is none. More may come at any moment.
+    pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
+        self.shared().machine.wait_until_quiet(deadline)
+    }
+
+    /// Runs a closure of this library's when the connection has ended, at once if
+    /// it has.
+    pub(super) fn on_end(&self, closure: AtEnd) {
+        self.shared().on_end(closure);
+    }
+
+    /// Differs between connections that exist at the same time.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.handle.0) as usize
     }
 
     fn shared(&self) -> &Shared {
@@ -157,6 +182,16 @@ impl fmt::Debug for Connection {
 impl Shared {
     pub(super) fn close(&self) {
         self.machine.disconnect(Error::disconnected("the connection was closed by this side"));
+    }
+
+    fn on_end(&self, closure: AtEnd) {
+        let mut at_end = self.at_end.lock();
+        if let Some(closures) = &mut *at_end {
+            closures.push(closure);
+        } else {
+            drop(at_end);
+            closure();
+        }
     }
 
     pub(super) fn join_before(&self, deadline: Option<Instant>) -> bool {
@@ -195,7 +230,7 @@ enum Incoming {
 
 /// The send queue, as the machine sees it.
 struct Queue {
-    outgoing: flume::Sender<Outgoing>,
+    outgoing: Arc<SendQueue<Outgoing>>,
     coordinator: flume::Sender<Incoming>,
     ended: AtomicBool,
     supervisor: Supervisor,
@@ -203,13 +238,17 @@ struct Queue {
 
 impl Outbox for Queue {
     fn push(&self, message: wire::Message) {
-        // The send thread goes only after `End`, which comes last.
-        let _ = self.outgoing.send(Outgoing::Message(message));
+        self.outgoing.push(Outgoing::Message(message));
+    }
+
+    fn wake(&self) {
+        self.outgoing.wake();
     }
 
     fn disconnected(&self) {
         self.ended.store(true, Ordering::SeqCst);
-        let _ = self.outgoing.send(Outgoing::End);
+        self.outgoing.push(Outgoing::End);
+        self.outgoing.wake();
         self.supervisor.stop();
         // When the queue is full the coordinator does not sleep, and looks.
         let _ = self.coordinator.try_send(Incoming::Wake);
@@ -225,23 +264,35 @@ pub(super) fn start(
     name: String,
 ) -> Result<Connection> {
     let Transport { mut reader, writer, control } = transport;
-    let ConnConfig { limits, detail, bootstrap, action, close_timeout } = config;
+    let ConnConfig { limits, detail, bootstrap, action, close_timeout, flow } = config;
+    // Weak, or clients that outlive the connection would keep its socket open.
+    let buffer = Arc::downgrade(&control);
+    let flow = FlowSource {
+        control: flow,
+        transport: Some(Arc::new(move || buffer.upgrade()?.send_buffer())),
+    };
     reader.set_limits(FrameLimits {
         max_words: limits.message_words,
         max_segments: limits.message_segments,
+        max_fds: limits.message_fds_received,
+        max_open_fds: limits.open_fds,
     });
+    let fds = writer.max_fds().min(limits.message_fds_sent as usize).min(wire::MAX_FDS);
     let supervisor = Supervisor::new();
     let bootstrap = bootstrap.and_then(|make| make(&supervisor));
-    let (outgoing, to_send) = flume::unbounded();
+    let outgoing = Arc::new(SendQueue::new());
     let (received, incoming) = flume::bounded(limits.received_messages.max(1) as usize);
     let queue = Arc::new(Queue {
-        outgoing,
+        outgoing: Arc::clone(&outgoing),
         coordinator: received.clone(),
         ended: AtomicBool::new(false),
         supervisor: supervisor.clone(),
     });
-    let machine =
-        Machine::new(Settings { limits, detail }, bootstrap, Arc::clone(&queue) as Arc<dyn Outbox>);
+    let machine = Machine::new(
+        Settings { limits, detail, flow, fds },
+        bootstrap,
+        Arc::clone(&queue) as Arc<dyn Outbox>,
+    );
     let sent = Arc::new(Event::default());
 
     let shared = Arc::new(Shared {
@@ -250,18 +301,23 @@ pub(super) fn start(
         control: Arc::clone(&control),
         closed: Event::default(),
         coordinator: Mutex::new(None),
+        at_end: Mutex::new(Some(Vec::new())),
     });
 
+    // All three serve the connection. What a broken stream leaves to be done is
+    // done by the send thread, and must not wait there either.
+    let role = Role::Coordinator(Arc::downgrade(pool));
     let sender = Sender {
         machine: Arc::clone(&machine),
-        queue: to_send,
+        queue: outgoing,
         writer,
         control: Arc::clone(&control),
         done: Arc::clone(&sent),
     };
-    let send_thread = spawn(format!("{name}-send"), move || sender.run())?;
-    let receive_thread = match spawn(format!("{name}-receive"), move || receive(reader, &received))
-    {
+    let send_thread = spawn(format!("{name}-send"), role.clone(), move || sender.run())?;
+    let receive_thread = match spawn(format!("{name}-receive"), role.clone(), move || {
+        receive(reader, &received);
+    }) {
         Ok(thread) => thread,
         Err(error) => {
             // The send thread goes with the machine.
@@ -279,13 +335,8 @@ pub(super) fn start(
         registry: Arc::clone(registry),
         number,
     };
-    let role = Role::Coordinator(Arc::downgrade(pool));
     registry.insert(number, Arc::clone(&shared));
-    let started = spawn(format!("{name}-coordinator"), move || {
-        role::assume(role);
-        coordinator.run();
-    });
-    match started {
+    match spawn(format!("{name}-coordinator"), role, move || coordinator.run()) {
         Ok(thread) => *shared.coordinator.lock() = Some(thread),
         Err(error) => {
             registry.remove(&number);
@@ -295,22 +346,37 @@ pub(super) fn start(
         }
     }
 
+    // From here on, whatever goes wrong, dropping this ends the connection.
+    let connection = Connection { handle: Arc::new(Handle(Arc::clone(&shared))) };
     if let Some(action) = action {
-        let weak = Arc::downgrade(&shared);
+        let closing = CloseAfter(Arc::downgrade(&shared));
         let work = supervisor.clone();
         supervisor.spawn(format!("{name}-action"), move |_| {
+            let _closing = closing;
             let bootstrap = machine.bootstrap();
             action(&work, bootstrap);
-            if let Some(shared) = weak.upgrade() {
-                shared.close();
-            }
         })?;
     }
-    Ok(Connection { handle: Arc::new(Handle(shared)) })
+    Ok(connection)
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
+/// Closes a connection when its action returns, or panics.
+struct CloseAfter(Weak<Shared>);
+
+impl Drop for CloseAfter {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.close();
+        }
+    }
+}
+
+fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let in_role = move || {
+        role::assume(role);
+        work();
+    };
+    std::thread::Builder::new().name(name).spawn(in_role).map_err(|error| {
         Error::overloaded(format!("no thread could be started for a connection: {error}"))
     })
 }
@@ -340,7 +406,7 @@ fn receive(mut reader: Box<dyn MessageReader>, coordinator: &flume::Sender<Incom
 /// The send thread.
 struct Sender {
     machine: Arc<Machine>,
-    queue: flume::Receiver<Outgoing>,
+    queue: Arc<SendQueue<Outgoing>>,
     writer: Box<dyn MessageWriter>,
     control: Arc<dyn TransportControl>,
     done: Arc<Event>,
@@ -349,11 +415,14 @@ struct Sender {
 impl Sender {
     fn run(mut self) {
         let mut batch: Vec<Frame> = Vec::new();
+        let mut taken = VecDeque::new();
         let mut broken = None;
         loop {
+            if taken.is_empty() {
+                self.queue.take(&mut taken);
+            }
             let mut bytes = 0;
-            let Ok(first) = self.queue.recv() else { break };
-            let end = self.collect(first, &mut batch, &mut bytes);
+            let end = self.collect(&mut taken, &mut batch, &mut bytes);
             if broken.is_none()
                 && !batch.is_empty()
                 && let Err(error) = self.writer.write(&mut batch)
@@ -375,9 +444,17 @@ impl Sender {
         self.done.set();
     }
 
-    /// Encodes what is queued. Returns whether that was all for ever.
-    fn collect(&self, first: Outgoing, batch: &mut Vec<Frame>, bytes: &mut usize) -> bool {
-        for outgoing in std::iter::once(first).chain(self.queue.try_iter()) {
+    /// Encodes what was taken, as far as it fits into one batch. Returns whether
+    /// that was all for ever.
+    fn collect(
+        &self,
+        taken: &mut VecDeque<Outgoing>,
+        batch: &mut Vec<Frame>,
+        bytes: &mut usize,
+    ) -> bool {
+        while batch.len() < MAX_BATCH
+            && let Some(outgoing) = taken.pop_front()
+        {
             let message = match outgoing {
                 Outgoing::Message(message) => message,
                 Outgoing::End => return true,
@@ -388,9 +465,6 @@ impl Sender {
                 // Content is made sure of before it is queued.
                 Err(error) => self.machine.abort(error.with_internal("encoding failed")),
             }
-            if batch.len() >= MAX_BATCH {
-                break;
-            }
         }
         false
     }
@@ -400,6 +474,13 @@ impl Sender {
         self.machine.disconnect(Error::disconnected(error.to_string()));
         self.control.shutdown();
     }
+}
+
+/// Whether the receive thread still reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    GoesOn,
+    Over,
 }
 
 /// The coordinator thread.
@@ -417,23 +498,52 @@ struct Coordinator {
 impl Coordinator {
     fn run(self) {
         let machine = &self.shared.machine;
+        let mut reading = Reading::GoesOn;
         while !self.queue.ended.load(Ordering::SeqCst) {
             match self.incoming.recv() {
                 Ok(Incoming::Message(message)) => machine.receive(message),
-                Ok(Incoming::Malformed(error)) => machine.abort(error),
-                Ok(Incoming::End(error)) => machine.disconnect(error),
+                Ok(Incoming::Malformed(error)) => {
+                    reading = Reading::Over;
+                    machine.abort(error);
+                }
+                Ok(Incoming::End(error)) => {
+                    reading = Reading::Over;
+                    machine.disconnect(error);
+                }
                 Ok(Incoming::Wake) => {}
                 Err(_) => machine.disconnect(Error::disconnected("the receive thread is gone")),
             }
         }
-        self.see_off();
+        self.see_off(reading);
     }
 
-    fn see_off(self) {
+    /// Reads on until the peer has ended its side, too, and forgets what it says.
+    ///
+    /// A socket that is closed with something unread in it resets the connection,
+    /// and the peer loses what it has not read yet: perhaps the calls that were
+    /// made before the end, perhaps the Abort that tells it why. And a peer that is
+    /// not read from may not come to reading what we still send.
+    fn read_to_the_end(&self, deadline: Option<Instant>) {
+        loop {
+            let next = match deadline {
+                Some(deadline) => self.incoming.recv_deadline(deadline).ok(),
+                None => self.incoming.recv().ok(),
+            };
+            match next {
+                Some(Incoming::Message(_) | Incoming::Wake) => {}
+                Some(Incoming::Malformed(_) | Incoming::End(_)) | None => return,
+            }
+        }
+    }
+
+    fn see_off(self, reading: Reading) {
+        let deadline = Instant::now().checked_add(self.close_timeout);
+        if reading == Reading::GoesOn {
+            self.read_to_the_end(deadline);
+        }
         // Nobody may be held up by a queue that is not read any more.
         drop(self.incoming);
-        let deadline = Instant::now() + self.close_timeout;
-        if !self.sent.wait(Some(deadline)) {
+        if !self.sent.wait(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }
         self.shared.control.shutdown();
@@ -443,6 +553,10 @@ impl Coordinator {
             }
         }
         self.registry.remove(&self.number);
+        let at_end = self.shared.at_end.lock().take();
+        for closure in at_end.into_iter().flatten() {
+            closure();
+        }
         self.shared.closed.set();
     }
 }

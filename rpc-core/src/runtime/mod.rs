@@ -3,14 +3,17 @@
 mod config;
 mod connection;
 mod pool;
+mod queue;
 mod role;
 mod supervisor;
+mod system;
 mod vat;
 
 pub use self::config::ConnConfig;
 pub use self::connection::Connection;
 pub use self::pool::PoolConfig;
 pub use self::supervisor::{StopToken, Supervisor};
+pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
 
 pub(crate) use self::role::{blocking, current_executor, may_wait};

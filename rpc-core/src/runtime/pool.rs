@@ -29,6 +29,11 @@ pub struct PoolConfig {
     /// Workers that run at once, not counting those that wait for an answer.
     /// Default: 256.
     pub max_workers: usize,
+    /// Workers that wait for an answer and are not counted for that. When there
+    /// are more, which takes as many calls that are answered by nobody, those
+    /// count: a peer must not be able to make a vat start threads without end.
+    /// Default: 4096.
+    pub max_waiting: usize,
     /// Jobs that wait for a worker. Calls beyond that are answered with
     /// `overloaded`. Default: 65536.
     pub max_queued: usize,
@@ -38,7 +43,12 @@ pub struct PoolConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        PoolConfig { max_workers: 256, max_queued: 1 << 16, idle_time: Duration::from_secs(5) }
+        PoolConfig {
+            max_workers: 256,
+            max_waiting: 4096,
+            max_queued: 1 << 16,
+            idle_time: Duration::from_secs(5),
+        }
     }
 }
 
@@ -119,13 +129,13 @@ impl Pool {
     fn work(&self, first: Option<Job>) {
         let mut next = first;
         loop {
-            if let Some(job) = next.take() {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-                    // Methods are caught where they are answered; this was a
-                    // closure of the application's.
-                    tracing::error!("a closure panicked on a worker");
-                    std::mem::forget(panic);
-                }
+            if let Some(job) = next.take()
+                && let Err(panic) = catch_unwind(AssertUnwindSafe(job))
+            {
+                // Methods are caught where they are answered; this was a closure
+                // of the application's.
+                tracing::error!("a closure panicked on a worker");
+                std::mem::forget(panic);
             }
             let mut state = self.state.lock();
             next = self.next(&mut state);
@@ -167,18 +177,24 @@ impl Pool {
     }
 
     fn has_place(&self, state: &State) -> bool {
-        state.workers - state.waiting < self.config.max_workers
+        state.workers - state.waiting.min(self.config.max_waiting) < self.config.max_workers
     }
 
     /// Takes no more jobs, finishes those that are queued, and waits for the
     /// workers to go. Returns whether all went before the deadline.
-    pub(super) fn close(&self, deadline: Instant) -> bool {
+    pub(super) fn close(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         state.phase = Phase::Closed;
         self.work.notify_all();
         while state.workers > 0 {
-            if self.gone.wait_until(&mut state, deadline).timed_out() && state.workers > 0 {
-                return false;
+            match deadline {
+                None => self.gone.wait(&mut state),
+                Some(deadline) => {
+                    let late = self.gone.wait_until(&mut state, deadline).timed_out();
+                    if late && state.workers > 0 {
+                        return false;
+                    }
+                }
             }
         }
         let handles = std::mem::take(&mut state.handles);

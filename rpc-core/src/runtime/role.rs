@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use super::Executor;
 use super::pool::Pool;
 use super::vat::Vat;
+use crate::effects;
 use crate::error::Error;
 
 /// Whom a thread works for.
@@ -45,6 +46,7 @@ pub(crate) fn may_wait() -> bool {
 /// # Errors
 /// This thread serves a connection and must not wait.
 pub(crate) fn blocking<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
+    effects::catch_up();
     match role() {
         Role::Application => Ok(wait()),
         Role::Worker(pool) => {

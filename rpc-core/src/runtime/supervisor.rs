@@ -140,7 +140,10 @@ impl StopToken {
     /// Waits until the thread should end, no longer than `timeout`. Returns
     /// whether it should.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let Some(deadline) = Instant::now().checked_add(timeout) else {
+            self.wait();
+            return true;
+        };
         let mut state = self.shared.state.lock();
         while state.phase == Phase::Running {
             if self.shared.changed.wait_until(&mut state, deadline).timed_out() {

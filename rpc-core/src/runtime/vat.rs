@@ -1,7 +1,7 @@
 //! A vat: the objects of one program, their workers and their connections.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::config::ConnConfig;
 use super::connection::{self, Connection};
 use super::pool::{Pool, PoolConfig};
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::object::{Concurrency, Dispatch, LocalObject};
 use crate::transport::Transport;
 
@@ -47,6 +47,8 @@ struct Shared {
     pool: Arc<Pool>,
     connections: Arc<connection::Registry>,
     next_connection: AtomicU64,
+    /// Set before the connections are closed.
+    closed: AtomicBool,
 }
 
 impl Vat {
@@ -63,6 +65,7 @@ impl Vat {
                 name: config.name,
                 connections: Arc::new(DashMap::new()),
                 next_connection: AtomicU64::new(1),
+                closed: AtomicBool::new(false),
             }),
         }
     }
@@ -93,17 +96,26 @@ impl Vat {
     /// yet.
     ///
     /// # Errors
-    /// The system has no threads to give.
+    /// `overloaded` when the system has no threads to give, `disconnected` when
+    /// the vat was shut down, or when the peer was gone before the action of the
+    /// configuration could start.
     pub fn connect(&self, transport: Transport, config: ConnConfig) -> Result<Connection> {
         let number = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
-        connection::start(
+        let connection = connection::start(
             transport,
             config,
             &self.shared.pool,
             &self.shared.connections,
             number,
             format!("{}-{number}", self.shared.name),
-        )
+        )?;
+        // Asked only now that the connection is known to the vat: a shutdown that
+        // has not happened by now will find it.
+        if self.shared.closed.load(Ordering::SeqCst) {
+            connection.close();
+            return Err(Error::disconnected("the vat was shut down"));
+        }
+        Ok(connection)
     }
 
     /// How many connections have not ended yet.
@@ -113,15 +125,17 @@ impl Vat {
 
     /// Closes every connection, waits for their threads, and for the workers to
     /// finish what they do. Returns whether everything ended in time. Objects
-    /// of the vat answer calls with `overloaded` from then on.
+    /// of the vat answer calls with `overloaded` from then on, and it takes no
+    /// more connections.
     pub fn shutdown(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now().checked_add(timeout);
+        self.shared.closed.store(true, Ordering::SeqCst);
         let connections: Vec<_> =
             self.shared.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
         for connection in &connections {
             connection.close();
         }
-        let ended = connections.iter().all(|connection| connection.join_before(Some(deadline)));
+        let ended = connections.iter().all(|connection| connection.join_before(deadline));
         let drained = self.shared.pool.close(deadline);
         ended && drained
     }

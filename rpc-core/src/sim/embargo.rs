@@ -757,6 +757,52 @@ fn an_embargo_in_front_of_a_promise_that_goes_back_and_forth_holds() {
     raw.finish();
 }
 
+/// Rule 12, for the vat that waits. A promise of ours is exported and comes back
+/// as the peer's result; while the calls that were pipelined on that result are
+/// under way it becomes a promise of the peer's, and the peer is told so: from now
+/// on what arrives through the export goes back to the peer. The embargo may be
+/// lifted then, but it must lead where those calls went, although by now we know a
+/// shorter way.
+#[test]
+fn an_embargo_leads_where_the_calls_before_it_went() {
+    let mut net = Net::new();
+    let (server, client) = net.object("server");
+    server.echo();
+    let (own, given) = net.object("own");
+    let (ours, fulfil_ours) = promise();
+    let (a, b) = net.link(None, Some(client));
+    let remote = net.bootstrapped(a);
+    // The server sends back our promise, and our object.
+    let first_echo = net.call(&remote, 100, &[ours]);
+    let field = first_echo.pipelined(0);
+    let second_echo = net.call(&remote, 101, &[given]);
+    let theirs = second_echo.pipelined(0);
+    net.step(a, "call 0 on 0 (100) [senderPromise 0]");
+    net.step(a, "call 1 on 0 (101) [senderHosted 1]");
+    let first = net.call(&field, 1, &[]);
+    net.step(b, "return 0 results (100) [receiverHosted 0]");
+    let second = net.call(&field, 2, &[]);
+    // Our promise becomes theirs, which turns out to be our object right after.
+    fulfil_ours.fulfill(theirs.clone());
+    net.step(b, "return 1 results (101) [receiverHosted 1]");
+    net.step(a, "call 2 on #0.0 (1)");
+    net.step(a, "disembargo senderLoopback 0 on #0.0");
+    net.step(a, "finish 0");
+    net.step(a, "resolve 0 receiverAnswer #1.0");
+    net.step(a, "disembargo senderLoopback 1 on #1.0");
+    // The first call comes by, and goes back to the peer once more.
+    net.step(b, "call 0 on 0 (1)");
+    net.step(b, "disembargo receiverLoopback 0 on 0");
+    net.settle();
+    assert_eq!(own.seen(), [1, 2]);
+    for call in [&first, &second] {
+        call.ok();
+    }
+    server.acknowledge();
+    drop((remote, first_echo, second_echo, field, theirs, first, second));
+    net.finish();
+}
+
 /// The reverse of an embargo: what we described as a promise of ours moves on to
 /// the peer's only for those who come after its Resolve.
 #[test]

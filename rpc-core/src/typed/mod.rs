@@ -14,6 +14,27 @@
 //! promise is open its [`pipeline`](Promise::pipeline) gives capabilities that
 //! the response will hold; calls to them are sent at once.
 //!
+//! ```
+//! use rpc_core::{Error, new_client};
+//! use rpc_schema::calculator_capnp::calculator::value;
+//!
+//! struct Number(f64);
+//!
+//! impl value::Server for Number {
+//!     fn read(&self, _: value::ReadParams, mut results: value::ReadResults) -> Result<(), Error> {
+//!         results.get().set_value(self.0);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Error> {
+//! let client: value::Client = new_client(Number(4.0));
+//! let promise = client.read_request().send();
+//! assert_eq!(promise.wait()?.get()?.get_value(), 4.0);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What may change threads
 //!
 //! Clients, promises, pipelines, [`Detached`] content and [`DeferredResults`]
@@ -29,7 +50,8 @@ mod request;
 mod server;
 
 pub use client::{
-    FromClient, FromServer, TypedFulfiller, new_client, promise_client, unwrap_server,
+    FromClient, FromServer, TypedFulfiller, new_client, new_client_with_fd, promise_client,
+    unwrap_server,
 };
 pub use content::{Content, Detached, Response};
 pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipeline, Pipelined};
@@ -41,5 +63,6 @@ pub use server::{DeferredResults, Params, Results};
 #[doc(hidden)]
 pub mod generated {
     pub use super::client::{client_from_hook, hook_from_client, hook_of};
+    pub use super::content::type_argument;
     pub use super::server::{run, run_streaming, unknown_interface, unknown_method};
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -68,15 +68,12 @@ impl<R> Promise<R> {
         Some(self.pending.try_result()?.map(|payload| Response::new(&payload)))
     }
 
-    /// Runs `action` with the response on a thread of the library, or on this
-    /// one if the call returned already. The promise need not be kept for it:
-    /// the call is not cancelled while an action waits for it.
+    /// Runs `action` with the response on a worker, once the call returned. The
+    /// promise need not be kept for it: the call is not cancelled while an action
+    /// waits for it.
     pub fn on_resolve(&self, action: impl FnOnce(Result<Response<R>>) + Send + 'static) {
-        let kept = self.pending.clone();
-        self.pending.on_resolve(move |result| {
-            drop(kept);
-            action(result.map(|payload| Response::new(&payload)));
-        });
+        self.pending
+            .on_resolve(move |result| action(result.map(|payload| Response::new(&payload))));
     }
 }
 
@@ -102,31 +99,26 @@ impl<R> fmt::Debug for Promise<R> {
 }
 
 /// Whom to wake: the task that polled last.
-type WakerSlot = Mutex<Option<Waker>>;
+#[derive(Default)]
+struct WakerSlot(Mutex<Option<Waker>>);
+
+impl Wake for WakerSlot {
+    fn wake(self: Arc<Self>) {
+        let waker = self.0.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
 
 impl<R> Future for Promise<R> {
     type Output = Result<Response<R>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(response) = self.try_response() {
-            return Poll::Ready(response);
-        }
-        if let Some(slot) = &self.waker {
-            *slot.lock() = Some(context.waker().clone());
-        } else {
-            let slot = Arc::new(WakerSlot::new(Some(context.waker().clone())));
-            self.waker = Some(Arc::clone(&slot));
-            self.pending.on_resolve(move |_| {
-                let waker = slot.lock().take();
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-            });
-        }
-        // The call may have returned before the waker was in its slot.
-        match self.try_response() {
-            Some(response) => Poll::Ready(response),
-            None => Poll::Pending,
-        }
+        let slot = Arc::clone(self.waker.get_or_insert_default());
+        *slot.0.lock() = Some(context.waker().clone());
+        let waker = Waker::from(slot);
+        let outcome = Pin::new(&mut self.pending).poll(&mut Context::from_waker(&waker));
+        outcome.map(|result| result.map(|payload| Response::new(&payload)))
     }
 }

@@ -182,12 +182,17 @@ impl<P> StreamingRequest<P> {
         StreamingRequest(Request::new(client, interface_id, method_id))
     }
 
-    /// Sends the call and blocks until it returned.
+    /// Sends the call, and returns when the stream's window has room for another
+    /// one: usually at once, and not when the call has returned. See
+    /// [`ConnConfig::flow_control`](crate::ConnConfig::flow_control).
     ///
     /// # Errors
-    /// Whatever the call fails with.
+    /// What an earlier call of the stream failed with. To learn whether the last
+    /// ones arrived make a call that is not streaming, or
+    /// [finish](Client::finish_stream) the stream.
     pub fn send(self) -> Result<()> {
-        self.0.start().wait().map(drop)
+        let Request { client, interface_id, method_id, params, .. } = self.0;
+        client.call_streaming(interface_id, method_id, params.finish())
     }
 }
 

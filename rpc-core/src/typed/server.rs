@@ -13,7 +13,7 @@ use super::content::{Content, Detached};
 use super::request::{Draft, Request};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::object::IncomingCall;
+use crate::object::{Cancellation, IncomingCall};
 use crate::payload::PayloadBuilder;
 
 // Note [answering]
@@ -57,6 +57,17 @@ impl Ticket {
         }
     }
 
+    fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        let cancellation = match &*self.call.borrow() {
+            Stage::Open(call) => Some(call.cancellation()),
+            Stage::Deferred(deferral) => deferral.cancellation(),
+            Stage::Closed => None,
+        };
+        if let Some(cancellation) = cancellation {
+            cancellation.on_cancel(closure);
+        }
+    }
+
     fn release_params(&self) {
         // A deferred call is behind a lock, and releasing may run whatever the
         // objects do when they are dropped, so not there.
@@ -76,7 +87,12 @@ pub fn run<P, R>(call: IncomingCall, method: impl FnOnce(Params<P>, Results<R>) 
 
 /// As [`run`], for a method without results.
 pub fn run_streaming<P>(call: IncomingCall, method: impl FnOnce(Params<P>) -> Result<()>) {
-    run::<P, capnp::any_pointer::Owned>(call, |params, _| method(params));
+    let content = Content::new(call.params());
+    let ticket = Rc::new(Ticket { call: RefCell::new(Stage::Open(call)), left: Cell::new(None) });
+    let outcome = method(Params { content, ticket: Rc::clone(&ticket) });
+    if let Stage::Open(call) = ticket.call.replace(Stage::Closed) {
+        call.respond_streaming(outcome);
+    }
 }
 
 fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>) {
@@ -138,6 +154,13 @@ impl<P> Params<P> {
     /// should ask now and then, and return any error if so.
     pub fn is_cancelled(&self) -> bool {
         self.ticket.is_cancelled()
+    }
+
+    /// Runs a closure on a worker when the caller loses interest before the call
+    /// is answered; at once if it has already. A closure that is not needed is
+    /// dropped when the call is answered.
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        self.ticket.on_cancel(closure);
     }
 }
 
@@ -210,6 +233,11 @@ impl<R> Results<R> {
     pub fn is_cancelled(&self) -> bool {
         self.ticket.is_cancelled()
     }
+
+    /// See [`Params::on_cancel`].
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        self.ticket.on_cancel(closure);
+    }
 }
 
 impl<R: Owned> Results<R> {
@@ -276,6 +304,11 @@ impl Deferral {
     fn is_cancelled(&self) -> bool {
         self.call.lock().as_ref().is_some_and(IncomingCall::is_cancelled)
     }
+
+    /// `None` when the call is answered.
+    fn cancellation(&self) -> Option<Cancellation> {
+        self.call.lock().as_ref().map(IncomingCall::cancellation)
+    }
 }
 
 /// Results that are answered later, by any thread. Dropped unanswered, the call
@@ -314,13 +347,25 @@ impl<R> DeferredResults<R> {
     pub fn is_cancelled(&self) -> bool {
         self.deferral.is_cancelled()
     }
+
+    /// See [`Params::on_cancel`].
+    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+        // Not under the lock: the closure may run here, and answer the call.
+        let cancellation = self.deferral.cancellation();
+        if let Some(cancellation) = cancellation {
+            cancellation.on_cancel(closure);
+        }
+    }
 }
 
 impl<R> Drop for DeferredResults<R> {
     fn drop(&mut self) {
-        self.deferral.respond(Err(Error::failed(
-            "the server deferred the answer to this call and then dropped it unanswered",
-        )));
+        let call = self.deferral.call.lock().take();
+        if let Some(call) = call {
+            call.drop_for(Error::failed(
+                "the server deferred the answer to this call and then dropped it unanswered",
+            ));
+        }
     }
 }
 

@@ -52,6 +52,7 @@ public:
   kj::Promise<void> implementation(ImplementationContext context) override {
     auto results = context.getResults();
     results.setName(kj::str("C++ ", CAPNP_VERSION_MAJOR, '.', CAPNP_VERSION_MINOR));
+    results.setSendsResultsToYourself(true);
     auto limits = results.initLimits(1);
     limits[0].setBehaviour("tables-at-rest");
     limits[0].setWhy("the implementation does not tell the sizes of its tables");

@@ -830,7 +830,9 @@ pub mod persistent {
             {
                 match index {
                     0 => {
-                        <Owner as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        ::rpc_core::typed::generated::type_argument(
+                            <Owner as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
                     }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
@@ -1355,7 +1357,9 @@ pub mod persistent {
             {
                 match index {
                     0 => {
-                        <SturdyRef as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        ::rpc_core::typed::generated::type_argument(
+                            <SturdyRef as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
                     }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }

@@ -32015,7 +32015,9 @@ pub mod test_authenticated_bootstrap {
             {
                 match index {
                     0 => {
-                        <VatId as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        ::rpc_core::typed::generated::type_argument(
+                            <VatId as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        )
                     }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }

@@ -163,6 +163,11 @@ pub mod test_control {
         /// What the server is built with, and which behaviours of the conformance
         /// programs that cannot show, for reasons that lie in it. A client skips those
         /// and names the reason.
+        ///
+        /// sendsResultsToYourself: a call that the server passes back to the vat that it
+        /// came from is sent with sendResultsTo.yourself. There are implementations that
+        /// never run such a call; their clients skip what depends on it. onlyTailCalls:
+        /// that is so where a method tail-calls, but not for pipelined calls.
         pub fn implementation_request(
             &self,
         ) -> ::rpc_core::typed::Request<
@@ -395,6 +400,11 @@ pub mod test_control {
         /// What the server is built with, and which behaviours of the conformance
         /// programs that cannot show, for reasons that lie in it. A client skips those
         /// and names the reason.
+        ///
+        /// sendsResultsToYourself: a call that the server passes back to the vat that it
+        /// came from is sent with sendResultsTo.yourself. There are implementations that
+        /// never run such a call; their clients skip what depends on it. onlyTailCalls:
+        /// that is so where a method tail-calls, but not for pipelined calls.
         fn implementation(
             &self,
             params: ImplementationParams,
@@ -5201,13 +5211,21 @@ pub mod test_control {
             pub fn has_limits(&self) -> bool {
                 !self.reader.get_pointer_field(1).is_null()
             }
+            #[inline]
+            pub fn get_sends_results_to_yourself(self) -> bool {
+                self.reader.get_bool_field(0)
+            }
+            #[inline]
+            pub fn get_only_tail_calls(self) -> bool {
+                self.reader.get_bool_field(1)
+            }
         }
         pub struct Builder<'a> {
             builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
         }
         impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
             const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
-                data: 0,
+                data: 1,
                 pointers: 2,
             };
         }
@@ -5380,6 +5398,22 @@ pub mod test_control {
             pub fn has_limits(&self) -> bool {
                 !self.builder.is_pointer_field_null(1)
             }
+            #[inline]
+            pub fn get_sends_results_to_yourself(self) -> bool {
+                self.builder.get_bool_field(0)
+            }
+            #[inline]
+            pub fn set_sends_results_to_yourself(&mut self, value: bool) {
+                self.builder.set_bool_field(0, value);
+            }
+            #[inline]
+            pub fn get_only_tail_calls(self) -> bool {
+                self.builder.get_bool_field(1)
+            }
+            #[inline]
+            pub fn set_only_tail_calls(&mut self, value: bool) {
+                self.builder.set_bool_field(1, value);
+            }
         }
         pub struct Pipeline {
             _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
@@ -5391,17 +5425,17 @@ pub mod test_control {
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 56] = [
+            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 89] = [
                 ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
                 ::rpc_core::capnp::word(175, 173, 69, 40, 214, 12, 61, 167),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 1, 0),
                 ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
                 ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(21, 0, 0, 0, 178, 1, 0, 0),
                 ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 119, 0, 0, 0),
+                ::rpc_core::capnp::word(41, 0, 0, 0, 231, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
@@ -5412,21 +5446,35 @@ pub mod test_control {
                 ::rpc_core::capnp::word(97, 116, 105, 111, 110, 36, 82, 101),
                 ::rpc_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
+                ::rpc_core::capnp::word(97, 0, 0, 0, 42, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(92, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(104, 0, 0, 0, 2, 0, 1, 0),
                 ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 58, 0, 0, 0),
+                ::rpc_core::capnp::word(101, 0, 0, 0, 58, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(72, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(128, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(125, 0, 0, 0, 186, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(128, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(140, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(3, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(137, 0, 0, 0, 114, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(136, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
                 ::rpc_core::capnp::word(110, 97, 109, 101, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -5448,6 +5496,25 @@ pub mod test_control {
                 ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(115, 101, 110, 100, 115, 82, 101, 115),
+                ::rpc_core::capnp::word(117, 108, 116, 115, 84, 111, 89, 111),
+                ::rpc_core::capnp::word(117, 114, 115, 101, 108, 102, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(111, 110, 108, 121, 84, 97, 105, 108),
+                ::rpc_core::capnp::word(67, 97, 108, 108, 115, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
@@ -5460,6 +5527,12 @@ pub mod test_control {
                         <::rpc_core::capnp::struct_list::Owned<
                             crate::test_control_capnp::test_control::limit::Owned,
                         > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    2 => {
+                        <bool as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    3 => {
+                        <bool as ::rpc_core::capnp::introspect::Introspect>::introspect()
                     }
                     _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
                 }
@@ -5482,9 +5555,9 @@ pub mod test_control {
                 MEMBERS_BY_DISCRIMINANT,
                 MEMBERS_BY_NAME,
             );
-            pub(crate) static NONUNION_MEMBERS: &[u16] = &[0, 1];
+            pub(crate) static NONUNION_MEMBERS: &[u16] = &[0, 1, 2, 3];
             pub(crate) static MEMBERS_BY_DISCRIMINANT: &[u16] = &[];
-            pub(crate) static MEMBERS_BY_NAME: &[u16] = &[1, 0];
+            pub(crate) static MEMBERS_BY_NAME: &[u16] = &[1, 0, 3, 2];
             pub(crate) const TYPE_ID: u64 = 0xa73d_0cd6_2845_adaf;
         }
     }
@@ -13789,6 +13862,11 @@ pub mod test_all {
         /// What the server is built with, and which behaviours of the conformance
         /// programs that cannot show, for reasons that lie in it. A client skips those
         /// and names the reason.
+        ///
+        /// sendsResultsToYourself: a call that the server passes back to the vat that it
+        /// came from is sent with sendResultsTo.yourself. There are implementations that
+        /// never run such a call; their clients skip what depends on it. onlyTailCalls:
+        /// that is so where a method tail-calls, but not for pipelined calls.
         pub fn implementation_request(
             &self,
         ) -> ::rpc_core::typed::Request<

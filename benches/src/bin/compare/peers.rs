@@ -1,0 +1,108 @@
+//! Who is compared, and how each is built.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use benches::Result;
+
+/// How an implementation is started: programs with their first arguments, which
+/// take an address next.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) server: Vec<String>,
+    pub(crate) client: Vec<String>,
+}
+
+const OURS: &str = "ours";
+const INLINE: &str = "inline";
+const RAW: &str = "raw";
+const CAPNP_RPC: &str = "capnp-rpc";
+const CXX: &str = "c++";
+const ALL: [&str; 5] = [OURS, INLINE, RAW, CAPNP_RPC, CXX];
+
+/// Builds those of these names in release, or all that can be built here.
+pub(crate) fn build(names: &[String]) -> Result<Vec<Peer>> {
+    if let Some(unknown) = names.iter().find(|name| !ALL.contains(&name.as_str())) {
+        return Err(format!("there is no peer {unknown}; there are {}", ALL.join(", ")).into());
+    }
+    let optional = names.is_empty();
+    let names: Vec<&str> =
+        if optional { ALL.to_vec() } else { names.iter().map(String::as_str).collect() };
+    let places = Places::find()?;
+    let mut peers = Vec::new();
+    for name in names {
+        match places.build(name) {
+            Ok(peer) => peers.push(peer),
+            Err(error) if optional && name == CXX => eprintln!("without c++: {error}"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(peers)
+}
+
+struct Places {
+    package: &'static Path,
+    target: PathBuf,
+}
+
+impl Places {
+    fn find() -> Result<Self> {
+        // This program is target/PROFILE/compare.
+        let program = std::env::current_exe()?;
+        let target = program.ancestors().nth(2).ok_or("this program is not in a target folder")?;
+        Ok(Places { package: Path::new(env!("CARGO_MANIFEST_DIR")), target: target.to_owned() })
+    }
+
+    fn build(&self, name: &str) -> Result<Peer> {
+        let peer = |name, program: PathBuf, server: &[&str], client: &[&str]| {
+            let command = |arguments: &[&str]| {
+                let program = program.to_string_lossy().into_owned();
+                let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+                std::iter::once(program).chain(arguments).collect()
+            };
+            Peer { name, server: command(server), client: command(client) }
+        };
+        Ok(match name {
+            OURS => peer(OURS, self.cargo("benches", "load")?, &["server"], &["client"]),
+            INLINE => {
+                let program = self.cargo("benches", "load")?;
+                peer(INLINE, program, &["inline-server"], &["client"])
+            }
+            RAW => peer(RAW, self.cargo("benches", "load")?, &["raw-server"], &["raw-client"]),
+            CAPNP_RPC => {
+                let program = self.cargo("benches-peer-capnp-rpc", "bench-capnp-rpc")?;
+                peer(CAPNP_RPC, program, &["server"], &["client"])
+            }
+            _ => peer(CXX, self.make()?, &["server"], &["client"]),
+        })
+    }
+
+    fn cargo(&self, package: &str, program: &str) -> Result<PathBuf> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.current_dir(self.package);
+        command.args(["build", "--quiet", "--release", "--package", package, "--bin", program]);
+        command.arg("--target-dir").arg(&self.target);
+        succeed(&mut command)?;
+        Ok(self.target.join("release").join(program))
+    }
+
+    fn make(&self) -> Result<PathBuf> {
+        succeed(Command::new("pkg-config").args(["--exists", "capnp-rpc"]))?;
+        let folder = self.target.join("bench-peers");
+        let mut command = Command::new("make");
+        command.arg("--silent").arg("-C").arg(self.package.join("peers/cxx"));
+        command.arg(format!("OUT={}", folder.display()));
+        succeed(&mut command)?;
+        Ok(folder.join("bench"))
+    }
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    match status.map_err(|error| format!("{program} could not be run: {error}"))? {
+        status if status.success() => Ok(()),
+        status => Err(format!("{program} failed: {status}").into()),
+    }
+}

@@ -1,0 +1,156 @@
+//! How large a stream's window is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::AdaptiveWindow;
+
+/// Decides how many bytes of a stream may be unanswered before its sender has to
+/// wait. Told of everything that is sent and answered, in order; times are since
+/// the stream began.
+///
+/// Called under a lock: must not wait.
+pub trait FlowController: Send + 'static {
+    /// How many bytes may be on their way. While there are as many, or more, the
+    /// sender waits.
+    fn window(&self) -> u64;
+
+    /// A message of this size was sent.
+    fn sent(&mut self, bytes: u64, now: Duration) {
+        let _ = (bytes, now);
+    }
+
+    /// A message of this size, sent at `sent`, was answered.
+    fn answered(&mut self, bytes: u64, sent: Duration, now: Duration) {
+        let _ = (bytes, sent, now);
+    }
+}
+
+/// A window of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedWindow {
+    bytes: u64,
+}
+
+impl FixedWindow {
+    /// The window that streams to objects of the same process have, and those
+    /// over transports that know nothing better: 64 KiB.
+    pub const DEFAULT: FixedWindow = FixedWindow { bytes: 64 << 10 };
+
+    /// A window of this many bytes.
+    pub fn new(bytes: u64) -> Self {
+        FixedWindow { bytes }
+    }
+}
+
+impl FlowController for FixedWindow {
+    fn window(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// A window whose size is asked for each time, such as the size of the buffer
+/// that the operating system has for the socket.
+#[derive(Clone)]
+pub struct VariableWindow {
+    bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl VariableWindow {
+    /// A window of as many bytes as `bytes` returns, which must not wait.
+    pub fn new(bytes: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        VariableWindow { bytes: Arc::new(bytes) }
+    }
+}
+
+impl FlowController for VariableWindow {
+    fn window(&self) -> u64 {
+        (self.bytes)()
+    }
+}
+
+impl fmt::Debug for VariableWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VariableWindow").field("bytes", &self.window()).finish()
+    }
+}
+
+/// Which window the streams of a connection get.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum FlowControl {
+    /// As large as the buffer that the operating system has for the socket, or
+    /// [`FixedWindow::DEFAULT`] where there is none.
+    #[default]
+    Transport,
+    /// Of one size.
+    Fixed(FixedWindow),
+    /// Adapts to what the way to the callee carries; see [`AdaptiveWindow`].
+    Adaptive {
+        /// How many bytes it starts with.
+        initial: u64,
+    },
+    /// Made by the application, for each stream.
+    Custom(Arc<dyn Fn() -> Box<dyn FlowController> + Send + Sync>),
+}
+
+impl FlowControl {
+    pub(crate) fn controller(
+        &self,
+        transport: Option<&Arc<dyn Fn() -> Option<u64> + Send + Sync>>,
+    ) -> Box<dyn FlowController> {
+        match (self, transport) {
+            (FlowControl::Fixed(window), _) => Box::new(*window),
+            (FlowControl::Adaptive { initial }, _) => Box::new(AdaptiveWindow::new(*initial)),
+            (FlowControl::Custom(make), _) => make(),
+            (FlowControl::Transport, Some(buffer)) => {
+                let buffer = Arc::clone(buffer);
+                Box::new(VariableWindow::new(move || {
+                    buffer().unwrap_or(FixedWindow::DEFAULT.bytes)
+                }))
+            }
+            (FlowControl::Transport, None) => Box::new(FixedWindow::DEFAULT),
+        }
+    }
+}
+
+impl fmt::Debug for FlowControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FlowControl::Transport => f.write_str("Transport"),
+            FlowControl::Fixed(window) => f.debug_tuple("Fixed").field(&window.bytes).finish(),
+            FlowControl::Adaptive { initial } => {
+                f.debug_struct("Adaptive").field("initial", initial).finish()
+            }
+            FlowControl::Custom(_) => f.write_str("Custom"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_variable_window_follows_its_source() {
+        let size = Arc::new(AtomicU64::new(10));
+        let source = Arc::clone(&size);
+        let window = VariableWindow::new(move || source.load(Ordering::SeqCst));
+        assert_eq!(window.window(), 10);
+        size.store(20, Ordering::SeqCst);
+        assert_eq!(window.window(), 20);
+    }
+
+    #[test]
+    fn the_transport_decides_unless_it_does_not_know() {
+        let known: Arc<dyn Fn() -> Option<u64> + Send + Sync> = Arc::new(|| Some(7));
+        let unknown: Arc<dyn Fn() -> Option<u64> + Send + Sync> = Arc::new(|| None);
+        let window = |source| FlowControl::Transport.controller(source).window();
+        assert_eq!(window(Some(&known)), 7);
+        assert_eq!(window(Some(&unknown)), 64 << 10);
+        assert_eq!(window(None), 64 << 10);
+    }
+}

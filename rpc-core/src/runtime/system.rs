@@ -1,0 +1,534 @@
+//! All of a vat's connections over one network.
+//!
+//! # State model of a peer
+//!
+//! ```text
+//! absent ──bootstrap──► Connecting ──reached──► Up ──connection ended──► absent
+//!    └───────────────────accepted───────────────┘
+//! ```
+//!
+//! - **Connecting**: one thread reaches for the peer; others that want it, too,
+//!   wait for the outcome.
+//! - **Up**: there is a connection. When the same peer arrives anew, it has
+//!   noticed an end that we have not: the old connection is closed, which fails
+//!   whatever waited on it, and the new one takes its place.
+//!
+//! The lock of the table is taken by itself: nothing waits, and nothing of the
+//! application runs, under it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::config::ConnConfig;
+use super::connection::Connection;
+use super::role;
+use super::vat::Vat;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::flow::FlowControl;
+use crate::limits::Limits;
+use crate::network::{Accepted, Reached, VatNetwork};
+use crate::transport::PeerDescription;
+use crate::typed::FromClient;
+
+/// What a vat offers to a peer that it knows by id, or `None` for nothing.
+type BootstrapFactory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
+
+/// Who asks for the bootstrap capability.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Peer<'a, Id> {
+    /// Its name in the network.
+    pub id: &'a Id,
+    /// What the transport knows of it; nothing when this vat asks itself.
+    pub description: PeerDescription,
+}
+
+/// A vat in a network of vats: it accepts who comes, reaches whom it is asked to,
+/// and keeps one connection to each. Cloning gives another handle.
+///
+/// Dropping the last handle stops accepting and closes every connection.
+pub struct RpcSystem<N: VatNetwork> {
+    handle: Arc<Handle<N>>,
+}
+
+struct Handle<N: VatNetwork>(Arc<Shared<N>>);
+
+struct Shared<N: VatNetwork> {
+    vat: Vat,
+    network: N,
+    settings: Settings<N::VatId>,
+    peers: Mutex<Peers<N::VatId>>,
+    changed: Condvar,
+    acceptor: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Settings<Id> {
+    bootstrap: BootstrapFactory<Id>,
+    limits: Limits,
+    flow: FlowControl,
+    debug: bool,
+    close_timeout: Duration,
+}
+
+struct Peers<Id> {
+    phase: Phase,
+    table: HashMap<Id, Slot>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Closed,
+}
+
+enum Slot {
+    Connecting,
+    Up(Connection),
+}
+
+/// What the table has of a peer.
+enum Known {
+    Nobody,
+    Connecting,
+    Up(Connection),
+}
+
+/// How long to wait for a peer whose own attempt was faster than ours.
+const CROSSED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How an [`RpcSystem`] is made.
+pub struct RpcSystemBuilder<N: VatNetwork> {
+    vat: Vat,
+    network: N,
+    settings: Settings<N::VatId>,
+}
+
+impl<N: VatNetwork> RpcSystem<N> {
+    /// Starts to describe a system of the vat `vat` in `network`.
+    pub fn builder(vat: &Vat, network: N) -> RpcSystemBuilder<N> {
+        RpcSystemBuilder {
+            vat: vat.clone(),
+            network,
+            settings: Settings {
+                bootstrap: Box::new(|_| None),
+                limits: Limits::default(),
+                flow: FlowControl::default(),
+                debug: false,
+                close_timeout: Duration::from_secs(1),
+            },
+        }
+    }
+
+    /// The bootstrap capability of a vat. Waits until the vat is reached, if there
+    /// is no connection to it, but not for the capability: it can be called at
+    /// once.
+    ///
+    /// A vat that asks for itself gets what it offers to itself, without a
+    /// connection. When the vat cannot be reached, every call fails and tells
+    /// why.
+    pub fn bootstrap<C: FromClient>(&self, peer: &N::VatId) -> C {
+        C::from_client(match self.shared().reach(peer) {
+            Ok(Some(connection)) => connection.bootstrap_client(),
+            Ok(None) => self.shared().own_bootstrap(peer),
+            Err(error) => Client::broken(error),
+        })
+    }
+
+    /// The connection to a vat, which is made if there is none; `None` for this
+    /// vat itself.
+    ///
+    /// # Errors
+    /// The vat cannot be reached, or this thread must not wait.
+    pub fn connection(&self, peer: &N::VatId) -> Result<Option<Connection>> {
+        self.shared().reach(peer)
+    }
+
+    /// How many peers are connected.
+    pub fn connection_count(&self) -> usize {
+        self.shared().up().len()
+    }
+
+    /// Closes connections over which nothing is going on: no calls either way, and
+    /// neither side holds capabilities of the other. They are made again when
+    /// they are needed. Returns how many were closed.
+    pub fn close_idle(&self) -> usize {
+        let idle: Vec<Connection> = self
+            .shared()
+            .up()
+            .into_iter()
+            .filter(|connection| connection.snapshot().is_empty())
+            .collect();
+        for connection in &idle {
+            connection.close();
+        }
+        idle.len()
+    }
+
+    /// Ends in an orderly way: accepts nobody any more, waits until the calls of
+    /// peers are finished, but no longer than `timeout`, and then closes every
+    /// connection. Returns whether all calls were finished in time.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now().checked_add(timeout);
+        let connections = self.shared().stop();
+        let finished =
+            connections.iter().map(|connection| connection.wait_until_quiet(deadline)).collect();
+        let finished: Vec<bool> = finished;
+        for connection in &connections {
+            connection.close();
+        }
+        for connection in &connections {
+            // Bounded by each connection's close timeout.
+            let _ = connection.join();
+        }
+        finished.into_iter().all(|finished| finished)
+    }
+
+    /// The network.
+    pub fn network(&self) -> &N {
+        &self.shared().network
+    }
+
+    fn shared(&self) -> &Arc<Shared<N>> {
+        &self.handle.0
+    }
+}
+
+impl<N: VatNetwork> Clone for RpcSystem<N> {
+    fn clone(&self) -> Self {
+        RpcSystem { handle: Arc::clone(&self.handle) }
+    }
+}
+
+impl<N: VatNetwork> fmt::Debug for RpcSystem<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcSystem")
+            .field("vat", &self.shared().vat)
+            .field("connections", &self.connection_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N: VatNetwork> Drop for Handle<N> {
+    fn drop(&mut self) {
+        for connection in self.0.stop() {
+            connection.close();
+        }
+    }
+}
+
+impl<N: VatNetwork> RpcSystemBuilder<N> {
+    /// Offers the same capability to everybody.
+    #[must_use]
+    pub fn bootstrap(self, client: impl FromClient) -> Self {
+        let client = client.into_client();
+        self.bootstrap_factory(move |_| Some(client.clone()))
+    }
+
+    /// Decides for each peer what it is offered. Called once for each connection,
+    /// when it begins; must not block.
+    #[must_use]
+    pub fn bootstrap_factory(
+        mut self,
+        factory: impl Fn(&Peer<'_, N::VatId>) -> Option<Client> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.bootstrap = Box::new(factory);
+        self
+    }
+
+    /// Sets how much each connection may hold.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Sets how much may be on its way in streams.
+    #[must_use]
+    pub fn flow_control(mut self, flow: FlowControl) -> Self {
+        self.settings.flow = flow;
+        self
+    }
+
+    /// See [`ConnConfig::debug_mode`].
+    #[must_use]
+    pub fn debug_mode(mut self, on: bool) -> Self {
+        self.settings.debug = on;
+        self
+    }
+
+    /// See [`ConnConfig::close_timeout`].
+    #[must_use]
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.close_timeout = timeout;
+        self
+    }
+
+    /// Starts to accept.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(self) -> Result<RpcSystem<N>> {
+        let shared = Arc::new(Shared {
+            vat: self.vat,
+            network: self.network,
+            settings: self.settings,
+            peers: Mutex::new(Peers { phase: Phase::Open, table: HashMap::new() }),
+            changed: Condvar::new(),
+            acceptor: Mutex::new(None),
+        });
+        let accepting = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("rpc-accept".into())
+            .spawn(move || accepting.accept())
+            .map_err(|error| Error::overloaded(format!("no thread to accept with: {error}")))?;
+        *shared.acceptor.lock() = Some(thread);
+        Ok(RpcSystem { handle: Arc::new(Handle(shared)) })
+    }
+}
+
+impl<N: VatNetwork> fmt::Debug for RpcSystemBuilder<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcSystemBuilder")
+            .field("vat", &self.vat)
+            .field("limits", &self.settings.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N: VatNetwork> Shared<N> {
+    /// The accepting thread.
+    fn accept(self: &Arc<Self>) {
+        loop {
+            match self.network.accept() {
+                Ok(Some(Accepted { peer, transport })) => {
+                    if let Err(error) = self.accepted(peer, transport) {
+                        tracing::warn!(%error, "a vat that came could not be served");
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => tracing::warn!(%error, "accepting failed"),
+            }
+        }
+    }
+
+    fn accepted(
+        self: &Arc<Self>,
+        peer: N::VatId,
+        transport: crate::transport::Transport,
+    ) -> Result<()> {
+        let connection = self.begin(&peer, transport)?;
+        let old = {
+            let mut peers = self.peers.lock();
+            if peers.phase == Phase::Closed {
+                drop(peers);
+                connection.close();
+                return Ok(());
+            }
+            peers.table.insert(peer.clone(), Slot::Up(connection.clone()))
+        };
+        self.changed.notify_all();
+        if let Some(Slot::Up(old)) = old {
+            old.close();
+        }
+        self.watch(peer, &connection);
+        Ok(())
+    }
+
+    /// The connection to a peer; `None` for this vat itself.
+    fn reach(self: &Arc<Self>, peer: &N::VatId) -> Result<Option<Connection>> {
+        loop {
+            // Looking at a connection, and being about to wait, run what this
+            // thread has noted, which may be code of the application: neither
+            // happens under the lock.
+            match self.look_for(peer)? {
+                Known::Nobody => break,
+                Known::Connecting => self.wait_while_connecting(peer)?,
+                Known::Up(connection) => {
+                    if connection.failure().is_none() {
+                        return Ok(Some(connection));
+                    }
+                    self.forget(peer, connection.address());
+                }
+            }
+        }
+        let reached = role::blocking(|| self.network.connect(peer)).and_then(|reached| reached);
+        let made = match reached {
+            Ok(Reached::Peer(transport)) => self.begin(peer, transport).map(Some),
+            Ok(Reached::Oneself) => Ok(None),
+            Ok(Reached::Crossed) => return self.wait_for_crossed(peer),
+            Err(error) => Err(error),
+        };
+        let outcome = {
+            let mut peers = self.peers.lock();
+            match (made, peers.table.get(peer)) {
+                // The peer came to us in the meantime, and that one counts.
+                (made, Some(Slot::Up(existing))) => {
+                    let existing = existing.clone();
+                    drop(peers);
+                    if let Ok(Some(spare)) = made {
+                        spare.close();
+                    }
+                    return Ok(Some(existing));
+                }
+                (Ok(Some(connection)), _) if peers.phase == Phase::Open => {
+                    peers.table.insert(peer.clone(), Slot::Up(connection.clone()));
+                    Ok(Some(connection))
+                }
+                (made, _) => {
+                    peers.table.remove(peer);
+                    made
+                }
+            }
+        };
+        self.changed.notify_all();
+        if let Ok(Some(connection)) = &outcome {
+            self.watch(peer.clone(), connection);
+        }
+        outcome
+    }
+
+    /// What the table has of a peer. If that is nothing, the calling thread is now
+    /// the one that reaches for it.
+    fn look_for(&self, peer: &N::VatId) -> Result<Known> {
+        let mut peers = self.peers.lock();
+        if peers.phase == Phase::Closed {
+            return Err(Error::disconnected("this vat is shutting down"));
+        }
+        Ok(match peers.table.get(peer) {
+            Some(Slot::Connecting) => Known::Connecting,
+            Some(Slot::Up(connection)) => Known::Up(connection.clone()),
+            None => {
+                peers.table.insert(peer.clone(), Slot::Connecting);
+                Known::Nobody
+            }
+        })
+    }
+
+    fn wait_while_connecting(&self, peer: &N::VatId) -> Result<()> {
+        role::blocking(|| {
+            let mut peers = self.peers.lock();
+            while peers.phase == Phase::Open
+                && matches!(peers.table.get(peer), Some(Slot::Connecting))
+            {
+                self.changed.wait(&mut peers);
+            }
+        })
+    }
+
+    /// Takes a connection that has ended out of the table, unless there is a newer
+    /// one.
+    fn forget(&self, peer: &N::VatId, address: usize) {
+        let mut peers = self.peers.lock();
+        let ours = matches!(
+            peers.table.get(peer),
+            Some(Slot::Up(current)) if current.address() == address
+        );
+        let gone = if ours { peers.table.remove(peer) } else { None };
+        drop(peers);
+        drop(gone);
+    }
+
+    /// The other side was faster: its connection is about to be accepted.
+    fn wait_for_crossed(&self, peer: &N::VatId) -> Result<Option<Connection>> {
+        let deadline = Instant::now() + CROSSED_TIMEOUT;
+        role::blocking(|| {
+            let mut peers = self.peers.lock();
+            loop {
+                match peers.table.get(peer) {
+                    Some(Slot::Up(connection)) => return Ok(Some(connection.clone())),
+                    Some(Slot::Connecting) if peers.phase == Phase::Open => {
+                        if self.changed.wait_until(&mut peers, deadline).timed_out() {
+                            break;
+                        }
+                    }
+                    _ => return Err(Error::disconnected("the peer is gone")),
+                }
+            }
+            if let Some(Slot::Up(connection)) = peers.table.get(peer) {
+                return Ok(Some(connection.clone()));
+            }
+            peers.table.remove(peer);
+            drop(peers);
+            self.changed.notify_all();
+            Err(Error::disconnected("the peer's own attempt did not arrive"))
+        })?
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        peer: &N::VatId,
+        transport: crate::transport::Transport,
+    ) -> Result<Connection> {
+        let settings = &self.settings;
+        let description = transport.control.peer();
+        let offered = (settings.bootstrap)(&Peer { id: peer, description });
+        let config = ConnConfig::new()
+            .limits(settings.limits.clone())
+            .flow_control(settings.flow.clone())
+            .debug_mode(settings.debug)
+            .close_timeout(settings.close_timeout)
+            .bootstrap_with(move |_| offered);
+        self.vat.connect(transport, config)
+    }
+
+    fn own_bootstrap(&self, own: &N::VatId) -> Client {
+        let peer = Peer { id: own, description: PeerDescription::default() };
+        (self.settings.bootstrap)(&peer).unwrap_or_else(|| {
+            Client::broken(Error::failed("this vat offers no bootstrap capability to itself"))
+        })
+    }
+
+    /// Forgets a connection when it has ended, unless there is a newer one.
+    fn watch(self: &Arc<Self>, peer: N::VatId, connection: &Connection) {
+        let weak = Arc::downgrade(self);
+        let watched = connection.address();
+        connection.on_end(Box::new(move || {
+            if let Some(shared) = weak.upgrade() {
+                shared.forget(&peer, watched);
+            }
+        }));
+    }
+
+    fn up(&self) -> Vec<Connection> {
+        let peers = self.peers.lock();
+        peers
+            .table
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Up(connection) => Some(connection.clone()),
+                Slot::Connecting => None,
+            })
+            .collect()
+    }
+
+    /// Accepts and reaches nobody any more. Returns the connections there were.
+    fn stop(&self) -> Vec<Connection> {
+        let table = {
+            let mut peers = self.peers.lock();
+            peers.phase = Phase::Closed;
+            std::mem::take(&mut peers.table)
+        };
+        self.changed.notify_all();
+        self.network.shutdown();
+        let acceptor = self.acceptor.lock().take();
+        if let Some(acceptor) = acceptor
+            && acceptor.thread().id() != std::thread::current().id()
+            && acceptor.join().is_err()
+        {
+            tracing::error!("the accepting thread panicked");
+        }
+        table
+            .into_values()
+            .filter_map(|slot| match slot {
+                Slot::Up(connection) => Some(connection),
+                Slot::Connecting => None,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! Questions whose results are those of a call that the peer passed back.
+
+use super::net::{Call, Net};
+use super::raw::{Raw, call_to, finish, on, release, ret_with};
+use crate::client::Client;
+use crate::error::Error;
+use crate::object::IncomingCall;
+use crate::wire::{Outcome, ResultsTo};
+
+/// Rules 15 and 16: what an embargo holds back, it holds back for whoever reads
+/// the results and for whoever asks for the field again.
+#[test]
+fn results_that_are_taken_from_another_call_stand_behind_the_embargo() {
+    let mut net = Net::new();
+    let (server, client) = net.object("server");
+    let (callee, passed) = net.object("callee");
+    let (own, given) = net.object("own");
+    callee.give(vec![given]);
+    server.on_call(|call| {
+        let target = call.params().caps()[0].clone();
+        call.forward(&target);
+    });
+    let (a, b) = net.link(None, Some(client));
+    let remote = net.bootstrapped(a);
+
+    let asked = net.call(&remote, 10, &[passed]);
+    let field = asked.pipelined(0);
+    let before = net.call(&field, 1, &[]);
+    net.step(a, "call 0 on 0 (10) [senderHosted 0]");
+    net.step(b, "call 0 on 0 (10) [receiverHosted 0] yourself");
+    net.step(b, "return 0 takeFromOtherQuestion 0");
+    assert_eq!(callee.seen(), [10]);
+
+    // The results are there, the call that was sent before is not.
+    let read = asked.cap(0);
+    let again = asked.pipelined(0);
+    let mut calls = vec![net.call(&read, 2, &[])];
+    calls.push(net.call(&again, 3, &[]));
+    calls.push(net.call(&field, 4, &[]));
+    net.run();
+    assert_eq!(own.seen(), []);
+
+    net.settle();
+    assert_eq!(own.seen(), [1, 2, 3, 4]);
+    for call in calls.iter().chain([&before]) {
+        call.ok();
+    }
+    drop((remote, asked, field, before, read, again, calls));
+    callee.acknowledge();
+    net.finish();
+}
+
+/// The same when the promise through which the call was sent is gone.
+#[test]
+fn an_embargo_covers_a_field_that_was_called_through_a_promise_that_is_gone() {
+    let mut net = Net::new();
+    let (server, client) = net.object("server");
+    let (callee, passed) = net.object("callee");
+    let (own, given) = net.object("own");
+    callee.give(vec![given]);
+    server.on_call(|call| {
+        let target = call.params().caps()[0].clone();
+        call.forward(&target);
+    });
+    let (a, b) = net.link(None, Some(client));
+    let remote = net.bootstrapped(a);
+
+    let asked = net.call(&remote, 10, &[passed]);
+    let before = net.call(&asked.pipelined(0), 1, &[]);
+    net.step(a, "call 0 on 0 (10) [senderHosted 0]");
+    net.step(b, "call 0 on 0 (10) [receiverHosted 0] yourself");
+    net.step(b, "return 0 takeFromOtherQuestion 0");
+    let after = net.call(&asked.pipelined(0), 2, &[]);
+    net.settle();
+    assert_eq!(own.seen(), [1, 2]);
+    drop((remote, asked, before, after));
+    callee.acknowledge();
+    net.finish();
+}
+
+/// Something that came back: a call of `callee`, which keeps it open, passed back
+/// by the test for the call that is returned.
+fn passed_back() -> (Raw, Client, Call, IncomingCall) {
+    let mut net = Net::new();
+    let (callee, passed) = net.object("callee");
+    callee.hold();
+    let mut raw = Raw::new(net, None);
+    let server = raw.give_bootstrap(0);
+    let asked = raw.net.call(&server, 10, &[passed]);
+    raw.expect(&["call 0 on 0 (10) [senderHosted 0]"]);
+    raw.send(call_to(0, on(0), 10, &[], ResultsTo::Yourself));
+    let held = callee.take();
+    assert!(!held.is_cancelled());
+    (raw, server, asked, held)
+}
+
+fn end_passed_back(mut raw: Raw, server: Client, held: IncomingCall) {
+    assert!(held.is_cancelled());
+    held.respond(Err(Error::failed("cancelled")));
+    raw.expect(&["return 0 resultsSentElsewhere"]);
+    raw.send(finish(0, true));
+    raw.send(release(0, 1));
+    raw.expect_alive();
+    drop(server);
+    raw.finish();
+}
+
+/// Rule 24, at the first caller: there are peers that finish the call which they
+/// passed back only when it has returned.
+#[test]
+fn losing_interest_cancels_the_call_that_came_back() {
+    let (mut raw, server, asked, held) = passed_back();
+    raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+    raw.expect(&["finish 0"]);
+    assert!(!held.is_cancelled());
+    drop(asked);
+    end_passed_back(raw, server, held);
+}
+
+/// Rules 22 and 24: the Finish crosses the Return.
+#[test]
+fn a_call_that_came_back_for_one_that_is_finished_is_cancelled() {
+    let (mut raw, server, asked, held) = passed_back();
+    drop(asked);
+    raw.expect(&["finish 0 releaseResultCaps"]);
+    // It may still be answered otherwise.
+    assert!(!held.is_cancelled());
+    raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+    end_passed_back(raw, server, held);
+}
+
+/// The peer has seen our Finish, finishes what it passed back, and then returns.
+#[test]
+fn a_return_for_a_finished_question_may_name_a_call_that_is_finished() {
+    let (mut raw, server, asked, held) = passed_back();
+    drop(asked);
+    raw.expect(&["finish 0 releaseResultCaps"]);
+    raw.send(finish(0, true));
+    raw.expect(&["return 0 resultsSentElsewhere"]);
+    raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+    assert!(held.is_cancelled());
+    drop(held);
+    raw.send(release(0, 1));
+    raw.expect_alive();
+    drop(server);
+    raw.finish();
+}

@@ -1,0 +1,20 @@
+//! The documents whose code is compiled, and run where that makes sense, as doc
+//! tests of this crate.
+
+macro_rules! chapters {
+    ($($name:ident $path:literal)*) => {
+        $(#[doc = include_str!(concat!("../../", $path))] mod $name {})*
+    };
+}
+
+chapters! {
+    readme "README.md"
+    getting_started "docs/getting-started.md"
+    promises "docs/promises.md"
+    servers "docs/servers.md"
+    streams "docs/streams.md"
+    errors "docs/errors.md"
+    limits "docs/limits.md"
+    networks "docs/networks.md"
+    shutdown "docs/shutdown.md"
+}

@@ -1,0 +1,95 @@
+//! `TestPipeline`. Its methods wait for the capabilities that they are given,
+//! each on the worker that it runs on.
+
+use std::sync::Arc;
+
+use rpc_core::capnp::ErrorKind;
+use rpc_core::{Client, Error, FromClient, Result};
+use rpc_schema::test_capnp::{test_extends2, test_interface, test_pipeline};
+
+use super::more_stuff::until_cancelled;
+use super::objects::{Accepts, Extends};
+use super::state::{ConnectionState, counted};
+use crate::conformance::foo::{require_x, send_foo};
+
+pub(super) struct Pipeline {
+    pub(super) state: Arc<ConnectionState>,
+}
+
+impl Pipeline {
+    fn new_extends(&self) -> test_extends2::Client {
+        counted(&self.state, Extends { accepts: Accepts::OwnFoo })
+    }
+}
+
+fn call_foo(object: &test_interface::Client) -> Result<()> {
+    require_x(&send_foo(object).wait()?, "foo")
+}
+
+impl test_pipeline::Server for Pipeline {
+    fn get_cap(
+        &self,
+        params: test_pipeline::GetCapParams,
+        mut results: test_pipeline::GetCapResults,
+    ) -> Result<()> {
+        require_n(params.get()?.get_n())?;
+        call_foo(&params.get()?.get_in_cap()?)?;
+        let mut result = results.get();
+        result.set_s("bar");
+        result.init_out_box().set_cap(self.new_extends().cast_to());
+        Ok(())
+    }
+
+    fn test_pointers(
+        &self,
+        params: test_pipeline::TestPointersParams,
+        _: test_pipeline::TestPointersResults,
+    ) -> Result<()> {
+        let params = params.get()?;
+        let mut objects = Vec::new();
+        if params.has_cap() {
+            objects.push(params.get_cap()?);
+        }
+        if params.has_obj() {
+            objects.push(params.get_obj().get_as_capability::<test_interface::Client>()?);
+        }
+        for object in params.get_list()? {
+            match object {
+                Err(error) if error.kind == ErrorKind::MessageContainsNullCapabilityPointer => {}
+                object => objects.push(object?),
+            }
+        }
+        let calls: Vec<_> = objects.iter().map(send_foo).collect();
+        calls.iter().try_for_each(|call| require_x(&call.wait()?, "foo"))
+    }
+
+    fn get_any_cap(
+        &self,
+        params: test_pipeline::GetAnyCapParams,
+        mut results: test_pipeline::GetAnyCapResults,
+    ) -> Result<()> {
+        require_n(params.get()?.get_n())?;
+        let object: Client = params.get()?.get_in_cap().get_as_capability()?;
+        call_foo(&test_interface::Client::from_client(object))?;
+        let mut result = results.get();
+        result.set_s("bar");
+        let mut cap = result.init_out_box().init_cap();
+        cap.set_as_capability(rpc_core::hook::Hook::boxed(self.new_extends().into_client()));
+        Ok(())
+    }
+
+    fn get_cap_pipeline_only(
+        &self,
+        _: test_pipeline::GetCapPipelineOnlyParams,
+        mut results: test_pipeline::GetCapPipelineOnlyResults,
+    ) -> Result<()> {
+        results.get().init_out_box().set_cap(self.new_extends().cast_to());
+        results.set_pipeline()?;
+        until_cancelled(&self.state, results, ());
+        Ok(())
+    }
+}
+
+fn require_n(n: u32) -> Result<()> {
+    if n == 234 { Ok(()) } else { Err(Error::failed("this method takes 234")) }
+}

@@ -1,0 +1,391 @@
+//! Who learns that nobody wants an answer any more.
+
+use std::sync::mpsc;
+use std::thread;
+
+use rpc_core::{Concurrency, DeferredResults, FromClient, IncomingCall};
+use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_pipeline};
+
+use crate::support::objects::{self, Keeper, answer_foo, foo, foo_request, foo_with, plain};
+use crate::support::raw::{self, Cap, Outcome, RawPeer, Target};
+use crate::support::{Census, Event, LONG, Pair, Random, Watchdog, until, vat};
+
+type Deferred = DeferredResults<test_interface::foo_results::Owned>;
+
+/// A server whose `foo` puts its results into the other end of the channel.
+fn deferring(name: &str) -> (Pair, test_interface::Client, mpsc::Receiver<Deferred>) {
+    let (give, take) = mpsc::channel();
+    let pair = Pair::new(name, |vat| {
+        let method = move |_, results: test_interface::FooResults| {
+            give.send(results.defer()).unwrap();
+            Ok(())
+        };
+        foo(vat, method).into_client()
+    });
+    let client = pair.bootstrap();
+    (pair, client, take)
+}
+
+#[test]
+fn dropping_a_promise_cancels_the_call() {
+    let _watchdog = Watchdog::start();
+    let (tell, told) = mpsc::channel();
+    let (arrived, arrival) = (Event::new(), Event::new());
+    let here = arrived.clone();
+    let hold = arrival.clone();
+    let pair = Pair::new("ca1", |vat| {
+        let method = move |params: test_interface::FooParams,
+                           results: test_interface::FooResults| {
+            assert!(!params.is_cancelled());
+            here.set();
+            hold.wait();
+            tell.send((params.is_cancelled(), results.is_cancelled())).unwrap();
+            answer_foo(params, results)
+        };
+        foo(vat, method).into_client()
+    });
+    let client: test_interface::Client = pair.bootstrap();
+    let call = foo_request(&client).send();
+    arrived.wait();
+    drop(call);
+    // The peer has its id back before the method is over.
+    until("the question to be forgotten", || pair.client.snapshot().questions == 0);
+    arrival.set();
+    assert_eq!(told.recv().unwrap(), (true, true));
+    // A serial object goes on with the next call.
+    let call = foo_request(&client).send();
+    call.wait().unwrap();
+    assert_eq!(told.recv().unwrap(), (false, false));
+    drop((client, call));
+    pair.finish();
+}
+
+#[test]
+fn closures_for_the_cancelled_run_on_workers_or_are_dropped() {
+    let _watchdog = Watchdog::start();
+    let (tell, told) = mpsc::channel();
+    let (give, take) = mpsc::channel();
+    let census = Census::new();
+    let counted = census.clone();
+    let pair = Pair::new("ca2", |vat| {
+        objects::any(vat, Concurrency::Serial, move |call: IncomingCall| {
+            let (tell, counted) = (tell.clone(), counted.count());
+            call.on_cancel(move || {
+                tell.send(thread::current().name().unwrap().to_owned()).unwrap();
+                drop(counted);
+            });
+            give.send(call).unwrap();
+        })
+    });
+    let client: test_interface::Client = pair.bootstrap();
+    // Answered: the closure is dropped without having run.
+    let answered = foo_request(&client).send();
+    take.recv().unwrap().respond(Ok(rpc_core::Payload::empty().clone()));
+    answered.wait().unwrap();
+    until("the closure to go", || census.alive() == 0);
+    assert!(told.try_recv().is_err());
+    // Cancelled: it runs.
+    let cancelled = foo_request(&client).send();
+    let call = take.recv().unwrap();
+    drop(cancelled);
+    assert!(told.recv().unwrap().starts_with("ca2s-worker-"));
+    assert!(call.is_cancelled());
+    // Asked for when it is too late, it runs at once.
+    let (tell, told) = mpsc::channel();
+    call.on_cancel(move || tell.send(()).unwrap());
+    told.recv().unwrap();
+    drop(call);
+    drop((client, answered));
+    pair.finish();
+    assert_eq!(census.alive(), 0);
+}
+
+#[test]
+fn whoever_still_has_a_part_of_a_call_wants_it() {
+    let _watchdog = Watchdog::start();
+    let (give, take) = mpsc::channel();
+    let pair = Pair::new("ca3", |vat| {
+        objects::any(vat, Concurrency::Serial, move |call: IncomingCall| {
+            give.send(call).unwrap();
+        })
+    });
+    let client: test_pipeline::Client = pair.bootstrap();
+    let call = client.get_cap_request().send();
+    let copy = call.clone();
+    let pipeline = call.pipeline();
+    let cap = pipeline.get_out_box().get_cap();
+    let incoming = take.recv().unwrap();
+    // What is sent after each drop has arrived, and still the call is wanted.
+    let ping = || {
+        let marker = client.get_cap_request().send();
+        take.recv().unwrap().respond(Ok(rpc_core::Payload::empty().clone()));
+        marker.wait().unwrap();
+    };
+    drop(call);
+    ping();
+    assert!(!incoming.is_cancelled());
+    drop(copy);
+    ping();
+    assert!(!incoming.is_cancelled());
+    drop(pipeline);
+    ping();
+    assert!(!incoming.is_cancelled());
+    drop(cap);
+    until("the call to be cancelled", || incoming.is_cancelled());
+    drop((incoming, client));
+    pair.finish();
+}
+
+#[test]
+fn a_call_with_a_closure_goes_on_without_its_promise() {
+    let _watchdog = Watchdog::start();
+    let (pair, client, take) = deferring("ca4");
+    let (tell, told) = mpsc::channel();
+    foo_request(&client).send().on_resolve(move |outcome| tell.send(outcome.map(drop)).unwrap());
+    let results = take.recv().unwrap();
+    assert!(!results.is_cancelled());
+    results.answer(|_| Ok(()));
+    told.recv().unwrap().unwrap();
+    drop(client);
+    pair.finish();
+}
+
+#[test]
+fn deferred_results_tell_that_the_call_was_cancelled() {
+    let _watchdog = Watchdog::start();
+    let (pair, client, take) = deferring("ca5");
+    let call = foo_request(&client).send();
+    let results = take.recv().unwrap();
+    assert!(!results.is_cancelled());
+    drop(call);
+    until("the call to be cancelled", || results.is_cancelled());
+    results.answer(|mut results| {
+        results.get().set_x("in vain");
+        Ok(())
+    });
+    drop(client);
+    pair.finish();
+}
+
+/// Forwarding and tail calls, over two connections: whoever works at the end
+/// learns of it.
+#[test]
+fn cancelling_goes_through_forwarded_calls() {
+    type Forward = fn(IncomingCall, &rpc_core::Client);
+    let ways: [Forward; 3] = [
+        |call, behind| call.forward(behind),
+        |call, behind| {
+            let (interface, method) = (call.interface_id(), call.method_id());
+            let params = call.params().clone();
+            call.tail_call(behind, interface, method, params);
+        },
+        |call, behind| {
+            let (behind, kept) = (behind.clone(), call);
+            thread::spawn(move || kept.forward(&behind));
+        },
+    ];
+    let _watchdog = Watchdog::start();
+    for way in ways {
+        let (back, client, take) = deferring("ca6");
+        let behind = client.into_client();
+        let front = Pair::new("ca7", |vat| {
+            objects::any(vat, Concurrency::Serial, move |call| way(call, &behind))
+        });
+        let forwarding: test_interface::Client = front.bootstrap();
+        let call = foo_request(&forwarding).send();
+        let results = take.recv().unwrap();
+        drop(call);
+        until("the call to be cancelled", || results.is_cancelled());
+        drop(results);
+        // Not cancelled, it is answered.
+        let call = foo_request(&forwarding).send();
+        take.recv().unwrap().answer(|mut results| {
+            results.get().set_x("through");
+            Ok(())
+        });
+        assert_eq!(call.wait().unwrap().get().unwrap().get_x().unwrap(), "through");
+        drop((call, forwarding));
+        front.finish();
+        back.finish();
+    }
+}
+
+/// A tail call to the vat that called: its results stay there, and so does the
+/// cancellation find its way.
+#[test]
+fn cancelling_goes_through_tail_calls_to_the_callers_own_vat() {
+    let _watchdog = Watchdog::start();
+    let pair =
+        Pair::new("ca8", |vat| vat.export::<test_more_stuff::Client, _>(TailCaller).into_client());
+    let client: test_more_stuff::Client = pair.bootstrap();
+    let (give, take) = mpsc::channel::<Deferred>();
+    let own = foo(&pair.client_vat, move |_, results: test_interface::FooResults| {
+        give.send(results.defer()).unwrap();
+        Ok(())
+    });
+    let mut request = client.call_foo_request();
+    request.get().set_cap(own);
+    let call = request.send();
+    let results = take.recv().unwrap();
+    assert!(!results.is_cancelled());
+    drop(call);
+    until("the call to be cancelled", || results.is_cancelled());
+    drop((results, client));
+    pair.finish();
+}
+
+struct TailCaller;
+
+impl rpc_schema::test_capnp::test_call_order::Server for TailCaller {}
+
+impl test_more_stuff::Server for TailCaller {
+    fn call_foo(
+        &self,
+        params: test_more_stuff::CallFooParams,
+        results: test_more_stuff::CallFooResults,
+    ) -> rpc_core::Result<()> {
+        let cap = params.get()?.get_cap()?;
+        // The results have another shape, which nobody looks at.
+        results.tail_call(rpc_core::Request::<
+            test_interface::foo_params::Owned,
+            test_more_stuff::call_foo_results::Owned,
+        >::new(cap.as_client(), 0x88eb_12a0_e0af_92b2, 0));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_call_that_waits_in_a_promise_is_taken_out_of_it() {
+    let _watchdog = Watchdog::start();
+    let census = Census::new();
+    let vat = vat("ca9");
+    let (promise, fulfiller) = rpc_core::promise_client::<test_more_stuff::Client>();
+    let mut wanted = promise.hold_request();
+    wanted.get().set_cap(plain(&vat, &census));
+    let wanted = wanted.send();
+    let mut unwanted = promise.hold_request();
+    unwanted.get().set_cap(plain(&vat, &census));
+    let unwanted = unwanted.send();
+    assert_eq!(census.alive(), 2);
+    drop(unwanted);
+    assert_eq!(census.alive(), 1, "its parameters go with it");
+    fulfiller.fulfill(vat.export(Keeper::new()));
+    wanted.wait().unwrap();
+    drop((promise, wanted));
+    assert!(vat.shutdown(LONG));
+    assert_eq!(census.alive(), 0);
+}
+
+#[test]
+fn cancelling_a_pipelined_call_does_not_cancel_what_it_waits_for() {
+    let _watchdog = Watchdog::start();
+    let pair = Pair::new("caa", Keeper::client);
+    let keeper: test_more_stuff::Client = pair.bootstrap();
+    let (promise, fulfiller) = rpc_core::promise_client::<test_interface::Client>();
+    let mut request = keeper.call_foo_when_resolved_request();
+    request.get().set_cap(promise);
+    let waiting = request.send();
+    let unwanted = keeper.get_held_request().send().pipeline().get_cap();
+    drop(foo_request(&unwanted).send());
+    fulfiller.fulfill(foo(&pair.client_vat, answer_foo));
+    waiting.wait().unwrap();
+    drop((keeper, waiting, unwanted));
+    pair.finish();
+}
+
+/// What a cancelled call was given is dropped with it, and what it had exported
+/// is released.
+#[test]
+fn a_cancelled_call_lets_go_of_its_parameters() {
+    let _watchdog = Watchdog::start();
+    let census = Census::new();
+    let (give, take) = mpsc::channel();
+    let pair = Pair::new("cab", |vat| {
+        objects::any(vat, Concurrency::Serial, move |call: IncomingCall| {
+            give.send(call).unwrap();
+        })
+    });
+    let client: test_more_stuff::Client = pair.bootstrap();
+    let mut request = client.expect_cancel_request();
+    request.get().set_cap(plain(&pair.client_vat, &census));
+    let call = request.send();
+    let mut incoming = take.recv().unwrap();
+    drop(call);
+    until("the call to be cancelled", || incoming.is_cancelled());
+    assert_eq!(census.alive(), 1, "the callee has it as long as it likes");
+    incoming.release_params();
+    until("the object to go", || census.alive() == 0);
+    drop((incoming, client));
+    pair.finish();
+}
+
+/// A Finish for a call that is forwarded over another connection, in every order
+/// of what happens on the way.
+#[test]
+fn cancelling_races_with_answering() {
+    let _watchdog = Watchdog::start();
+    let census = Census::new();
+    let back = Pair::new("cac", Keeper::client);
+    let behind: rpc_core::Client = back.bootstrap();
+    let front = Pair::new("cad", |vat| {
+        objects::any(vat, Concurrency::Concurrent, move |call| call.forward(&behind))
+    });
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let (front, census) = (&front, &census);
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                let keeper: test_more_stuff::Client = front.bootstrap();
+                let end = std::time::Instant::now() + crate::support::stress_time();
+                while std::time::Instant::now() < end {
+                    let mut request = keeper.call_foo_request();
+                    request.get().set_cap(plain(&front.client_vat, census));
+                    let call = request.send();
+                    for _ in 0..random.below(40) {
+                        thread::yield_now();
+                    }
+                    if random.one_in(4) {
+                        call.wait().unwrap();
+                    }
+                }
+            });
+        }
+    });
+    front.settle();
+    front.end();
+    back.finish();
+    assert_eq!(census.alive(), 0);
+}
+
+/// As above, seen by the peer: one Return for every question, whatever came
+/// first.
+#[test]
+fn every_question_is_returned_once_though_it_was_finished() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("cae");
+    let go = Event::new();
+    let hold = go.clone();
+    let object = foo_with(&vat, Concurrency::Concurrent, (), move |_, _| {
+        hold.wait();
+        Ok(())
+    });
+    let (mut peer, connection) =
+        RawPeer::connect(&vat, rpc_core::ConnConfig::new().bootstrap(object));
+    let object = peer.bootstrapped(0);
+    for question in 1..=20 {
+        peer.bytes(&raw::call(question, &Target::Import(object), 0x88eb_12a0_e0af_92b2, 0, &[]));
+        peer.finish(question, true);
+    }
+    for question in 1..=20 {
+        assert_eq!(peer.outcome(question), Outcome::Canceled);
+    }
+    go.set();
+    // The same ids are free.
+    for question in 1..=20 {
+        peer.bytes(&raw::call(question, &Target::Import(object), 0x88eb_12a0_e0af_92b2, 0, &[]));
+        assert_eq!(peer.outcome(question), Outcome::Results(Vec::<Cap>::new()));
+    }
+    peer.end();
+    assert!(connection.join_timeout(LONG).unwrap());
+    assert!(vat.shutdown(LONG));
+}
