@@ -763,3 +763,33 @@ fn methods_that_wait_for_one_another_are_freed_by_the_end() {
     // Workers that were left waiting would hold this up.
     victim.finish();
 }
+
+/// An object that passes calls on to what they name, and a call that names the
+/// object: it goes round for as long as somebody wants it.
+#[test]
+fn a_call_that_goes_round_ends_when_nobody_wants_it() {
+    let _watchdog = Watchdog::start();
+    let victim = Victim::new("hmc");
+    let census = Census::new();
+    let counted = census.clone();
+    let object = objects::any(&victim.vat, Concurrency::Serial, move |call| {
+        let alive = counted.count();
+        let target = call.params().caps()[0].clone();
+        call.forward(&target);
+        drop(alive);
+    });
+    let (mut peer, connection) = RawPeer::connect(&victim.vat, ConnConfig::new().bootstrap(object));
+    let object = peer.bootstrapped(0);
+    for finish in [true, false] {
+        peer.call(1, &target(object), 0, &[Cap::ReceiverHosted(object)]);
+        let rounds = census.made();
+        until("the call to go round", || census.made() > rounds + 10);
+        if finish {
+            peer.finish(1, true);
+            assert_eq!(peer.outcome(1), Outcome::Canceled);
+        }
+    }
+    peer.end();
+    victim.survive(&connection);
+    victim.finish();
+}
