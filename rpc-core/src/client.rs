@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::call::{CallCell, Sink};
 use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::error::{Error, Result};
+use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream};
 use crate::local_promise::LocalPromise;
 use crate::object::{Concurrency, Dispatch, LocalObject};
@@ -146,6 +147,23 @@ impl Client {
     pub fn local_dispatch(&self) -> Option<Arc<dyn Dispatch>> {
         match self.shortened().0 {
             Kind::Local(object) => object.server().cloned(),
+            _ => None,
+        }
+    }
+
+    /// The file descriptor that belongs to it: the one that an object of this
+    /// process was [made callable with](crate::Vat::export_with_fd), or that the
+    /// peer sent with one of its own.
+    ///
+    /// `None` if there is none, if the connection does not carry file descriptors
+    /// or too many went at once (see [`Limits`](crate::Limits)), and for a promise
+    /// that is not resolved yet: [`resolve`](Self::resolve) it first. The
+    /// descriptor stays open until everybody who has it has dropped it, also when
+    /// the capability is gone.
+    pub fn fd(&self) -> Option<SharedFd> {
+        match &self.shortened().0 {
+            Kind::Local(object) => object.fd().cloned(),
+            Kind::Import(import) => import.fd().cloned(),
             _ => None,
         }
     }

@@ -71,6 +71,11 @@ pub fn describe(message: &Message, direction: Direction, options: &DescribeOptio
         Err(Stop::Malformed(error)) => out.malformed(message, &error),
         outcome => outcome,
     };
+    let fds = message.fds().len();
+    let outcome = match outcome {
+        Ok(()) if fds > 0 => write!(out, " fds {fds}").map_err(Stop::from),
+        outcome => outcome,
+    };
     match outcome {
         // What can still go wrong here is that the text was cut off.
         Ok(()) | Err(_) => out.text,

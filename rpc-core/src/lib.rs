@@ -83,6 +83,7 @@ mod delivery;
 pub mod describe;
 mod effects;
 mod error;
+pub mod fd;
 mod flow;
 pub mod hook;
 pub mod ids;
@@ -111,6 +112,7 @@ pub(crate) mod rpc_capnp;
 
 pub use client::Client;
 pub use error::{Error, ErrorKind, Result};
+pub use fd::SharedFd;
 pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
 pub use limits::Limits;
 pub use network::{Accepted, Reached, VatNetwork};
@@ -125,5 +127,6 @@ pub use runtime::{
 };
 pub use typed::{
     DeferredResults, Detached, FromClient, FromServer, Params, Promise, Request, Response, Results,
-    StreamingRequest, TypedFulfiller, new_client, promise_client, unwrap_server,
+    StreamingRequest, TypedFulfiller, new_client, new_client_with_fd, promise_client,
+    unwrap_server,
 };

@@ -5,9 +5,9 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Calls of this side that may be outstanding. Application threads that want
-    /// to make one more wait; calls that are forwarded for a peer are made
-    /// anyway. Default: 128.
+    /// Calls of this side that may be outstanding, not counting those that were
+    /// cancelled. Application threads that want to make one more wait; calls that
+    /// are forwarded for a peer are made anyway. Default: 128.
     pub questions: u32,
 
     /// Capabilities of this side that may be exported at once. A call or result
@@ -32,6 +32,21 @@ pub struct Limits {
     /// Abort. Default: 512.
     pub message_segments: u32,
 
+    /// File descriptors that travel with one message of this side, if the
+    /// transport carries any. Further capabilities travel without theirs.
+    /// Default: 16.
+    pub message_fds_sent: u32,
+
+    /// File descriptors that are accepted with one message of the peer's; 0 for a
+    /// peer that has no business sending any. The others are closed, and their
+    /// capabilities arrive without. Default: 16.
+    pub message_fds_received: u32,
+
+    /// File descriptors that came from the peer's socket and that somebody here
+    /// still has; copies made with `try_clone` do not count. Beyond that they are
+    /// closed on arrival, and their capabilities arrive without. Default: 128.
+    pub open_fds: u32,
+
     /// Bytes queued to be sent. While there are more, application threads that
     /// want to make a call wait; answers and what the protocol itself sends are
     /// queued anyway. Default: 16 MiB.
@@ -55,6 +70,9 @@ impl Default for Limits {
             embargoes: 8192,
             message_words: 8 << 20,
             message_segments: 512,
+            message_fds_sent: 16,
+            message_fds_received: 16,
+            open_fds: 128,
             queued_bytes: 16 << 20,
             backlog_bytes: 256 << 20,
             received_messages: 256,

@@ -6,8 +6,13 @@
 use capnp::message::{Builder, HeapAllocator, ReaderSegments};
 use capnp::{OutputSegments, Word};
 
+use crate::fd::SharedFd;
+
 /// A frozen message: nobody changes it any more, anybody may read it.
-pub struct Message(Body);
+pub struct Message {
+    body: Body,
+    fds: Vec<SharedFd>,
+}
 
 enum Body {
     Built(Builder<HeapAllocator>),
@@ -39,16 +44,32 @@ impl Message {
         if end.checked_add(usize::try_from(*last).ok()?)? != words.len() {
             return None;
         }
-        Some(Message(Body::Received(Received { words, ends })))
+        Some(Message { body: Body::Received(Received { words, ends }), fds: Vec::new() })
+    }
+
+    /// The file descriptors that travel with it, beside its content. The
+    /// message's capability descriptors refer to them by index.
+    pub fn fds(&self) -> &[SharedFd] {
+        &self.fds
+    }
+
+    /// Lets these file descriptors travel with it instead of those it has.
+    pub fn set_fds(&mut self, fds: Vec<SharedFd>) {
+        self.fds = fds;
+    }
+
+    /// Takes the file descriptors out.
+    pub fn take_fds(&mut self) -> Vec<SharedFd> {
+        std::mem::take(&mut self.fds)
     }
 
     pub(crate) fn is_built(&self) -> bool {
-        matches!(self.0, Body::Built(_))
+        matches!(self.body, Body::Built(_))
     }
 
     /// The builder again, if the message was built here.
     pub(crate) fn into_builder(self) -> Result<Builder<HeapAllocator>, Self> {
-        match self.0 {
+        match self.body {
             Body::Built(builder) => Ok(builder),
             Body::Received(_) => Err(self),
         }
@@ -57,7 +78,7 @@ impl Message {
     /// The content of each segment, in order.
     pub fn segments(&self) -> Segments<'_> {
         Segments {
-            source: match &self.0 {
+            source: match &self.body {
                 Body::Built(builder) => Source::Built(builder.get_segments_for_output()),
                 Body::Received(received) => Source::Received(received),
             },
@@ -72,7 +93,7 @@ impl Message {
 
     /// The size of the content in words of eight bytes, without the framing.
     pub fn size_in_words(&self) -> usize {
-        match &self.0 {
+        match &self.body {
             Body::Built(builder) => builder.size_in_words(),
             Body::Received(received) => received.words.len(),
         }
@@ -81,20 +102,20 @@ impl Message {
 
 impl From<Builder<HeapAllocator>> for Message {
     fn from(builder: Builder<HeapAllocator>) -> Self {
-        Message(Body::Built(builder))
+        Message { body: Body::Built(builder), fds: Vec::new() }
     }
 }
 
 impl ReaderSegments for Message {
     fn get_segment(&self, index: u32) -> Option<&[u8]> {
-        match &self.0 {
+        match &self.body {
             Body::Built(builder) => builder.get_segment(index),
             Body::Received(received) => received.segment(usize::try_from(index).ok()?),
         }
     }
 
     fn len(&self) -> usize {
-        match &self.0 {
+        match &self.body {
             Body::Built(builder) => builder.len(),
             Body::Received(received) => received.segment_count(),
         }
@@ -158,7 +179,7 @@ impl ExactSizeIterator for Segments<'_> {}
 
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let origin = match &self.0 {
+        let origin = match &self.body {
             Body::Built(_) => "built",
             Body::Received(_) => "received",
         };
@@ -167,7 +188,11 @@ impl std::fmt::Debug for Message {
             "Message({origin}, {} words in {} segments)",
             self.size_in_words(),
             self.segment_count()
-        )
+        )?;
+        if !self.fds.is_empty() {
+            write!(f, " with {} file descriptors", self.fds.len())?;
+        }
+        Ok(())
     }
 }
 

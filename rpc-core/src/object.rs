@@ -25,6 +25,7 @@ use crate::client::Client;
 use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::effects::{self, Effect};
 use crate::error::{Error, Result};
+use crate::fd::SharedFd;
 use crate::flow::StreamSlot;
 use crate::payload::Payload;
 use crate::runtime::Executor;
@@ -39,6 +40,13 @@ pub trait Dispatch: Send + Sync + 'static {
 
     /// The server itself, so that it can be recovered from a client.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
+
+    /// The file descriptor that goes along when a capability of this object is
+    /// sent over a connection that carries any. Asked once, when the object is
+    /// made callable.
+    fn fd(&self) -> Option<SharedFd> {
+        None
+    }
 }
 
 /// How many calls of an object run at once.
@@ -61,6 +69,7 @@ pub enum Concurrency {
 pub(crate) struct LocalObject {
     /// Present until drop.
     server: Option<Arc<dyn Dispatch>>,
+    fd: Option<SharedFd>,
     concurrency: Concurrency,
     executor: Arc<dyn Executor>,
     mailbox: Mutex<Mailbox>,
@@ -89,6 +98,7 @@ impl LocalObject {
         executor: Arc<dyn Executor>,
     ) -> Arc<Self> {
         Arc::new(LocalObject {
+            fd: server.fd(),
             server: Some(server),
             concurrency,
             executor,
@@ -104,6 +114,10 @@ impl LocalObject {
 
     pub(crate) fn server(&self) -> Option<&Arc<dyn Dispatch>> {
         self.server.as_ref()
+    }
+
+    pub(crate) fn fd(&self) -> Option<&SharedFd> {
+        self.fd.as_ref()
     }
 
     /// Puts a call into the mailbox. Never waits.
@@ -197,7 +211,7 @@ impl Drop for LocalObject {
     fn drop(&mut self) {
         // The server's own drop is application code: see Note [effects].
         if let Some(server) = self.server.take() {
-            effects::defer(Effect::drop(server));
+            effects::defer(Effect::drop((server, self.fd.take())));
         }
     }
 }

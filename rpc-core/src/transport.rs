@@ -49,6 +49,12 @@ pub trait MessageWriter: Send + 'static {
     /// The stream is broken; how much the peer got of the batch is unknown.
     fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError>;
 
+    /// How many file descriptors it sends along with one message; if the message
+    /// has more, the others do not travel. 0 is for a transport that carries none.
+    fn max_fds(&self) -> usize {
+        0
+    }
+
     /// Tells the peer that nothing more will come. The reader is not affected.
     ///
     /// # Errors
@@ -72,19 +78,27 @@ pub trait TransportControl: Send + Sync + 'static {
     }
 }
 
-/// What is accepted of one message, checked before memory is set aside for it.
+/// What is accepted of a peer. The size of a message is checked before memory is
+/// set aside for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameLimits {
     /// Words of eight bytes in one message, all its segments together.
     pub max_words: u64,
     /// Segments in one message.
     pub max_segments: u32,
+    /// File descriptors that come with one message. The others are closed.
+    pub max_fds: u32,
+    /// File descriptors that were received and are still open, of all messages
+    /// together. The others are closed. A transport within one process, which
+    /// opens none, does not count them.
+    pub max_open_fds: u32,
 }
 
 impl Default for FrameLimits {
-    /// What current peers accept: 8 Mi words (64 MiB) in 512 segments.
+    /// What current peers accept: 8 Mi words (64 MiB) in 512 segments. 16 file
+    /// descriptors with a message, and 128 at once.
     fn default() -> Self {
-        FrameLimits { max_words: 8 << 20, max_segments: 512 }
+        FrameLimits { max_words: 8 << 20, max_segments: 512, max_fds: 16, max_open_fds: 128 }
     }
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs every peer's client against every peer's server, over TCP and over a Unix
-socket, and prints a table of the results.
+"""Runs every peer's client against every peer's server, and this project's own with
+them, over TCP and over a Unix socket, and prints a table of the results.
 
     matrix.py [--write] [--cxx PEER] [--capnp-rpc PEER] [NAME...]
 
@@ -29,6 +29,7 @@ def newest_cxx():
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--ours", default=TARGET / "debug" / "conformance")
     parser.add_argument("--cxx", default=newest_cxx())
     parser.add_argument("--capnp-rpc", default=TARGET / "debug" / "peer-capnp-rpc")
     parser.add_argument("names", nargs="*")
@@ -72,6 +73,7 @@ def table(results):
 def main():
     options = arguments()
     peers = {
+        "ours": [str(options.ours)],
         "C++": [str(options.cxx)],
         "pycapnp": [sys.executable, str(HERE / "python" / "peer.py")],
         "capnp-rpc": [str(options.capnp_rpc)],
@@ -102,7 +104,7 @@ def main():
     print(text, end="")
     if options.write:
         (HERE / "RESULTS.md").write_text(
-            "# Results of the foreign peers against one another\n"
+            "# Results of the peers against one another and against this library\n"
             "Each cell: behaviours of README.md, over each transport; then what was skipped or "
             "failed, why, and by which client → server.\n\n" + text
         )

@@ -16,12 +16,16 @@
 //! [`Write`]: std::io::Write
 
 mod reader;
+mod source;
 #[cfg(test)]
 mod tests;
 mod writer;
+#[cfg(test)]
+mod writer_fd_tests;
 
 pub use reader::FramedReader;
 pub use writer::FramedWriter;
+pub(crate) use writer::SendFds;
 
 /// The bytes of one number in the segment table.
 const NUMBER: usize = 4;

@@ -12,6 +12,7 @@
 //! | [`unix`] | processes on one machine |
 //! | [`halves`] | any stream to read from and any stream to write to |
 //! | [`memory`] | threads of one process, without serialising anything |
+//! | [`endpoint`] | many parties with each other, over one socket for each pair |
 //! | [`framing`] | what one's own byte streams are wrapped in |
 //!
 //! [`tap`] shows what goes over any of them.

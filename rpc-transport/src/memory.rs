@@ -176,7 +176,8 @@ impl MessageReader for Reader {
         let Some(message) = self.taken.pop_front() else { return Ok(None) };
         let checked = check(&message, self.limits);
         self.failed = checked.is_err();
-        checked.map(|()| Some(message))
+        checked?;
+        Ok(Some(without_surplus(message, self.limits)))
     }
 
     fn has_buffered(&self) -> bool {
@@ -198,6 +199,17 @@ fn check(message: &Message, limits: FrameLimits) -> Result<(), TransportError> {
         return Err(TransportError::TooLarge { words, limit: limits.max_words });
     }
     Ok(())
+}
+
+/// The message with no more file descriptors than are accepted.
+fn without_surplus(mut message: Message, limits: FrameLimits) -> Message {
+    let max = limits.max_fds as usize;
+    if message.fds().len() > max {
+        let mut fds = message.take_fds();
+        fds.truncate(max);
+        message.set_fds(fds);
+    }
+    message
 }
 
 impl Drop for Reader {
@@ -233,6 +245,10 @@ impl MessageWriter for Writer {
         drop(state);
         self.direction.readable.notify_one();
         Ok(())
+    }
+
+    fn max_fds(&self) -> usize {
+        usize::MAX
     }
 
     fn finish(&mut self) -> Result<(), TransportError> {

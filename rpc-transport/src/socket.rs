@@ -1,24 +1,44 @@
 //! What TCP and Unix sockets have in common.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rpc_core::fd::SharedFd;
 use rpc_core::transport::{PeerDescription, Transport, TransportControl};
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, Shutdown,
+};
 
-use crate::framing::{FramedReader, FramedWriter};
+use crate::framing::{FramedReader, FramedWriter, SendFds};
 
 /// Makes a transport of a connected, blocking stream socket.
 pub(crate) fn transport(socket: OwnedFd, peer: PeerDescription) -> Transport {
     let socket = Socket(Arc::new(socket));
     Transport {
         reader: Box::new(FramedReader::new(socket.clone())),
-        writer: Box::new(FramedWriter::with_finish(socket.clone(), |socket| {
-            Ok(rustix::net::shutdown(&*socket.0, Shutdown::Write)?)
-        })),
+        writer: Box::new(FramedWriter::with_finish(socket.clone(), finish)),
         control: Arc::new(Control { socket, peer }),
     }
+}
+
+/// The same of a Unix socket, which carries file descriptors, too.
+pub(crate) fn transport_with_fds(socket: OwnedFd, peer: PeerDescription) -> Transport {
+    let socket = Socket(Arc::new(socket));
+    let writer = FramedWriter::with_finish(socket.clone(), finish);
+    Transport {
+        reader: Box::new(FramedReader::with_fds(socket.clone(), receive_with_fds)),
+        writer: Box::new(writer.sending_fds(SendFds { send: send_with_fds, most: MAX_FDS })),
+        control: Arc::new(Control { socket, peer }),
+    }
+}
+
+// The writer gives its stream away in the end.
+#[allow(clippy::needless_pass_by_value)]
+fn finish(socket: Socket) -> io::Result<()> {
+    Ok(rustix::net::shutdown(&*socket.0, Shutdown::Write)?)
 }
 
 /// One of several users of a socket, which is closed when the last one is gone.
@@ -53,6 +73,59 @@ impl Write for Socket {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// How many file descriptors Linux takes at once. Other systems take more.
+const MAX_FDS: usize = 253;
+
+const FDS_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
+
+fn send_with_fds(
+    socket: &mut Socket,
+    slices: &[IoSlice<'_>],
+    fds: &[SharedFd],
+) -> io::Result<usize> {
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); FDS_SPACE];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(rustix::net::sendmsg(&*socket.0, slices, &mut ancillary, SEND_FLAGS)?)
+}
+
+/// Other programs that this one starts in the same moment must not inherit what
+/// arrives.
+#[cfg(not(target_vendor = "apple"))]
+const RECEIVE_FLAGS: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+/// These systems have no such flag: it is done one by one, a moment later.
+#[cfg(target_vendor = "apple")]
+const RECEIVE_FLAGS: RecvFlags = RecvFlags::empty();
+
+/// What does not fit in the space that is given for `most` is closed by the
+/// system, as is what goes beyond the process's own limit.
+fn receive_with_fds(
+    socket: &mut Socket,
+    room: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+    most: usize,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); FDS_SPACE];
+    let needed = rustix::cmsg_space!(ScmRights(most.min(MAX_FDS)));
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space[..needed]);
+    let slices = &mut [IoSliceMut::new(room)];
+    let received = rustix::net::recvmsg(&*socket.0, slices, &mut ancillary, RECEIVE_FLAGS)?;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            // For alignment, there is room for a few more than asked for.
+            fds.extend(rights.take(most));
+        }
+    }
+    #[cfg(target_vendor = "apple")]
+    for fd in fds {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    Ok(received.bytes)
 }
 
 struct Control {

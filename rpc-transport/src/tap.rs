@@ -163,6 +163,10 @@ impl MessageWriter for TappedWriter {
         outcome
     }
 
+    fn max_fds(&self) -> usize {
+        self.inner.max_fds()
+    }
+
     fn finish(&mut self) -> Result<(), TransportError> {
         let outcome = self.inner.finish();
         match &outcome {
@@ -291,7 +295,11 @@ mod tests {
         let (left, mut right) = memory::pair();
         let lines = Lines::default();
         let mut left = lines.tap(left);
-        left.reader.set_limits(FrameLimits { max_words: 4, max_segments: 1 });
+        left.reader.set_limits(FrameLimits {
+            max_words: 4,
+            max_segments: 1,
+            ..FrameLimits::default()
+        });
         right.writer.write(&mut vec![of_words(&BOOTSTRAP)]).unwrap();
         assert!(left.reader.read().is_err());
         assert!(left.reader.read().is_err());

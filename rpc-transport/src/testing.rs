@@ -1,14 +1,18 @@
 //! What the tests of several modules use.
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, PipeReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use capnp::Word;
+use rpc_core::fd::SharedFd;
 use rpc_core::message::Message;
 use rpc_core::transport::{Transport, TransportError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A message whose segments have these lengths in words and whose bytes all
 /// depend on `seed` and on where they are.
@@ -24,6 +28,42 @@ pub(crate) fn message(seed: usize, lengths: &[u32]) -> Message {
 /// The content of every segment, to compare messages by.
 pub(crate) fn content(message: &Message) -> Vec<Vec<u8>> {
     message.segments().map(<[u8]>::to_vec).collect()
+}
+
+/// A pipe's writing end as a message carries it, and the reading end: reading it
+/// gives the end when every copy of the writing end was closed.
+pub(crate) fn pipe_end() -> (SharedFd, PipeReader) {
+    let (reader, writer) = io::pipe().unwrap();
+    (Arc::new(writer.into()), reader)
+}
+
+/// Waits until every copy of a pipe's writing end was closed, and returns what was
+/// written to it.
+pub(crate) fn read_to_end(mut pipe: PipeReader) -> String {
+    let far_too_long = Timespec { tv_sec: 60, tv_nsec: 0 };
+    let mut text = Vec::new();
+    let mut piece = [0; 64];
+    loop {
+        let ready = poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&far_too_long)).unwrap();
+        assert_eq!(ready, 1, "somebody still has the pipe's other end");
+        match pipe.read(&mut piece).unwrap() {
+            0 => return String::from_utf8(text).unwrap(),
+            count => text.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+/// A message of a size, with file descriptors.
+pub(crate) fn message_with(lengths: &[u32], fds: &[&SharedFd]) -> Message {
+    let mut message = message(0, lengths);
+    message.set_fds(fds.iter().map(|fd| Arc::clone(fd)).collect());
+    message
+}
+
+/// Which files these are, whatever their numbers.
+pub(crate) fn identities<'a>(fds: impl IntoIterator<Item = &'a SharedFd>) -> Vec<u64> {
+    let identity = |fd: &SharedFd| File::from(fd.try_clone().unwrap()).metadata().unwrap().ino();
+    fds.into_iter().map(identity).collect()
 }
 
 /// Whether the other side of `to` receives what is written to `from`.

@@ -1,4 +1,4 @@
-//! Transports over Unix sockets.
+//! Transports over Unix sockets. They carry file descriptors, too.
 
 use std::fs;
 use std::io;
@@ -14,6 +14,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::accept::{Closer, Gate};
 use crate::socket;
 
+#[cfg(test)]
+mod fd_tests;
 #[cfg(test)]
 mod tests;
 
@@ -52,7 +54,7 @@ fn connect_within(path: &Path, timeout: Option<Duration>) -> io::Result<Transpor
         }
     }
     socket.set_write_timeout(None)?;
-    Ok(socket::transport(socket.into(), describe(Some(path))))
+    Ok(socket::transport_with_fds(socket.into(), describe(Some(path))))
 }
 
 /// Makes a transport of a stream that is connected already. The stream is made
@@ -66,7 +68,7 @@ pub fn from_stream(stream: UnixStream) -> io::Result<Transport> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;
-    Ok(socket::transport(OwnedFd::from(stream), describe(peer.as_pathname())))
+    Ok(socket::transport_with_fds(OwnedFd::from(stream), describe(peer.as_pathname())))
 }
 
 /// Two connected transports, for example for a parent and a child process.

@@ -48,6 +48,12 @@ fn promises() {
 }
 
 #[test]
+fn pass_fd() {
+    let expected = "a letter is waiting in the pipe\nDear guest, make yourself at home.\n";
+    assert_eq!(output(&mut example("pass_fd")), expected);
+}
+
+#[test]
 fn threads() {
     let expected = "64 threads made 6400 calls through one client\n";
     assert_eq!(output(&mut example("threads")), expected);

@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+#[cfg(unix)]
+use std::os::fd::AsFd;
+
 use capnp::Word;
 use capnp::message::Builder;
 
@@ -35,6 +38,18 @@ fn fill_call(message: message::Builder<'_>) {
     let mut ops = promised.init_transform(2);
     ops.reborrow().get(0).set_noop(());
     ops.get(1).set_get_pointer_field(5);
+}
+
+#[cfg(unix)]
+#[test]
+fn file_descriptors_are_counted() {
+    let fd: crate::SharedFd =
+        std::sync::Arc::new(std::io::stderr().as_fd().try_clone_to_owned().unwrap());
+    let mut message = build(fill_call);
+    message.set_fds(vec![fd.clone(), fd]);
+    let text = describe(&message, Direction::Received, &DescribeOptions::default());
+    assert!(text.ends_with("caps [senderHosted 4 fd 1, receiverAnswer #7.noop.5] fds 2"), "{text}");
+    assert!(format!("{message:?}").ends_with(" with 2 file descriptors"), "{message:?}");
 }
 
 #[test]

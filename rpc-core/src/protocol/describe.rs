@@ -10,22 +10,25 @@ use crate::client::{Client, View};
 use crate::delivery::Route;
 use crate::effects::Effect;
 use crate::error::Error;
+use crate::fd::SharedFd;
 use crate::ids::{AnswerId, ExportId, ImportId};
 use crate::local_promise::LocalPromise;
 use crate::remote_promise::RemotePromise;
 use crate::watch::{ExportWatcher, Watcher};
-use crate::wire::{self, Descriptor, PromisedAnswer};
+use crate::wire::{self, Attached, CapTable, Descriptor, PromisedAnswer};
 
 /// A capability as a message will name it.
 pub(super) struct Described {
     pub(super) descriptor: Descriptor,
     /// Where calls go that the peer sends through it: Note [described path].
     pub(super) path: Client,
+    /// What travels with it.
+    pub(super) fd: Option<SharedFd>,
 }
 
 impl Described {
     fn new(descriptor: Descriptor, path: Client) -> Self {
-        Described { descriptor, path }
+        Described { descriptor, path, fd: None }
     }
 
     /// The export that the descriptor counted up.
@@ -57,10 +60,24 @@ impl Txn<'_> {
 
     /// Names several capabilities, all or none.
     pub(super) fn describe_all(&mut self, caps: &[Client]) -> Result<Vec<Described>, Error> {
-        let mut described = Vec::with_capacity(caps.len());
+        let mut described: Vec<Described> = Vec::with_capacity(caps.len());
+        let mut fds = 0;
         for client in caps {
             match self.describe(client) {
-                Ok(one) => described.push(one),
+                Ok(mut one) => {
+                    if one.fd.is_some() {
+                        // The peer keeps one for each capability.
+                        let again = |other: &Described| {
+                            other.fd.is_some() && other.export() == one.export()
+                        };
+                        if fds == self.machine.settings.fds || described.iter().any(again) {
+                            one.fd = None;
+                        } else {
+                            fds += 1;
+                        }
+                    }
+                    described.push(one);
+                }
                 Err(error) => {
                     self.withdraw(described.iter().filter_map(Described::export));
                     return Err(error);
@@ -109,7 +126,8 @@ impl Txn<'_> {
                 }
                 View::Local | View::Import(_) | View::Pinned(_) => {
                     let id = self.export(&client, ExportAs::Settled)?;
-                    Described::new(Descriptor::SenderHosted(id.0), client)
+                    let fd = if self.machine.settings.fds > 0 { client.fd() } else { None };
+                    Described { descriptor: Descriptor::SenderHosted(id.0), path: client, fd }
                 }
                 View::Remote(_) | View::Promise(_) | View::Slot => {
                     let id = self.export(&client, ExportAs::Promise)?;
@@ -130,8 +148,11 @@ impl Txn<'_> {
         let told = error.for_peer(self.detail());
         let client = Client::broken(error);
         let id = self.export(&client, ExportAs::Broken)?;
-        self.trailing
-            .push(wire::Message::Resolve(wire::Resolve { promise: id.0, resolution: Err(told) }));
+        self.trailing.push(wire::Message::Resolve(wire::Resolve {
+            promise: id.0,
+            resolution: Err(told),
+            fds: Attached::default(),
+        }));
         Ok(Described::new(Descriptor::SenderPromise(id.0), client))
     }
 
@@ -273,6 +294,7 @@ impl Txn<'_> {
                 slot.redirect(target);
                 return;
             }
+            let mut fd = None;
             let (resolution, path) = match target.view() {
                 View::Broken(error) => (Err(error.for_peer(self.detail())), target.clone()),
                 // Peers take a Resolve to `none` for a mistake.
@@ -280,13 +302,17 @@ impl Txn<'_> {
                     (Err(Error::failed("the promise turned out to be null")), target.clone())
                 }
                 _ => match self.describe(&target) {
-                    Ok(described) => (Ok(described.descriptor), described.path),
+                    Ok(described) => {
+                        fd = described.fd;
+                        (Ok(described.descriptor), described.path)
+                    }
                     Err(error) => (Err(error.clone()), Client::broken(error)),
                 },
             };
             self.send_with_trailing(wire::Message::Resolve(wire::Resolve {
                 promise: id.0,
                 resolution,
+                fds: Attached::to_only(fd),
             }));
             slot.redirect(path);
             machine.exports.with(id, |export| {
@@ -301,19 +327,31 @@ impl Txn<'_> {
     /// Looks up what the descriptors of a message name.
     pub(super) fn import_all(
         &mut self,
-        descriptors: &[Descriptor],
+        mut caps: CapTable,
     ) -> Result<Vec<(Client, Origin)>, Abort> {
-        descriptors.iter().map(|descriptor| self.import(descriptor)).collect()
+        let fds = &mut caps.fds;
+        let descriptors = caps.descriptors.iter().enumerate();
+        descriptors.map(|(index, descriptor)| self.import(descriptor, index, fds)).collect()
     }
 
-    /// Looks up what a descriptor names. What the peer hosts is counted. The client
-    /// is not shortened: for a promise that the peer sends back to us it is the way
-    /// that calls of the peer's take to it.
-    pub(super) fn import(&mut self, descriptor: &Descriptor) -> Result<(Client, Origin), Abort> {
+    /// Looks up what the descriptor at an index names. What the peer hosts is
+    /// counted, and keeps what came with it. The client is not shortened: for a
+    /// promise that the peer sends back to us it is the way that calls of the
+    /// peer's take to it.
+    pub(super) fn import(
+        &mut self,
+        descriptor: &Descriptor,
+        index: usize,
+        fds: &mut Attached,
+    ) -> Result<(Client, Origin), Abort> {
         Ok(match descriptor {
             Descriptor::None => (Client::null(), Origin::Peer),
             Descriptor::SenderHosted(id) | Descriptor::ThirdPartyHosted(id) => {
-                (self.import_settled(ImportId(*id))?, Origin::Peer)
+                let import = self.import_settled(ImportId(*id))?;
+                if let Some(fd) = fds.take(index) {
+                    import.keep_fd(fd);
+                }
+                (Client::from_import(import), Origin::Peer)
             }
             Descriptor::SenderPromise(id) => (self.import_promise(ImportId(*id))?, Origin::Peer),
             Descriptor::ReceiverHosted(id) => {
@@ -364,7 +402,7 @@ impl Txn<'_> {
         })
     }
 
-    fn import_settled(&mut self, id: ImportId) -> Result<Client, Abort> {
+    fn import_settled(&mut self, id: ImportId) -> Result<Arc<ImportRef>, Abort> {
         let machine = self.machine;
         let known = machine.imports.with(id, |import| {
             if !matches!(import.kind, import::Kind::Settled) {
@@ -375,11 +413,10 @@ impl Txn<'_> {
             import.count()?;
             Ok(import.handle(machine, id))
         });
-        let handle = match known {
-            Some(handle) => handle?,
-            None => self.insert_import(id, import::Kind::Settled),
-        };
-        Ok(Client::from_import(handle))
+        match known {
+            Some(handle) => handle,
+            None => Ok(self.insert_import(id, import::Kind::Settled)),
+        }
     }
 
     fn import_promise(&mut self, id: ImportId) -> Result<Client, Abort> {

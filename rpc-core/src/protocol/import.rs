@@ -14,14 +14,19 @@
 //! "The last handle was dropped" and "the peer sends it again" are decided in one
 //! step under the order lock: dropping only reports (Note [releases]), and the
 //! entry goes only if no handle lives when the report is read.
+//!
+//! A file descriptor that came with an import lives in the handle. Closing one may
+//! take its time, so it is an effect.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::Machine;
 use super::dest::Dest;
 use super::releases::Released;
 use crate::delivery::Delivery;
+use crate::effects::{self, Effect};
+use crate::fd::SharedFd;
 use crate::flow::StreamSlot;
 use crate::ids::ImportId;
 use crate::remote_promise::RemotePromise;
@@ -57,11 +62,13 @@ pub(crate) struct ImportRef {
     machine: Arc<Machine>,
     id: ImportId,
     stream: StreamSlot,
+    /// What came with it.
+    fd: OnceLock<SharedFd>,
 }
 
 impl ImportRef {
     pub(super) fn new(machine: Arc<Machine>, id: ImportId) -> Arc<Self> {
-        Arc::new(ImportRef { machine, id, stream: StreamSlot::default() })
+        Arc::new(ImportRef { machine, id, stream: StreamSlot::default(), fd: OnceLock::new() })
     }
 
     pub(crate) fn machine(&self) -> &Arc<Machine> {
@@ -76,6 +83,19 @@ impl ImportRef {
         self.id
     }
 
+    /// The file descriptor that the peer sent with it.
+    pub(crate) fn fd(&self) -> Option<&SharedFd> {
+        self.fd.get()
+    }
+
+    /// Keeps a file descriptor that came with it, unless it has one. (The first
+    /// time it may have come without, because the message had too many.)
+    pub(super) fn keep_fd(&self, fd: SharedFd) {
+        if let Err(fd) = self.fd.set(fd) {
+            effects::defer(Effect::drop(fd));
+        }
+    }
+
     /// Sends a call to it. Must not be called under a lock.
     pub(crate) fn dispatch(self: Arc<Self>, delivery: Delivery) {
         let machine = Arc::clone(&self.machine);
@@ -86,6 +106,9 @@ impl ImportRef {
 impl Drop for ImportRef {
     fn drop(&mut self) {
         self.machine.released(Released::Import(self.id));
+        if let Some(fd) = self.fd.take() {
+            effects::defer(Effect::drop(fd));
+        }
     }
 }
 

@@ -182,9 +182,9 @@ impl Txn<'_> {
         content: wire::Content,
         carrier: crate::payload::Carrier,
     ) -> Result<Payload, Abort> {
-        let (frame, descriptors) =
+        let (frame, caps) =
             content.into_received().ok_or_else(|| Abort::new("content that was not received"))?;
-        let imported = self.import_all(&descriptors)?.into_iter();
+        let imported = self.import_all(caps)?.into_iter();
         let caps = imported.map(|(client, _)| client.shortened()).collect();
         Ok(Payload::received(frame, carrier, caps))
     }
@@ -300,10 +300,10 @@ impl Txn<'_> {
         asked: Asked,
         content: wire::Content,
     ) -> Result<(), (Box<Asked>, Abort)> {
-        let Some((frame, descriptors)) = content.into_received() else {
+        let Some((frame, caps)) = content.into_received() else {
             return Err((Box::new(asked), Abort::new("content that was not received")));
         };
-        let (mut caps, origins): (Vec<Client>, Vec<Origin>) = match self.import_all(&descriptors) {
+        let (mut caps, origins): (Vec<Client>, Vec<Origin>) = match self.import_all(caps) {
             Ok(imported) => imported.into_iter().unzip(),
             Err(abort) => return Err((Box::new(asked), abort)),
         };
@@ -456,7 +456,7 @@ impl Txn<'_> {
 
     // ---- Level 1
 
-    fn receive_resolve(&mut self, resolve: wire::Resolve) -> Result<(), Abort> {
+    fn receive_resolve(&mut self, mut resolve: wire::Resolve) -> Result<(), Abort> {
         let machine = self.machine;
         let id = ImportId(resolve.promise);
         let before = machine.imports.with(id, |import| match &mut import.kind {
@@ -486,7 +486,7 @@ impl Txn<'_> {
             Ok(descriptor) => {
                 // Looked up even if nobody wants it: its references are ours to
                 // give back.
-                let (target, origin) = self.import(&descriptor)?;
+                let (target, origin) = self.import(&descriptor, 0, &mut resolve.fds)?;
                 let dest = || wire::Target::ImportedCap(id.0);
                 self.settled_target(target, origin, called && node.is_some(), dest)
             }

@@ -85,6 +85,9 @@ pub(crate) struct Settings {
     pub(crate) detail: Detail,
     /// The windows of streams.
     pub(crate) flow: FlowSource,
+    /// How many file descriptors may travel with a message, by the limits and by
+    /// what the transport can do.
+    pub(crate) fds: usize,
 }
 
 /// Where the windows of a connection's streams come from.
@@ -114,6 +117,9 @@ pub(crate) trait Outbox: Send + Sync {
     /// Queues a message. Called under the order lock: must not wait, nor call
     /// back.
     fn push(&self, message: wire::Message);
+
+    /// Messages may have been pushed. Called after each step, without a lock.
+    fn wake(&self) {}
 
     /// Nothing will be pushed any more, and every table is empty. Called without
     /// a lock.
@@ -223,6 +229,7 @@ impl Machine {
         debug_assert!(trailing.is_empty());
         drop(order);
         drop(scope);
+        self.outbox.wake();
         effects::defer_all(effects);
         self.flush_releases();
         result

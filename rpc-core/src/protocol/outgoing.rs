@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
 use crate::payload::Payload;
 use crate::remote_promise::RemotePromise;
-use crate::wire::{self, Content, Descriptor, Path};
+use crate::wire::{self, CapTable, Content, Path};
 
 /// Words that a message needs beside its content and its descriptors.
 const FRAME_WORDS: usize = 16;
@@ -186,14 +186,16 @@ impl Txn<'_> {
             return self.effect(Effect::Complete(cell, Err(error)));
         };
         self.mark_called(dest);
-        let descriptors: Vec<Descriptor> =
-            described.into_iter().map(|described| described.descriptor).collect();
+        let mut caps = CapTable::with_capacity(described.len());
+        for described in described {
+            caps.push(described.descriptor, described.fd);
+        }
         self.send_with_trailing(wire::Message::Call(wire::Call {
             question: question.id().0,
             target: dest.target(),
             interface,
             method,
-            params: Content::Built(params, descriptors),
+            params: Content::Built(params, caps),
             results_to,
         }));
         if let Some(id) = answer {
@@ -273,7 +275,7 @@ impl Txn<'_> {
         let id = QuestionId(self.order.question_ids.allocate()?);
         let serial = self.serial();
         let question =
-            Question { serial, state: question::State::Asked(asked), _permit: Some(permit) };
+            Question { serial, state: question::State::Asked(asked), permit: Some(permit) };
         self.machine.questions.insert(id, question);
         Some(QuestionRef::new(Arc::clone(self.machine), id, serial))
     }
@@ -341,14 +343,14 @@ impl Txn<'_> {
             Ok((sent, described, origin, kept)) => {
                 let exports = described.iter().filter_map(Described::export).collect();
                 let mut paths = vec![Client::null(); kept.caps().len()];
-                let mut descriptors = Vec::with_capacity(described.len());
+                let mut caps = CapTable::with_capacity(described.len());
                 for (described, origin) in described.into_iter().zip(origin) {
-                    descriptors.push(described.descriptor);
+                    caps.push(described.descriptor, described.fd);
                     if let Some(path) = paths.get_mut(origin) {
                         *path = described.path;
                     }
                 }
-                let content = Content::Built(sent, descriptors);
+                let content = Content::Built(sent, caps);
                 (wire::Outcome::Results(content), exports, Ok(kept.with_caps(paths)))
             }
         };

@@ -36,8 +36,8 @@ use crate::wire::Path;
 pub(crate) struct Question {
     pub(crate) serial: Serial,
     pub(crate) state: State,
-    /// Held for its drop.
-    pub(crate) _permit: Option<Permit>,
+    /// Held for its drop, until the call has returned or is cancelled.
+    pub(crate) permit: Option<Permit>,
 }
 
 pub(crate) enum State {

@@ -102,9 +102,13 @@ impl Txn<'_> {
                     release_results: true,
                 }));
                 let params = asked.params;
-                machine
-                    .questions
-                    .with(id, |question| question.state = question::State::Finished { params });
+                // Nobody here waits for it any more, and there are peers that send
+                // no Return for what was finished first.
+                let permit = machine.questions.with(id, |question| {
+                    question.state = question::State::Finished { params };
+                    question.permit.take()
+                });
+                drop(permit);
                 if let Some(cell) = asked.cell {
                     self.effect(Effect::drop(cell));
                 }

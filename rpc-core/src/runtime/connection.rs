@@ -19,6 +19,7 @@
 //! thread reads until the peer has ended its own; then the transport is shut down
 //! and both are joined.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -30,6 +31,7 @@ use parking_lot::Mutex;
 
 use super::config::ConnConfig;
 use super::pool::Pool;
+use super::queue::SendQueue;
 use super::role::{self, Role};
 use super::supervisor::Supervisor;
 use crate::client::Client;
@@ -228,7 +230,7 @@ enum Incoming {
 
 /// The send queue, as the machine sees it.
 struct Queue {
-    outgoing: flume::Sender<Outgoing>,
+    outgoing: Arc<SendQueue<Outgoing>>,
     coordinator: flume::Sender<Incoming>,
     ended: AtomicBool,
     supervisor: Supervisor,
@@ -236,13 +238,17 @@ struct Queue {
 
 impl Outbox for Queue {
     fn push(&self, message: wire::Message) {
-        // The send thread goes only after `End`, which comes last.
-        let _ = self.outgoing.send(Outgoing::Message(message));
+        self.outgoing.push(Outgoing::Message(message));
+    }
+
+    fn wake(&self) {
+        self.outgoing.wake();
     }
 
     fn disconnected(&self) {
         self.ended.store(true, Ordering::SeqCst);
-        let _ = self.outgoing.send(Outgoing::End);
+        self.outgoing.push(Outgoing::End);
+        self.outgoing.wake();
         self.supervisor.stop();
         // When the queue is full the coordinator does not sleep, and looks.
         let _ = self.coordinator.try_send(Incoming::Wake);
@@ -268,19 +274,22 @@ pub(super) fn start(
     reader.set_limits(FrameLimits {
         max_words: limits.message_words,
         max_segments: limits.message_segments,
+        max_fds: limits.message_fds_received,
+        max_open_fds: limits.open_fds,
     });
+    let fds = writer.max_fds().min(limits.message_fds_sent as usize).min(wire::MAX_FDS);
     let supervisor = Supervisor::new();
     let bootstrap = bootstrap.and_then(|make| make(&supervisor));
-    let (outgoing, to_send) = flume::unbounded();
+    let outgoing = Arc::new(SendQueue::new());
     let (received, incoming) = flume::bounded(limits.received_messages.max(1) as usize);
     let queue = Arc::new(Queue {
-        outgoing,
+        outgoing: Arc::clone(&outgoing),
         coordinator: received.clone(),
         ended: AtomicBool::new(false),
         supervisor: supervisor.clone(),
     });
     let machine = Machine::new(
-        Settings { limits, detail, flow },
+        Settings { limits, detail, flow, fds },
         bootstrap,
         Arc::clone(&queue) as Arc<dyn Outbox>,
     );
@@ -300,7 +309,7 @@ pub(super) fn start(
     let role = Role::Coordinator(Arc::downgrade(pool));
     let sender = Sender {
         machine: Arc::clone(&machine),
-        queue: to_send,
+        queue: outgoing,
         writer,
         control: Arc::clone(&control),
         done: Arc::clone(&sent),
@@ -397,7 +406,7 @@ fn receive(mut reader: Box<dyn MessageReader>, coordinator: &flume::Sender<Incom
 /// The send thread.
 struct Sender {
     machine: Arc<Machine>,
-    queue: flume::Receiver<Outgoing>,
+    queue: Arc<SendQueue<Outgoing>>,
     writer: Box<dyn MessageWriter>,
     control: Arc<dyn TransportControl>,
     done: Arc<Event>,
@@ -406,11 +415,14 @@ struct Sender {
 impl Sender {
     fn run(mut self) {
         let mut batch: Vec<Frame> = Vec::new();
+        let mut taken = VecDeque::new();
         let mut broken = None;
         loop {
+            if taken.is_empty() {
+                self.queue.take(&mut taken);
+            }
             let mut bytes = 0;
-            let Ok(first) = self.queue.recv() else { break };
-            let end = self.collect(first, &mut batch, &mut bytes);
+            let end = self.collect(&mut taken, &mut batch, &mut bytes);
             if broken.is_none()
                 && !batch.is_empty()
                 && let Err(error) = self.writer.write(&mut batch)
@@ -432,9 +444,17 @@ impl Sender {
         self.done.set();
     }
 
-    /// Encodes what is queued. Returns whether that was all for ever.
-    fn collect(&self, first: Outgoing, batch: &mut Vec<Frame>, bytes: &mut usize) -> bool {
-        for outgoing in std::iter::once(first).chain(self.queue.try_iter()) {
+    /// Encodes what was taken, as far as it fits into one batch. Returns whether
+    /// that was all for ever.
+    fn collect(
+        &self,
+        taken: &mut VecDeque<Outgoing>,
+        batch: &mut Vec<Frame>,
+        bytes: &mut usize,
+    ) -> bool {
+        while batch.len() < MAX_BATCH
+            && let Some(outgoing) = taken.pop_front()
+        {
             let message = match outgoing {
                 Outgoing::Message(message) => message,
                 Outgoing::End => return true,
@@ -444,9 +464,6 @@ impl Sender {
                 Ok(frame) => batch.push(frame),
                 // Content is made sure of before it is queued.
                 Err(error) => self.machine.abort(error.with_internal("encoding failed")),
-            }
-            if batch.len() >= MAX_BATCH {
-                break;
             }
         }
         false

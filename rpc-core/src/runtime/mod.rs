@@ -3,6 +3,7 @@
 mod config;
 mod connection;
 mod pool;
+mod queue;
 mod role;
 mod supervisor;
 mod system;

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::content;
 use crate::client::Client;
 use crate::error::Result;
+use crate::fd::SharedFd;
 use crate::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
 use crate::payload::Payload;
 use crate::runtime::{Executor, Job};
@@ -89,7 +90,16 @@ impl Actor {
 
     /// The capability. To be asked for once: it is a new object each time.
     pub(super) fn client(&self, jobs: &Arc<Jobs>, concurrency: Concurrency) -> Client {
-        let server = Arc::new(Server(Arc::clone(&self.0)));
+        self.make(jobs, concurrency, None)
+    }
+
+    /// As [`client`](Self::client), with a file descriptor.
+    pub(super) fn client_with_fd(&self, jobs: &Arc<Jobs>, fd: SharedFd) -> Client {
+        self.make(jobs, Concurrency::Serial, Some(fd))
+    }
+
+    fn make(&self, jobs: &Arc<Jobs>, concurrency: Concurrency, fd: Option<SharedFd>) -> Client {
+        let server = Arc::new(Server { shared: Arc::clone(&self.0), fd });
         let executor = Arc::clone(jobs) as Arc<dyn Executor>;
         Client::from_object(LocalObject::new(server, concurrency, executor))
     }
@@ -196,24 +206,31 @@ pub(super) fn acknowledge(call: IncomingCall) {
     call.respond(Ok(content::results(label, &[])));
 }
 
-struct Server(Arc<Shared>);
+struct Server {
+    shared: Arc<Shared>,
+    fd: Option<SharedFd>,
+}
 
 impl Dispatch for Server {
     fn dispatch(&self, call: IncomingCall) {
         let label = content::label(call.params());
-        self.0.seen.lock().push(label);
-        self.0.log.lock().push((self.0.name, label));
-        let script = Arc::clone(&self.0.script.lock());
+        self.shared.seen.lock().push(label);
+        self.shared.log.lock().push((self.shared.name, label));
+        let script = Arc::clone(&self.shared.script.lock());
         script(call);
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         self
     }
+
+    fn fd(&self) -> Option<SharedFd> {
+        self.fd.clone()
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.0.drops.fetch_add(1, Ordering::SeqCst);
+        self.shared.drops.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -9,7 +9,8 @@ use std::fmt::Write;
 use super::content;
 use crate::payload::{Carrier, Payload};
 use crate::wire::{
-    Content, Context, Descriptor, Message, Outcome, PromisedAnswer, ResultsTo, Return, Target,
+    Attached, Content, Context, Descriptor, Message, Outcome, PromisedAnswer, ResultsTo, Return,
+    Target,
 };
 
 /// Describes a message that was decoded.
@@ -35,7 +36,7 @@ pub(super) fn line(message: &Message) -> String {
             format!("finish {}{release}", finish.question)
         }
         Message::Resolve(resolve) => match &resolve.resolution {
-            Ok(cap) => format!("resolve {} {}", resolve.promise, descriptor(cap)),
+            Ok(cap) => format!("resolve {} {}", resolve.promise, with_fd(cap, 0, &resolve.fds)),
             Err(error) => format!("resolve {} {error}", resolve.promise),
         },
         Message::Release(release) => format!("release {} x{}", release.id, release.count),
@@ -78,10 +79,17 @@ fn contents(content: &Content, carrier: Carrier) -> String {
     };
     let mut text = format!("({label})");
     if !content.descriptors().is_empty() {
-        let caps: Vec<_> = content.descriptors().iter().map(descriptor).collect();
+        let caps = content.descriptors().iter().enumerate();
+        let caps: Vec<_> = caps.map(|(index, cap)| with_fd(cap, index, content.fds())).collect();
         write!(text, " [{}]", caps.join(", ")).unwrap();
     }
     text
+}
+
+/// A capability, and whether a file descriptor is with it.
+fn with_fd(cap: &Descriptor, index: usize, fds: &Attached) -> String {
+    let fd = fds.indices().any(|(_, owner)| owner == index);
+    format!("{}{}", descriptor(cap), if fd { " fd" } else { "" })
 }
 
 fn descriptor(descriptor: &Descriptor) -> String {

@@ -14,6 +14,7 @@ use super::content;
 use super::line::line;
 use crate::client::Client;
 use crate::error::Error;
+use crate::fd::SharedFd;
 use crate::limits::Limits;
 use crate::message::Message as Frame;
 use crate::object::Concurrency;
@@ -107,6 +108,14 @@ impl Net {
         (actor, client)
     }
 
+    /// An object that a file descriptor belongs to.
+    pub(super) fn object_with_fd(&mut self, name: &'static str, fd: SharedFd) -> (Actor, Client) {
+        let actor = Actor::new(name, Arc::clone(&self.log));
+        self.actors.push(actor.clone());
+        let client = actor.client_with_fd(&self.jobs, fd);
+        (actor, client)
+    }
+
     /// Links two vats, each with what it offers the other.
     pub(super) fn link(&mut self, ours: Option<Client>, theirs: Option<Client>) -> (End, End) {
         self.link_with(limits(), ours, theirs)
@@ -132,7 +141,8 @@ impl Net {
 
     fn side(&mut self, limits: Limits, bootstrap: Option<Client>, peer: Option<End>) {
         let wire = Arc::new(Wire::default());
-        let settings = Settings { limits, ..Settings::default() };
+        let fds = limits.message_fds_sent as usize;
+        let settings = Settings { limits, fds, ..Settings::default() };
         let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
         let machine = Machine::new(settings, bootstrap, outbox);
         self.sides.push(Side { machine, wire, peer });
@@ -153,9 +163,8 @@ impl Net {
         self.calls.push(Arc::clone(&settled));
         let waker = Waker::from(Arc::clone(&settled));
         let mut future = pending.clone();
-        if let Poll::Ready(_) =
-            std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(&waker))
-        {
+        let mut context = Context::from_waker(&waker);
+        if std::pin::Pin::new(&mut future).poll(&mut context).is_ready() {
             settled.wake_by_ref();
         }
         drop(future);
@@ -374,7 +383,9 @@ pub(super) fn received(frame: &Frame) -> Frame {
     let mut words = Vec::new();
     let mut lengths = Vec::new();
     copy(frame, &mut words, &mut lengths);
-    Frame::from_segments(words, &lengths).unwrap()
+    let mut received = Frame::from_segments(words, &lengths).unwrap();
+    received.set_fds(frame.fds().to_vec());
+    received
 }
 
 pub(super) fn copy(frame: &Frame, words: &mut Vec<Word>, lengths: &mut Vec<u32>) {

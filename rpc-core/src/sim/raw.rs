@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::payload::Payload;
 use crate::rpc_capnp::message;
 use crate::wire::{
-    self, Bootstrap, Content, Context, Descriptor, Disembargo, Finish, Message, Outcome,
+    self, Attached, Bootstrap, Content, Context, Descriptor, Disembargo, Finish, Message, Outcome,
     PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
 };
 
@@ -147,7 +147,7 @@ pub(super) fn call_to(
         target,
         interface: INTERFACE,
         method: METHOD,
-        params: Content::Built(content::params(label, &placeholders(caps)), caps.to_vec()),
+        params: Content::Built(content::params(label, &placeholders(caps)), caps.to_vec().into()),
         results_to,
     })
 }
@@ -163,7 +163,7 @@ pub(super) fn ret(answer: u32, label: u64, caps: &[Descriptor]) -> Message {
 }
 
 pub(super) fn ret_payload(answer: u32, results: Payload, caps: &[Descriptor]) -> Message {
-    ret_with(answer, Outcome::Results(Content::Built(results, caps.to_vec())))
+    ret_with(answer, Outcome::Results(Content::Built(results, caps.to_vec().into())))
 }
 
 pub(super) fn ret_with(answer: u32, outcome: Outcome) -> Message {
@@ -173,7 +173,7 @@ pub(super) fn ret_with(answer: u32, outcome: Outcome) -> Message {
 /// Results as a bootstrap's are: the capability itself.
 fn bootstrap_content(descriptor: Descriptor) -> Content {
     let client = Client::broken(Error::failed("never called"));
-    Content::Built(Payload::of_capability(client), vec![descriptor])
+    Content::Built(Payload::of_capability(client), vec![descriptor].into())
 }
 
 pub(super) fn finish(question: u32, release_results: bool) -> Message {
@@ -185,11 +185,11 @@ pub(super) fn release(id: u32, count: u32) -> Message {
 }
 
 pub(super) fn resolve(promise: u32, cap: Descriptor) -> Message {
-    Message::Resolve(Resolve { promise, resolution: Ok(cap) })
+    Message::Resolve(Resolve { promise, resolution: Ok(cap), fds: Attached::default() })
 }
 
 pub(super) fn reject(promise: u32, error: Error) -> Message {
-    Message::Resolve(Resolve { promise, resolution: Err(error) })
+    Message::Resolve(Resolve { promise, resolution: Err(error), fds: Attached::default() })
 }
 
 /// A disembargo of the test's, to be returned by the machine.

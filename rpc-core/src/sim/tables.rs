@@ -115,6 +115,26 @@ fn a_question_id_is_used_again_only_after_both_return_and_finish() {
     raw.finish();
 }
 
+/// There are peers that never return what was finished first. Their ids stay
+/// taken, but nobody may wait for them.
+#[test]
+fn a_cancelled_call_makes_room_for_another_one_before_it_returns() {
+    let limits = Limits { questions: 1, ..limits() };
+    let mut raw = Raw::with_limits(Net::new(), limits, None);
+    let server = raw.give_bootstrap(0);
+    let cancelled = raw.net.call(&server, 1, &[]);
+    raw.expect(&["call 0 on 0 (1)"]);
+    let room = Arc::clone(raw.net.machine(raw.end).room());
+    assert!(room.try_take().is_none());
+    drop(cancelled);
+    raw.expect(&["finish 0 releaseResultCaps"]);
+    let permit = room.try_take();
+    assert!(permit.is_some());
+    drop((permit, server));
+    assert_eq!(raw.net.snapshot(raw.end).questions, 1);
+    raw.finish();
+}
+
 /// Rule 2: the Finish waits while a pipelined field may still be described.
 #[test]
 fn an_id_stays_taken_while_the_path_through_it_is_described() {
@@ -208,7 +228,7 @@ fn a_described_field_of_a_question_that_is_gone_is_named_no_more() {
 }
 
 fn ret_outcome(label: u64) -> Outcome {
-    Outcome::Results(wire::Content::Built(content::results(label, &[]), Vec::new()))
+    Outcome::Results(wire::Content::Built(content::results(label, &[]), Vec::new().into()))
 }
 
 /// Rule 2: a Return that needs no Finish may come after the Finish was sent.
@@ -407,7 +427,10 @@ fn an_import_whose_release_is_pending_comes_to_life_again() {
         answer: 0,
         release_params: true,
         no_finish_needed: false,
-        outcome: Outcome::Results(wire::Content::Built(results, vec![Descriptor::SenderHosted(4)])),
+        outcome: Outcome::Results(wire::Content::Built(
+            results,
+            vec![Descriptor::SenderHosted(4)].into(),
+        )),
     }));
     raw.expect(&["finish 0"]);
     let back = asked.cap(0);

@@ -12,6 +12,7 @@ use capnp::private::capability::{ClientHook, ParamsHook, ResultsHook};
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::fd::{OwnedFd, SharedFd};
 use crate::hook::{self, Hook};
 use crate::object::{Concurrency, Dispatch, IncomingCall};
 use crate::promise::Fulfiller;
@@ -64,7 +65,18 @@ where
     C: FromServer<S>,
     S: Send + Sync + 'static,
 {
-    C::from_client(Client::from_dispatch(served::<C, S>(server)))
+    C::from_client(Client::from_dispatch(served::<C, S>(server, None)))
+}
+
+/// As [`new_client`], with a file descriptor that goes along when the capability
+/// is sent; see [`Vat::export_with_fd`].
+pub fn new_client_with_fd<C, S>(server: S, fd: impl Into<OwnedFd>) -> C
+where
+    C: FromServer<S>,
+    S: Send + Sync + 'static,
+{
+    let fd = Some(Arc::new(fd.into()));
+    C::from_client(Client::from_dispatch(served::<C, S>(server, fd)))
 }
 
 impl Vat {
@@ -83,7 +95,25 @@ impl Vat {
         C: FromServer<S>,
         S: Send + Sync + 'static,
     {
-        C::from_client(self.export_dispatch_with(served::<C, S>(server), concurrency))
+        let server = served::<C, S>(server, None);
+        C::from_client(self.export_dispatch_with(server, concurrency))
+    }
+
+    /// As [`export`](Self::export), with a file descriptor, such as a `File` or a
+    /// `UnixStream`, that belongs to the capability: whoever it is sent to over a
+    /// connection that carries file descriptors, as Unix sockets do, gets a copy
+    /// of it, and asks for it with [`Client::fd`]. Others get the capability
+    /// alone.
+    ///
+    /// It is closed when the last client is gone, and at a peer when its last
+    /// client there is.
+    pub fn export_with_fd<C, S>(&self, server: S, fd: impl Into<OwnedFd>) -> C
+    where
+        C: FromServer<S>,
+        S: Send + Sync + 'static,
+    {
+        let fd = Some(Arc::new(fd.into()));
+        C::from_client(self.export_dispatch(served::<C, S>(server, fd)))
     }
 }
 
@@ -123,12 +153,12 @@ impl<C: FromClient> TypedFulfiller<C> {
     }
 }
 
-fn served<C, S>(server: S) -> Arc<dyn Dispatch>
+fn served<C, S>(server: S, fd: Option<SharedFd>) -> Arc<dyn Dispatch>
 where
     C: FromServer<S>,
     S: Send + Sync + 'static,
 {
-    Arc::new(Served::<C, S> { server: Arc::new(server), client: PhantomData })
+    Arc::new(Served::<C, S> { server: Arc::new(server), fd, client: PhantomData })
 }
 
 /// The object of type `S` behind a client that [`new_client`] or `from_server`
@@ -148,6 +178,7 @@ pub fn unwrap_server<S: Send + Sync + 'static>(client: &impl FromClient) -> Opti
 /// An object together with the interface that it is called through.
 struct Served<C, S> {
     server: Arc<S>,
+    fd: Option<SharedFd>,
     client: PhantomData<fn() -> C>,
 }
 
@@ -162,6 +193,10 @@ where
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         &self.server
+    }
+
+    fn fd(&self) -> Option<SharedFd> {
+        self.fd.clone()
     }
 }
 

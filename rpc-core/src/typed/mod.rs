@@ -50,7 +50,8 @@ mod request;
 mod server;
 
 pub use client::{
-    FromClient, FromServer, TypedFulfiller, new_client, promise_client, unwrap_server,
+    FromClient, FromServer, TypedFulfiller, new_client, new_client_with_fd, promise_client,
+    unwrap_server,
 };
 pub use content::{Content, Detached, Response};
 pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipeline, Pipelined};

@@ -2,9 +2,10 @@
 
 use capnp::message::{Reader, ReaderOptions};
 
+use super::attached::Arrived;
 use super::{
-    Bootstrap, Call, Content, Context, Descriptor, Disembargo, Finish, Message, Outcome, Path,
-    PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
+    Attached, Bootstrap, Call, CapTable, Content, Context, Descriptor, Disembargo, Finish, Message,
+    Outcome, Path, PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
 };
 use crate::error::{Error, ErrorKind};
 use crate::message::Message as Frame;
@@ -21,14 +22,15 @@ const MAX_DETAILS: u32 = 64;
 /// # Errors
 /// The frame is not a message of this protocol: the connection should end with
 /// an Abort that says why.
-pub(crate) fn decode(frame: Frame) -> Result<Message, Error> {
+pub(crate) fn decode(mut frame: Frame) -> Result<Message, Error> {
+    let mut arrived = Arrived::new(frame.take_fds());
     let shape = {
         let mut options = ReaderOptions::new();
         // The size was checked when the frame was read; this bounds pointers
         // that lead to the same words again and again.
         options.traversal_limit_in_words(Some(frame.size_in_words().saturating_mul(2).max(1024)));
         let reader = Reader::new(&frame, options);
-        read(reader.get_root()?, Depth::Outer)?
+        read(reader.get_root()?, Depth::Outer, &mut arrived)?
     };
     Ok(shape.with_frame(frame))
 }
@@ -43,8 +45,8 @@ enum Depth {
 /// A message whose content still lies in the frame that is being read.
 enum Shape {
     Whole(Message),
-    Call(u32, Target, u64, u16, ResultsTo, Vec<Descriptor>),
-    Results(u32, bool, bool, Vec<Descriptor>),
+    Call(u32, Target, u64, u16, ResultsTo, CapTable),
+    Results(u32, bool, bool, CapTable),
     Unknown,
 }
 
@@ -52,22 +54,22 @@ impl Shape {
     fn with_frame(self, frame: Frame) -> Message {
         match self {
             Shape::Whole(message) => message,
-            Shape::Call(question, target, interface, method, results_to, descriptors) => {
+            Shape::Call(question, target, interface, method, results_to, caps) => {
                 Message::Call(Call {
                     question,
                     target,
                     interface,
                     method,
                     results_to,
-                    params: Content::Received(frame, descriptors),
+                    params: Content::Received(frame, caps),
                 })
             }
-            Shape::Results(answer, release_params, no_finish_needed, descriptors) => {
+            Shape::Results(answer, release_params, no_finish_needed, caps) => {
                 Message::Return(Return {
                     answer,
                     release_params,
                     no_finish_needed,
-                    outcome: Outcome::Results(Content::Received(frame, descriptors)),
+                    outcome: Outcome::Results(Content::Received(frame, caps)),
                 })
             }
             Shape::Unknown => Message::Unknown(frame),
@@ -75,12 +77,12 @@ impl Shape {
     }
 }
 
-fn read(root: message::Reader<'_>, depth: Depth) -> Result<Shape, Error> {
+fn read(root: message::Reader<'_>, depth: Depth, arrived: &mut Arrived) -> Result<Shape, Error> {
     let Ok(which) = root.which() else { return Ok(Shape::Unknown) };
     Ok(match which {
         message::Unimplemented(echoed) => Shape::Whole(Message::Unimplemented(match depth {
             Depth::Echoed => None,
-            Depth::Outer => match read(echoed?, Depth::Echoed)? {
+            Depth::Outer => match read(echoed?, Depth::Echoed, arrived)? {
                 Shape::Whole(message) => Some(Box::new(message)),
                 // Its content is of no use to anybody.
                 Shape::Call(..) | Shape::Results(..) | Shape::Unknown => None,
@@ -90,8 +92,8 @@ fn read(root: message::Reader<'_>, depth: Depth) -> Result<Shape, Error> {
         message::Bootstrap(bootstrap) => {
             Shape::Whole(Message::Bootstrap(Bootstrap { question: bootstrap?.get_question_id() }))
         }
-        message::Call(call) => read_call(call?)?,
-        message::Return(ret) => read_return(ret?)?,
+        message::Call(call) => read_call(call?, arrived)?,
+        message::Return(ret) => read_return(ret?, arrived)?,
         message::Finish(finish) => {
             let finish = finish?;
             Shape::Whole(Message::Finish(Finish {
@@ -101,14 +103,20 @@ fn read(root: message::Reader<'_>, depth: Depth) -> Result<Shape, Error> {
         }
         message::Resolve(resolve) => {
             let resolve = resolve?;
+            let mut fd = None;
             let resolution = match resolve.which() {
-                Ok(resolve::Cap(cap)) => Ok(read_descriptor(cap?)?),
+                Ok(resolve::Cap(cap)) => {
+                    let cap = cap?;
+                    fd = arrived.claim(cap.get_attached_fd());
+                    Ok(read_descriptor(cap)?)
+                }
                 Ok(resolve::Exception(exception)) => Err(read_exception(exception?)?),
                 Err(_) => return Ok(Shape::Unknown),
             };
             Shape::Whole(Message::Resolve(Resolve {
                 promise: resolve.get_promise_id(),
                 resolution,
+                fds: Attached::to_only(fd),
             }))
         }
         message::Release(release) => {
@@ -140,7 +148,7 @@ fn read(root: message::Reader<'_>, depth: Depth) -> Result<Shape, Error> {
     })
 }
 
-fn read_call(call: call::Reader<'_>) -> Result<Shape, Error> {
+fn read_call(call: call::Reader<'_>, arrived: &mut Arrived) -> Result<Shape, Error> {
     let results_to = match call.get_send_results_to().which() {
         Ok(call::send_results_to::Caller(())) => ResultsTo::Caller,
         Ok(call::send_results_to::Yourself(())) => ResultsTo::Yourself,
@@ -152,18 +160,18 @@ fn read_call(call: call::Reader<'_>) -> Result<Shape, Error> {
         call.get_interface_id(),
         call.get_method_id(),
         results_to,
-        read_cap_table(call.get_params()?)?,
+        read_cap_table(call.get_params()?, arrived)?,
     ))
 }
 
-fn read_return(ret: return_::Reader<'_>) -> Result<Shape, Error> {
+fn read_return(ret: return_::Reader<'_>, arrived: &mut Arrived) -> Result<Shape, Error> {
     let answer = ret.get_answer_id();
     let release_params = ret.get_release_param_caps();
     let no_finish_needed = ret.get_no_finish_needed();
     let outcome = match ret.which() {
         Ok(return_::Results(results)) => {
-            let descriptors = read_cap_table(results?)?;
-            return Ok(Shape::Results(answer, release_params, no_finish_needed, descriptors));
+            let caps = read_cap_table(results?, arrived)?;
+            return Ok(Shape::Results(answer, release_params, no_finish_needed, caps));
         }
         Ok(return_::Exception(exception)) => Outcome::Exception(read_exception(exception?)?),
         Ok(return_::Canceled(())) => Outcome::Canceled,
@@ -174,11 +182,19 @@ fn read_return(ret: return_::Reader<'_>) -> Result<Shape, Error> {
     Ok(Shape::Whole(Message::Return(Return { answer, release_params, no_finish_needed, outcome })))
 }
 
-fn read_cap_table(payload: payload::Reader<'_>) -> Result<Vec<Descriptor>, Error> {
+fn read_cap_table(payload: payload::Reader<'_>, arrived: &mut Arrived) -> Result<CapTable, Error> {
     if !payload.has_cap_table() {
-        return Ok(Vec::new());
+        return Ok(CapTable::default());
     }
-    payload.get_cap_table()?.iter().map(read_descriptor).collect()
+    let mut fds = Attached::default();
+    let descriptors = payload.get_cap_table()?.iter().enumerate().map(|(cap, descriptor)| {
+        if let Some(fd) = arrived.claim(descriptor.get_attached_fd()) {
+            fds.add(cap, fd);
+        }
+        read_descriptor(descriptor)
+    });
+    let descriptors = descriptors.collect::<Result<_, _>>()?;
+    Ok(CapTable { descriptors, fds })
 }
 
 fn read_descriptor(descriptor: cap_descriptor::Reader<'_>) -> Result<Descriptor, Error> {

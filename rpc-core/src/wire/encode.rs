@@ -2,7 +2,10 @@
 
 use capnp::message::{Builder, HeapAllocator};
 
-use super::{Content, Context, Descriptor, Message, Outcome, PromisedAnswer, ResultsTo, Target};
+use super::{
+    Attached, CapTable, Content, Context, Descriptor, Message, Outcome, PromisedAnswer, ResultsTo,
+    Target,
+};
 use crate::error::{Error, ErrorKind};
 use crate::message::Message as Frame;
 use crate::rpc_capnp::{
@@ -26,7 +29,7 @@ const ECHO_WORDS: usize = 64;
 pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
     match message {
         Message::Call(call) => {
-            let (mut builder, descriptors) = open(call.params)?;
+            let (mut builder, caps) = open(call.params)?;
             let mut root = builder.get_root::<message::Builder<'_>>()?.init_or_get_call()?;
             root.set_question_id(call.question);
             root.set_interface_id(call.interface);
@@ -37,19 +40,21 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
                 ResultsTo::Yourself => results_to.set_yourself(()),
                 ResultsTo::Caller | ResultsTo::Unknown => results_to.set_caller(()),
             }
-            write_cap_table(root.get_params()?, &descriptors);
-            Ok(builder.into())
+            write_cap_table(root.get_params()?, &caps);
+            Ok(framed(builder, caps.fds))
         }
         Message::Return(ret) => {
             let (mut builder, mut root);
+            let mut fds = Attached::default();
             match ret.outcome {
                 Outcome::Results(content) => {
-                    let descriptors;
-                    (builder, descriptors) = open(content)?;
+                    let caps;
+                    (builder, caps) = open(content)?;
                     root = builder.get_root::<message::Builder<'_>>()?.init_or_get_return()?;
                     if let crate::rpc_capnp::return_::Results(results) = root.reborrow().which()? {
-                        write_cap_table(results?, &descriptors);
+                        write_cap_table(results?, &caps);
                     }
+                    fds = caps.fds;
                 }
                 outcome => {
                     builder = small();
@@ -69,7 +74,7 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
             root.set_answer_id(ret.answer);
             root.set_release_param_caps(ret.release_params);
             root.set_no_finish_needed(ret.no_finish_needed);
-            Ok(builder.into())
+            Ok(framed(builder, fds))
         }
         other => encode_small(other),
     }
@@ -78,6 +83,7 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
 fn encode_small(message: Message) -> Result<Frame, Error> {
     let mut builder = small();
     let mut root = builder.init_root::<message::Builder<'_>>();
+    let mut fds = Attached::default();
     match message {
         Message::Abort(error) => write_exception(root.init_abort(), &error),
         Message::Bootstrap(bootstrap) => root.init_bootstrap().set_question_id(bootstrap.question),
@@ -92,9 +98,16 @@ fn encode_small(message: Message) -> Result<Frame, Error> {
             let mut root = root.init_resolve();
             root.set_promise_id(resolve.promise);
             match &resolve.resolution {
-                Ok(descriptor) => write_descriptor(root.init_cap(), descriptor),
+                Ok(descriptor) => {
+                    let mut cap = root.init_cap();
+                    write_descriptor(cap.reborrow(), descriptor);
+                    for (index, _) in resolve.fds.indices() {
+                        cap.set_attached_fd(index);
+                    }
+                }
                 Err(error) => write_exception(root.init_exception(), error),
             }
+            fds = resolve.fds;
         }
         Message::Release(release) => {
             let mut root = root.init_release();
@@ -134,7 +147,16 @@ fn encode_small(message: Message) -> Result<Frame, Error> {
             return Err(Error::failed("messages with content are encoded elsewhere"));
         }
     }
-    Ok(builder.into())
+    Ok(framed(builder, fds))
+}
+
+/// A message that is complete, with what travels beside it.
+fn framed(builder: Builder<HeapAllocator>, fds: Attached) -> Frame {
+    let mut frame = Frame::from(builder);
+    if !fds.is_empty() {
+        frame.set_fds(fds.into_fds());
+    }
+    frame
 }
 
 fn small() -> Builder<HeapAllocator> {
@@ -142,9 +164,9 @@ fn small() -> Builder<HeapAllocator> {
 }
 
 /// The message that content lies in, to be completed.
-fn open(content: Content) -> Result<(Builder<HeapAllocator>, Vec<Descriptor>), Error> {
+fn open(content: Content) -> Result<(Builder<HeapAllocator>, CapTable), Error> {
     match content {
-        Content::Built(payload, descriptors) => Ok((payload.into_builder()?, descriptors)),
+        Content::Built(payload, caps) => Ok((payload.into_builder()?, caps)),
         Content::Received(..) => Err(Error::failed("received content is not sent as it is")),
     }
 }
@@ -165,14 +187,19 @@ impl<'a> message::Builder<'a> {
     }
 }
 
-fn write_cap_table(payload: payload::Builder<'_>, descriptors: &[Descriptor]) {
-    if descriptors.is_empty() {
+fn write_cap_table(payload: payload::Builder<'_>, caps: &CapTable) {
+    if caps.descriptors.is_empty() {
         return;
     }
-    let len = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
+    let len = u32::try_from(caps.descriptors.len()).unwrap_or(u32::MAX);
     let mut table = payload.init_cap_table(len);
-    for (index, descriptor) in (0..len).zip(descriptors) {
+    for (index, descriptor) in (0..len).zip(&caps.descriptors) {
         write_descriptor(table.reborrow().get(index), descriptor);
+    }
+    for (fd, cap) in caps.fds.indices() {
+        if let Ok(cap) = u32::try_from(cap) {
+            table.reborrow().get(cap).set_attached_fd(fd);
+        }
     }
 }
 

@@ -3,13 +3,18 @@
 //! The machine deals in [`Message`]s only. An id in a message is what the wire
 //! carries: the number as its sender knows it.
 
+mod attached;
 mod decode;
 mod encode;
+#[cfg(all(test, unix))]
+mod tests;
 
+pub(crate) use attached::{Attached, MAX_FDS};
 pub(crate) use decode::decode;
 pub(crate) use encode::encode;
 
 use crate::error::Error;
+use crate::fd::SharedFd;
 use crate::message::Message as Frame;
 use crate::payload::{Carrier, Payload};
 
@@ -76,6 +81,8 @@ pub(crate) struct Finish {
 pub(crate) struct Resolve {
     pub(crate) promise: u32,
     pub(crate) resolution: Result<Descriptor, Error>,
+    /// What travels with the one capability that it may name.
+    pub(crate) fds: Attached,
 }
 
 #[derive(Debug)]
@@ -123,6 +130,34 @@ pub(crate) struct PromisedAnswer {
     pub(crate) path: Option<Path>,
 }
 
+/// The capabilities that content refers to by index.
+#[derive(Debug, Default)]
+pub(crate) struct CapTable {
+    pub(crate) descriptors: Vec<Descriptor>,
+    pub(crate) fds: Attached,
+}
+
+#[cfg(test)]
+impl From<Vec<Descriptor>> for CapTable {
+    fn from(descriptors: Vec<Descriptor>) -> Self {
+        CapTable { descriptors, fds: Attached::default() }
+    }
+}
+
+impl CapTable {
+    pub(crate) fn with_capacity(len: usize) -> Self {
+        CapTable { descriptors: Vec::with_capacity(len), fds: Attached::default() }
+    }
+
+    /// Adds a capability and what travels with it.
+    pub(crate) fn push(&mut self, descriptor: Descriptor, fd: Option<SharedFd>) {
+        if let Some(fd) = fd {
+            self.fds.add(self.descriptors.len(), fd);
+        }
+        self.descriptors.push(descriptor);
+    }
+}
+
 /// Pointer fields from the results' root to a capability.
 pub(crate) type Path = Box<[u16]>;
 
@@ -141,23 +176,30 @@ pub(crate) enum Descriptor {
 
 /// The content of a call or of results with the names of its capabilities.
 pub(crate) enum Content {
-    /// On its way out. The descriptors name the payload's capabilities.
-    Built(Payload, Vec<Descriptor>),
-    /// As it came in: nobody has looked up yet what the descriptors name.
-    Received(Frame, Vec<Descriptor>),
+    /// On its way out. The table names the payload's capabilities.
+    Built(Payload, CapTable),
+    /// As it came in: nobody has looked up yet what the table names.
+    Received(Frame, CapTable),
 }
 
 impl Content {
     pub(crate) fn descriptors(&self) -> &[Descriptor] {
         match self {
-            Content::Built(_, descriptors) | Content::Received(_, descriptors) => descriptors,
+            Content::Built(_, caps) | Content::Received(_, caps) => &caps.descriptors,
         }
     }
 
-    /// The frame of content that came in and what its descriptors say.
-    pub(crate) fn into_received(self) -> Option<(Frame, Vec<Descriptor>)> {
+    #[cfg(test)]
+    pub(crate) fn fds(&self) -> &Attached {
         match self {
-            Content::Received(frame, descriptors) => Some((frame, descriptors)),
+            Content::Built(_, caps) | Content::Received(_, caps) => &caps.fds,
+        }
+    }
+
+    /// The frame of content that came in and the names of its capabilities.
+    pub(crate) fn into_received(self) -> Option<(Frame, CapTable)> {
+        match self {
+            Content::Received(frame, caps) => Some((frame, caps)),
             Content::Built(..) => None,
         }
     }

@@ -2,9 +2,8 @@
 
 use std::io::Write;
 use std::thread;
-use std::time::Duration;
 
-use rpc_core::{ConnConfig, Limits};
+use rpc_core::Limits;
 
 use crate::support::raw::{self, Cap, RawPeer, Said, Target};
 use crate::support::{Random, Watchdog, stress_time, until};
@@ -215,13 +214,10 @@ fn a_peer_that_stops_may_be_cut_off_at_any_byte() {
     let _watchdog = Watchdog::start();
     let victim = Victim::new("hf8");
     let bytes = session().concat();
-    for end in (0..bytes.len()).step_by(13) {
-        // It does not end its side either.
-        let config = ConnConfig::new()
-            .bootstrap(victim.offered.clone())
-            .close_timeout(Duration::from_millis(5));
-        let (peer, connection) = RawPeer::connect(&victim.vat, config);
-        peer.writer().write_all(&bytes[..end]).unwrap();
+    for end in (0..bytes.len()).step_by(157) {
+        let (peer, connection) = victim.attack();
+        let mut writer = peer.writer();
+        writer.write_all(&bytes[..end]).unwrap();
         let closing = thread::spawn(move || {
             connection.close();
             connection

@@ -12,7 +12,7 @@ use rpc_core::{
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
 use crate::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with, plain};
-use crate::support::raw::RawPeer;
+use crate::support::raw::{RawPeer, Target};
 use crate::support::{Blocked, Census, Event, LONG, Pair, Watchdog, Wire, until, vat};
 
 fn server(name: &str) -> Pair {
@@ -437,9 +437,11 @@ fn a_broken_stream_is_seen_off_by_a_thread_that_may_not_wait() {
     let object = foo_with(&vat, Concurrency::Serial, held, answer_foo);
     let (mut peer, connection) =
         RawPeer::connect(&vat, ConnConfig::new().bootstrap(object.into_client()));
-    // Nobody reads the answer.
+    // The coordinator has to be done with the object, or might be the last to hold
+    // it: so not this answer, but that of a later question is one that nobody reads.
+    peer.bootstrapped(0);
     peer.writer().shutdown(std::net::Shutdown::Read).unwrap();
-    peer.bootstrap(0);
+    peer.call(1, &Target::Answer(0, Vec::new()), 0, &[]);
     let (thread, error) = tells.recv().unwrap();
     assert!(thread.ends_with("-send"), "{thread}");
     assert!(error.reason().contains("must not wait"), "{error}");

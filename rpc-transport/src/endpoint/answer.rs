@@ -10,7 +10,7 @@ use super::link::Link;
 use super::network::{Shared, shut};
 use super::parameters::Dialect;
 use super::stream::{self, Input};
-use super::wire::{self, DialectTerms, Hello, Introduction, Reply, WireError};
+use super::wire::{self, Hello, Introduction, Reply, WireError};
 
 /// Handshakes that a socket may begin. The second is for a version that is known
 /// here.
@@ -82,12 +82,10 @@ fn settle(
             }
         },
     };
-    let ours = match hello.kind {
-        DialectTerms::Multiplexed(_) => Some(network.terms(false)),
-        DialectTerms::Original | DialectTerms::Versioned => None,
-    };
-    let reply = wire::encode_reply(&Reply::Accepted(ours));
-    match local.arrive(&from, hello.kind, &reply, socket, deadline) {
+    if local.is_full_for(&from) {
+        return None;
+    }
+    match local.arrive(&from, hello.kind, socket, deadline) {
         Some(link) => Some(link),
         None if local.is_closed() => refuse(&Reply::Invalid),
         None => refuse(&Reply::Crossed),

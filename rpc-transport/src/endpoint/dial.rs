@@ -4,11 +4,12 @@ use std::io::{self, BufReader, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::address::EndPointId;
 use super::error::{ConnectError, ConnectErrorCode};
 use super::link::Link;
+use super::machine::Dialled;
 use super::network::shut;
 use super::parameters::Dialect;
 use super::stream::{self, Input};
@@ -23,39 +24,75 @@ pub(super) fn spawn(link: &Arc<Link>, dialect: Dialect, deadline: Instant) {
         .name("endpoint-dial".into())
         .spawn(move || run(&dialler, dialect, deadline));
     if let Err(error) = started {
-        link.dial_ended(false, &exhausted(&error), deadline);
+        link.dial_failed(&exhausted(&error), deadline);
     }
 }
 
+// Note [dialling again]
+//
+// A peer that has not noticed yet that our last socket is gone answers that our
+// dial has crossed, although nothing will come of its side. So a dial that has
+// crossed is repeated until either side's succeeds. This makes no second
+// connection where there was a crossing: a peer that is connected, or whose own
+// dial is to win, answers again that ours has crossed.
+
+/// How long to wait for the peer's dial before dialling again, at first.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 fn run(link: &Arc<Link>, dialect: Dialect, deadline: Instant) {
-    match dial(link, dialect, deadline) {
-        Ok(Answer::Accepted { terms, input, socket }) => {
-            if !link.dial_accepted(terms, &socket) {
-                shut(&socket);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match dial(link, dialect, deadline) {
+            Ok(Answer::Accepted { terms, input, socket }) => {
+                if link.dial_accepted(terms, &socket) {
+                    serve(link, terms.dialect(), input);
+                } else {
+                    shut(&socket);
+                }
                 return;
             }
-            // From here on the thread is waited for when the network is closed.
-            let (server, network) = (link.clone(), link.local.network.clone());
-            let serve = move || stream::serve(&server, terms.dialect(), input);
-            if let Err(error) = network.spawn("endpoint-read", serve) {
-                link.broken(&format!("there is no thread for the socket: {error}"));
+            Ok(Answer::Crossed) => {
+                let until = deadline.min(Instant::now() + pause);
+                if link.dial_crossed(until) == Dialled::Done {
+                    return;
+                }
+                if until == deadline {
+                    let reason = "the peer answered that it is connecting or connected to us, but \
+                                  it did not come; it may hold an old connection for alive";
+                    let error = ConnectError::new(ConnectErrorCode::Timeout, reason);
+                    link.dial_given_up(&error);
+                    return;
+                }
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
+            Ok(Answer::Needless) => return,
+            Err(error) => {
+                link.dial_failed(&error, deadline);
+                return;
             }
         }
-        Ok(Answer::Crossed) => {
-            let error = ConnectError::new(
-                ConnectErrorCode::Timeout,
-                "the peer answered that it is connecting or connected to us, but it did not come; \
-                 it may still hold an old connection for alive",
-            );
-            link.dial_ended(true, &error, deadline);
-        }
-        Err(error) => link.dial_ended(false, &error, deadline),
+    }
+}
+
+/// From here on the thread is waited for when the network is closed.
+fn serve(link: &Arc<Link>, dialect: Dialect, input: BufReader<Input>) {
+    let (server, network) = (link.clone(), link.local.network.clone());
+    let serving = network.spawn("endpoint-read", move || stream::serve(&server, dialect, input));
+    if let Err(error) = serving {
+        link.broken(&format!("there is no thread for the socket: {error}"));
     }
 }
 
 enum Answer {
-    Accepted { terms: DialectTerms, input: BufReader<Input>, socket: Arc<TcpStream> },
+    Accepted {
+        terms: DialectTerms,
+        input: BufReader<Input>,
+        socket: Arc<TcpStream>,
+    },
     Crossed,
+    /// Not waited for: it was decided otherwise.
+    Needless,
 }
 
 fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Instant) -> Result<Answer, ConnectError> {
@@ -75,7 +112,9 @@ fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Instant) -> Result<Answer,
     let mut input = Input::until(socket.clone(), deadline);
     let mut dialect = dialect;
     loop {
-        let terms = introduce(link, parts.endpoint, dialect, &socket)?;
+        let Some(terms) = introduce(link, parts.endpoint, dialect, &socket)? else {
+            return Ok(Answer::Needless);
+        };
         let limits = network.wire_limits();
         match wire::read_reply(&mut input, dialect, limits).map_err(failed)? {
             Reply::Accepted(theirs) => {
@@ -107,24 +146,26 @@ fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Instant) -> Result<Answer,
     }
 }
 
-/// Writes our introduction. What is returned are our own terms.
+/// Writes our introduction. What is returned are our own terms; `None` if it was
+/// not needed any more.
 fn introduce(
     link: &Link,
     endpoint: EndPointId,
     dialect: Dialect,
     mut socket: &TcpStream,
-) -> Result<DialectTerms, ConnectError> {
+) -> Result<Option<DialectTerms>, ConnectError> {
     let local = &link.local;
+    let Some(terms) = link.dial_terms() else { return Ok(None) };
     let kind = match dialect {
         Dialect::Original => DialectTerms::Original,
         Dialect::Versioned => DialectTerms::Versioned,
-        Dialect::Multiplexed => DialectTerms::Multiplexed(local.network.terms(true)),
+        Dialect::Multiplexed => DialectTerms::Multiplexed(terms),
     };
     let from = local.network.is_dialable().then(|| local.address.clone());
     let hello = wire::encode_hello(&Hello { endpoint, from, kind });
     // It is short, and nothing else waits in the socket.
     socket.write_all(&hello).map_err(|error| ConnectError::failed(&error))?;
-    Ok(kind)
+    Ok(Some(kind))
 }
 
 /// Connects to the first of the host's addresses that answers.

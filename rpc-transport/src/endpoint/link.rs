@@ -32,7 +32,7 @@ use super::error::{ConnectError, SendError, TrySendError};
 use super::inbox::{Delivery, Ending, Entry, Inbox, wait};
 use super::local::Local;
 use super::machine::{Connect, Dialled, HangUp, Inbound, Output, Peer, Piece, Refusal};
-use super::wire::{Control, DialectTerms};
+use super::wire::{Control, DialectTerms, Terms};
 
 pub(super) struct Link {
     pub(super) address: EndPointAddress,
@@ -184,6 +184,14 @@ impl Link {
         }
     }
 
+    /// What to tell a peer that is about to be dialled; `None` if there is no need
+    /// to any more.
+    pub(super) fn dial_terms(&self) -> Option<Terms> {
+        // See Note [stamps].
+        let state = self.state.lock();
+        state.peer.is_init().then(|| self.local.network.terms_of_dial())
+    }
+
     /// Our dial was accepted. Whether the socket is used.
     pub(super) fn dial_accepted(
         self: &Arc<Self>,
@@ -199,26 +207,36 @@ impl Link {
         self.step_in(&mut state, |peer, out| peer.dial_accepted(terms, now, out))
     }
 
-    /// Our dial failed, or crossed one of the peer, for which to wait. Returns
-    /// when it is decided what becomes of the link.
-    pub(super) fn dial_ended(
-        self: &Arc<Self>,
-        crossed: bool,
-        error: &ConnectError,
-        deadline: Instant,
-    ) {
+    /// Our dial crossed one of the peer, which is waited for until a deadline.
+    /// Whether it is decided what becomes of the link.
+    pub(super) fn dial_crossed(self: &Arc<Self>, deadline: Instant) -> Dialled {
         let mut state = self.state.lock();
-        let next = self.step_in(&mut state, |peer, out| {
-            if crossed { peer.dial_crossed(out) } else { peer.dial_failed(error.clone(), out) }
-        });
-        if next == Dialled::Done {
-            return;
+        self.step_in(&mut state, Peer::dial_crossed);
+        self.await_their_turn(&mut state, deadline)
+    }
+
+    /// Our dial failed. One of the peer that waits takes its place, until a
+    /// deadline.
+    pub(super) fn dial_failed(self: &Arc<Self>, error: &ConnectError, deadline: Instant) {
+        let mut state = self.state.lock();
+        let next = self.step_in(&mut state, |peer, out| peer.dial_failed(error.clone(), out));
+        if next == Dialled::TheirTurn {
+            self.await_their_turn(&mut state, deadline);
+            self.step_in(&mut state, |peer, out| peer.dial_given_up(error.clone(), out));
         }
+    }
+
+    pub(super) fn dial_given_up(self: &Arc<Self>, error: &ConnectError) {
+        self.step(|peer, out| peer.dial_given_up(error.clone(), out));
+    }
+
+    fn await_their_turn(&self, state: &mut MutexGuard<'_, State>, deadline: Instant) -> Dialled {
         while state.peer.is_init() {
-            if !wait(&self.changed, &mut state, Some(deadline)) {
-                self.step_in(&mut state, |peer, out| peer.dial_given_up(error.clone(), out));
+            if !wait(&self.changed, state, Some(deadline)) {
+                return Dialled::TheirTurn;
             }
         }
+        Dialled::Done
     }
 
     /// The peer has dialled. Waits until it is decided what becomes of it.
@@ -227,15 +245,17 @@ impl Link {
         we_yield: bool,
         ticket: u64,
         terms: DialectTerms,
-        reply: &[u8],
         socket: &Arc<TcpStream>,
         deadline: Instant,
     ) -> Arrival {
+        let network = &self.local.network;
         let mut state = self.state.lock();
         loop {
-            let now = self.local.network.now();
+            let now = network.now();
+            // See Note [stamps].
+            let reply = network.reply_to(terms);
             let answer = self.step_in(&mut state, |peer, out| {
-                peer.inbound(we_yield, ticket, terms, reply, now, out)
+                peer.inbound(we_yield, ticket, terms, &reply, now, out)
             });
             match answer {
                 Inbound::Accepted => {

@@ -104,12 +104,11 @@ impl Local {
     }
 
     /// A dial for this endpoint arrived. Returns the link if it is accepted, with
-    /// `reply` as the first that is to be written.
+    /// the reply as the first that is to be written.
     pub(super) fn arrive(
         self: &Arc<Self>,
         from: &EndPointAddress,
         terms: DialectTerms,
-        reply: &[u8],
         socket: &Arc<TcpStream>,
         deadline: Instant,
     ) -> Option<Arc<Link>> {
@@ -120,7 +119,8 @@ impl Local {
                 Place::Occupied(place) => (place.get().clone(), false),
                 Place::Vacant(place) => {
                     let rules = self.network.rules;
-                    let peer = Peer::accepting(rules, terms, reply.to_vec(), now);
+                    let reply = self.network.reply_to(terms);
+                    let peer = Peer::accepting(rules, terms, reply, now);
                     let socket = Some(socket.clone());
                     let link = Link::new(self.clone(), from.clone(), self.next_id(), peer, socket);
                     place.insert(link.clone());
@@ -135,12 +135,17 @@ impl Local {
                 return Some(link);
             }
             let we_yield = self.address > *from;
-            match link.arrive(we_yield, ticket, terms, reply, socket, deadline) {
+            match link.arrive(we_yield, ticket, terms, socket, deadline) {
                 Arrival::Accepted => return Some(link),
                 Arrival::Crossed => return None,
                 Arrival::Gone => {}
             }
         }
+    }
+
+    /// Whether there are so many peers that one more is not welcome.
+    pub(super) fn is_full_for(&self, from: &EndPointAddress) -> bool {
+        self.links.len() >= self.network.parameters.max_peers && !self.links.contains_key(from)
     }
 
     fn next_id(&self) -> u32 {

@@ -18,7 +18,7 @@ use super::inbox::Entry;
 use super::local::Local;
 use super::machine::Rules;
 use super::parameters::Parameters;
-use super::wire::{MIN_WINDOW, Stamp, Terms, WireLimits};
+use super::wire::{self, DialectTerms, MIN_WINDOW, Reply, Stamp, Terms, WireLimits};
 use crate::accept::{self, Closer};
 use crate::tcp;
 
@@ -124,11 +124,29 @@ impl Shared {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// What we tell a peer in the multiplexed dialect: for a dial of ours, with a
-    /// stamp of its own.
-    pub(super) fn terms(&self, is_dial: bool) -> Terms {
-        let dials = self.serial.fetch_add(is_dial.into(), Ordering::SeqCst);
-        let serial = dials + u64::from(is_dial);
+    // Note [stamps]
+    //
+    // In the multiplexed dialect, a dial whose stamp is newer than the last that
+    // its sender gave us replaces what we have of it. So a dial must be older than
+    // the acceptance of another that made it needless. Both get their stamps under
+    // the lock of their link: the dial's while the link is undecided, the
+    // acceptance's when it decides.
+
+    /// What we tell a peer that we dial, with a stamp of its own.
+    pub(super) fn terms_of_dial(&self) -> Terms {
+        self.terms(self.serial.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// How a dial with these terms is accepted.
+    pub(super) fn reply_to(&self, terms: DialectTerms) -> Vec<u8> {
+        let ours = match terms {
+            DialectTerms::Multiplexed(_) => Some(self.terms(self.serial.load(Ordering::SeqCst))),
+            DialectTerms::Original | DialectTerms::Versioned => None,
+        };
+        wire::encode_reply(&Reply::Accepted(ours))
+    }
+
+    fn terms(&self, serial: u64) -> Terms {
         Terms {
             stamp: Stamp { incarnation: self.incarnation, serial },
             window: self.rules.receive_queue,

@@ -63,6 +63,9 @@ pub struct Parameters {
     /// The longest message that is accepted, in bytes; a peer that sends a longer
     /// one is dropped. 64 MiB.
     pub max_message: u32,
+    /// How many peers may be connected to one endpoint by dialling it; one more is
+    /// closed without a reply. 4096.
+    pub max_peers: usize,
     /// How many connections a peer may have open to one endpoint at a time; a
     /// peer that opens more is dropped. 65 536.
     pub max_connections: usize,
@@ -101,6 +104,7 @@ impl Default for Parameters {
             max_half_open: 256,
             max_address: 1024,
             max_message: 64 << 20,
+            max_peers: 4096,
             max_connections: 1 << 16,
             send_queue: 1 << 20,
             receive_queue: 1 << 20,

@@ -6,6 +6,7 @@ use capnp::Word;
 use rpc_core::message::Message;
 use rpc_core::transport::{FrameLimits, MessageReader, TransportError};
 
+use super::source::{ReceiveFds, Source};
 use super::{NUMBER, WORD};
 
 /// The buffer that a new reader has, in bytes.
@@ -30,7 +31,7 @@ const FIRST_STEP: usize = 16 << 10;
 /// reports, other than [`io::ErrorKind::Interrupted`], ends the stream of
 /// messages; this includes a time limit that was set on a socket.
 pub struct FramedReader<R> {
-    inner: R,
+    source: Source<R>,
     /// Bytes that were read lie in `start..end`.
     buffer: Vec<u8>,
     start: usize,
@@ -53,8 +54,17 @@ enum State {
 impl<R: Read> FramedReader<R> {
     /// Reads from `inner` with [`FrameLimits::default`].
     pub fn new(inner: R) -> Self {
-        FramedReader {
-            inner,
+        FramedReader::with_source(Source::new(inner, None))
+    }
+
+    /// As [`new`](Self::new), from a stream that carries file descriptors, too.
+    pub(crate) fn with_fds(inner: R, receive: ReceiveFds<R>) -> Self {
+        FramedReader::with_source(Source::new(inner, Some(receive)))
+    }
+
+    fn with_source(source: Source<R>) -> Self {
+        let mut reader = FramedReader {
+            source,
             buffer: vec![0; FIRST_BUFFER],
             start: 0,
             end: 0,
@@ -62,7 +72,14 @@ impl<R: Read> FramedReader<R> {
             lengths: Vec::new(),
             limits: FrameLimits::default(),
             state: State::Open,
-        }
+        };
+        reader.apply_limits();
+        reader
+    }
+
+    fn apply_limits(&mut self) {
+        self.source.max_fds = self.limits.max_fds as usize;
+        self.source.max_open = self.limits.max_open_fds as usize;
     }
 
     fn read_message(&mut self) -> Result<Option<Message>, TransportError> {
@@ -71,9 +88,11 @@ impl<R: Read> FramedReader<R> {
         }
         let total = self.read_table()?;
         let words = self.read_content(total)?;
-        let Some(message) = Message::from_segments(words, &self.lengths) else {
+        let Some(mut message) = Message::from_segments(words, &self.lengths) else {
             unreachable!("the content was read in the length that the table adds up to");
         };
+        let end = self.source.offset() - (self.end - self.start) as u64;
+        message.set_fds(self.source.fds_before(end));
         Ok(Some(message))
     }
 
@@ -143,7 +162,7 @@ impl<R: Read> FramedReader<R> {
             }
             let room = &mut Word::words_to_bytes_mut(&mut words)[filled..];
             filled += match self.take_buffered(room) {
-                0 => match read_some(&mut self.inner, room)? {
+                0 => match self.source.read(room)? {
                     0 => return Err(TransportError::Truncated),
                     count => count,
                 },
@@ -166,7 +185,7 @@ impl<R: Read> FramedReader<R> {
     fn want(&mut self, count: usize) -> io::Result<bool> {
         while self.end - self.start < count {
             self.make_room(count);
-            let read = read_some(&mut self.inner, &mut self.buffer[self.end..])?;
+            let read = self.source.read(&mut self.buffer[self.end..])?;
             self.end += read;
             self.buffer_was_filled = self.end == self.buffer.len();
             if read == 0 {
@@ -244,15 +263,7 @@ impl<R: Read + Send + 'static> MessageReader for FramedReader<R> {
 
     fn set_limits(&mut self, limits: FrameLimits) {
         self.limits = limits;
-    }
-}
-
-fn read_some(inner: &mut impl Read, room: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match inner.read(room) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
+        self.apply_limits();
     }
 }
 

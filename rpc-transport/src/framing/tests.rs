@@ -306,9 +306,9 @@ fn limits_hold_from_the_next_message_on() {
     let mut reader = reader(&framed((0..3).map(|seed| message(seed, &[4, 4])).collect()));
     assert!(reader.read().unwrap().is_some());
     assert!(reader.has_buffered());
-    reader.set_limits(FrameLimits { max_words: 8, max_segments: 2 });
+    reader.set_limits(FrameLimits { max_words: 8, max_segments: 2, ..FrameLimits::default() });
     assert!(reader.read().unwrap().is_some());
-    reader.set_limits(FrameLimits { max_words: 7, max_segments: 2 });
+    reader.set_limits(FrameLimits { max_words: 7, max_segments: 2, ..FrameLimits::default() });
     assert!(!reader.has_buffered());
     assert!(matches!(reader.read(), Err(TransportError::TooLarge { words: 8, limit: 7 })));
 }
@@ -362,7 +362,11 @@ fn a_vectored_write_has_at_most_1024_slices() {
     FramedWriter::new(sink.clone()).write(&mut batch).unwrap();
     assert!(sink.calls().iter().all(|slices| *slices <= 1024), "{:?}", sink.calls());
     let mut reader = reader(&sink.bytes());
-    reader.set_limits(FrameLimits { max_words: 8 << 20, max_segments: 700 });
+    reader.set_limits(FrameLimits {
+        max_words: 8 << 20,
+        max_segments: 700,
+        ..FrameLimits::default()
+    });
     for expected in expected {
         assert_eq!(content(&reader.read().unwrap().unwrap()), expected);
     }

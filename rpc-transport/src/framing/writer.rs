@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Write};
 
+use rpc_core::fd::SharedFd;
 use rpc_core::message::Message;
 use rpc_core::transport::{MessageWriter, TransportError};
 
@@ -18,6 +19,15 @@ const ROUND_BYTES: usize = 256 << 10;
 /// How many pieces one vectored write takes on current systems (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
+/// How a stream sends file descriptors.
+pub(crate) struct SendFds<W> {
+    /// Writes some bytes, as `write_vectored` does, with all of these file
+    /// descriptors. An error means that nothing was written.
+    pub(crate) send: fn(&mut W, &[IoSlice<'_>], &[SharedFd]) -> io::Result<usize>,
+    /// How many it can send at once.
+    pub(crate) most: usize,
+}
+
 /// Writes messages to a stream of bytes.
 ///
 /// A batch goes out in as few calls as possible: segment tables and short
@@ -28,6 +38,8 @@ const MAX_SLICES: usize = 1024;
 pub struct FramedWriter<W> {
     inner: Option<W>,
     finish: fn(W) -> io::Result<()>,
+    /// `None` where there are only bytes.
+    fds: Option<SendFds<W>>,
     /// Kept between batches so that its memory is.
     copied: Vec<u8>,
     /// A write failed, perhaps in the middle of a message.
@@ -46,7 +58,13 @@ impl<W: Write> FramedWriter<W> {
     /// Writes to `inner`, and ends it with `finish` after everything was written
     /// and flushed.
     pub fn with_finish(inner: W, finish: fn(W) -> io::Result<()>) -> Self {
-        FramedWriter { inner: Some(inner), finish, copied: Vec::new(), broken: false }
+        FramedWriter { inner: Some(inner), finish, fds: None, copied: Vec::new(), broken: false }
+    }
+
+    /// The same for a stream that carries file descriptors, too.
+    pub(crate) fn sending_fds(mut self, fds: SendFds<W>) -> Self {
+        self.fds = Some(fds);
+        self
     }
 }
 
@@ -58,7 +76,7 @@ impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
         let Some(inner) = &mut self.inner else {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the stream was finished").into());
         };
-        match write_all(inner, &mut self.copied, batch) {
+        match write_all(inner, self.fds.as_ref(), &mut self.copied, batch) {
             Ok(()) => {
                 batch.clear();
                 Ok(())
@@ -68,6 +86,10 @@ impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
                 Err(error.into())
             }
         }
+    }
+
+    fn max_fds(&self) -> usize {
+        self.fds.as_ref().map_or(0, |fds| fds.most)
     }
 
     fn finish(&mut self) -> Result<(), TransportError> {
@@ -85,13 +107,28 @@ fn broken() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to this stream failed")
 }
 
-fn write_all(inner: &mut impl Write, copied: &mut Vec<u8>, batch: &[Message]) -> io::Result<()> {
+fn write_all<W: Write>(
+    inner: &mut W,
+    send: Option<&SendFds<W>>,
+    copied: &mut Vec<u8>,
+    batch: &[Message],
+) -> io::Result<()> {
     let mut rest = batch;
-    while !rest.is_empty() {
+    while let Some(first) = rest.first() {
         copied.clear();
         let mut round = Round { copied, pieces: Vec::new(), described: 0 };
-        let count = round.gather(rest)?;
-        round.write(inner)?;
+        let count = match send {
+            Some(send) if !first.fds().is_empty() => {
+                round.gather_message(first)?;
+                round.write_with_fds(inner, send, first.fds())?;
+                1
+            }
+            _ => {
+                let count = round.gather(rest)?;
+                round.write(inner)?;
+                count
+            }
+        };
         rest = &rest[count..];
     }
     // One large batch should not occupy its memory for ever.
@@ -118,10 +155,11 @@ enum Piece<'a> {
 
 impl<'a> Round<'a, '_> {
     /// Takes messages from the front of `batch` until there is enough for one
-    /// call, at least one. Returns how many.
+    /// call, or one has file descriptors, but at least one. Returns how many.
     fn gather(&mut self, batch: &'a [Message]) -> io::Result<usize> {
         for (index, message) in batch.iter().enumerate() {
-            if self.copied.len() >= ROUND_BYTES || self.pieces.len() + 2 >= MAX_SLICES {
+            let full = self.copied.len() >= ROUND_BYTES || self.pieces.len() + 2 >= MAX_SLICES;
+            if full || (index > 0 && !message.fds().is_empty()) {
                 return Ok(index);
             }
             self.gather_message(message)?;
@@ -178,10 +216,49 @@ impl<'a> Round<'a, '_> {
         if self.pieces.is_empty() {
             return inner.write_all(self.copied);
         }
+        write_slices(inner, &mut self.slices())
+    }
+
+    /// As [`write`](Self::write), for one message with file descriptors: they go
+    /// with its first byte, and nothing else goes in that call. See
+    /// Note [where descriptors are].
+    fn write_with_fds<W: Write>(
+        mut self,
+        inner: &mut W,
+        send: &SendFds<W>,
+        fds: &[SharedFd],
+    ) -> io::Result<()> {
+        let mut slices = self.slices();
+        let mut slices = slices.as_mut_slice();
+        let first = &slices[..slices.len().min(MAX_SLICES)];
+        let fds = &fds[..fds.len().min(send.most)];
+        let sent = loop {
+            match (send.send)(inner, first, fds) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
+        match sent {
+            Ok(count) => {
+                IoSlice::advance_slices(&mut slices, count);
+                write_slices(inner, slices)
+            }
+            // The system does not pass every file descriptor on, nor any number of
+            // them to peers that do not read. The capabilities can do without. If it
+            // is the stream that broke, that shows now.
+            Err(error) => {
+                write_slices(inner, slices)?;
+                let count = fds.len();
+                tracing::warn!(%error, count, "a message went without its file descriptors");
+                Ok(())
+            }
+        }
+    }
+
+    fn slices(&mut self) -> Vec<IoSlice<'_>> {
         self.describe_copied();
         let mut start = 0;
-        let mut slices: Vec<_> = self
-            .pieces
+        self.pieces
             .iter()
             .map(|piece| match piece {
                 Piece::Copied(end) => {
@@ -191,8 +268,7 @@ impl<'a> Round<'a, '_> {
                 }
                 Piece::Lent(segment) => IoSlice::new(segment),
             })
-            .collect();
-        write_slices(inner, &mut slices)
+            .collect()
     }
 }
 

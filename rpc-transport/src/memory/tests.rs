@@ -119,7 +119,11 @@ fn limits_hold_as_on_a_socket() {
     for pair in PAIRS {
         for lengths in [&[4, 4][..], &[1, 1, 1]] {
             let (mut left, mut right) = pair();
-            right.reader.set_limits(FrameLimits { max_words: 7, max_segments: 2 });
+            right.reader.set_limits(FrameLimits {
+                max_words: 7,
+                max_segments: 2,
+                ..FrameLimits::default()
+            });
             left.writer.write(&mut vec![message(0, lengths), message(0, &[1])]).unwrap();
             assert!(right.reader.read().unwrap_err().is_peer_fault());
             assert!(!right.reader.has_buffered());

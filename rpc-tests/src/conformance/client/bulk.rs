@@ -1,6 +1,8 @@
 //! Values and sizes, many things at once, and what only some can do.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 
 use rpc_core::FromClient;
 use rpc_core::capnp::traits::HasTypeId;
@@ -244,8 +246,38 @@ fn caller_id(c: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-fn file_descriptors(_: &Context) -> Result<(), Failure> {
-    Err(Failure::Skipped("it passes no descriptors yet".to_owned()))
+fn file_descriptors(c: &Context) -> Result<(), Failure> {
+    if !c.passes_fds() {
+        return Err(Failure::Skipped("descriptors pass over Unix sockets only".to_owned()));
+    }
+    let theirs: test_more_stuff::Client = c.theirs();
+    for second in [false, true] {
+        let [(mut reader1, writer1), (mut reader2, writer2)] = [io::pipe()?, io::pipe()?];
+        let mut request = theirs.write_to_fd_request();
+        request.get().set_fd_cap1(c.file(writer1));
+        request.get().set_fd_cap2(if second { c.file(writer2) } else { c.ours().object });
+        let response = c.wait(&request.send())?;
+        let results = response.get()?;
+        check!(results.get_second_fd_present() == second);
+        let text = read_three(&mut reader1)?;
+        check!(text == "foo", "{text:?}");
+        if second {
+            let text = read_three(&mut reader2)?;
+            check!(text == "bar", "{text:?}");
+        }
+        let Some(fd) = results.get_fd_cap3()?.as_client().resolve()?.fd() else {
+            return Err(Failure::new("no descriptor came back"));
+        };
+        let text = read_three(&mut File::from(fd.try_clone()?))?;
+        check!(text == "baz", "{text:?}");
+    }
+    Ok(())
+}
+
+fn read_three(file: &mut impl Read) -> Result<String, Failure> {
+    let mut text = String::new();
+    file.take(3).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn counts(c: &Context) -> Result<BTreeMap<u64, u64>, Failure> {

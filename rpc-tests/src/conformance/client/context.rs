@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rpc_core::fd::OwnedFd;
 use rpc_core::transport::TransportControl;
 use rpc_core::{
     ConnConfig, Connection, Error, ErrorKind, FromClient, FromServer, Limits, Promise, Response,
@@ -14,7 +15,7 @@ use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 use rpc_schema::test_control_capnp::{test_control, test_objects};
 use rpc_transport::Address;
 
-use super::ours::{Gate, Ours};
+use super::ours::{Gate, OurFile, Ours};
 use crate::conformance::foo::{FooPromise, require_x, send_extends_foo, send_foo};
 use crate::conformance::tapped;
 
@@ -281,6 +282,16 @@ impl Context {
     /// A `TestInterface` of this side's, and what becomes known of it.
     pub(super) fn ours(&self) -> Ours {
         Ours::new(&self.vat, self.deadline, None)
+    }
+
+    /// Whether capabilities can have file descriptors with them.
+    pub(super) fn passes_fds(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
+    }
+
+    /// A `TestInterface` that is good for nothing but its file descriptor.
+    pub(super) fn file(&self, fd: impl Into<OwnedFd>) -> test_interface::Client {
+        self.vat.export_with_fd(OurFile, fd)
     }
 
     /// One whose calls wait until the gate is opened.

@@ -25,6 +25,11 @@ impl Ours {
     }
 }
 
+/// One without methods.
+pub(super) struct OurFile;
+
+impl test_interface::Server for OurFile {}
+
 /// What becomes known of one of the client's own objects.
 pub(super) struct Probe {
     seen: Mutex<Seen>,

@@ -17,9 +17,6 @@ use super::objects::{
 use super::pipeline::Pipeline;
 use super::state::{ConnectionState, counted};
 
-/// Behaviours that this server cannot show, and why.
-const LIMITS: [(&str, &str); 1] = [("file-descriptors", "descriptors are not passed yet")];
-
 pub(super) struct Control {
     pub(super) state: Arc<ConnectionState>,
 }
@@ -94,12 +91,6 @@ impl test_control::Server for Control {
         result.set_name("this library");
         result.set_sends_results_to_yourself(true);
         result.set_only_tail_calls(true);
-        let mut limits = result.init_limits(as_u32(LIMITS.len())?);
-        for (index, (behaviour, why)) in (0..).zip(LIMITS) {
-            let mut limit = limits.reborrow().get(index);
-            limit.set_behaviour(behaviour);
-            limit.set_why(why);
-        }
         Ok(())
     }
 }

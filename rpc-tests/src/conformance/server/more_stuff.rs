@@ -1,14 +1,16 @@
 //! `TestMoreStuff`. Its methods never wait: what takes time is answered later,
 //! so that calls which come in the meantime are served.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
-use rpc_core::{DeferredResults, Error, FromClient, Result, Results};
+use rpc_core::{Client, DeferredResults, Error, FromClient, Result, Results};
 use rpc_schema::test_capnp::{test_call_order, test_handle, test_interface, test_more_stuff};
 
-use super::objects::Handle;
+use super::objects::{Handle, Interface};
 use super::state::{ConnectionState, counted};
 use crate::conformance::foo::{require_x, send_foo};
 
@@ -73,6 +75,13 @@ pub(super) fn until_cancelled<R: 'static>(
     }
     // If the call was cancelled just now, the last reference is this one.
     *open.lock() = Some((results, kept));
+}
+
+/// Writes to the file descriptor of a capability. Returns whether it has one.
+fn write_to(object: &Client, text: &str) -> Result<bool> {
+    let Some(fd) = object.fd() else { return Ok(false) };
+    File::from(fd.try_clone()?).write_all(text.as_bytes())?;
+    Ok(true)
 }
 
 impl test_call_order::Server for MoreStuff {
@@ -230,6 +239,34 @@ impl test_more_stuff::Server for MoreStuff {
         if params.has_b() {
             after_foo(&params.get_b()?, results.defer(), |_| {});
         }
+        Ok(())
+    }
+
+    fn write_to_fd(
+        &self,
+        params: test_more_stuff::WriteToFdParams,
+        results: test_more_stuff::WriteToFdResults,
+    ) -> Result<()> {
+        let params = params.get()?;
+        let (first, second) = (params.get_fd_cap1()?, params.get_fd_cap2()?.into_client());
+        let results = results.defer();
+        let vat = self.state.vat.clone();
+        first.as_client().on_resolved(move |first| {
+            second.on_resolved(move |second| {
+                results.answer(|mut results| {
+                    if !write_to(&first?, "foo")? {
+                        return Err(Error::failed("no file descriptor came with fdCap1"));
+                    }
+                    let present = write_to(&second?, "bar")?;
+                    let (reader, mut writer) = io::pipe()?;
+                    writer.write_all(b"baz")?;
+                    let mut results = results.get();
+                    results.set_second_fd_present(present);
+                    results.set_fd_cap3(vat.export_with_fd(Interface, reader));
+                    Ok(())
+                });
+            });
+        });
         Ok(())
     }
 

@@ -20,7 +20,7 @@ pub(super) struct ConnectionState {
     handles: AtomicU32,
     handles_of_server: Arc<AtomicU32>,
     /// Where the objects run.
-    vat: Vat,
+    pub(super) vat: Vat,
     connection: OnceLock<Connection>,
 }
 

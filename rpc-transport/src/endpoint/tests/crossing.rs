@@ -98,15 +98,44 @@ fn a_dial_that_was_promised_but_does_not_come_times_out() {
         let listener = RawListener::new();
         let address = listener.address();
         let hints = ConnectHints::new().timeout(Duration::from_millis(50));
-        let answering = thread::spawn(move || {
-            let mut raw = listener.accept();
-            raw.words(&[2]);
-            raw.expect_cut();
+        let mut raws = Vec::new();
+        let error = thread::scope(|scope| {
+            let connecting = scope.spawn(|| here.connect(&address, hints).unwrap_err());
+            while !connecting.is_finished() {
+                if let Some(mut raw) = listener.accept_now() {
+                    raw.words_to_whom_it_may_concern(&[2]);
+                    raws.push(raw);
+                }
+                thread::yield_now();
+            }
+            connecting.join().unwrap()
         });
-        let error = here.connect(&address, hints).unwrap_err();
         assert_eq!(error.code, ConnectErrorCode::Timeout);
-        answering.join().unwrap();
         expect_end(&here);
+    }
+}
+
+#[test]
+fn a_dial_that_crosses_a_connection_that_is_no_more_is_repeated() {
+    for dialect in OLD {
+        let network = network(dialect);
+        let here = endpoint(&network);
+        let listener = RawListener::new();
+        thread::scope(|scope| {
+            let connecting = scope.spawn(|| here.connect(&listener.address(), ConnectHints::new()));
+            // It takes the peer two attempts to notice.
+            for _ in 0..2 {
+                let mut raw = listener.accept();
+                raw.expect_hello(dialect, here.address(), &listener.address());
+                raw.words(&[2]);
+                raw.expect_end();
+            }
+            let mut raw = listener.accept();
+            raw.expect_hello(dialect, here.address(), &listener.address());
+            raw.words(&[0]);
+            let _connection = connecting.join().unwrap().unwrap();
+            raw.expect_words(&[0, 1024]);
+        });
     }
 }
 

@@ -73,11 +73,10 @@ fn probes_are_answered() {
     raw.expect_words(&[5]);
 }
 
-#[test]
-fn a_peer_that_dials_again_is_asked_whether_it_is_alive() {
-    let patient =
-        Parameters { patience: Duration::from_millis(50), ..parameters(Dialect::Versioned) };
-    let network = Network::bind("127.0.0.1", 0, patient).unwrap();
+/// A connection, and another dial of the same peer, which is refused.
+fn dialled_again(patience: Duration) -> (Network, EndPoint, Raw) {
+    let parameters = Parameters { patience, ..parameters(Dialect::Versioned) };
+    let network = Network::bind("127.0.0.1", 0, parameters).unwrap();
     let here = endpoint(&network);
     let mut stale = Raw::dial(here.address());
     stale.introduce(Dialect::Versioned, &greater(), here.address());
@@ -87,8 +86,21 @@ fn a_peer_that_dials_again_is_asked_whether_it_is_alive() {
     newer.send(&hello(Dialect::Versioned, &greater(), here.address()));
     newer.expect_words(&[2]);
     newer.expect_end();
-    // It is asked, does not answer, and makes room.
+    (network, here, stale)
+}
+
+#[test]
+fn a_peer_that_dials_again_is_asked_whether_it_is_alive() {
+    let (_network, here, mut stale) = dialled_again(AMPLE);
     stale.expect_words(&[4]);
+    stale.words(&[5, 0, 1025]);
+    next_opened(&here, &greater());
+    expect_end(&here);
+}
+
+#[test]
+fn a_peer_that_dials_again_and_does_not_answer_makes_room() {
+    let (_network, here, mut stale) = dialled_again(Duration::from_millis(5));
     let reason = expect_lost(&here, &greater());
     assert!(reason.contains("sign of life"), "{reason}");
     stale.expect_cut();
@@ -132,7 +144,6 @@ fn a_handshake_has_a_deadline() {
     let listener = super::raw::RawListener::new();
     let error = here.connect(&listener.address(), ConnectHints::new()).unwrap_err();
     assert_eq!(error.code, ConnectErrorCode::Timeout);
-    listener.accept().expect_cut();
     expect_end(&here);
 }
 
@@ -150,6 +161,23 @@ fn the_oldest_of_too_many_handshakes_is_given_up() {
     raw.introduce(Dialect::Versioned, &greater(), here.address());
     raw.words(&[0, 1024]);
     next_opened(&here, &greater());
+    expect_end(&here);
+}
+
+#[test]
+fn one_peer_too_many_is_not_welcome() {
+    let few = Parameters { max_peers: 1, ..parameters(Dialect::Versioned) };
+    let network = Network::bind("127.0.0.1", 0, few).unwrap();
+    let here = endpoint(&network);
+    let mut first = Raw::dial(here.address());
+    first.introduce(Dialect::Versioned, &greater(), here.address());
+    let mut second = Raw::dial(here.address());
+    second.send(&hello(Dialect::Versioned, &smaller(), here.address()));
+    second.expect_end();
+    drop(first);
+    expect_lost(&here, &greater());
+    let mut second = Raw::dial(here.address());
+    second.introduce(Dialect::Versioned, &smaller(), here.address());
     expect_end(&here);
 }
 

@@ -206,21 +206,32 @@ fn a_short_message_overtakes_a_long_one() {
 }
 
 #[test]
-fn silence_is_asked_about_and_then_a_loss() {
+fn silence_is_asked_about() {
     let network = small(|parameters| {
-        parameters.heartbeat = Duration::from_millis(20);
-        parameters.patience = Duration::from_millis(200);
+        parameters.heartbeat = Duration::from_millis(5);
+        parameters.patience = AMPLE;
     });
     let here = endpoint(&network);
     let mut raw = Raw::dial(here.address());
     introduce(&mut raw, &greater(), 1);
-    raw.words(&[0, 1024]);
-    next_opened(&here, &greater());
     for _ in 0..3 {
         raw.expect_words(&[4]);
         raw.words(&[5]);
     }
-    raw.expect_words(&[4]);
+    raw.words(&[0, 1024]);
+    next_opened(&here, &greater());
+    expect_end(&here);
+}
+
+#[test]
+fn unbroken_silence_is_a_loss() {
+    let network = small(|parameters| {
+        parameters.heartbeat = Duration::from_millis(5);
+        parameters.patience = Duration::from_millis(5);
+    });
+    let here = endpoint(&network);
+    let mut raw = Raw::dial(here.address());
+    introduce(&mut raw, &greater(), 1);
     let reason = expect_lost(&here, &greater());
     assert!(reason.contains("sign of life"), "{reason}");
     raw.expect_cut();

@@ -19,6 +19,14 @@ impl RawListener {
         EndPointAddress::new("127.0.0.1", self.0.local_addr().unwrap().port(), 0)
     }
 
+    /// Accepts a dial if there is one.
+    pub(super) fn accept_now(&self) -> Option<Raw> {
+        self.0.set_nonblocking(true).unwrap();
+        let stream = self.0.accept().ok()?.0;
+        stream.set_nonblocking(false).unwrap();
+        Some(Raw::new(stream))
+    }
+
     pub(super) fn accept(&self) -> Raw {
         Raw::new(self.0.accept().unwrap().0)
     }
@@ -42,6 +50,11 @@ impl Raw {
 
     pub(super) fn words(&mut self, words: &[u32]) {
         self.send(&bytes(words));
+    }
+
+    /// The other side may have given the socket up.
+    pub(super) fn words_to_whom_it_may_concern(&mut self, words: &[u32]) {
+        let _ = self.0.write_all(&bytes(words));
     }
 
     #[track_caller]

@@ -1,0 +1,77 @@
+//! Which file descriptors travel with which capabilities.
+//!
+//! On the wire, a capability descriptor may name one of the file descriptors that
+//! came with its message by index. Each is for one capability: the first that
+//! names it. An index beyond what has come stands for none, so a sender may send
+//! fewer than it meant to, and what nobody names is closed.
+
+use crate::effects::{self, Effect};
+use crate::fd::SharedFd;
+
+/// The index that names no file descriptor.
+pub(super) const NONE: u8 = u8::MAX;
+
+/// The most file descriptors that capabilities of one message can name.
+pub(crate) const MAX_FDS: usize = NONE as usize;
+
+/// File descriptors together with the index of the capability that each is for;
+/// none, usually, which costs nothing.
+///
+/// Closing one may take its time, so it is an effect: see Note [effects].
+#[derive(Debug, Default)]
+pub(crate) struct Attached(Vec<(usize, SharedFd)>);
+
+impl Attached {
+    /// What travels with a message that names one capability.
+    pub(crate) fn to_only(fd: Option<SharedFd>) -> Self {
+        Attached(fd.map(|fd| (0, fd)).into_iter().collect())
+    }
+
+    /// Adds one for a capability that has none yet.
+    pub(crate) fn add(&mut self, cap: usize, fd: SharedFd) {
+        self.0.push((cap, fd));
+    }
+
+    /// The one for a capability.
+    pub(crate) fn take(&mut self, cap: usize) -> Option<SharedFd> {
+        let at = self.0.iter().position(|(owner, _)| *owner == cap)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// For each its index on the wire and its capability.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = (u8, usize)> {
+        (0..NONE).zip(self.0.iter().map(|(owner, _)| *owner))
+    }
+
+    /// The file descriptors in the order of their indices on the wire.
+    pub(super) fn into_fds(mut self) -> Vec<SharedFd> {
+        std::mem::take(&mut self.0).into_iter().map(|(_, fd)| fd).collect()
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            effects::defer(Effect::drop(std::mem::take(&mut self.0)));
+        }
+    }
+}
+
+/// What came with a message, while it is read who gets it. What is left in here is
+/// closed.
+pub(super) struct Arrived(Vec<Option<SharedFd>>);
+
+impl Arrived {
+    pub(super) fn new(fds: Vec<SharedFd>) -> Self {
+        Arrived(fds.into_iter().map(Some).collect())
+    }
+
+    /// Gives out the one at an index, once.
+    pub(super) fn claim(&mut self, index: u8) -> Option<SharedFd> {
+        self.0.get_mut(usize::from(index))?.take()
+    }
+}

@@ -1,0 +1,126 @@
+//! Bytes in, and the file descriptors that come with them.
+//!
+//! Note [where descriptors are]
+//!
+//! File descriptors are handed to the system together with bytes, and it delivers
+//! them with the first of these. Linux ends a read at the end of the piece of data
+//! that they came with, so that one read never brings those of two pieces; but
+//! bytes before that piece may be in the same read. So all that is known is: they
+//! belong to a message that has its first byte in or before this read, and the
+//! read's *last* byte lies in the piece that they were sent with. Other systems
+//! begin a read at that piece instead, and may go on behind it: there it is the
+//! read's *first* byte.
+//!
+//! Whoever sends a message with file descriptors therefore sends it apart, in a
+//! call of its own that ends with it: [`FramedWriter`](super::FramedWriter) does,
+//! and so does the C++ implementation. Then one byte tells which message they
+//! belong to.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::sync::{Arc, Weak};
+
+use rpc_core::fd::{OwnedFd, SharedFd};
+
+#[cfg(test)]
+mod tests;
+
+/// Reads some bytes, as `read` does, and appends the file descriptors that came
+/// with them to the list, at most as many as the number says. The others are
+/// closed.
+pub(crate) type ReceiveFds<R> =
+    fn(&mut R, &mut [u8], &mut Vec<OwnedFd>, usize) -> io::Result<usize>;
+
+/// A stream of bytes, some of which have file descriptors with them.
+pub(super) struct Source<R> {
+    inner: R,
+    /// `None` where there are only bytes.
+    receive: Option<ReceiveFds<R>>,
+    /// How many come with one message at the most.
+    pub(super) max_fds: usize,
+    /// How many of those that came may be open at the most.
+    pub(super) max_open: usize,
+    /// How many bytes were read so far.
+    offset: u64,
+    /// What came with messages that are not complete, and the offset of a byte in
+    /// the message that it belongs to. In order.
+    waiting: VecDeque<(u64, OwnedFd)>,
+    /// What was given out and may still be open.
+    given: Vec<Weak<OwnedFd>>,
+    /// Empty, kept for its memory.
+    arrived: Vec<OwnedFd>,
+}
+
+impl<R: Read> Source<R> {
+    pub(super) fn new(inner: R, receive: Option<ReceiveFds<R>>) -> Self {
+        Source {
+            inner,
+            receive,
+            max_fds: 0,
+            max_open: 0,
+            offset: 0,
+            waiting: VecDeque::new(),
+            given: Vec::new(),
+            arrived: Vec::new(),
+        }
+    }
+
+    /// The offset of the next byte that is read.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Waits for bytes. Returns 0 at the end of the stream.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let count = loop {
+            let outcome = match self.receive {
+                Some(receive) if self.max_fds > 0 => {
+                    receive(&mut self.inner, room, &mut self.arrived, self.max_fds)
+                }
+                // What comes unasked is closed by the system.
+                _ => self.inner.read(room),
+            };
+            match outcome {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome?,
+            }
+        };
+        let start = self.offset;
+        self.offset += count as u64;
+        if !self.arrived.is_empty() {
+            self.note_arrived(start);
+        }
+        Ok(count)
+    }
+
+    #[cold]
+    fn note_arrived(&mut self, start: u64) {
+        // See Note [where descriptors are].
+        let at = if cfg!(any(target_os = "linux", target_os = "android")) {
+            self.offset.saturating_sub(1)
+        } else {
+            start
+        };
+        // Of a peer that follows the rules, no more wait than those of the message
+        // that is being read and of one behind it. Others cannot pile them up by
+        // sending a message in small pieces.
+        let room = (2 * self.max_fds).saturating_sub(self.waiting.len());
+        self.waiting.extend(self.arrived.drain(..).take(room).map(|fd| (at, fd)));
+    }
+
+    /// Takes what came with the message that ends before the byte at `end`.
+    pub(super) fn fds_before(&mut self, end: u64) -> Vec<SharedFd> {
+        if self.waiting.is_empty() { Vec::new() } else { self.take_before(end) }
+    }
+
+    #[cold]
+    fn take_before(&mut self, end: u64) -> Vec<SharedFd> {
+        let count = self.waiting.iter().take_while(|(at, _)| *at < end).count();
+        self.given.retain(|fd| fd.strong_count() > 0);
+        let room = self.max_open.saturating_sub(self.given.len()).min(self.max_fds);
+        let fds: Vec<_> =
+            self.waiting.drain(..count).take(room).map(|(_, fd)| Arc::new(fd)).collect();
+        self.given.extend(fds.iter().map(Arc::downgrade));
+        fds
+    }
+}
