@@ -47,9 +47,9 @@ use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
 use crate::wire::Path;
 
-/// The most calls that one may take its outcome through before that is taken for
-/// a circle.
-const MAX_TAKEN: usize = 1 << 16;
+/// The most calls that one may wait for, one behind the other, before that is
+/// taken for a circle.
+const MAX_WAITS: usize = 1 << 16;
 
 /// What became of a call.
 pub(crate) type Outcome = Result<Payload, Error>;
@@ -400,16 +400,28 @@ impl CallCell {
         cell.watch(Watcher::Call(Arc::clone(self), fields));
     }
 
-    /// Whether the outcome of this call is, over any number of others, that of
-    /// `end`.
+    /// Whether this call, which waits in the queue of `promise`, waits there for
+    /// its own outcome: a circle, which would keep itself alive for ever.
+    pub(crate) fn waits_for_itself(self: &Arc<Self>, promise: &LocalPromise) -> bool {
+        // Most calls have no field yet when they get into a queue.
+        let has_fields = self.state.lock().has_fields();
+        has_fields && promise.parent().is_some_and(|parent| parent.comes_from(self))
+    }
+
+    /// Whether the outcome of this call is, or cannot come before, that of `end`,
+    /// over any number of others.
     fn comes_from(self: &Arc<Self>, end: &Arc<Self>) -> bool {
         let mut cell = Arc::clone(self);
-        for _ in 0..MAX_TAKEN {
+        for _ in 0..MAX_WAITS {
             if Arc::ptr_eq(&cell, end) {
                 return true;
             }
-            let next = cell.state.lock().taken_from.as_ref().map(|other| Arc::clone(other.cell()));
-            match next {
+            let (taken_from, queue) = {
+                let state = cell.state.lock();
+                let taken_from = state.taken_from.as_ref().map(|other| Arc::clone(other.cell()));
+                (taken_from, state.queued_in.as_ref().and_then(|(promise, _)| promise.upgrade()))
+            };
+            match taken_from.or_else(|| queue?.parent()) {
                 Some(next) => cell = next,
                 None => return false,
             }
@@ -612,15 +624,12 @@ impl CallCell {
         }
     }
 
-    /// The call waits in a promise's queue, at this place. Returns whether it was
-    /// cancelled already, so that it must be taken out again.
-    pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) -> bool {
+    /// The call is about to wait in a promise's queue, at this place.
+    pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) {
         let mut state = self.state.lock();
-        if state.demand == Demand::Cancelled {
-            return true;
-        }
-        state.queued_in = Some((Arc::downgrade(promise), place));
-        false
+        let before = state.queued_in.replace((Arc::downgrade(promise), place));
+        drop(state);
+        drop(before);
     }
 
     /// The call left the queue that it waited in.
@@ -644,6 +653,10 @@ impl Drop for CallCell {
 }
 
 impl State {
+    fn has_fields(&self) -> bool {
+        self.fields.values().any(|field| field.strong_count() > 0)
+    }
+
     fn add_field(&mut self, path: &[u16], field: &Arc<LocalPromise>) {
         if self.fields.len() >= self.sweep_at {
             self.fields.retain(|_, field| field.strong_count() > 0);

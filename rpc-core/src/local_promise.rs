@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::call::Interest;
+use crate::call::{CallCell, Interest};
 use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::effects::{self, Effect};
@@ -106,20 +106,44 @@ impl LocalPromise {
             if let Phase::Resolved(target) = &state.phase {
                 return Err((target.clone(), delivery));
             }
-            let place = state.next_place;
             state.next_place += 1;
+            state.next_place
+        };
+        // A cell has a lock of its own. It is told before the call is here: whoever
+        // takes the call on to another queue tells it, too, and after us.
+        if let Some(cell) = &cell {
+            cell.queued_in(self, place);
+        }
+        {
+            let mut state = self.state.lock();
+            if let Phase::Resolved(target) = &state.phase {
+                let target = target.clone();
+                drop(state);
+                if let Some(cell) = &cell {
+                    cell.left_queue();
+                }
+                return Err((target, delivery));
+            }
             state.queue.insert(place, delivery);
             if state.retained.is_none() {
                 state.retained = Some(Arc::clone(self));
             }
-            place
-        };
-        // A cell has a lock of its own, so this comes after. Whoever cancels the
-        // call before finds no queue to take it out of: then we do.
-        if cell.is_some_and(|cell| cell.queued_in(self, place)) {
-            self.withdraw(place);
+        }
+        if let Some(cell) = cell {
+            if cell.is_cancelled() {
+                // Whoever cancelled it may have looked before it was here.
+                self.withdraw(place);
+            } else if cell.waits_for_itself(self) {
+                let error = Error::failed("the call waits for its own results");
+                effects::defer(Effect::Complete(cell, Err(error)));
+            }
         }
         Ok(())
+    }
+
+    /// The call that this is a field of, while neither is resolved.
+    pub(crate) fn parent(&self) -> Option<Arc<CallCell>> {
+        self.state.lock().parent.as_ref().map(|parent| Arc::clone(parent.cell()))
     }
 
     /// Removes a call that was cancelled while it waited, if it still does.

@@ -347,7 +347,7 @@ impl IncomingCall {
     }
 
     /// Passes the call on, as it is, to another capability, which answers it in
-    /// our stead. Does not wait.
+    /// our stead. Does not wait. A call that has been cancelled is not passed on.
     pub fn forward(mut self, target: &Client) {
         let (interface, method) = (self.interface, self.method);
         let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
@@ -363,14 +363,20 @@ impl IncomingCall {
     pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
         self.answer = Answer::Given;
         self.params = None;
-        target.clone().dispatch(Delivery::Call(CallRequest {
+        let delivery = Delivery::Call(CallRequest {
             interface,
             method,
             params,
             cell: Arc::clone(&self.cell),
             permit: None,
             tail: Tail::Allowed,
-        }));
+        });
+        if delivery.is_cancelled() {
+            // As a call that waits in a promise, it goes no further. A call that an
+            // object passes on to itself would never end otherwise.
+            return delivery.fail(&Error::failed("the call was cancelled"));
+        }
+        target.clone().dispatch(delivery);
     }
 }
 

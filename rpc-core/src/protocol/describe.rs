@@ -506,31 +506,16 @@ impl Txn<'_> {
     pub(super) fn unpinned(&mut self, way: Client) -> Client {
         let target = way.shortened();
         let View::Pinned(pinned) = target.view() else { return way };
-        if !self.is_own(pinned.machine()) {
-            return way;
+        match pinned.promise() {
+            Some(promise) if self.is_own(promise.machine()) => match promise.location() {
+                Err(dest) => {
+                    self.mark_called(&dest);
+                    Client::from_remote(promise)
+                }
+                Ok(_) => way,
+            },
+            _ => way,
         }
-        let Ok(dest) = pinned.dest() else { return way };
-        let node = match &dest {
-            Dest::Import(import) => {
-                self.machine.imports.with(import.id(), |import| match &import.kind {
-                    import::Kind::Promised { node, resolution: Resolution::Pending { .. } } => {
-                        node.upgrade()
-                    }
-                    import::Kind::Promised { .. } | import::Kind::Settled => None,
-                })
-            }
-            Dest::Answer(question, path) => {
-                self.machine.questions.with(question.id(), |entry| match &entry.state {
-                    question::State::Asked(asked) if entry.serial == question.serial() => {
-                        asked.fields.get(path)?.node.upgrade()
-                    }
-                    _ => None,
-                })
-            }
-        };
-        let Some(node) = node.flatten() else { return way };
-        self.mark_called(&dest);
-        Client::from_remote(node)
     }
 
     fn insert_import(&mut self, id: ImportId, kind: import::Kind) -> Arc<ImportRef> {

@@ -4,13 +4,13 @@
 //!
 //! First the connection is marked as dead, so that nothing new gets into the
 //! tables. Then the tables are emptied: every question, every imported promise
-//! and every embargo fails with `disconnected`, and work for the peer is told
-//! that nobody wants it. What was in the tables is dropped after the lock. Only
+//! and every embargo fails with `disconnected`; work for the peer is told that
+//! nobody wants it, and what was pipelined on it fails, too. What was in the tables is dropped after the lock. Only
 //! then do the threads learn that it is over.
 
 use std::sync::Arc;
 
-use super::{Machine, Phase, Txn, import, question};
+use super::{Machine, Phase, Txn, answer, import, question};
 use crate::client::Client;
 use crate::delivery::Route;
 use crate::effects::Effect;
@@ -82,6 +82,12 @@ impl Txn<'_> {
             self.effect(Effect::drop(embargo.target));
         }
         for (_, answer) in machine.answers.take_all() {
+            if let (answer::State::Running, Some(_)) = (&answer.state, &answer.interest) {
+                // Also for those who have a field of its results: it may be a method
+                // that the peer has given one, and that waits for this one.
+                self.effect(Effect::Cancel(Arc::clone(&answer.cell)));
+                self.effect(Effect::Complete(Arc::clone(&answer.cell), Err(error.clone())));
+            }
             self.effect(Effect::drop(answer));
         }
         machine.answer_gone();

@@ -113,8 +113,8 @@ impl Txn<'_> {
                 )));
             }
         };
-        // Looked up before the call's own answer exists: a call cannot be
-        // pipelined on itself.
+        // Target and parameters are looked up before the call's own answer exists: a
+        // call cannot be pipelined on itself, nor be given what it is to return.
         let route = match &call.target {
             Target::ImportedCap(export) => {
                 let target = self.machine.exports.with(ExportId(*export), |entry| entry.target());
@@ -129,8 +129,8 @@ impl Txn<'_> {
                 "the call's target is of a kind that is not known here",
             ))),
         };
-        let cell = self.begin_answer(id, results_to)?;
         let params = self.receive_content(call.params, wire::PARAMS)?;
+        let cell = self.begin_answer(id, results_to)?;
         let request = CallRequest {
             interface: call.interface,
             method: call.method,

@@ -315,6 +315,10 @@ const HARMLESS: &[Harmless] = &[
             let Outcome::Exception(_) = peer.outcome(question) else { panic!() };
         }
     }),
+    ("a call that is given its own results", |peer, keeper| {
+        peer.call(1, &target(keeper), raw::CALL_FOO, &[Cap::ReceiverAnswer(1, vec![0])]);
+        fails(peer, 1, "question 1");
+    }),
     ("a capability of a third party", |peer, keeper| {
         // The vine stands in for it.
         peer.call(1, &target(keeper), raw::CALL_FOO, &[Cap::ThirdParty(12)]);
@@ -596,6 +600,7 @@ fn an_abort_ends_the_connection_and_tells_why() {
     });
     // What comes after it is not looked at.
     peer.release(99, 9);
+    peer.end();
     assert_eq!(peer.drain().iter().filter(|said| matches!(said, Said::Abort(_))).count(), 0);
     let error = call.wait().map(drop).unwrap_err();
     assert_eq!(error.kind(), rpc_core::ErrorKind::Disconnected);
@@ -722,6 +727,69 @@ fn methods_that_run_for_a_peer_that_is_cut_off_end_in_peace() {
     cancelled.wait();
     go.set();
     assert!(connection.join_timeout(LONG).unwrap());
+    victim.survive(&connection);
+    victim.finish();
+}
+
+/// Two methods each of which waits for what the other one is to return, as the peer
+/// arranged it. Nobody can help them as long as it stays; but it cannot stay, and
+/// leave them behind.
+#[test]
+fn methods_that_wait_for_one_another_are_freed_by_the_end() {
+    let _watchdog = Watchdog::start();
+    let victim = Victim::new("hmb");
+    for _ in 0..3 {
+        let (mut peer, connection, keeper) = victim.attack_bootstrapped();
+        peer.call(1, &target(keeper), raw::CALL_FOO, &[Cap::SenderPromise(9)]);
+        peer.call(2, &target(keeper), raw::CALL_FOO, &[Cap::ReceiverAnswer(1, vec![0])]);
+        let called = peer.receive_until("a call to the promise", |said| match said {
+            Said::Call { question, .. } => Some(*question),
+            _ => None,
+        });
+        peer.resolve(9, &Cap::ReceiverAnswer(2, vec![0]));
+        // The call comes back, for the field.
+        peer.bytes(&raw::call(3, &Target::Answer(2, vec![0]), 0x88eb_12a0_e0af_92b2, 0, &[]));
+        peer.finish(1, true);
+        peer.finish(2, true);
+        peer.sync(4);
+        send_return(&mut peer, |mut ret| {
+            ret.set_answer_id(called);
+            ret.set_release_param_caps(false);
+            ret.init_exception().set_reason("on purpose");
+        });
+        peer.end();
+        victim.survive(&connection);
+    }
+    // Workers that were left waiting would hold this up.
+    victim.finish();
+}
+
+/// An object that passes calls on to what they name, and a call that names the
+/// object: it goes round for as long as somebody wants it.
+#[test]
+fn a_call_that_goes_round_ends_when_nobody_wants_it() {
+    let _watchdog = Watchdog::start();
+    let victim = Victim::new("hmc");
+    let census = Census::new();
+    let counted = census.clone();
+    let object = objects::any(&victim.vat, Concurrency::Serial, move |call| {
+        let alive = counted.count();
+        let target = call.params().caps()[0].clone();
+        call.forward(&target);
+        drop(alive);
+    });
+    let (mut peer, connection) = RawPeer::connect(&victim.vat, ConnConfig::new().bootstrap(object));
+    let object = peer.bootstrapped(0);
+    for finish in [true, false] {
+        peer.call(1, &target(object), 0, &[Cap::ReceiverHosted(object)]);
+        let rounds = census.made();
+        until("the call to go round", || census.made() > rounds + 10);
+        if finish {
+            peer.finish(1, true);
+            assert_eq!(peer.outcome(1), Outcome::Canceled);
+        }
+    }
+    peer.end();
     victim.survive(&connection);
     victim.finish();
 }

@@ -293,6 +293,8 @@ fn chaos(vat: &Vat, stash: &Arc<Mutex<Stash>>, census: &Census) -> Client {
         Object { stash: Arc::clone(stash), census: census.clone(), _counted: census.count() };
     let own = vat.clone();
     objects::any(vat, Concurrency::Concurrent, move |call| {
+        // All of it belongs to the closure, what is only counted, too.
+        let object = &object;
         let stash = || object.stash.lock().unwrap_or_else(PoisonError::into_inner);
         let caps = call.params().caps().to_vec();
         let first = caps.first().cloned().unwrap_or_default();

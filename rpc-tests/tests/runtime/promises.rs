@@ -84,6 +84,43 @@ fn a_circle_of_promises_that_many_threads_close_fails() {
     }
 }
 
+/// The target of a call turns out to be what the call is to return: it would wait
+/// for itself, and nobody could wait for anything else.
+#[test]
+fn a_call_that_waits_for_its_own_results_fails() {
+    let _watchdog = Watchdog::start();
+    let own = "the call waits for its own results";
+    let (promise, fulfiller) = promise_client::<test_more_stuff::Client>();
+    let call = promise.get_held_request().send();
+    let field = call.pipeline().get_cap();
+    let on_field = foo_request(&field).send();
+    fulfiller.fulfill(field.clone().cast_to());
+    assert_eq!(call.wait().map(drop).unwrap_err().reason(), own);
+    assert_eq!(on_field.wait().map(drop).unwrap_err().reason(), own);
+    assert_eq!(call_foo(&field).unwrap_err().reason(), own);
+    // Several that wait for one another, resolved by a thread each.
+    for round in 0..100 {
+        let size = 2 + round % 3;
+        let (clients, fulfillers): (Vec<test_more_stuff::Client>, Vec<_>) =
+            (0..size).map(|_| promise_client()).unzip();
+        let calls: Vec<_> = clients.iter().map(|client| client.get_held_request().send()).collect();
+        let start = Arc::new(Barrier::new(size));
+        thread::scope(|scope| {
+            for (index, fulfiller) in fulfillers.into_iter().enumerate() {
+                let field = calls[(index + 1) % size].pipeline().get_cap();
+                let start = Arc::clone(&start);
+                scope.spawn(move || {
+                    start.wait();
+                    fulfiller.fulfill(field.cast_to());
+                });
+            }
+        });
+        for call in calls {
+            assert_eq!(call.wait().map(drop).unwrap_err().reason(), own);
+        }
+    }
+}
+
 /// The promise has been sent to a peer, which has sent calls through it.
 #[test]
 fn an_exported_promise_may_become_anything() {

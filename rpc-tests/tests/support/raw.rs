@@ -232,13 +232,14 @@ impl RawPeer {
     }
 
     /// Reads up to the Abort that the vat must have sent, and what follows: the
-    /// end.
+    /// end. Ends this side, too.
     pub fn aborted(&mut self) -> String {
         let reason = self.receive_until("an Abort", |said| match said {
             Said::Abort(reason) => Some(reason.clone()),
             _ => None,
         });
         assert_eq!(self.receive(), None, "an Abort is the last message");
+        self.end();
         reason
     }
 }
