@@ -1,8 +1,8 @@
 //! Capabilities in and out of messages.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::dest::Dest;
+use super::dest::{Dest, Pinned};
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
 use super::{Abort, Txn, question};
@@ -143,30 +143,34 @@ impl Txn<'_> {
     }
 
     /// What stands for a promise of the peer's, which is at `dest`, where it was
-    /// described.
+    /// described: the same thing for everybody who still has it.
     fn pinned(&self, promise: &Arc<RemotePromise>, dest: Dest) -> Client {
-        let pinned = match &dest {
-            Dest::Import(_) => promise.pinned(dest),
-            Dest::Answer(question, path) => {
-                let at_field = |step: &mut dyn FnMut(&mut question::Field)| {
-                    self.machine.questions.with(question.id(), |entry| {
-                        if entry.serial == question.serial()
-                            && let question::State::Asked(asked) = &mut entry.state
-                        {
-                            asked.fields.get_mut(path).map(step);
-                        }
-                    })
-                };
-                let mut known = None;
-                at_field(&mut |field| known = field.pinned.upgrade());
-                known.unwrap_or_else(|| {
-                    let pinned = promise.pinned(dest.clone());
-                    at_field(&mut |field| field.pinned = Arc::downgrade(&pinned));
-                    pinned
-                })
+        let known = self.with_pinned(&dest, |pinned| pinned.upgrade()).flatten();
+        Client::from_pinned(known.unwrap_or_else(|| {
+            let pinned = Pinned::new(dest.clone(), promise);
+            self.with_pinned(&dest, |known| *known = Arc::downgrade(&pinned));
+            pinned
+        }))
+    }
+
+    /// Looks at, or changes, what stands for an open place of the peer's.
+    fn with_pinned<R>(&self, dest: &Dest, step: impl FnOnce(&mut Weak<Pinned>) -> R) -> Option<R> {
+        match dest {
+            Dest::Import(import) => {
+                self.machine.imports.with(import.id(), |entry| match &mut entry.kind {
+                    import::Kind::Promised { pinned, .. } => Some(step(pinned)),
+                    import::Kind::Settled => None,
+                })?
             }
-        };
-        Client::from_pinned(pinned)
+            Dest::Answer(question, path) => {
+                self.machine.questions.with(question.id(), |entry| match &mut entry.state {
+                    question::State::Asked(asked) if entry.serial == question.serial() => {
+                        asked.fields.get_mut(path).map(|field| step(&mut field.pinned))
+                    }
+                    _ => None,
+                })?
+            }
+        }
     }
 
     /// The place of the peer's that something is behind, as what is described is
@@ -463,7 +467,7 @@ impl Txn<'_> {
     fn import_promise(&mut self, id: ImportId) -> Result<Client, Abort> {
         let machine = self.machine;
         let known = machine.imports.with(id, |import| {
-            let import::Kind::Promised { node, resolution } = &import.kind else {
+            let import::Kind::Promised { node, resolution, .. } = &import.kind else {
                 return Err(Abort::new(format!(
                     "import {id} came as a promise, but before that as senderHosted"
                 )));
@@ -476,7 +480,8 @@ impl Txn<'_> {
             None => self.insert_import(
                 id,
                 import::Kind::Promised {
-                    node: std::sync::Weak::new(),
+                    node: Weak::new(),
+                    pinned: Weak::new(),
                     resolution: Resolution::Pending { called: false },
                 },
             ),
@@ -492,8 +497,9 @@ impl Txn<'_> {
         };
         let promise = RemotePromise::new(Arc::clone(machine), Dest::Import(handle));
         machine.imports.with(id, |import| {
-            if let import::Kind::Promised { node, .. } = &mut import.kind {
+            if let import::Kind::Promised { node, pinned, .. } = &mut import.kind {
                 *node = Arc::downgrade(&promise);
+                pinned.upgrade().inspect(|pinned| pinned.stand_for(&promise));
             }
         });
         Ok(Client::from_remote(promise))
@@ -545,21 +551,11 @@ impl Txn<'_> {
                     if entry.serial == question.serial()
                         && let question::State::Asked(asked) = &mut entry.state
                     {
-<<<<<<< HEAD
-                        match asked.fields.get_mut(path) {
-                            Some(field) => field.called = true,
-                            None => {
-                                let field =
-                                    question::Field { called: true, ..Default::default() };
-                                asked.fields.insert(path.clone(), field);
-                            }
-=======
                         if let Some(field) = asked.fields.get_mut(path) {
                             field.called = true;
                         } else {
                             let field = question::Field { called: true, ..Default::default() };
                             asked.fields.insert(path.clone(), field);
->>>>>>> main
                         }
                     }
                 });

@@ -9,12 +9,8 @@ use super::import::ImportRef;
 use super::question::QuestionRef;
 use crate::client::Client;
 use crate::delivery::Delivery;
-<<<<<<< HEAD
 use crate::effects::{self, Effect};
-=======
-use crate::error::Error;
 use crate::flow::StreamSlot;
->>>>>>> main
 use crate::remote_promise::RemotePromise;
 use crate::wire::{self, Path};
 
@@ -90,35 +86,32 @@ fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer 
 pub(crate) struct Pinned {
     machine: Arc<Machine>,
     target: wire::Target,
+    state: Mutex<State>,
+    stream: StreamSlot,
+}
+
+struct State {
+    place: Place,
     /// The promise that is, or was, at that place.
     promise: Weak<RemotePromise>,
-<<<<<<< HEAD
-    place: Mutex<Place>,
 }
 
 enum Place {
     There(Dest),
     /// What has the same behind it, so that the place could be given up.
     Elsewhere(Client),
-=======
-    /// The place, or why it is not used any more: see Note [cycles].
-    dest: Mutex<Result<Dest, Error>>,
-    stream: StreamSlot,
->>>>>>> main
 }
 
 impl Pinned {
-    pub(crate) fn new(dest: Dest, promise: Weak<RemotePromise>) -> Arc<Self> {
+    pub(super) fn new(dest: Dest, promise: &Arc<RemotePromise>) -> Arc<Self> {
         Arc::new(Pinned {
             machine: Arc::clone(dest.machine()),
             target: dest.target(),
-            promise,
-<<<<<<< HEAD
-            place: Mutex::new(Place::There(dest)),
-=======
-            dest: Mutex::new(Ok(dest)),
+            state: Mutex::new(State {
+                place: Place::There(dest),
+                promise: Arc::downgrade(promise),
+            }),
             stream: StreamSlot::default(),
->>>>>>> main
         })
     }
 
@@ -137,7 +130,7 @@ impl Pinned {
 
     /// The place, or what is used instead.
     pub(crate) fn dest(&self) -> Result<Dest, Client> {
-        match &*self.place.lock() {
+        match &self.state.lock().place {
             Place::There(dest) => Ok(dest.clone()),
             Place::Elsewhere(client) => Err(client.clone()),
         }
@@ -145,13 +138,21 @@ impl Pinned {
 
     /// The promise that is, or was, at that place, if anybody still has it.
     pub(crate) fn promise(&self) -> Option<Arc<RemotePromise>> {
-        self.promise.upgrade()
+        self.state.lock().promise.upgrade()
+    }
+
+    /// There is a new promise for that place.
+    pub(super) fn stand_for(&self, promise: &Arc<RemotePromise>) {
+        self.state.lock().promise = Arc::downgrade(promise);
     }
 
     /// Gives the place up. From now on calls go to `client`, which must be behind
     /// the same peer, or fail every call.
     pub(crate) fn give_up(&self, client: Client) {
-        let before = std::mem::replace(&mut *self.place.lock(), Place::Elsewhere(client));
+        if let Some(stream) = self.stream.get() {
+            client.adopt_stream(stream);
+        }
+        let before = std::mem::replace(&mut self.state.lock().place, Place::Elsewhere(client));
         drop(before);
     }
 
@@ -160,10 +161,10 @@ impl Pinned {
         match (self.dest(), delivery) {
             (Ok(dest), delivery) => self.machine.deliver_to(dest, delivery),
             // The calls before it have left towards the same peer, or failed.
-            (Err(_), Delivery::Disembargo(echo)) => {
+            (Err(client), Delivery::Disembargo(echo)) if client.machine().is_none() => {
                 self.machine.transact(|txn| txn.return_disembargo(&self.target, echo));
             }
-            (Err(client), call @ Delivery::Call(_)) => client.dispatch(call),
+            (Err(client), delivery) => client.dispatch(delivery),
         }
     }
 }
@@ -172,7 +173,8 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         // Chains are taken apart one by one, see Note [effects].
         let gone = Place::Elsewhere(Client::null());
-        if let Place::Elsewhere(client) = std::mem::replace(self.place.get_mut(), gone) {
+        let before = std::mem::replace(&mut self.state.get_mut().place, gone);
+        if let Place::Elsewhere(client) = before {
             effects::defer(Effect::drop(client));
         }
     }

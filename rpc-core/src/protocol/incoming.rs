@@ -475,7 +475,7 @@ impl Txn<'_> {
             import::Kind::Promised { resolution: Resolution::Resolved, .. } => {
                 Err(Abort::new(format!("a second Resolve of promise {id}")))
             }
-            import::Kind::Promised { node, resolution } => match *resolution {
+            import::Kind::Promised { node, resolution, .. } => match *resolution {
                 Resolution::Resolved => Err(Abort::new("a second Resolve")),
                 Resolution::Pending { called } => {
                     *resolution = Resolution::Resolved;

@@ -38,11 +38,8 @@ use crate::wire::Path;
 pub(crate) struct Question {
     pub(crate) serial: Serial,
     pub(crate) state: State,
-<<<<<<< HEAD
-    /// Its place among those that are outstanding, until the Return.
-=======
-    /// Held for its drop, until the call has returned or is cancelled.
->>>>>>> main
+    /// Its place among those that are outstanding, until the Return or the
+    /// cancellation.
     pub(crate) permit: Option<Permit>,
 }
 

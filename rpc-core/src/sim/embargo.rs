@@ -863,7 +863,7 @@ fn a_described_field_goes_on_with_what_the_return_names() {
     raw.expect(&["finish 0"]);
     raw.send(call(3, on_field(0, &[0]), 11, &[]));
     raw.send(disembargo(on_field(0, &[0]), 9));
-    raw.expect(&["call 0 on 4 (11)", "disembargo receiverLoopback 9 on #0.0"]);
+    raw.expect(&["call 0 on 4 (11)", "disembargo receiverLoopback 9 on 4"]);
     raw.send(raw::resolve(4, Descriptor::SenderHosted(5)));
     raw.send(call(4, on_field(0, &[0]), 12, &[]));
     let sent = raw.sent();

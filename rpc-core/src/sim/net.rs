@@ -542,9 +542,7 @@ impl Settled {
     fn check(&self) -> Result<(), String> {
         match self.wakes.load(Ordering::SeqCst) {
             1 | CANCELLED | SETTLED_LATE => Ok(()),
-            wakes => {
-                Err(format!("call {} was settled {} times", self.label, wakes % CANCELLED))
-            }
+            wakes => Err(format!("call {} was settled {} times", self.label, wakes % CANCELLED)),
         }
     }
 }

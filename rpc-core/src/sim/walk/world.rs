@@ -330,8 +330,9 @@ impl World {
             .iter()
             .zip(fields)
             .map(|(cap, field)| {
-                let waits =
-                    |cap: &Ref| fields.iter().any(|other| self.shadow.waits_for(cap.stream, *other));
+                let waits = |cap: &Ref| {
+                    fields.iter().any(|other| self.shadow.waits_for(cap.stream, *other))
+                };
                 let cap = cap.clone().filter(|cap| !waits(cap));
                 cap.filter(|cap| self.may_become(field, cap.stream))
             })
