@@ -138,6 +138,15 @@ impl QuestionRef {
     pub(crate) fn serial(&self) -> Serial {
         self.serial
     }
+
+    /// Whether the results have come.
+    #[cfg(test)]
+    pub(crate) fn has_returned(&self) -> bool {
+        let returned = |entry: &mut Question| {
+            entry.serial == self.serial && matches!(entry.state, State::Returned)
+        };
+        self.machine.questions.with(self.id, returned) == Some(true)
+    }
 }
 
 impl Drop for QuestionRef {

@@ -75,10 +75,10 @@ impl Machine {
         holdings
     }
 
-    /// Gives up every place that something of ours was described as. Two vats can
-    /// keep each other's entries alive through these, see Note [described path].
+    /// Gives up the fields of results that came, where they were described. Vats
+    /// can keep each other's entries alive through these, see Note [described path].
     #[cfg(test)]
-    pub(crate) fn give_up_described_paths(&self) {
+    pub(crate) fn give_up_described_fields(&self) {
         let mut described = Vec::new();
         self.exports.for_each(|_, entry| described.push(entry.target()));
         self.answers.for_each(|_, entry| {
@@ -87,7 +87,7 @@ impl Machine {
             }
         });
         for client in described {
-            client.give_up_places();
+            client.give_up_described_field();
         }
     }
 

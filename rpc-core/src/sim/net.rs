@@ -354,9 +354,9 @@ impl Net {
 
     /// Takes circles of described paths apart, which two vats can keep each other
     /// alive with, and nothing else.
-    pub(super) fn give_up_described_paths(&self) {
+    pub(super) fn give_up_described_fields(&self) {
         for side in &self.sides {
-            side.machine.give_up_described_paths();
+            side.machine.give_up_described_fields();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Random walks: two or three vats do whatever they can, in a random order, and a
+//! Random walks: two to five vats do whatever they can, in a random order, and a
 //! model that knows nothing of the protocol says what must come of it.
 //!
 //! The steps are in [`script`], what must come of them in [`shadow`]: every call

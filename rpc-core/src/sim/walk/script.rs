@@ -29,6 +29,8 @@ pub(super) enum Do {
     Drop,
     /// Answer a call with up to two capabilities.
     Answer,
+    /// Say what the results of a call will have in them, before it is answered.
+    Early,
     /// Answer a call with an error, or not at all.
     Fail,
     /// Answer a call by another call.
@@ -48,13 +50,31 @@ pub(super) enum Shape {
     Pair,
     Chain,
     Triangle,
+    /// Four vats, each linked with each.
+    Mesh,
+    /// Five vats in a circle.
+    Ring,
 }
 
 impl Shape {
+    /// Those that a walk chooses among, the frequent ones several times.
+    const CHOICE: [Shape; 8] = [
+        Shape::Pair,
+        Shape::Pair,
+        Shape::Pair,
+        Shape::Chain,
+        Shape::Chain,
+        Shape::Triangle,
+        Shape::Mesh,
+        Shape::Ring,
+    ];
+
     pub(super) fn vats(self) -> usize {
         match self {
             Shape::Pair => 2,
             Shape::Chain | Shape::Triangle => 3,
+            Shape::Mesh => 4,
+            Shape::Ring => 5,
         }
     }
 
@@ -63,11 +83,13 @@ impl Shape {
             Shape::Pair => &[(0, 1)],
             Shape::Chain => &[(0, 1), (1, 2)],
             Shape::Triangle => &[(0, 1), (1, 2), (0, 2)],
+            Shape::Mesh => &[(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)],
+            Shape::Ring => &[(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)],
         }
     }
 }
 
-/// Small, good enough, and the same everywhere: SplitMix64.
+/// Small, good enough, and the same everywhere: `SplitMix64`.
 pub(super) struct Random(u64);
 
 impl Random {
@@ -89,7 +111,7 @@ impl Random {
 }
 
 /// How often each kind of step is taken, out of a thousand or so.
-type Weights = [(Do, u64); 17];
+type Weights = [(Do, u64); 18];
 
 const WEIGHTS: Weights = [
     (Do::Call, 200),
@@ -103,6 +125,7 @@ const WEIGHTS: Weights = [
     (Do::Clone, 10),
     (Do::Drop, 40),
     (Do::Answer, 110),
+    (Do::Early, 15),
     (Do::Fail, 8),
     (Do::TailCall, 25),
     (Do::Bootstrap, 15),
@@ -114,8 +137,7 @@ const WEIGHTS: Weights = [
 /// The walk of a seed.
 pub(super) fn generate(seed: u64, steps: usize) -> (Shape, Vec<Step>) {
     let mut random = Random::new(seed);
-    let shape = [Shape::Pair, Shape::Pair, Shape::Chain, Shape::Triangle]
-        [usize::try_from(random.below(4)).unwrap_or(0)];
+    let shape = Shape::CHOICE[usize::try_from(random.below(8)).unwrap_or(0)];
     let mut weights = WEIGHTS;
     // Walks differ in what they do often: some hardly deliver, some never cut.
     for (what, weight) in &mut weights {

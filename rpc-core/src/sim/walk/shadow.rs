@@ -11,6 +11,9 @@
 //! the sender's, at its position when the message was sent: what went before the
 //! fork arrives before what goes through the fork. When a promise is resolved, the
 //! stream of what it is resolved to becomes its parent in the same way.
+//!
+//! Each stream also knows what it came by: links between vats, and other streams.
+//! When a link is cut, only what came by that one may fail.
 
 /// Index of a node.
 pub(super) type Node = usize;
@@ -24,13 +27,16 @@ pub(super) type Object = usize;
 /// How many capabilities a call's parameters and results have at the most.
 pub(super) const FIELDS: usize = 2;
 
+/// Links between vats, by their bits.
+pub(super) type Links = u32;
+
 #[derive(Default)]
 pub(super) struct Shadow {
     nodes: Vec<NodeState>,
     streams: Vec<StreamState>,
     pub(super) calls: Vec<Call>,
-    /// A connection was cut: whatever leads through one may fail.
-    pub(super) cut: bool,
+    /// The links that were cut.
+    cut: Links,
 }
 
 struct NodeState {
@@ -49,12 +55,16 @@ pub(super) enum Kind {
     Failed,
     /// A promise that nobody has resolved.
     Open,
-    To(Node),
+    /// A promise that leads on, by a stream.
+    To(Node, Stream),
 }
 
 struct StreamState {
     node: Node,
     parent: Option<(Stream, usize)>,
+    /// By what the reference came.
+    links: Links,
+    by: Vec<Stream>,
     calls: Vec<CallId>,
     /// All calls before this one have arrived.
     arrived: usize,
@@ -96,7 +106,7 @@ impl Shadow {
     }
 
     fn root(&self, mut node: Node) -> Node {
-        while let Kind::To(next) = self.nodes[node].kind {
+        while let Kind::To(next, _) = self.nodes[node].kind {
             node = next;
         }
         node
@@ -114,11 +124,14 @@ impl Shadow {
 
     /// Whether calls through a stream may fail.
     pub(super) fn may_fail(&self, stream: Stream) -> bool {
+        if self.is_cut(stream) {
+            return true;
+        }
         let mut node = self.streams[stream].node;
         loop {
             let state = &self.nodes[node];
             match state.kind {
-                _ if self.cut || state.lossy => return true,
+                _ if state.lossy => return true,
                 Kind::Null | Kind::Failed => return true,
                 Kind::Object(_) => return false,
                 Kind::Open => {
@@ -127,15 +140,61 @@ impl Shadow {
                     let stream = self.calls[call].stream;
                     return never && (self.is_cancelled(call) || self.may_fail(stream));
                 }
-                Kind::To(next) => node = next,
+                Kind::To(next, _) => node = next,
             }
         }
+    }
+
+    // ---- Links
+
+    /// Somebody cuts links.
+    pub(super) fn cut(&mut self, links: Links) {
+        self.cut |= links;
+    }
+
+    /// Whether a stream came by a link that was cut.
+    pub(super) fn is_cut(&self, stream: Stream) -> bool {
+        if self.cut == 0 {
+            return false;
+        }
+        let mut known = vec![false; self.streams.len()];
+        let mut next = vec![stream];
+        while let Some(stream) = next.pop() {
+            if std::mem::replace(&mut known[stream], true) {
+                continue;
+            }
+            let state = &self.streams[stream];
+            if state.links & self.cut != 0 {
+                return true;
+            }
+            next.extend(&state.by);
+            let mut node = state.node;
+            loop {
+                let state = &self.nodes[node];
+                next.extend(state.field_of.map(|call| self.calls[call].stream));
+                match state.kind {
+                    Kind::To(end, by) => {
+                        next.push(by);
+                        node = end;
+                    }
+                    _ => break,
+                }
+            }
+        }
+        false
     }
 
     // ---- Streams
 
     fn stream_at(&mut self, node: Node, parent: Option<(Stream, usize)>) -> Stream {
-        self.streams.push(StreamState { node, parent, calls: Vec::new(), arrived: 0 });
+        self.streams.push(StreamState {
+            node,
+            parent,
+            links: 0,
+            by: Vec::new(),
+            calls: Vec::new(),
+            arrived: 0,
+        });
         self.streams.len() - 1
     }
 
@@ -145,9 +204,12 @@ impl Shadow {
         self.stream_at(node, None)
     }
 
-    /// A reference to the same thing that has nothing to do with another one.
-    pub(super) fn apart(&mut self, stream: Stream) -> Stream {
-        self.stream_at(self.streams[stream].node, None)
+    /// A reference to the same thing that came by a link and has nothing else to
+    /// do with another one.
+    pub(super) fn apart(&mut self, stream: Stream, link: Links) -> Stream {
+        let stream = self.stream_at(self.streams[stream].node, None);
+        self.streams[stream].links = link;
+        stream
     }
 
     /// A stream and how many calls it has sent.
@@ -155,9 +217,11 @@ impl Shadow {
         (stream, self.streams[stream].calls.len())
     }
 
-    /// A reference that arrived in a message.
-    pub(super) fn fork(&mut self, from: (Stream, usize)) -> Stream {
-        self.stream_at(self.streams[from.0].node, Some(from))
+    /// A reference that arrived in the parameters of a call.
+    pub(super) fn fork(&mut self, from: (Stream, usize), call: CallId) -> Stream {
+        let stream = self.stream_at(self.streams[from.0].node, Some(from));
+        self.streams[stream].by = vec![from.0, self.calls[call].stream];
+        stream
     }
 
     /// Whether resolving a promise to this would resolve it to itself.
@@ -192,7 +256,7 @@ impl Shadow {
             Some(target) if self.closes_circle(promise, target) => Kind::Failed,
             Some(target) => {
                 self.streams[promise].parent = Some(self.position(target));
-                Kind::To(self.streams[target].node)
+                Kind::To(self.streams[target].node, target)
             }
         };
     }
@@ -274,18 +338,25 @@ impl Shadow {
         }
     }
 
-    /// An object answers a call with these.
-    pub(super) fn answer(&mut self, id: CallId, caps: &[Option<Stream>]) {
-        self.calls[id].answer = Answer::Results;
+    /// An object tells what the results of a call will have in them.
+    pub(super) fn set_fields(&mut self, id: CallId, caps: &[Option<Stream>]) {
         for (index, field) in self.calls[id].fields.into_iter().enumerate() {
             self.resolve(field, caps.get(index).copied().flatten());
         }
+    }
+
+    /// An object answers a call, the fields of which are known.
+    pub(super) fn answer(&mut self, id: CallId) {
+        self.calls[id].answer = Answer::Results;
     }
 
     /// An object fails a call.
     pub(super) fn fail(&mut self, id: CallId) {
         self.calls[id].answer = Answer::Failed;
         for field in self.calls[id].fields {
+            // If it is known already, some calls may still get there.
+            let node = self.streams[field].node;
+            self.nodes[node].lossy = true;
             self.reject(field);
         }
     }
@@ -319,11 +390,12 @@ impl Shadow {
         }
     }
 
-    /// Whether a call was cancelled, or the one was that it is the tail of.
+    /// Whether a call was cancelled, if only by a cut, or the one was that it is the
+    /// tail of.
     pub(super) fn is_cancelled(&self, mut id: CallId) -> bool {
         loop {
             let call = &self.calls[id];
-            if call.cancelled {
+            if call.cancelled || self.is_cut(call.stream) {
                 return true;
             }
             match call.tail_of {
@@ -347,7 +419,7 @@ impl Shadow {
                 return Ok(Some(false));
             }
             match call.answer {
-                _ if self.cut || self.is_cancelled(id) => return Ok(None),
+                _ if self.is_cancelled(id) => return Ok(None),
                 Answer::None => return Err(format!("call {id} was not answered")),
                 Answer::Results => return Ok(Some(true)),
                 Answer::Failed => return Ok(Some(false)),

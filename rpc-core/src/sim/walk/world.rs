@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::script::{Do, Shape, Step};
-use super::shadow::{Answer, CallId, FIELDS, Kind, Object, Shadow, Stream};
+use super::shadow::{Answer, CallId, FIELDS, Kind, Links, Object, Shadow, Stream};
 use crate::client::Client;
 use crate::error::Error;
 use crate::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
@@ -29,16 +29,14 @@ pub(super) struct World {
     shape: Shape,
     shadow: Shadow,
     vats: Vec<Vat>,
-    /// Each end of a link: which vat it is in, and which one it leads to.
-    ends: Vec<(End, usize, usize)>,
+    /// Each end of a link.
+    ends: Vec<LinkEnd>,
     arrivals: Arrivals,
     objects: Vec<ObjectState>,
     /// What each vat offers.
     bootstraps: Vec<Stream>,
     /// Calls that ended, with what they returned.
     ended: Vec<(CallId, Option<bool>)>,
-    /// Described paths kept each other alive to the end.
-    pub(super) circles: bool,
 }
 
 /// Calls that arrived at objects and were not looked at yet.
@@ -49,7 +47,23 @@ struct Vat {
     refs: Vec<Ref>,
     calls: Vec<(CallId, Call)>,
     promises: Vec<(Stream, Fulfiller)>,
-    held: Vec<(CallId, IncomingCall)>,
+    held: Vec<Held>,
+}
+
+#[derive(Clone, Copy)]
+struct LinkEnd {
+    end: End,
+    /// In which vat it is, and to which one it leads.
+    vats: (usize, usize),
+    link: Links,
+}
+
+/// A call that an object is working on.
+struct Held {
+    id: CallId,
+    call: IncomingCall,
+    /// The capabilities of its results, if they have been told.
+    early: Option<Vec<Option<Ref>>>,
 }
 
 #[derive(Clone)]
@@ -97,15 +111,15 @@ impl World {
             objects: Vec::new(),
             bootstraps: Vec::new(),
             ended: Vec::new(),
-            circles: false,
         };
         let roots: Vec<Ref> =
             (0..shape.vats()).map(|vat| world.object(vat, Concurrency::Serial)).collect();
-        for (near, far) in shape.links() {
-            let (one, two) =
-                world.net.link(Some(roots[*near].client.clone()), Some(roots[*far].client.clone()));
-            world.ends.push((one, *near, *far));
-            world.ends.push((two, *far, *near));
+        for (number, (near, far)) in shape.links().iter().copied().enumerate() {
+            let [ours, theirs] = [near, far].map(|vat| Some(roots[vat].client.clone()));
+            let (one, two) = world.net.link(ours, theirs);
+            let link = 1 << number;
+            world.ends.push(LinkEnd { end: one, vats: (near, far), link });
+            world.ends.push(LinkEnd { end: two, vats: (far, near), link });
         }
         for (vat, root) in roots.into_iter().enumerate() {
             world.bootstraps.push(root.stream);
@@ -172,14 +186,20 @@ impl World {
             }
             Do::Answer => {
                 if let Some(place) = index(&self.vats[vat].held, a) {
-                    let (id, call) = self.vats[vat].held.remove(place);
+                    let held = self.vats[vat].held.remove(place);
                     let caps = self.pick_caps(vat, [b, c]);
-                    self.answer(id, call, &caps);
+                    self.answer(held, caps);
+                }
+            }
+            Do::Early => {
+                if let Some(place) = index(&self.vats[vat].held, a) {
+                    let caps = self.pick_caps(vat, [b, c]);
+                    self.answer_early(vat, place, caps);
                 }
             }
             Do::Fail => {
                 if let Some(place) = index(&self.vats[vat].held, a) {
-                    let (id, call) = self.vats[vat].held.remove(place);
+                    let Held { id, call, .. } = self.vats[vat].held.remove(place);
                     self.shadow.fail(id);
                     if b % 2 == 0 {
                         call.respond(Err(Error::failed("failed")));
@@ -197,12 +217,8 @@ impl World {
             }
             Do::Bootstrap => self.bootstrap(vat, a, b),
             Do::Deliver => {
-                let busy: Vec<End> = self
-                    .ends
-                    .iter()
-                    .map(|(end, ..)| *end)
-                    .filter(|end| self.net.queued(*end) > 0)
-                    .collect();
+                let ends = self.ends.iter().map(|end| end.end);
+                let busy: Vec<End> = ends.filter(|end| self.net.queued(*end) > 0).collect();
                 if let Some(place) = index(&busy, a) {
                     self.net.deliver_one(busy[place]);
                 }
@@ -212,8 +228,9 @@ impl World {
             }
             Do::Cut => {
                 if let Some(place) = index(&self.ends, a) {
-                    self.shadow.cut = true;
-                    self.net.cut(self.ends[place].0);
+                    let LinkEnd { end, link, .. } = self.ends[place];
+                    self.shadow.cut(link);
+                    self.net.cut(end);
                 }
             }
         }
@@ -222,7 +239,7 @@ impl World {
         Ok(())
     }
 
-    /// Shows what was delivered. Even sides of links come first in `links`.
+    /// Shows what was delivered.
     pub(super) fn print_journal(&self) {
         self.net.print_journal();
     }
@@ -324,33 +341,51 @@ impl World {
         !(circle && self.shape != Shape::Pair || self.shadow.waits_for(target, promise))
     }
 
-    fn answer(&mut self, id: CallId, call: IncomingCall, caps: &[Option<Ref>]) {
-        let fields = self.shadow.calls[id].fields;
-        let caps: Vec<Option<Ref>> = caps
-            .iter()
-            .zip(fields)
-            .map(|(cap, field)| {
-                let waits = |cap: &Ref| {
-                    fields.iter().any(|other| self.shadow.waits_for(cap.stream, *other))
-                };
-                let cap = cap.clone().filter(|cap| !waits(cap));
-                cap.filter(|cap| self.may_become(field, cap.stream))
-            })
-            .collect();
-        let streams: Vec<_> = caps.iter().map(|cap| cap.as_ref().map(|cap| cap.stream)).collect();
-        self.shadow.answer(id, &streams);
+    /// Answers with what was told before, or with these.
+    fn answer(&mut self, held: Held, caps: Vec<Option<Ref>>) {
+        let Held { id, call, early } = held;
+        let caps = early.unwrap_or_else(|| self.set_fields(id, caps));
+        self.shadow.answer(id);
         call.respond(Ok(content::results(id as u64, &clients(&caps))));
     }
 
+    /// Tells what the results will have in them.
+    fn answer_early(&mut self, vat: usize, place: usize, caps: Vec<Option<Ref>>) {
+        let Held { id, early: None, .. } = self.vats[vat].held[place] else { return };
+        let caps = self.set_fields(id, caps);
+        let held = &mut self.vats[vat].held[place];
+        held.call.set_pipeline(content::results(id as u64, &clients(&caps)));
+        held.early = Some(caps);
+    }
+
+    /// Says what the fields of a call are: these, but for those that would wait for
+    /// themselves.
+    fn set_fields(&mut self, id: CallId, caps: Vec<Option<Ref>>) -> Vec<Option<Ref>> {
+        let fields = self.shadow.calls[id].fields;
+        let waits =
+            |cap: &Ref| fields.iter().any(|other| self.shadow.waits_for(cap.stream, *other));
+        let caps: Vec<Option<Ref>> = caps
+            .into_iter()
+            .zip(fields)
+            .map(|(cap, field)| {
+                cap.filter(|cap| !waits(cap)).filter(|cap| self.may_become(field, cap.stream))
+            })
+            .collect();
+        let streams: Vec<_> = caps.iter().map(|cap| cap.as_ref().map(|cap| cap.stream)).collect();
+        self.shadow.set_fields(id, &streams);
+        caps
+    }
+
     fn tail_call(&mut self, vat: usize, place: usize, target: &Ref, cap: usize) {
-        let fields = self.shadow.calls[self.vats[vat].held[place].0].fields;
+        let Held { id, early: None, .. } = self.vats[vat].held[place] else { return };
+        let fields = self.shadow.calls[id].fields;
         if fields.iter().any(|field| {
             self.shadow.closes_circle(*field, target.stream)
                 || self.shadow.waits_for(target.stream, *field)
         }) {
             return;
         }
-        let (id, call) = self.vats[vat].held.remove(place);
+        let Held { call, .. } = self.vats[vat].held.remove(place);
         let caps = self.pick_caps(vat, [cap, cap / 3]);
         let streams: Vec<_> = caps.iter().map(|cap| cap.as_ref().map(|cap| cap.stream)).collect();
         let other = self.shadow.call(target.stream, &streams, Some(id));
@@ -360,16 +395,12 @@ impl World {
     }
 
     fn bootstrap(&mut self, vat: usize, link: usize, choice: usize) {
-        let links: Vec<(End, usize)> = self
-            .ends
-            .iter()
-            .filter(|(_, near, _)| *near == vat)
-            .map(|(end, _, far)| (*end, *far))
-            .collect();
+        let links: Vec<LinkEnd> =
+            self.ends.iter().filter(|end| end.vats.0 == vat).copied().collect();
         let Some(place) = index(&links, link) else { return };
-        let (end, far) = links[place];
+        let LinkEnd { end, vats: (_, far), link } = links[place];
         let client = self.net.bootstrap(end);
-        let stream = self.shadow.apart(self.bootstraps[far]);
+        let stream = self.shadow.apart(self.bootstraps[far], link);
         self.keep(vat, Ref { client, stream }, choice);
     }
 
@@ -388,12 +419,12 @@ impl World {
                     None if client.is_null() => {}
                     None => return Err(format!("parameter {field} of call {id} is not null")),
                     Some(from) => {
-                        let stream = self.shadow.fork(from);
+                        let stream = self.shadow.fork(from, id);
                         self.keep(vat, Ref { client, stream }, id);
                     }
                 }
             }
-            self.vats[vat].held.push((id, call));
+            self.vats[vat].held.push(Held { id, call, early: None });
         }
     }
 
@@ -401,22 +432,11 @@ impl World {
 
     /// Lets everything come to rest, and checks that it came to the right one.
     pub(super) fn end(&mut self) -> Check {
-        self.rest()?;
-        loop {
-            for vat in 0..self.vats.len() {
-                while !self.vats[vat].promises.is_empty() {
-                    self.fulfil(vat, 0, None);
-                }
-                for (id, call) in std::mem::take(&mut self.vats[vat].held) {
-                    self.answer(id, call, &[]);
-                }
-            }
-            self.rest()?;
-            if self.vats.iter().all(|vat| vat.held.is_empty()) {
-                break;
-            }
-        }
+        self.finish_work()?;
+        self.net.check_agreement();
         self.check_references()?;
+        self.call_all_references();
+        self.finish_work()?;
         self.check_outcomes()?;
         for vat in &mut self.vats {
             vat.refs.clear();
@@ -424,9 +444,8 @@ impl World {
         }
         self.rest()?;
         if !self.net.is_empty() {
-            // Known: see Note [described path].
-            self.net.give_up_described_paths();
-            self.circles = true;
+            // A circle that only its vats together could see: Note [described path].
+            self.net.give_up_described_fields();
         }
         self.net.find_remains()?;
         for (object, state) in self.objects.iter().enumerate() {
@@ -436,6 +455,37 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Resolves what is not resolved, and answers what is not answered.
+    fn finish_work(&mut self) -> Check {
+        self.rest()?;
+        loop {
+            for vat in 0..self.vats.len() {
+                while let Some(promise) = self.vats[vat].promises.len().checked_sub(1) {
+                    let target = self.pick(vat, promise);
+                    self.fulfil(vat, promise, target);
+                }
+                for held in std::mem::take(&mut self.vats[vat].held) {
+                    self.answer(held, Vec::new());
+                }
+            }
+            self.rest()?;
+            if self.vats.iter().all(|vat| vat.held.is_empty()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Where each reference leads shows when it is called.
+    fn call_all_references(&mut self) {
+        for vat in 0..self.vats.len() {
+            for held in self.vats[vat].refs.clone() {
+                let id = self.shadow.call(held.stream, &[], None);
+                let call = self.net.call(&held.client, id as u64, &[]);
+                self.vats[vat].calls.push((id, call));
+            }
+        }
     }
 
     fn rest(&mut self) -> Check {
