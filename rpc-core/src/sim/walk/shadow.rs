@@ -145,6 +145,21 @@ impl Shadow {
         }
     }
 
+    /// Whether a stream is, or led on from, what a call returns that was passed on:
+    /// who passed it on may never be told what that is, see Note [tail calls].
+    pub(super) fn is_passed_on(&self, stream: Stream) -> bool {
+        let mut node = self.streams[stream].node;
+        loop {
+            let state = &self.nodes[node];
+            let tail = |call: CallId| matches!(self.calls[call].answer, Answer::Tail(_));
+            if state.field_of.is_some_and(tail) {
+                return true;
+            }
+            let Kind::To(next, _) = state.kind else { return false };
+            node = next;
+        }
+    }
+
     // ---- Links
 
     /// Somebody cuts links.

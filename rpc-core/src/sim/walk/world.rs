@@ -45,6 +45,9 @@ type Arrivals = Arc<Mutex<VecDeque<(Object, IncomingCall)>>>;
 #[derive(Default)]
 struct Vat {
     refs: Vec<Ref>,
+    /// What was called last, and is often called again: it takes two calls to arrive
+    /// in the wrong order.
+    last: Option<Ref>,
     calls: Vec<(CallId, Call)>,
     promises: Vec<(Stream, Fulfiller)>,
     held: Vec<Held>,
@@ -279,7 +282,7 @@ impl World {
         let refs = self.vats[vat].refs.iter();
         let away: Vec<&Ref> = refs.filter(|held| held.client.local_dispatch().is_none()).collect();
         match recent(&away, choice / 8) {
-            Some(place) if choice % 8 != 0 => Some(away[place].clone()),
+            Some(place) if !choice.is_multiple_of(8) => Some(away[place].clone()),
             _ => self.pick(vat, choice / 8),
         }
     }
@@ -298,7 +301,8 @@ impl World {
     }
 
     fn call(&mut self, vat: usize, via: usize, caps: [usize; FIELDS]) {
-        let Some(via) = self.pick_away(vat, via) else { return };
+        let last = self.vats[vat].last.take().filter(|_| !via.is_multiple_of(4));
+        let Some(via) = last.or_else(|| self.pick_away(vat, via / 4)) else { return };
         let caps = self.pick_caps(vat, caps);
         self.call_with(vat, &via, &caps);
     }
@@ -308,6 +312,7 @@ impl World {
         let id = self.shadow.call(via.stream, &streams, None);
         let call = self.net.call(&via.client, id as u64, &clients(caps));
         self.vats[vat].calls.push((id, call));
+        self.vats[vat].last = Some(via.clone());
     }
 
     /// Takes a field, and mostly calls it at once.
@@ -318,7 +323,7 @@ impl World {
         let client = call.pipelined(u16::try_from(field).unwrap_or(0));
         let held = Ref { client, stream: self.shadow.calls[*id].fields[field] };
         self.keep(vat, held.clone(), then);
-        if then % 4 != 0 {
+        if !then.is_multiple_of(4) {
             self.call_with(vat, &held, &[]);
         }
     }
@@ -462,6 +467,7 @@ impl World {
         self.check_outcomes()?;
         for vat in &mut self.vats {
             vat.refs.clear();
+            vat.last = None;
             vat.calls.clear();
         }
         self.rest()?;
@@ -524,6 +530,11 @@ impl World {
             for held in &vat.refs {
                 let target = self.shadow.target(held.stream);
                 let client = &held.client;
+                if client.is_unresolved() && !self.shadow.is_passed_on(held.stream) {
+                    return Err(format!(
+                        "a reference of vat {number} leads to {target:?}, but does not know it"
+                    ));
+                }
                 let says = match target {
                     _ if self.shadow.may_fail(held.stream) => continue,
                     Kind::Object(object) if self.objects[object].vat == number => {
@@ -599,5 +610,5 @@ fn index<T>(list: &[T], choice: usize) -> Option<usize> {
 fn recent<T>(list: &[T], choice: usize) -> Option<usize> {
     let place = index(list, choice / 4)?;
     let last = list.len() - 1;
-    Some(if choice % 4 == 0 { place } else { last - choice / 4 % list.len().min(3) })
+    Some(if choice.is_multiple_of(4) { place } else { last - choice / 4 % list.len().min(3) })
 }
