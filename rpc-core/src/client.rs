@@ -330,7 +330,7 @@ impl Client {
             Kind::Promise(promise) => promise.resolved(),
             Kind::Remote(promise) => promise.resolved(),
             Kind::Slot(slot) => Some(slot.target()),
-            Kind::Pinned(pinned) => pinned.dest().err().map(Client::broken),
+            Kind::Pinned(pinned) => pinned.dest().err(),
             _ => None,
         }
     }
@@ -342,8 +342,16 @@ impl Client {
             return None;
         }
         let error = Error::failed("a promise was resolved to itself");
-        self.leads_to(end, |pinned| pinned.cut(error.clone()));
+        self.leads_to(end, |pinned| pinned.give_up(Client::broken(error.clone())));
         Some(error)
+    }
+
+    /// Gives up the field of results that this leads through, if it does.
+    #[cfg(test)]
+    pub(crate) fn give_up_described_field(&self) {
+        if let Kind::Pinned(pinned) = self.shortened().0 {
+            pinned.give_up_field();
+        }
     }
 
     fn leads_to(&self, end: &Client, passed: impl Fn(&Pinned)) -> bool {
@@ -356,9 +364,11 @@ impl Client {
             let next = match &client.0 {
                 Kind::Promise(promise) => promise.next(),
                 Kind::Pinned(pinned) => {
-                    let promise = pinned.promise();
+                    let there = pinned.dest().is_ok();
+                    let next = if there { pinned.promise().map(Client::from_remote) } else { None };
+                    let next = next.or_else(|| client.next_resolved());
                     passed(pinned);
-                    promise.map(Client::from_remote)
+                    next
                 }
                 _ => client.next_resolved(),
             };
