@@ -18,6 +18,9 @@ use crate::support::objects::{call_foo, foo_request};
 /// References that one thread keeps at the most.
 const BAG: usize = 6;
 
+/// The steps of [`Mix::Answered`].
+const ANSWERED: [usize; 9] = [0, 1, 2, 11, 12, 14, 15, 16, 17];
+
 /// Which failures a worker accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepts {
@@ -32,6 +35,15 @@ impl Accepts {
         let ended = matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Overloaded);
         self == Accepts::Ends && ended
     }
+}
+
+/// Which steps a worker makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    Everything,
+    /// Only those whose calls are answered without any thread of the application
+    /// doing something for it. Such threads can share a few questions.
+    Answered,
 }
 
 /// A reference to an object that notes the order of its calls.
@@ -124,6 +136,7 @@ pub struct Worker {
     /// The object that it does everything with, usually a peer's.
     desk: test_more_stuff::Client,
     accepts: Accepts,
+    mix: Mix,
     /// Where new references would be kept.
     bag: Vec<Reference>,
 }
@@ -142,8 +155,13 @@ impl Worker {
             vat: vat.clone(),
             desk,
             accepts,
+            mix: Mix::Everything,
             bag: Vec::new(),
         }
+    }
+
+    pub fn with_mix(self, mix: Mix) -> Self {
+        Worker { mix, ..self }
     }
 
     /// Makes so many steps. After each, `look` gets the number of steps that were
@@ -159,7 +177,10 @@ impl Worker {
     }
 
     fn step(&mut self) {
-        let kind = self.random.below(18);
+        let kind = match self.mix {
+            Mix::Everything => self.random.below(18),
+            Mix::Answered => ANSWERED[self.random.below(ANSWERED.len())],
+        };
         let outcome = match kind {
             0 => self.call(),
             1 => self.call_back(),
@@ -413,7 +434,7 @@ impl Worker {
             }
         }
         if self.random.one_in(4) {
-            // What is in flight arrives without us.
+            // What is in flight arrives without this thread.
             return Ok(());
         }
         let response = stream.finish_stream_request().call()?;
