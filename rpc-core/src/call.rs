@@ -31,7 +31,7 @@
 //!
 //! The lock is a leaf. What is taken out under it is dropped after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Condvar, Mutex};
@@ -684,19 +684,21 @@ impl Watcher {
     }
 }
 
-/// The outcome with other capabilities in place of those in some fields.
+/// The outcome with other capabilities in place of those in some fields. Where
+/// several of these are one capability, it is behind all of them.
 fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
     let payload = outcome.clone()?;
     if fields.is_empty() {
         return Ok(payload);
     }
     let mut caps = payload.caps().to_vec();
+    let mut replaced = BTreeSet::new();
     for (path, client) in fields {
         // Where there is none, calls through the field fail by themselves.
         if let Ok(Some(index)) = payload.cap_index_at(&path)
             && let Some(cap) = caps.get_mut(index)
         {
-            *cap = client;
+            *cap = if replaced.insert(index) { client } else { client.behind(cap.clone()) };
         }
     }
     Ok(payload.with_caps(caps))

@@ -380,6 +380,29 @@ impl Client {
         true
     }
 
+    /// The capability that both are going to be, as soon as neither is a promise any
+    /// more: for two embargoes in front of one object, which are lifted one by one.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn behind(self, first: Client) -> Client {
+        let first = first.shortened();
+        match first.0 {
+            Kind::Broken(_) => first,
+            _ if first.is_promise() => {
+                let both = LocalPromise::new(None);
+                let client = Client::from_promise(Arc::clone(&both));
+                if let Err(Watcher::Promise(both, target)) =
+                    first.watch(Watcher::Promise(both, self))
+                {
+                    // It was resolved just now.
+                    both.resolve(target);
+                }
+                client
+            }
+            _ => self,
+        }
+    }
+
     pub(crate) fn is_promise(&self) -> bool {
         matches!(self.0, Kind::Promise(_) | Kind::Remote(_) | Kind::Slot(_))
     }

@@ -4,7 +4,9 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::client::Client;
 use crate::ids::{ExportId, Serial};
+use crate::local_promise::LocalPromise;
 use crate::protocol::Machine;
 use crate::runtime::{Executor, Job};
 
@@ -16,6 +18,8 @@ pub(crate) enum Watcher {
     Thread(Arc<Event>),
     /// A closure of the application.
     Closure(Arc<dyn Executor>, Job),
+    /// A promise that is to be this capability, but not before.
+    Promise(Arc<LocalPromise>, Client),
 }
 
 /// Which export of which connection waits.
@@ -43,6 +47,7 @@ impl Watcher {
             }
             Watcher::Thread(event) => event.set(),
             Watcher::Closure(executor, job) => crate::runtime::spawn_or_run(&*executor, job),
+            Watcher::Promise(promise, target) => promise.resolve(target),
         }
     }
 

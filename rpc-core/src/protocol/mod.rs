@@ -43,7 +43,7 @@ pub(crate) use self::export::ExportSlot;
 pub(crate) use self::import::ImportRef;
 pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
-pub(crate) use self::room::{Permit, Room};
+pub(crate) use self::room::{Asker, Permit, Room};
 pub use self::snapshot::Snapshot;
 
 use self::answer::Answer;
@@ -286,7 +286,8 @@ impl Machine {
         if !crate::runtime::may_wait() {
             return Ok(None);
         }
-        crate::runtime::blocking(|| self.room.wait())?.map(Some)
+        let asker = crate::runtime::asker();
+        crate::runtime::blocking(|| self.room.wait(asker))?.map(Some)
     }
 }
 

@@ -8,6 +8,7 @@ use super::pool::Pool;
 use super::vat::Vat;
 use crate::effects;
 use crate::error::Error;
+use crate::protocol::Asker;
 
 /// Whom a thread works for.
 #[derive(Clone, Default)]
@@ -60,6 +61,14 @@ fn role() -> Role {
 /// Whether this thread may wait for room on a connection.
 pub(crate) fn may_wait() -> bool {
     !matches!(role(), Role::Coordinator(_))
+}
+
+/// As whom this thread waits for room on a connection.
+pub(crate) fn asker() -> Asker {
+    match role() {
+        Role::Worker(_) => Asker::Worker,
+        Role::Application | Role::Coordinator(_) => Asker::Application,
+    }
 }
 
 /// Runs something that waits.
