@@ -42,8 +42,7 @@ impl Txn<'_> {
             return;
         }
         tracing::warn!(%error, "ending the connection with Abort");
-        let told = error.for_peer(self.detail());
-        self.send(wire::Message::Abort(told));
+        self.send(wire::Message::Abort(error.clone()));
         let reason = Error::new(
             ErrorKind::Disconnected,
             format!("the connection was ended with Abort: {}", error.reason()),

@@ -78,7 +78,7 @@ impl Txn<'_> {
 
     fn receive_abort(&mut self, error: &Error) {
         tracing::debug!(%error, "the peer ended the connection");
-        let reason = Error::with_parts(
+        let reason = Error::received(
             crate::ErrorKind::Disconnected,
             format!("the peer ended the connection: {}", error.reason()),
             error.trace().to_owned(),
@@ -274,6 +274,7 @@ impl Txn<'_> {
                 "the results of question {id} came here, but should have stayed with the peer"
             )),
             wire::Outcome::Exception(error) => {
+                tracing::debug!(question = %id, %error, "a call failed at the peer");
                 self.settle_with(asked, Err(error));
                 return Ok(());
             }

@@ -81,8 +81,6 @@ pub(crate) struct Machine {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
-    /// Whether errors sent to the peer carry internal detail.
-    pub(crate) detail: Detail,
     /// The windows of streams.
     pub(crate) flow: FlowSource,
     /// How many file descriptors may travel with a message, by the limits and by
@@ -102,14 +100,6 @@ impl std::fmt::Debug for FlowSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.control.fmt(f)
     }
-}
-
-/// How much of what went wrong inside is told to the peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Detail {
-    #[default]
-    Hidden,
-    Shown,
 }
 
 /// Where messages leave the machine.
@@ -327,10 +317,6 @@ impl Txn<'_> {
             Phase::Live => None,
             Phase::Dead(error) => Some(error.clone()),
         }
-    }
-
-    fn detail(&self) -> Detail {
-        self.machine.settings.detail
     }
 
     fn limits(&self) -> &Limits {

@@ -337,8 +337,8 @@ impl Txn<'_> {
         };
         let (outcome, exports, kept) = match described {
             Err(error) => {
-                let told = error.for_peer(self.detail());
-                (wire::Outcome::Exception(told), Vec::<ExportId>::new(), Err(error))
+                tracing::debug!(answer = %id, %error, internal = error.internal(), "a call of the peer's failed");
+                (wire::Outcome::Exception(error.clone()), Vec::<ExportId>::new(), Err(error))
             }
             Ok((sent, described, origin, kept)) => {
                 let exports = described.iter().filter_map(Described::export).collect();

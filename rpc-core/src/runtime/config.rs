@@ -1,13 +1,15 @@
 //! How a connection behaves.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Supervisor;
+use super::telling::{Detail, TraceEncoder};
 use crate::client::Client;
+use crate::error::Error;
 use crate::flow::FlowControl;
 use crate::limits::Limits;
-use crate::protocol::Detail;
 use crate::typed::FromClient;
 
 type Bootstrap = Box<dyn FnOnce(&Supervisor) -> Option<Client> + Send>;
@@ -25,6 +27,7 @@ type Action = Box<dyn FnOnce(&Supervisor, Client) + Send>;
 pub struct ConnConfig {
     pub(super) limits: Limits,
     pub(super) detail: Detail,
+    pub(super) trace_encoder: TraceEncoder,
     pub(super) bootstrap: Option<Bootstrap>,
     pub(super) action: Option<Action>,
     pub(super) close_timeout: Duration,
@@ -38,6 +41,7 @@ impl ConnConfig {
         ConnConfig {
             limits: Limits::default(),
             detail: Detail::Hidden,
+            trace_encoder: TraceEncoder::default(),
             bootstrap: None,
             action: None,
             close_timeout: Duration::from_secs(1),
@@ -93,6 +97,35 @@ impl ConnConfig {
         self
     }
 
+    /// Makes the trace of every error that is sent to the peer: text that tells
+    /// people where it happened. Without an encoder an error is sent with the
+    /// [trace](Error::trace) that it has, which may come from another peer.
+    ///
+    /// The encoder sees the error with what peers are not told, such as
+    /// [`Error::internal`] and [`Error::location`]; what it returns is told. It
+    /// runs on the thread that writes to the peer and must not block. Traces are
+    /// cut after 64 KiB.
+    ///
+    /// ```
+    /// use rpc_core::{ConnConfig, Error};
+    ///
+    /// let config = ConnConfig::new().trace_encoder(|error: &Error| match error.location() {
+    ///     Some(here) => format!("{here}\n{}", error.trace()),
+    ///     None => error.trace().to_owned(),
+    /// });
+    /// ```
+    #[must_use]
+    pub fn trace_encoder(self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) -> Self {
+        self.trace_encoder.set(Some(Arc::new(encoder)));
+        self
+    }
+
+    /// Uses an encoder that may be changed later.
+    pub(super) fn shared_trace_encoder(mut self, encoder: TraceEncoder) -> Self {
+        self.trace_encoder = encoder;
+        self
+    }
+
     /// How much may be on its way in a stream to a capability of the peer.
     /// Default: what the operating system buffers for the socket.
     #[must_use]
@@ -122,6 +155,7 @@ impl fmt::Debug for ConnConfig {
         f.debug_struct("ConnConfig")
             .field("limits", &self.limits)
             .field("detail", &self.detail)
+            .field("trace_encoder", &self.trace_encoder)
             .field("bootstrap", &self.bootstrap.is_some())
             .field("action", &self.action.is_some())
             .field("close_timeout", &self.close_timeout)

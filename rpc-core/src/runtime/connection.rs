@@ -34,6 +34,7 @@ use super::pool::Pool;
 use super::queue::SendQueue;
 use super::role::{self, Role};
 use super::supervisor::Supervisor;
+use super::telling::Teller;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::message::Message as Frame;
@@ -264,7 +265,9 @@ pub(super) fn start(
     name: String,
 ) -> Result<Connection> {
     let Transport { mut reader, writer, control } = transport;
-    let ConnConfig { limits, detail, bootstrap, action, close_timeout, flow } = config;
+    let ConnConfig { limits, detail, trace_encoder, bootstrap, action, close_timeout, flow } =
+        config;
+    let teller = Teller::new(detail, trace_encoder, &limits);
     // Weak, or clients that outlive the connection would keep its socket open.
     let buffer = Arc::downgrade(&control);
     let flow = FlowSource {
@@ -289,7 +292,7 @@ pub(super) fn start(
         supervisor: supervisor.clone(),
     });
     let machine = Machine::new(
-        Settings { limits, detail, flow, fds },
+        Settings { limits, flow, fds },
         bootstrap,
         Arc::clone(&queue) as Arc<dyn Outbox>,
     );
@@ -311,6 +314,7 @@ pub(super) fn start(
         machine: Arc::clone(&machine),
         queue: outgoing,
         writer,
+        teller,
         control: Arc::clone(&control),
         done: Arc::clone(&sent),
     };
@@ -408,6 +412,7 @@ struct Sender {
     machine: Arc<Machine>,
     queue: Arc<SendQueue<Outgoing>>,
     writer: Box<dyn MessageWriter>,
+    teller: Teller,
     control: Arc<dyn TransportControl>,
     done: Arc<Event>,
 }
@@ -455,11 +460,14 @@ impl Sender {
         while batch.len() < MAX_BATCH
             && let Some(outgoing) = taken.pop_front()
         {
-            let message = match outgoing {
+            let mut message = match outgoing {
                 Outgoing::Message(message) => message,
                 Outgoing::End => return true,
             };
             *bytes += message.size_estimate();
+            if let Some(error) = message.error_mut() {
+                *error = self.teller.tell(error);
+            }
             match wire::encode(message) {
                 Ok(frame) => batch.push(frame),
                 // Content is made sure of before it is queued.

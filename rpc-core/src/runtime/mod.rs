@@ -7,6 +7,7 @@ mod queue;
 mod role;
 mod supervisor;
 mod system;
+mod telling;
 mod vat;
 
 pub use self::config::ConnConfig;

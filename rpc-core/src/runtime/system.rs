@@ -27,6 +27,7 @@ use parking_lot::{Condvar, Mutex};
 use super::config::ConnConfig;
 use super::connection::Connection;
 use super::role;
+use super::telling::TraceEncoder;
 use super::vat::Vat;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -73,6 +74,7 @@ struct Settings<Id> {
     limits: Limits,
     flow: FlowControl,
     debug: bool,
+    trace_encoder: TraceEncoder,
     close_timeout: Duration,
 }
 
@@ -120,6 +122,7 @@ impl<N: VatNetwork> RpcSystem<N> {
                 limits: Limits::default(),
                 flow: FlowControl::default(),
                 debug: false,
+                trace_encoder: TraceEncoder::default(),
                 close_timeout: Duration::from_secs(1),
             },
         }
@@ -147,6 +150,12 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// The vat cannot be reached, or this thread must not wait.
     pub fn connection(&self, peer: &N::VatId) -> Result<Option<Connection>> {
         self.shared().reach(peer)
+    }
+
+    /// Sets what makes the traces of errors that are sent, on every connection of
+    /// this system, also on those that exist; see [`ConnConfig::trace_encoder`].
+    pub fn set_trace_encoder(&self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) {
+        self.shared().settings.trace_encoder.set(Some(Arc::new(encoder)));
     }
 
     /// How many peers are connected.
@@ -259,6 +268,13 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     #[must_use]
     pub fn debug_mode(mut self, on: bool) -> Self {
         self.settings.debug = on;
+        self
+    }
+
+    /// See [`ConnConfig::trace_encoder`].
+    #[must_use]
+    pub fn trace_encoder(self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) -> Self {
+        self.settings.trace_encoder.set(Some(Arc::new(encoder)));
         self
     }
 
@@ -472,6 +488,7 @@ impl<N: VatNetwork> Shared<N> {
             .limits(settings.limits.clone())
             .flow_control(settings.flow.clone())
             .debug_mode(settings.debug)
+            .shared_trace_encoder(settings.trace_encoder.clone())
             .close_timeout(settings.close_timeout)
             .bootstrap_with(move |_| offered);
         self.vat.connect(transport, config)

@@ -255,10 +255,5 @@ fn read_exception(exception: exception::Reader<'_>) -> Result<Error, Error> {
             details.push((detail.get_detail_id(), detail.get_data()?.to_vec()));
         }
     }
-    Ok(Error::with_parts(
-        kind,
-        text(exception.get_reason()?),
-        text(exception.get_trace()?),
-        details,
-    ))
+    Ok(Error::received(kind, text(exception.get_reason()?), text(exception.get_trace()?), details))
 }

@@ -219,6 +219,16 @@ impl std::fmt::Debug for Content {
 }
 
 impl Message {
+    /// The error that this tells the peer of.
+    pub(crate) fn error_mut(&mut self) -> Option<&mut Error> {
+        match self {
+            Message::Return(Return { outcome: Outcome::Exception(error), .. })
+            | Message::Resolve(Resolve { resolution: Err(error), .. })
+            | Message::Abort(error) => Some(error),
+            _ => None,
+        }
+    }
+
     /// About how many bytes this occupies on the wire; never less than what it
     /// keeps in memory.
     pub(crate) fn size_estimate(&self) -> usize {
@@ -232,7 +242,8 @@ impl Message {
                 content.size_in_words() + 3 * content.descriptors().len()
             }
             Message::Return(Return { outcome: Outcome::Exception(error), .. })
-            | Message::Abort(error) => (error.reason().len() + error.trace().len()) / 8,
+            | Message::Resolve(Resolve { resolution: Err(error), .. })
+            | Message::Abort(error) => error.size() / 8,
             Message::Unknown(frame) => frame.size_in_words(),
             _ => 0,
         };
