@@ -94,8 +94,8 @@ impl Txn<'_> {
             self.order.export_ids.release(id.0);
             self.bury_export(id, export);
         }
-        let bootstrap = self.order.bootstrap.take();
-        self.effect(Effect::drop(bootstrap));
+        let offers = std::mem::take(&mut self.order.offers);
+        self.effect(Effect::drop(offers));
         self.effect(Effect::Disconnected(Arc::clone(machine)));
     }
 }

@@ -42,7 +42,7 @@ impl Txn<'_> {
                 self.receive_abort(&error);
                 Ok(())
             }
-            wire::Message::Bootstrap(bootstrap) => self.receive_bootstrap(&bootstrap),
+            wire::Message::Bootstrap(bootstrap) => self.receive_bootstrap(bootstrap),
             wire::Message::Call(call) => self.receive_call(call),
             wire::Message::Return(ret) => self.receive_return(ret),
             wire::Message::Finish(finish) => self.receive_finish(&finish),
@@ -89,16 +89,37 @@ impl Txn<'_> {
 
     // ---- Level 0
 
-    fn receive_bootstrap(&mut self, bootstrap: &wire::Bootstrap) -> Result<(), Abort> {
+    fn receive_bootstrap(&mut self, bootstrap: wire::Bootstrap) -> Result<(), Abort> {
         let id = AnswerId(bootstrap.question);
         let cell = self.begin_answer(id, ResultsTo::Caller)?;
-        let outcome = match &self.order.bootstrap {
-            Some(client) => Ok(Payload::of_capability(client.clone())),
-            None => {
-                Err(Error::failed("this vat offers no bootstrap capability on this connection"))
+        let offers = &self.order.offers;
+        let effect = match (bootstrap.object, &offers.bootstrap, &offers.restorer) {
+            (None, Some(client), _) => {
+                Effect::Complete(cell, Ok(Payload::of_capability(client.clone())))
+            }
+            (None, None, _) => {
+                let error = "this vat offers no bootstrap capability on this connection";
+                Effect::Complete(cell, Err(Error::failed(error)))
+            }
+            // It is for the application to find, which may take its time.
+            (Some(object), _, Some(restorer)) => {
+                let request = CallRequest {
+                    interface: 0,
+                    method: 0,
+                    params: object,
+                    cell,
+                    permit: None,
+                    tail: Tail::No,
+                };
+                Effect::Deliver(Route::Client(restorer.clone()), Delivery::Call(request))
+            }
+            (Some(_), _, None) => {
+                let error = "this vat offers no capabilities by name on this connection, \
+                             only its bootstrap capability";
+                Effect::Complete(cell, Err(Error::failed(error)))
             }
         };
-        self.effect(Effect::Complete(cell, outcome));
+        self.effect(effect);
         Ok(())
     }
 

@@ -88,6 +88,15 @@ pub(crate) struct Settings {
     pub(crate) fds: usize,
 }
 
+/// What the peer gets when it asks without having a capability.
+#[derive(Default)]
+pub(crate) struct Offers {
+    /// What it is answered if it does not say what it asks for.
+    pub(crate) bootstrap: Option<Client>,
+    /// What is called with the name if it asks for something by name.
+    pub(crate) restorer: Option<Client>,
+}
+
 /// Where the windows of a connection's streams come from.
 #[derive(Clone, Default)]
 pub(crate) struct FlowSource {
@@ -124,8 +133,7 @@ struct Order {
     embargo_ids: IdPool,
     /// Which export a capability already is, by its address.
     exported: HashMap<usize, ExportId>,
-    /// What the peer gets when it asks for the bootstrap capability.
-    bootstrap: Option<Client>,
+    offers: Offers,
     next_serial: u64,
 }
 
@@ -155,11 +163,7 @@ impl Abort {
 }
 
 impl Machine {
-    pub(crate) fn new(
-        settings: Settings,
-        bootstrap: Option<Client>,
-        outbox: Arc<dyn Outbox>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(settings: Settings, offers: Offers, outbox: Arc<dyn Outbox>) -> Arc<Self> {
         let room = Room::new(
             settings.limits.questions as usize,
             usize::try_from(settings.limits.queued_bytes).unwrap_or(usize::MAX),
@@ -172,7 +176,7 @@ impl Machine {
                 export_ids: IdPool::default(),
                 embargo_ids: IdPool::default(),
                 exported: HashMap::new(),
-                bootstrap,
+                offers,
                 next_serial: 0,
             }),
             questions: Table::new(),

@@ -10,9 +10,11 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::flow::FlowControl;
 use crate::limits::Limits;
+use crate::offer::{BootstrapFactory, Restorer};
+use crate::transport::PeerDescription;
 use crate::typed::FromClient;
 
-type Bootstrap = Box<dyn FnOnce(&Supervisor) -> Option<Client> + Send>;
+type Bootstrap = Box<dyn FnOnce(&Supervisor, &PeerDescription) -> Option<Client> + Send>;
 type Action = Box<dyn FnOnce(&Supervisor, Client) + Send>;
 
 /// What a connection offers, needs and may hold.
@@ -29,6 +31,7 @@ pub struct ConnConfig {
     pub(super) detail: Detail,
     pub(super) trace_encoder: TraceEncoder,
     pub(super) bootstrap: Option<Bootstrap>,
+    pub(super) restorer: Option<Arc<dyn Restorer>>,
     pub(super) action: Option<Action>,
     pub(super) close_timeout: Duration,
     pub(super) flow: FlowControl,
@@ -43,6 +46,7 @@ impl ConnConfig {
             detail: Detail::Hidden,
             trace_encoder: TraceEncoder::default(),
             bootstrap: None,
+            restorer: None,
             action: None,
             close_timeout: Duration::from_secs(1),
             flow: FlowControl::default(),
@@ -65,7 +69,23 @@ impl ConnConfig {
         mut self,
         make: impl FnOnce(&Supervisor) -> Option<Client> + Send + 'static,
     ) -> Self {
-        self.bootstrap = Some(Box::new(make));
+        self.bootstrap = Some(Box::new(move |supervisor, _| make(supervisor)));
+        self
+    }
+
+    /// Decides what to offer once it is known who the peer is. One factory, in an
+    /// `Arc`, can serve any number of connections.
+    #[must_use]
+    pub fn bootstrap_factory(mut self, factory: impl BootstrapFactory) -> Self {
+        self.bootstrap = Some(Box::new(move |_, peer| factory.bootstrap_for(peer)));
+        self
+    }
+
+    /// Offers capabilities by name, beside the bootstrap capability; see
+    /// [`Restorer`].
+    #[must_use]
+    pub fn restorer(mut self, restorer: impl Restorer) -> Self {
+        self.restorer = Some(Arc::new(restorer));
         self
     }
 
@@ -157,6 +177,7 @@ impl fmt::Debug for ConnConfig {
             .field("detail", &self.detail)
             .field("trace_encoder", &self.trace_encoder)
             .field("bootstrap", &self.bootstrap.is_some())
+            .field("restorer", &self.restorer.is_some())
             .field("action", &self.action.is_some())
             .field("close_timeout", &self.close_timeout)
             .field("flow", &self.flow)

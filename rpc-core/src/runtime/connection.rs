@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
+use super::Executor;
 use super::config::ConnConfig;
 use super::pool::Pool;
 use super::queue::SendQueue;
@@ -38,7 +39,9 @@ use super::telling::Teller;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::message::Message as Frame;
-use crate::protocol::{FlowSource, Machine, Outbox, Settings, Snapshot};
+use crate::object::{Concurrency, LocalObject};
+use crate::offer::{ObjectId, RestorerObject};
+use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings, Snapshot};
 use crate::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
     TransportError,
@@ -86,7 +89,14 @@ impl Connection {
     /// The peer's bootstrap capability, without waiting for it: it can be called
     /// at once. Fails every call if the peer offers none.
     pub fn bootstrap_client(&self) -> Client {
-        self.shared().machine.bootstrap()
+        self.shared().machine.bootstrap(None)
+    }
+
+    /// What the peer has under a name, without waiting for it, as
+    /// [`bootstrap_client`](Self::bootstrap_client).
+    pub fn restore_client(&self, object: impl Into<ObjectId>) -> Client {
+        let object: ObjectId = object.into();
+        self.shared().machine.bootstrap(Some(object.payload().clone()))
     }
 
     /// Who the peer is, as far as the transport knows.
@@ -265,8 +275,16 @@ pub(super) fn start(
     name: String,
 ) -> Result<Connection> {
     let Transport { mut reader, writer, control } = transport;
-    let ConnConfig { limits, detail, trace_encoder, bootstrap, action, close_timeout, flow } =
-        config;
+    let ConnConfig {
+        limits,
+        detail,
+        trace_encoder,
+        bootstrap,
+        restorer,
+        action,
+        close_timeout,
+        flow,
+    } = config;
     let teller = Teller::new(detail, trace_encoder, &limits);
     // Weak, or clients that outlive the connection would keep its socket open.
     let buffer = Arc::downgrade(&control);
@@ -282,7 +300,15 @@ pub(super) fn start(
     });
     let fds = writer.max_fds().min(limits.message_fds_sent as usize).min(wire::MAX_FDS);
     let supervisor = Supervisor::new();
-    let bootstrap = bootstrap.and_then(|make| make(&supervisor));
+    let peer = control.peer();
+    let offers = Offers {
+        bootstrap: bootstrap.and_then(|make| make(&supervisor, &peer)),
+        restorer: restorer.map(|restorer| {
+            let object = Arc::new(RestorerObject { restorer, peer });
+            let executor = Arc::clone(pool) as Arc<dyn Executor>;
+            Client::from_object(LocalObject::new(object, Concurrency::Concurrent, executor))
+        }),
+    };
     let outgoing = Arc::new(SendQueue::new());
     let (received, incoming) = flume::bounded(limits.received_messages.max(1) as usize);
     let queue = Arc::new(Queue {
@@ -291,11 +317,8 @@ pub(super) fn start(
         ended: AtomicBool::new(false),
         supervisor: supervisor.clone(),
     });
-    let machine = Machine::new(
-        Settings { limits, flow, fds },
-        bootstrap,
-        Arc::clone(&queue) as Arc<dyn Outbox>,
-    );
+    let machine =
+        Machine::new(Settings { limits, flow, fds }, offers, Arc::clone(&queue) as Arc<dyn Outbox>);
     let sent = Arc::new(Event::default());
 
     let shared = Arc::new(Shared {
@@ -357,7 +380,7 @@ pub(super) fn start(
         let work = supervisor.clone();
         supervisor.spawn(format!("{name}-action"), move |_| {
             let _closing = closing;
-            let bootstrap = machine.bootstrap();
+            let bootstrap = machine.bootstrap(None);
             action(&work, bootstrap);
         })?;
     }

@@ -34,11 +34,12 @@ use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::network::{Accepted, Reached, VatNetwork};
+use crate::offer::Restorer;
 use crate::transport::PeerDescription;
 use crate::typed::FromClient;
 
 /// What a vat offers to a peer that it knows by id, or `None` for nothing.
-type BootstrapFactory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
+type Factory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
 
 /// Who asks for the bootstrap capability.
 #[derive(Debug)]
@@ -70,7 +71,8 @@ struct Shared<N: VatNetwork> {
 }
 
 struct Settings<Id> {
-    bootstrap: BootstrapFactory<Id>,
+    bootstrap: Factory<Id>,
+    restorer: Option<Arc<dyn Restorer>>,
     limits: Limits,
     flow: FlowControl,
     debug: bool,
@@ -119,6 +121,7 @@ impl<N: VatNetwork> RpcSystem<N> {
             network,
             settings: Settings {
                 bootstrap: Box::new(|_| None),
+                restorer: None,
                 limits: Limits::default(),
                 flow: FlowControl::default(),
                 debug: false,
@@ -247,6 +250,13 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         factory: impl Fn(&Peer<'_, N::VatId>) -> Option<Client> + Send + Sync + 'static,
     ) -> Self {
         self.settings.bootstrap = Box::new(factory);
+        self
+    }
+
+    /// Offers capabilities by name to everybody; see [`ConnConfig::restorer`].
+    #[must_use]
+    pub fn restorer(mut self, restorer: impl Restorer) -> Self {
+        self.settings.restorer = Some(Arc::new(restorer));
         self
     }
 
@@ -484,13 +494,14 @@ impl<N: VatNetwork> Shared<N> {
         let settings = &self.settings;
         let description = transport.control.peer();
         let offered = (settings.bootstrap)(&Peer { id: peer, description });
-        let config = ConnConfig::new()
+        let mut config = ConnConfig::new()
             .limits(settings.limits.clone())
             .flow_control(settings.flow.clone())
             .debug_mode(settings.debug)
             .shared_trace_encoder(settings.trace_encoder.clone())
             .close_timeout(settings.close_timeout)
             .bootstrap_with(move |_| offered);
+        config.restorer.clone_from(&settings.restorer);
         self.vat.connect(transport, config)
     }
 

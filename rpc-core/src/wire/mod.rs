@@ -40,6 +40,8 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Bootstrap {
     pub(crate) question: u32,
+    /// The name of what is asked for, if it is not the bootstrap capability.
+    pub(crate) object: Option<Payload>,
 }
 
 #[derive(Debug)]
@@ -244,6 +246,7 @@ impl Message {
             Message::Return(Return { outcome: Outcome::Exception(error), .. })
             | Message::Resolve(Resolve { resolution: Err(error), .. })
             | Message::Abort(error) => error.size() / 8,
+            Message::Bootstrap(Bootstrap { object: Some(object), .. }) => object.size_in_words(),
             Message::Unknown(frame) => frame.size_in_words(),
             _ => 0,
         };
@@ -255,3 +258,5 @@ impl Message {
 pub(crate) const PARAMS: Carrier = Carrier::Call;
 /// See [`PARAMS`].
 pub(crate) const RESULTS: Carrier = Carrier::Return;
+/// See [`PARAMS`].
+pub(crate) const OBJECT: Carrier = Carrier::Bootstrap;
