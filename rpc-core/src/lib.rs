@@ -55,6 +55,7 @@
 //! | answer later | [`DeferredResults`] |
 //! | promise a capability | [`promise_client`] |
 //! | push data along | [`StreamingRequest`], [`FlowControl`] |
+//! | offer something else to each peer | [`BootstrapFactory`], [`Restorer`] |
 //! | know why something failed | [`Error`], [`ErrorKind`] |
 //! | end with a connection | [`Supervisor`], [`StopToken`] |
 //! | work without types | [`Client`], [`Payload`], [`Pending`], [`Dispatch`], [`IncomingCall`] |
@@ -92,6 +93,7 @@ mod local_promise;
 pub mod message;
 mod network;
 mod object;
+mod offer;
 mod payload;
 mod pending;
 mod promise;
@@ -117,6 +119,7 @@ pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, Variabl
 pub use limits::Limits;
 pub use network::{Accepted, Reached, VatNetwork};
 pub use object::{Concurrency, Dispatch, IncomingCall};
+pub use offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
 pub use payload::{Payload, PayloadBuilder};
 pub use pending::Pending;
 pub use promise::{Fulfiller, promise};

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -122,12 +123,42 @@ impl Default for FrameLimits {
 pub struct PeerDescription {
     /// The peer's address as its transport prints it, like `127.0.0.1:7000`.
     pub address: String,
+    /// The peer's end of the connection, if it is an Internet socket.
+    pub socket: Option<SocketAddr>,
+    /// Which process the peer is, if the operating system tells: on Linux, for
+    /// Unix sockets.
+    pub credentials: Option<Credentials>,
+}
+
+/// A process of this machine and on whose behalf it runs, as the operating system
+/// vouches for it. It was so when the connection was made: the process may have
+/// handed its socket to another one since, and the id of a process that has ended
+/// may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    /// The process; 0 if it is in a namespace that cannot be seen from here.
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
 }
 
 impl PeerDescription {
     /// A peer of which only an address is known.
     pub fn from_address(address: impl Into<String>) -> Self {
-        PeerDescription { address: address.into() }
+        PeerDescription { address: address.into(), ..PeerDescription::default() }
+    }
+
+    /// A peer at an Internet address.
+    pub fn from_socket(socket: SocketAddr) -> Self {
+        PeerDescription { socket: Some(socket), ..Self::from_address(socket.to_string()) }
+    }
+
+    /// The same peer, of which it is known what process it is.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {
+        PeerDescription { credentials, ..self }
     }
 }
 

@@ -16,5 +16,6 @@ chapters! {
     errors "docs/errors.md"
     limits "docs/limits.md"
     networks "docs/networks.md"
+    persistence "docs/persistence.md"
     shutdown "docs/shutdown.md"
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rpc_core::fd::SharedFd;
-use rpc_core::transport::{PeerDescription, Transport, TransportControl};
+use rpc_core::transport::{Credentials, PeerDescription, Transport, TransportControl};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown,
@@ -26,6 +26,7 @@ pub(crate) fn transport(socket: OwnedFd, peer: PeerDescription) -> Transport {
 
 /// The same of a Unix socket, which carries file descriptors, too.
 pub(crate) fn transport_with_fds(socket: OwnedFd, peer: PeerDescription) -> Transport {
+    let peer = peer.with_credentials(credentials(&socket));
     let socket = Socket(Arc::new(socket));
     let writer = FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now);
     Transport {
@@ -33,6 +34,22 @@ pub(crate) fn transport_with_fds(socket: OwnedFd, peer: PeerDescription) -> Tran
         writer: Box::new(writer.sending_fds(SendFds { send: send_with_fds, most: MAX_FDS })),
         control: Arc::new(Control { socket, peer }),
     }
+}
+
+/// Which process is at the other end of a Unix socket.
+#[cfg(target_os = "linux")]
+fn credentials(socket: &OwnedFd) -> Option<Credentials> {
+    let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    Some(Credentials {
+        pid: u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0),
+        uid: peer.uid.as_raw(),
+        gid: peer.gid.as_raw(),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn credentials(_: &OwnedFd) -> Option<Credentials> {
+    None
 }
 
 // The writer gives its stream away in the end.

@@ -190,12 +190,11 @@ impl Txn<'_> {
     /// Names a capability that has failed: it travels as a promise that turns out
     /// to have.
     fn describe_broken(&mut self, error: Error) -> Result<Described, Error> {
-        let told = error.for_peer(self.detail());
-        let client = Client::broken(error);
+        let client = Client::broken(error.clone());
         let id = self.export(&client, ExportAs::Broken)?;
         self.trailing.push(wire::Message::Resolve(wire::Resolve {
             promise: id.0,
-            resolution: Err(told),
+            resolution: Err(error),
             fds: Attached::default(),
         }));
         Ok(Described::new(Descriptor::SenderPromise(id.0), client))
@@ -341,7 +340,7 @@ impl Txn<'_> {
             }
             let mut fd = None;
             let (resolution, path) = match target.view() {
-                View::Broken(error) => (Err(error.for_peer(self.detail())), target.clone()),
+                View::Broken(error) => (Err(error.clone()), target.clone()),
                 // Peers take a Resolve to `none` for a mistake.
                 View::Null => {
                     (Err(Error::failed("the promise turned out to be null")), target.clone())

@@ -42,7 +42,7 @@ impl Txn<'_> {
                 self.receive_abort(&error);
                 Ok(())
             }
-            wire::Message::Bootstrap(bootstrap) => self.receive_bootstrap(&bootstrap),
+            wire::Message::Bootstrap(bootstrap) => self.receive_bootstrap(bootstrap),
             wire::Message::Call(call) => self.receive_call(call),
             wire::Message::Return(ret) => self.receive_return(ret),
             wire::Message::Finish(finish) => self.receive_finish(&finish),
@@ -78,7 +78,7 @@ impl Txn<'_> {
 
     fn receive_abort(&mut self, error: &Error) {
         tracing::debug!(%error, "the peer ended the connection");
-        let reason = Error::with_parts(
+        let reason = Error::received(
             crate::ErrorKind::Disconnected,
             format!("the peer ended the connection: {}", error.reason()),
             error.trace().to_owned(),
@@ -89,16 +89,37 @@ impl Txn<'_> {
 
     // ---- Level 0
 
-    fn receive_bootstrap(&mut self, bootstrap: &wire::Bootstrap) -> Result<(), Abort> {
+    fn receive_bootstrap(&mut self, bootstrap: wire::Bootstrap) -> Result<(), Abort> {
         let id = AnswerId(bootstrap.question);
         let cell = self.begin_answer(id, ResultsTo::Caller)?;
-        let outcome = match &self.order.bootstrap {
-            Some(client) => Ok(Payload::of_capability(client.clone())),
-            None => {
-                Err(Error::failed("this vat offers no bootstrap capability on this connection"))
+        let offers = &self.order.offers;
+        let effect = match (bootstrap.object, &offers.bootstrap, &offers.restorer) {
+            (None, Some(client), _) => {
+                Effect::Complete(cell, Ok(Payload::of_capability(client.clone())))
+            }
+            (None, None, _) => {
+                let error = "this vat offers no bootstrap capability on this connection";
+                Effect::Complete(cell, Err(Error::failed(error)))
+            }
+            // It is for the application to find, which may take its time.
+            (Some(object), _, Some(restorer)) => {
+                let request = CallRequest {
+                    interface: 0,
+                    method: 0,
+                    params: object,
+                    cell,
+                    permit: None,
+                    tail: Tail::No,
+                };
+                Effect::Deliver(Route::Client(restorer.clone()), Delivery::Call(request))
+            }
+            (Some(_), _, None) => {
+                let error = "this vat offers no capabilities by name on this connection, \
+                             only its bootstrap capability";
+                Effect::Complete(cell, Err(Error::failed(error)))
             }
         };
-        self.effect(Effect::Complete(cell, outcome));
+        self.effect(effect);
         Ok(())
     }
 
@@ -277,6 +298,7 @@ impl Txn<'_> {
                 "the results of question {id} came here, but should have stayed with the peer"
             )),
             wire::Outcome::Exception(error) => {
+                tracing::debug!(question = %id, %error, "a call failed at the peer");
                 self.settle_with(asked, Err(error));
                 return Ok(());
             }

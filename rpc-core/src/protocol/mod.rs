@@ -81,13 +81,20 @@ pub(crate) struct Machine {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
-    /// Whether errors sent to the peer carry internal detail.
-    pub(crate) detail: Detail,
     /// The windows of streams.
     pub(crate) flow: FlowSource,
     /// How many file descriptors may travel with a message, by the limits and by
     /// what the transport can do.
     pub(crate) fds: usize,
+}
+
+/// What the peer gets when it asks without having a capability.
+#[derive(Default)]
+pub(crate) struct Offers {
+    /// What it is answered if it does not say what it asks for.
+    pub(crate) bootstrap: Option<Client>,
+    /// What is called with the name if it asks for something by name.
+    pub(crate) restorer: Option<Client>,
 }
 
 /// Where the windows of a connection's streams come from.
@@ -102,14 +109,6 @@ impl std::fmt::Debug for FlowSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.control.fmt(f)
     }
-}
-
-/// How much of what went wrong inside is told to the peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Detail {
-    #[default]
-    Hidden,
-    Shown,
 }
 
 /// Where messages leave the machine.
@@ -137,8 +136,7 @@ struct Order {
     embargo_ids: IdPool,
     /// Which export a capability already is, by its address.
     exported: HashMap<usize, ExportId>,
-    /// What the peer gets when it asks for the bootstrap capability.
-    bootstrap: Option<Client>,
+    offers: Offers,
     next_serial: u64,
 }
 
@@ -168,11 +166,7 @@ impl Abort {
 }
 
 impl Machine {
-    pub(crate) fn new(
-        settings: Settings,
-        bootstrap: Option<Client>,
-        outbox: Arc<dyn Outbox>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(settings: Settings, offers: Offers, outbox: Arc<dyn Outbox>) -> Arc<Self> {
         let room = Room::new(
             settings.limits.questions as usize,
             usize::try_from(settings.limits.queued_bytes).unwrap_or(usize::MAX),
@@ -185,7 +179,7 @@ impl Machine {
                 export_ids: IdPool::default(),
                 embargo_ids: IdPool::default(),
                 exported: HashMap::new(),
-                bootstrap,
+                offers,
                 next_serial: 0,
             }),
             questions: Table::new(),
@@ -336,10 +330,6 @@ impl Txn<'_> {
             Phase::Live => None,
             Phase::Dead(error) => Some(error.clone()),
         }
-    }
-
-    fn detail(&self) -> Detail {
-        self.machine.settings.detail
     }
 
     fn limits(&self) -> &Limits {

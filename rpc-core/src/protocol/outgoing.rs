@@ -48,9 +48,14 @@ impl Machine {
         })
     }
 
-    /// Asks the peer for its bootstrap capability. The promise can be called at
-    /// once. Application threads may wait for room.
-    pub(crate) fn bootstrap(self: &Arc<Self>) -> Client {
+    /// Asks the peer for its bootstrap capability, or for what it has under the
+    /// name that is given. The promise can be called at once. Application threads
+    /// may wait for room.
+    pub(crate) fn bootstrap(self: &Arc<Self>, object: Option<Payload>) -> Client {
+        let object = match object.map(|object| object.prepared(wire::OBJECT)).transpose() {
+            Ok(object) => object,
+            Err(error) => return Client::broken(error),
+        };
         let permit = match self.wait_for_room() {
             Ok(permit) => permit.unwrap_or_else(|| self.room.take()),
             Err(error) => return Client::broken(error),
@@ -59,10 +64,16 @@ impl Machine {
             if let Some(error) = txn.dead() {
                 return Client::broken(error);
             }
+            if let Some(object) = &object
+                && let Err(error) = txn.check_size(object)
+            {
+                return Client::broken(error);
+            }
             let Some(question) = txn.ask(Asked::default(), permit) else {
                 return Client::broken(Error::overloaded("no question id is free"));
             };
-            txn.send(wire::Message::Bootstrap(wire::Bootstrap { question: question.id().0 }));
+            let id = question.id().0;
+            txn.send(wire::Message::Bootstrap(wire::Bootstrap { question: id, object }));
             txn.question_field(&question, &[]).unwrap_or_default()
         })
     }
@@ -338,8 +349,8 @@ impl Txn<'_> {
         };
         let (outcome, exports, kept) = match described {
             Err(error) => {
-                let told = error.for_peer(self.detail());
-                (wire::Outcome::Exception(told), Vec::<ExportId>::new(), Err(error))
+                tracing::debug!(answer = %id, %error, internal = error.internal(), "a call of the peer's failed");
+                (wire::Outcome::Exception(error.clone()), Vec::<ExportId>::new(), Err(error))
             }
             Ok((sent, described, origin, kept)) => {
                 let exports = described.iter().filter_map(Described::export).collect();

@@ -28,15 +28,19 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
+use super::Executor;
 use super::config::ConnConfig;
 use super::pool::Pool;
 use super::receiving::{Inbox, Reading, Receiving};
 use super::role::{self, Role};
 use super::sending::Sending;
 use super::supervisor::Supervisor;
+use super::telling::Teller;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::protocol::{FlowSource, Machine, Outbox, Settings, Snapshot};
+use crate::object::{Concurrency, LocalObject};
+use crate::offer::{ObjectId, RestorerObject};
+use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings, Snapshot};
 use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
 use crate::watch::Event;
 use crate::wire;
@@ -78,7 +82,14 @@ impl Connection {
     /// The peer's bootstrap capability, without waiting for it: it can be called
     /// at once. Fails every call if the peer offers none.
     pub fn bootstrap_client(&self) -> Client {
-        self.shared().machine.bootstrap()
+        self.shared().machine.bootstrap(None)
+    }
+
+    /// What the peer has under a name, without waiting for it, as
+    /// [`bootstrap_client`](Self::bootstrap_client).
+    pub fn restore_client(&self, object: impl Into<ObjectId>) -> Client {
+        let object: ObjectId = object.into();
+        self.shared().machine.bootstrap(Some(object.payload().clone()))
     }
 
     /// Who the peer is, as far as the transport knows.
@@ -235,7 +246,17 @@ pub(super) fn start(
     name: String,
 ) -> Result<Connection> {
     let Transport { mut reader, writer, control } = transport;
-    let ConnConfig { limits, detail, bootstrap, action, close_timeout, flow } = config;
+    let ConnConfig {
+        limits,
+        detail,
+        trace_encoder,
+        bootstrap,
+        restorer,
+        action,
+        close_timeout,
+        flow,
+    } = config;
+    let teller = Teller::new(detail, trace_encoder, &limits);
     // Weak, or clients that outlive the connection would keep its socket open.
     let buffer = Arc::downgrade(&control);
     let flow = FlowSource {
@@ -250,8 +271,16 @@ pub(super) fn start(
     });
     let fds = writer.max_fds().min(limits.message_fds_sent as usize).min(wire::MAX_FDS);
     let supervisor = Supervisor::new();
-    let bootstrap = bootstrap.and_then(|make| make(&supervisor));
-    let sending = Arc::new(Sending::new(writer, Arc::clone(&control)));
+    let peer = control.peer();
+    let offers = Offers {
+        bootstrap: bootstrap.and_then(|make| make(&supervisor, &peer)),
+        restorer: restorer.map(|restorer| {
+            let object = Arc::new(RestorerObject { restorer, peer });
+            let executor = Arc::clone(pool) as Arc<dyn Executor>;
+            Client::from_object(LocalObject::new(object, Concurrency::Concurrent, executor))
+        }),
+    };
+    let sending = Arc::new(Sending::new(writer, Arc::clone(&control), teller));
     let (receiving, inbox) = Receiving::new(limits.received_messages.max(1) as usize);
     let receiving = Arc::new(receiving);
     let outlet = Outlet {
@@ -259,8 +288,7 @@ pub(super) fn start(
         receiving: Arc::clone(&receiving),
         supervisor: supervisor.clone(),
     };
-    let settings = Settings { limits, detail, flow, fds };
-    let machine = Machine::new(settings, bootstrap, Arc::new(outlet));
+    let machine = Machine::new(Settings { limits, flow, fds }, offers, Arc::new(outlet));
 
     let shared = Arc::new(Shared {
         machine: Arc::clone(&machine),
@@ -318,7 +346,7 @@ pub(super) fn start(
         let work = supervisor.clone();
         supervisor.spawn(format!("{name}-action"), move |_| {
             let _closing = closing;
-            let bootstrap = machine.bootstrap();
+            let bootstrap = machine.bootstrap(None);
             action(&work, bootstrap);
         })?;
     }

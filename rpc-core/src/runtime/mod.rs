@@ -8,6 +8,7 @@ mod role;
 mod sending;
 mod supervisor;
 mod system;
+mod telling;
 mod turns;
 mod vat;
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::role;
+use super::telling::Teller;
 use super::turns::{Turn, TurnQueue};
 use crate::error::Error;
 use crate::message::Message as Frame;
@@ -40,8 +41,8 @@ pub(super) const FEW_CALLS: usize = 4;
 
 pub(super) struct Sending {
     queue: TurnQueue<Outgoing>,
-    /// Locked by whoever has the turn, and never waited for.
-    writing: Mutex<Writing>,
+    /// Absent while somebody has the turn, and works with it without a lock.
+    writing: Mutex<Option<Box<Writing>>>,
     control: Arc<dyn TransportControl>,
     /// Why writing failed, if it did.
     failure: Mutex<Option<Error>>,
@@ -57,6 +58,7 @@ enum Outgoing {
 
 struct Writing {
     writer: Box<dyn MessageWriter>,
+    teller: Teller,
     /// Taken from the queue.
     taken: VecDeque<Outgoing>,
     /// Encoded. What is half written is with the writer.
@@ -86,17 +88,23 @@ thread_local! {
 }
 
 impl Sending {
-    pub(super) fn new(writer: Box<dyn MessageWriter>, control: Arc<dyn TransportControl>) -> Self {
+    pub(super) fn new(
+        writer: Box<dyn MessageWriter>,
+        control: Arc<dyn TransportControl>,
+        teller: Teller,
+    ) -> Self {
+        let writing = Writing {
+            writer,
+            teller,
+            taken: VecDeque::new(),
+            batch: Vec::new(),
+            bytes: 0,
+            progress: Progress::GoesOn,
+            unencodable: None,
+        };
         Sending {
             queue: TurnQueue::new(),
-            writing: Mutex::new(Writing {
-                writer,
-                taken: VecDeque::new(),
-                batch: Vec::new(),
-                bytes: 0,
-                progress: Progress::GoesOn,
-                unencodable: None,
-            }),
+            writing: Mutex::new(Some(Box::new(writing))),
             control,
             failure: Mutex::new(None),
             done: Event::default(),
@@ -150,11 +158,11 @@ impl Sending {
     }
 
     fn write_in_place(&self, turn: Turn<'_, Outgoing>, room: &Room) {
-        let mut writing = self.writing.lock();
-        turn.take(&mut writing.taken);
-        writing.collect();
-        let bytes = writing.try_write();
-        drop(writing);
+        let bytes = self.with_writing(|writing| {
+            turn.take(&mut writing.taken);
+            writing.collect();
+            writing.try_write()
+        });
         let Some(bytes) = bytes else { return turn.hand_over() };
         // What came in the meantime comes from threads that are busy.
         drop(turn.finish());
@@ -179,33 +187,50 @@ impl Sending {
 
     /// Writes what waits. Returns whether that was all for ever.
     fn write(&self, turn: &Turn<'_, Outgoing>, machine: &Arc<Machine>) -> bool {
-        let mut writing = self.writing.lock();
-        loop {
-            if writing.taken.is_empty() {
-                turn.take(&mut writing.taken);
-            }
-            writing.collect();
-            if let Some(error) = writing.unencodable.take() {
-                // Content is made sure of before it is queued.
-                drop(writing);
-                machine.abort(error.with_internal("encoding failed"));
-                writing = self.writing.lock();
-            }
-            if let Err(error) = writing.write() {
-                self.fail(&error);
-            }
-            machine.room().sent(writing.written());
-            match writing.progress {
-                Progress::Ending => {
-                    if let Err(error) = writing.writer.finish() {
-                        tracing::debug!(%error, "the peer was gone before the end of the stream");
-                    }
-                    return true;
+        self.with_writing(|writing| {
+            loop {
+                if writing.taken.is_empty() {
+                    turn.take(&mut writing.taken);
                 }
-                Progress::BrokenEnding => return true,
-                Progress::GoesOn | Progress::Broken if writing.taken.is_empty() => return false,
-                Progress::GoesOn | Progress::Broken => {}
+                writing.collect();
+                if let Some(error) = writing.unencodable.take() {
+                    // Content is made sure of before it is queued.
+                    machine.abort(error.with_internal("encoding failed"));
+                }
+                if let Err(error) = writing.write() {
+                    self.fail(&error);
+                }
+                machine.room().sent(writing.written());
+                match writing.progress {
+                    Progress::Ending => {
+                        if let Err(error) = writing.writer.finish() {
+                            tracing::debug!(%error, "the peer was gone before the stream's end");
+                        }
+                        return true;
+                    }
+                    Progress::BrokenEnding => return true,
+                    Progress::GoesOn | Progress::Broken if writing.taken.is_empty() => {
+                        return false;
+                    }
+                    Progress::GoesOn | Progress::Broken => {}
+                }
             }
+        })
+    }
+
+    /// Only for whoever has the turn.
+    fn with_writing<R>(&self, work: impl FnOnce(&mut Writing) -> R) -> R {
+        /// Puts it back, also when there is a panic.
+        struct Borrowed<'a>(&'a Mutex<Option<Box<Writing>>>, Option<Box<Writing>>);
+        impl Drop for Borrowed<'_> {
+            fn drop(&mut self) {
+                *self.0.lock() = self.1.take();
+            }
+        }
+        let mut borrowed = Borrowed(&self.writing, self.writing.lock().take());
+        match &mut borrowed.1 {
+            Some(writing) => work(writing),
+            None => unreachable!("one thread has the turn, and puts back what it took"),
         }
     }
 
@@ -225,7 +250,7 @@ impl Writing {
         while self.batch.len() < MAX_BATCH
             && let Some(outgoing) = self.taken.pop_front()
         {
-            let message = match outgoing {
+            let mut message = match outgoing {
                 Outgoing::Message(message) => message,
                 Outgoing::End => {
                     self.progress = match self.progress {
@@ -236,6 +261,9 @@ impl Writing {
                 }
             };
             self.bytes += message.size_estimate();
+            if let Some(error) = message.error_mut() {
+                *error = self.teller.tell(error);
+            }
             match wire::encode(message) {
                 Ok(frame) => self.batch.push(frame),
                 Err(error) => self.unencodable = Some(error),

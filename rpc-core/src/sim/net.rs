@@ -20,7 +20,7 @@ use crate::message::Message as Frame;
 use crate::object::Concurrency;
 use crate::payload::Payload;
 use crate::pending::Pending;
-use crate::protocol::{Machine, Outbox, Settings, Snapshot};
+use crate::protocol::{Machine, Offers, Outbox, Settings, Snapshot};
 use crate::wire;
 
 /// Which interface and method the tests call; nothing here depends on it.
@@ -163,7 +163,7 @@ impl Net {
         let fds = limits.message_fds_sent as usize;
         let settings = Settings { limits, fds, ..Settings::default() };
         let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
-        let machine = Machine::new(settings, bootstrap, outbox);
+        let machine = Machine::new(settings, Offers { bootstrap, restorer: None }, outbox);
         self.sides.push(Side { machine, wire, peer });
     }
 
@@ -193,7 +193,7 @@ impl Net {
 
     /// Asks for what the other side of a link offers.
     pub(super) fn bootstrap(&mut self, end: End) -> Client {
-        let client = self.machine(end).bootstrap();
+        let client = self.machine(end).bootstrap(None);
         self.check();
         client
     }
