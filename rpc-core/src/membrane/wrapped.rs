@@ -9,11 +9,10 @@
 //! ```
 //!
 //! A wrapper of something settled is always settled, until it is revoked. That of
-//! a promise is *pending* for as long as the promise is, and as long as calls wait
-//! in it for the promise (see `hold`). It has nothing resolved to it: what it has
-//! become is found by following the promise and wrapping what that is now
-//! ([`Client::shortened`]). All that has to be kept is who wants to be told of it,
-//! and what waits.
+//! a promise is *pending* for as long as the promise is, as long as calls wait in it
+//! for the promise (see `hold`), and as long as it has a stream that it has not
+//! passed on. What it has become is found by following the promise and wrapping
+//! what that is now ([`Client::shortened`]).
 
 use std::sync::{Arc, Weak};
 
@@ -46,6 +45,9 @@ pub(crate) struct Wrapped {
 struct State {
     /// What it wraps, or why it fails.
     inner: Result<Client, Error>,
+    /// What it was when somebody last asked, if that is not this any more: kept, so
+    /// that it is the same when the next one asks.
+    became: Client,
     watch: Watch,
     watchers: Vec<Watcher>,
     /// Where calls wait for the promise that this wraps. It keeps this alive for as
@@ -65,7 +67,7 @@ enum Watch {
 pub(crate) enum Inside {
     /// To what is behind it.
     Wraps(Client),
-    /// Calls wait in it, and it leads nowhere yet.
+    /// It has not passed on yet what waits in it.
     Waits,
     Fails(Error),
 }
@@ -91,6 +93,7 @@ impl Wrapped {
             depth,
             state: Mutex::new(State {
                 inner: Ok(inner),
+                became: Client::null(),
                 watch: Watch::NotYet,
                 watchers: Vec::new(),
                 held: Weak::new(),
@@ -117,13 +120,16 @@ impl Wrapped {
     }
 
     fn inside(&self) -> Inside {
-        let (inner, held) = {
+        let (inner, held, watch) = {
             let state = self.state.lock();
-            (state.inner.clone(), state.held.upgrade())
+            (state.inner.clone(), state.held.upgrade(), state.watch)
         };
+        let streams = || watch == Watch::Watching && self.stream.get().is_some();
         match inner {
             Err(error) => Inside::Fails(error),
-            Ok(_) if held.is_some_and(|held| held.resolved().is_none()) => Inside::Waits,
+            Ok(_) if held.is_some_and(|held| held.resolved().is_none()) || streams() => {
+                Inside::Waits
+            }
             Ok(inner) => Inside::Wraps(inner),
         }
     }
@@ -167,7 +173,20 @@ impl Wrapped {
                 wrapped.membrane.cross_settled(client, wrapped.direction)
             };
         }
-        (client.address() != Arc::as_ptr(self) as usize).then_some(client)
+        if client.address() == Arc::as_ptr(self) as usize {
+            return None;
+        }
+        self.keep(&client);
+        Some(client)
+    }
+
+    fn keep(&self, became: &Client) {
+        let mut state = self.state.lock();
+        if state.inner.is_ok() && state.became.address() != became.address() {
+            let before = std::mem::replace(&mut state.became, became.clone());
+            drop(state);
+            drop(before);
+        }
     }
 
     /// Whether it may still become something else.
@@ -294,6 +313,7 @@ impl Wrapped {
             Ok(inner) => self.membrane.cross(&inner, self.direction),
             Err(error) => Client::broken(error),
         };
+        self.keep(&next);
         if let Some(held) = held {
             held.resolve(next.clone());
         }
@@ -332,14 +352,15 @@ impl Wrapped {
 
     /// Lets go of what it wraps, for good.
     pub(super) fn revoke(self: &Arc<Self>, error: &Error) {
-        let before = {
+        let (before, became) = {
             let mut state = self.state.lock();
-            std::mem::replace(&mut state.inner, Err(error.clone()))
+            let before = std::mem::replace(&mut state.inner, Err(error.clone()));
+            (before, std::mem::take(&mut state.became))
         };
         self.tell();
         if let Ok(inner) = before {
             inner.unwatch(&WatchKey::Wrapped(Arc::as_ptr(self)));
-            effects::defer(Effect::drop(inner));
+            effects::defer(Effect::drop((inner, became)));
         }
     }
 
@@ -358,6 +379,11 @@ impl Wrapped {
             && inner.is_promise()
         {
             self.watch_inner(&inner);
+            if self.state.lock().watch == Watch::Told
+                && let Some(next) = self.resolved()
+            {
+                next.adopt_stream(Arc::clone(&stream));
+            }
         }
         stream
     }
@@ -377,8 +403,12 @@ impl Drop for Wrapped {
         let this: *const Wrapped = self;
         self.membrane.forget((self.address, self.direction), this);
         let state = self.state.get_mut();
+        let became = std::mem::take(&mut state.became);
         let gone = Err(Error::failed("the wrapper is gone"));
         let inner = std::mem::replace(&mut state.inner, gone);
+        if became.address() != 0 {
+            effects::defer(Effect::drop(became));
+        }
         if let Ok(inner) = inner {
             if state.watch == Watch::Watching {
                 inner.unwatch(&WatchKey::Wrapped(this));

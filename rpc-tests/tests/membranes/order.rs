@@ -1,6 +1,6 @@
 //! Calls through membranes arrive in the order in which they were made.
 
-use rpc_core::{Client, FromClient, Membrane, Transparent, Vat, promise_client};
+use rpc_core::{Client, Error, FromClient, Membrane, Passage, Transparent, Vat, promise_client};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use crate::support::objects::{
@@ -117,6 +117,50 @@ fn embargo_in_two_hops_with_a_membrane_in_the_middle() {
         near.finish();
         far.finish();
     }
+}
+
+/// What ends a stream through a membrane is told at its end, and does not end the
+/// stream of whoever has the object itself.
+#[test]
+fn a_stream_goes_on_behind_a_membrane_when_its_promise_resolves() {
+    use rpc_schema::echo_capnp::echo;
+    struct NoPush;
+    impl rpc_core::MembranePolicy for NoPush {
+        fn inbound_call(&self, _: u64, method: u16, _: &Client) -> rpc_core::Result<Passage> {
+            if method == 3 { Err(Error::failed("no push")) } else { Ok(Passage::Through) }
+        }
+    }
+    struct Echo(Vat);
+    impl echo::Server for Echo {
+        fn push(&self, _: echo::PushParams) -> rpc_core::Result<()> {
+            Ok(())
+        }
+        fn next(
+            &self,
+            _: echo::NextParams,
+            mut results: echo::NextResults,
+        ) -> rpc_core::Result<()> {
+            results.get().set_echo(self.0.export(Echo(self.0.clone())));
+            Ok(())
+        }
+    }
+    let _watchdog = Watchdog::start();
+    let vat = Vat::new();
+    let inside: echo::Client = vat.export(Echo(vat.clone()));
+    let outside = Membrane::new(NoPush).wrap(&inside);
+    let transparent = Membrane::new(Transparent).wrap(&inside);
+    for _ in 0..300 {
+        let next = outside.next_request().send().pipeline().get_echo();
+        let sent = next.push_request().send();
+        let end = sent.and_then(|()| next.as_client().finish_stream());
+        assert_eq!(end.unwrap_err().reason(), "no push");
+        let next = transparent.next_request().send().pipeline().get_echo();
+        next.push_request().send().unwrap();
+        next.as_client().finish_stream().unwrap();
+    }
+    assert!(outside.push_request().send().is_err() || outside.as_client().finish_stream().is_err());
+    inside.push_request().send().unwrap();
+    inside.as_client().finish_stream().unwrap();
 }
 
 /// A call that is pipelined on one that never returns.
