@@ -6,7 +6,7 @@ use super::dest::{Dest, Pinned};
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
 use super::{Abort, Txn, question};
-use crate::client::{Client, View};
+use crate::client::{Client, Standing, View};
 use crate::delivery::Route;
 use crate::effects::Effect;
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::fd::SharedFd;
 use crate::ids::{AnswerId, ExportId, ImportId};
 use crate::local_promise::LocalPromise;
 use crate::remote_promise::RemotePromise;
-use crate::watch::{ExportWatcher, Watcher};
+use crate::watch::{ExportWatcher, WatchKey, Watcher};
 use crate::wire::{self, Attached, CapTable, Descriptor, PromisedAnswer};
 
 /// A capability as a message will name it.
@@ -124,12 +124,15 @@ impl Txn<'_> {
                     self.mark_called(&dest);
                     Described::new(descriptor, self.pinned(promise, dest))
                 }
-                View::Local | View::Import(_) | View::Pinned(_) => {
+                View::Local
+                | View::Import(_)
+                | View::Pinned(_)
+                | View::Wrapped(Standing::Settled) => {
                     let id = self.export(&client, ExportAs::Settled)?;
                     let fd = if self.machine.settings.fds > 0 { client.fd() } else { None };
                     Described { descriptor: Descriptor::SenderHosted(id.0), path: client, fd }
                 }
-                View::Remote(_) | View::Promise(_) | View::Slot => {
+                View::Remote(_) | View::Promise | View::Slot | View::Wrapped(Standing::Pending) => {
                     let id = self.export(&client, ExportAs::Promise)?;
                     let Some(slot) = self.slot_of(id) else {
                         // It was resolved in the meantime: name what it is now.
@@ -297,11 +300,7 @@ impl Txn<'_> {
         if let export::Kind::Pending(slot) = &export.kind {
             let machine = Arc::downgrade(self.machine);
             let watcher = ExportWatcher { machine, id, serial: export.serial };
-            match slot.target().view() {
-                View::Promise(promise) => promise.unwatch(&watcher),
-                View::Remote(promise) => promise.unwatch(&watcher),
-                _ => {}
-            }
+            slot.target().unwatch(&WatchKey::Export(&watcher));
         }
         drop(export);
     }
@@ -323,7 +322,7 @@ impl Txn<'_> {
             let target = slot.target().shortened();
             let elsewhere = match target.view() {
                 View::Remote(promise) => !self.is_own(promise.machine()),
-                View::Promise(_) => true,
+                View::Promise | View::Wrapped(Standing::Pending) => true,
                 _ => false,
             };
             if elsewhere && !self.order.exported.contains_key(&target.address()) {
