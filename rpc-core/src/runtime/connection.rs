@@ -37,10 +37,10 @@ use super::supervisor::Supervisor;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::message::Message as Frame;
-use crate::protocol::{FlowSource, Machine, Outbox, Settings, Snapshot};
+use crate::protocol::{FlowSource, Machine, Outbox, Settings, Snapshot, Unused};
 use crate::transport::{
-    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
-    TransportError,
+    FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
+    TransportControl, TransportError,
 };
 use crate::watch::Event;
 use crate::wire;
@@ -74,6 +74,7 @@ pub(super) struct Shared {
     machine: Arc<Machine>,
     supervisor: Supervisor,
     control: Arc<dyn TransportControl>,
+    can_rest: bool,
     /// Everything is over and joined, but for the coordinator itself.
     closed: Event,
     coordinator: Mutex<Option<JoinHandle<()>>>,
@@ -147,6 +148,30 @@ impl Connection {
         role::blocking(|| self.shared().join_before(deadline))
     }
 
+    /// The peer's bootstrap capability, or nothing if nobody uses the connection
+    /// and it is about to end, or has.
+    pub(super) fn try_bootstrap(&self) -> std::result::Result<Client, Unused> {
+        self.shared().machine.try_bootstrap()
+    }
+
+    /// Ends the connection if nothing is going on over it, or begins to: then this
+    /// side rests, see Note [rest]. Returns whether it does either.
+    pub(super) fn end_if_unused(&self) -> bool {
+        let Shared { machine, can_rest, .. } = self.shared();
+        if *can_rest { machine.rest() } else { machine.end_if_unused() }
+    }
+
+    /// Waits until this side does not rest any more, but no longer than until
+    /// `deadline`. Returns whether that is so.
+    pub(super) fn wait_until_awake(&self, deadline: Option<Instant>) -> bool {
+        self.shared().machine.wait_until_awake(deadline)
+    }
+
+    /// Differs after something was sent or received.
+    pub(super) fn activity(&self) -> usize {
+        self.shared().machine.activity()
+    }
+
     /// Waits until no call of the peer's is outstanding, but no longer than until
     /// `deadline`. Returns whether there is none. More may come at any moment.
     pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
@@ -213,6 +238,8 @@ impl Shared {
 /// What the send thread is told.
 enum Outgoing {
     Message(wire::Message),
+    /// This side rests.
+    Rest,
     /// Nothing comes after this.
     End,
 }
@@ -220,6 +247,8 @@ enum Outgoing {
 /// What the coordinator is told.
 enum Incoming {
     Message(wire::Message),
+    /// The peer rests.
+    Rest,
     /// The peer said something that cannot be understood.
     Malformed(Error),
     /// The stream is over, regularly or not.
@@ -239,6 +268,10 @@ struct Queue {
 impl Outbox for Queue {
     fn push(&self, message: wire::Message) {
         self.outgoing.push(Outgoing::Message(message));
+    }
+
+    fn push_rest(&self) {
+        self.outgoing.push(Outgoing::Rest);
     }
 
     fn wake(&self) {
@@ -299,6 +332,7 @@ pub(super) fn start(
         machine: Arc::clone(&machine),
         supervisor: supervisor.clone(),
         control: Arc::clone(&control),
+        can_rest: writer.can_rest(),
         closed: Event::default(),
         coordinator: Mutex::new(None),
         at_end: Mutex::new(Some(Vec::new())),
@@ -384,12 +418,13 @@ fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Resu
 /// The receive thread.
 fn receive(mut reader: Box<dyn MessageReader>, coordinator: &flume::Sender<Incoming>) {
     loop {
-        let (event, more) = match reader.read() {
-            Ok(Some(frame)) => match wire::decode(frame) {
+        let (event, more) = match reader.read_next() {
+            Ok(Received::Message(frame)) => match wire::decode(frame) {
                 Ok(message) => (Incoming::Message(message), true),
                 Err(error) => (Incoming::Malformed(error), false),
             },
-            Ok(None) => {
+            Ok(Received::Rest) => (Incoming::Rest, true),
+            Ok(Received::End) => {
                 (Incoming::End(Error::disconnected("the peer closed the connection")), false)
             }
             Err(error) if error.is_peer_fault() => {
@@ -401,6 +436,14 @@ fn receive(mut reader: Box<dyn MessageReader>, coordinator: &flume::Sender<Incom
             return;
         }
     }
+}
+
+/// What follows a batch of messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Messages,
+    Rest,
+    End,
 }
 
 /// The send thread.
@@ -422,7 +465,7 @@ impl Sender {
                 self.queue.take(&mut taken);
             }
             let mut bytes = 0;
-            let end = self.collect(&mut taken, &mut batch, &mut bytes);
+            let next = self.collect(&mut taken, &mut batch, &mut bytes);
             if broken.is_none()
                 && !batch.is_empty()
                 && let Err(error) = self.writer.write(&mut batch)
@@ -432,8 +475,17 @@ impl Sender {
             }
             batch.clear();
             self.machine.room().sent(bytes);
-            if end {
-                break;
+            match next {
+                Next::Messages => {}
+                Next::Rest => {
+                    if broken.is_none()
+                        && let Err(error) = self.writer.rest()
+                    {
+                        self.fail(&error);
+                        broken = Some(error);
+                    }
+                }
+                Next::End => break,
             }
         }
         if broken.is_none()
@@ -444,20 +496,21 @@ impl Sender {
         self.done.set();
     }
 
-    /// Encodes what was taken, as far as it fits into one batch. Returns whether
-    /// that was all for ever.
+    /// Encodes what was taken, as far as it fits into one batch. Returns what comes
+    /// behind that.
     fn collect(
         &self,
         taken: &mut VecDeque<Outgoing>,
         batch: &mut Vec<Frame>,
         bytes: &mut usize,
-    ) -> bool {
+    ) -> Next {
         while batch.len() < MAX_BATCH
             && let Some(outgoing) = taken.pop_front()
         {
             let message = match outgoing {
                 Outgoing::Message(message) => message,
-                Outgoing::End => return true,
+                Outgoing::Rest => return Next::Rest,
+                Outgoing::End => return Next::End,
             };
             *bytes += message.size_estimate();
             match wire::encode(message) {
@@ -466,7 +519,7 @@ impl Sender {
                 Err(error) => self.machine.abort(error.with_internal("encoding failed")),
             }
         }
-        false
+        Next::Messages
     }
 
     fn fail(&self, error: &TransportError) {
@@ -502,6 +555,7 @@ impl Coordinator {
         while !self.queue.ended.load(Ordering::SeqCst) {
             match self.incoming.recv() {
                 Ok(Incoming::Message(message)) => machine.receive(message),
+                Ok(Incoming::Rest) => machine.peer_rests(),
                 Ok(Incoming::Malformed(error)) => {
                     reading = Reading::Over;
                     machine.abort(error);
@@ -530,7 +584,7 @@ impl Coordinator {
                 None => self.incoming.recv().ok(),
             };
             match next {
-                Some(Incoming::Message(_) | Incoming::Wake) => {}
+                Some(Incoming::Message(_) | Incoming::Rest | Incoming::Wake) => {}
                 Some(Incoming::Malformed(_) | Incoming::End(_)) | None => return,
             }
         }
