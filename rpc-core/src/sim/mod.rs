@@ -30,6 +30,7 @@ mod embargo;
 #[cfg(unix)]
 mod fds;
 mod long;
+mod rest;
 mod tables;
 mod tail_calls;
 mod taken;

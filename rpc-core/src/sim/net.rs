@@ -48,12 +48,17 @@ pub(super) struct Wire {
 
 enum Item {
     Message(wire::Message),
+    Rest,
     End,
 }
 
 impl Outbox for Wire {
     fn push(&self, message: wire::Message) {
         self.queue.lock().push_back(Item::Message(message));
+    }
+
+    fn push_rest(&self) {
+        self.queue.lock().push_back(Item::Rest);
     }
 
     fn disconnected(&self) {
@@ -227,11 +232,15 @@ impl Net {
         let Some(item) = self.pop(from) else { panic!("nothing is under way from {from:?}") };
         self.check();
         let text = match item {
-            None => {
+            Item::Rest => {
+                self.machine(to).peer_rests();
+                "rest".to_owned()
+            }
+            Item::End => {
                 self.machine(to).disconnect(Error::disconnected("the peer closed the connection"));
                 "end".to_owned()
             }
-            Some(message) => {
+            Item::Message(message) => {
                 let mut text = String::new();
                 if !self.journal_off {
                     text = line(&message);
@@ -258,24 +267,28 @@ impl Net {
         self.run();
     }
 
-    /// Takes the oldest message that an end sent, in the form in which its peer
-    /// would see it, or the end of the stream.
-    fn pop(&self, from: End) -> Option<Option<wire::Message>> {
+    /// Takes the oldest that an end sent, in the form in which its peer would see
+    /// it.
+    fn pop(&self, from: End) -> Option<Item> {
         let side = &self.sides[from.0];
         let item = side.wire.queue.lock().pop_front()?;
-        let item = match item {
-            Item::End => None,
+        Some(match item {
             Item::Message(message) => {
                 side.machine.room().sent(message.size_estimate());
-                Some(transmit(message))
+                Item::Message(transmit(message))
             }
-        };
-        Some(item)
+            Item::Rest | Item::End => item,
+        })
     }
 
     /// Takes everything that an end sent, without delivering it.
     pub(super) fn take_sent(&mut self, from: End) -> Vec<wire::Message> {
-        let sent = std::iter::from_fn(|| self.pop(from)).flatten().collect();
+        let sent = std::iter::from_fn(|| self.pop(from))
+            .filter_map(|item| match item {
+                Item::Message(message) => Some(message),
+                Item::Rest | Item::End => None,
+            })
+            .collect();
         self.check();
         sent
     }

@@ -77,6 +77,16 @@ impl<R: Read> FramedReader<R> {
         reader
     }
 
+    /// Whether nothing of the next message was read from the stream yet.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        self.start == self.end && self.state == State::Open
+    }
+
+    /// The stream.
+    pub(crate) fn inner_mut(&mut self) -> &mut R {
+        self.source.inner_mut()
+    }
+
     fn apply_limits(&mut self) {
         self.source.max_fds = self.limits.max_fds as usize;
         self.source.max_open = self.limits.max_open_fds as usize;
