@@ -39,6 +39,9 @@ const MAX_BATCH: usize = 512;
 /// from doing several at once.
 pub(super) const FEW_CALLS: usize = 4;
 
+/// With so many bytes to write, to write them with others saves nothing.
+const LARGE: usize = 16 << 10;
+
 pub(super) struct Sending {
     queue: TurnQueue<Outgoing>,
     /// Absent while somebody has the turn, and works with it without a lock.
@@ -134,7 +137,8 @@ impl Sending {
             return;
         }
         let Some(turn) = self.queue.claim() else { return };
-        if machine.calls_under_way() <= FEW_CALLS && role::has_time() {
+        let large = machine.room().bytes() >= LARGE;
+        if large || (machine.calls_under_way() <= FEW_CALLS && role::has_time()) {
             self.write_in_place(turn, machine.room());
         } else {
             turn.hand_over();
