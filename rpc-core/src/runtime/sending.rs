@@ -13,6 +13,7 @@
 //! beforehand which it is; so a thread writes itself once, and again after it has
 //! waited in between or taken up another job: see [`Pace`](super::role::Pace). When
 //! many calls are under way there always is more, and only the send thread writes.
+//! Long messages are worth a call of their own in any case.
 //! Threads that serve a connection know: they hold everything back until they have
 //! worked off what had arrived, and then write it.
 
