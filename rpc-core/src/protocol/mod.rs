@@ -23,6 +23,7 @@ mod dest;
 mod embargo;
 mod ending;
 mod export;
+mod held;
 mod import;
 mod incoming;
 mod outgoing;
@@ -49,6 +50,7 @@ pub use self::snapshot::Snapshot;
 use self::answer::Answer;
 use self::embargo::Embargo;
 use self::export::Export;
+use self::held::{Held, Load};
 use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
@@ -73,6 +75,7 @@ pub(crate) struct Machine {
     embargoes: Table<EmbargoId, Embargo>,
     releases: SegQueue<Released>,
     room: Arc<Room>,
+    load: Load,
     outbox: Arc<dyn Outbox>,
     quiet: Quiet,
 }
@@ -136,6 +139,8 @@ struct Order {
     exported: HashMap<usize, ExportId>,
     /// What the peer gets when it asks for the bootstrap capability.
     bootstrap: Option<Client>,
+    /// What the peer has sent and is not delivered yet: Note [flow limit].
+    held: Held,
     next_serial: u64,
 }
 
@@ -183,6 +188,7 @@ impl Machine {
                 embargo_ids: IdPool::default(),
                 exported: HashMap::new(),
                 bootstrap,
+                held: Held::default(),
                 next_serial: 0,
             }),
             questions: Table::new(),
@@ -192,6 +198,7 @@ impl Machine {
             embargoes: Table::new(),
             releases: SegQueue::new(),
             room,
+            load: Load::new(u64::MAX),
             outbox,
             quiet: Quiet::default(),
         })

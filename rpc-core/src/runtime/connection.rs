@@ -103,6 +103,25 @@ impl Connection {
         self.shared().machine.snapshot()
     }
 
+    /// Changes how many words of the peer's calls may be under way, see
+    /// [`ConnConfig::flow_limit`]. Calls that were held back and need not wait any
+    /// more are delivered before this returns. Does not wait.
+    pub fn set_flow_limit(&self, words: u64) {
+        self.note_flow_limit(words);
+        self.apply_flow_limit();
+    }
+
+    /// The first half of [`set_flow_limit`](Self::set_flow_limit), for use under a
+    /// lock.
+    pub(super) fn note_flow_limit(&self, words: u64) {
+        self.shared().machine.set_flow_limit(words);
+    }
+
+    /// The other half.
+    pub(super) fn apply_flow_limit(&self) {
+        self.shared().machine.release_held();
+    }
+
     /// Checks that the connection's tables are sound.
     ///
     /// # Errors
@@ -264,7 +283,7 @@ pub(super) fn start(
     name: String,
 ) -> Result<Connection> {
     let Transport { mut reader, writer, control } = transport;
-    let ConnConfig { limits, detail, bootstrap, action, close_timeout, flow } = config;
+    let ConnConfig { limits, detail, bootstrap, action, close_timeout, flow, flow_limit } = config;
     // Weak, or clients that outlive the connection would keep its socket open.
     let buffer = Arc::downgrade(&control);
     let flow = FlowSource {
@@ -293,6 +312,7 @@ pub(super) fn start(
         bootstrap,
         Arc::clone(&queue) as Arc<dyn Outbox>,
     );
+    machine.set_flow_limit(flow_limit);
     let sent = Arc::new(Event::default());
 
     let shared = Arc::new(Shared {

@@ -64,6 +64,8 @@ struct Shared<N: VatNetwork> {
     network: N,
     settings: Settings<N::VatId>,
     peers: Mutex<Peers<N::VatId>>,
+    /// The flow limit of every connection. The table's lock is taken under this one.
+    flow_limit: Mutex<u64>,
     changed: Condvar,
     acceptor: Mutex<Option<JoinHandle<()>>>,
 }
@@ -72,6 +74,7 @@ struct Settings<Id> {
     bootstrap: BootstrapFactory<Id>,
     limits: Limits,
     flow: FlowControl,
+    flow_limit: u64,
     debug: bool,
     close_timeout: Duration,
 }
@@ -119,6 +122,7 @@ impl<N: VatNetwork> RpcSystem<N> {
                 bootstrap: Box::new(|_| None),
                 limits: Limits::default(),
                 flow: FlowControl::default(),
+                flow_limit: u64::MAX,
                 debug: false,
                 close_timeout: Duration::from_secs(1),
             },
@@ -152,6 +156,23 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// How many peers are connected.
     pub fn connection_count(&self) -> usize {
         self.shared().up().len()
+    }
+
+    /// Changes how many words of calls each peer may have under way here, for every
+    /// connection that there is and every one that there will be; see
+    /// [`Connection::set_flow_limit`]. Does not wait.
+    pub fn set_flow_limit(&self, words: u64) {
+        let connections = {
+            let mut limit = self.shared().flow_limit.lock();
+            *limit = words;
+            // A connection that is not in the table yet is told when it is.
+            let connections = self.shared().up();
+            for connection in &connections {
+                connection.note_flow_limit(words);
+            }
+            connections
+        };
+        connections.iter().for_each(Connection::apply_flow_limit);
     }
 
     /// Closes connections over which nothing is going on: no calls either way, and
@@ -255,6 +276,14 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
+    /// Sets how many words of calls each peer may have under way here; see
+    /// [`ConnConfig::flow_limit`] and [`RpcSystem::set_flow_limit`].
+    #[must_use]
+    pub fn flow_limit(mut self, words: u64) -> Self {
+        self.settings.flow_limit = words;
+        self
+    }
+
     /// See [`ConnConfig::debug_mode`].
     #[must_use]
     pub fn debug_mode(mut self, on: bool) -> Self {
@@ -277,6 +306,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         let shared = Arc::new(Shared {
             vat: self.vat,
             network: self.network,
+            flow_limit: Mutex::new(self.settings.flow_limit),
             settings: self.settings,
             peers: Mutex::new(Peers { phase: Phase::Open, table: HashMap::new() }),
             changed: Condvar::new(),
@@ -471,6 +501,7 @@ impl<N: VatNetwork> Shared<N> {
         let config = ConnConfig::new()
             .limits(settings.limits.clone())
             .flow_control(settings.flow.clone())
+            .flow_limit(*self.flow_limit.lock())
             .debug_mode(settings.debug)
             .close_timeout(settings.close_timeout)
             .bootstrap_with(move |_| offered);
@@ -484,8 +515,15 @@ impl<N: VatNetwork> Shared<N> {
         })
     }
 
-    /// Forgets a connection when it has ended, unless there is a newer one.
+    /// Looks after a connection that is in the table now: the flow limit may have
+    /// changed meanwhile, and when it has ended it is forgotten, unless there is a
+    /// newer one.
     fn watch(self: &Arc<Self>, peer: N::VatId, connection: &Connection) {
+        {
+            let limit = self.flow_limit.lock();
+            connection.note_flow_limit(*limit);
+        }
+        connection.apply_flow_limit();
         let weak = Arc::downgrade(self);
         let watched = connection.address();
         connection.on_end(Box::new(move || {

@@ -29,6 +29,7 @@ mod resolve;
 mod embargo;
 #[cfg(unix)]
 mod fds;
+mod flow_limit;
 mod long;
 mod tables;
 mod tail_calls;
