@@ -22,12 +22,18 @@ pub struct Snapshot {
     pub embargoes: usize,
     /// Bytes queued to be sent.
     pub queued_bytes: usize,
+    /// Words of the calls of the peer that were delivered and are not over: what the
+    /// flow limit is for.
+    pub words_in_flight: u64,
+    /// Calls of the peer that the flow limit holds back, and what must not overtake
+    /// them.
+    pub held_back: usize,
 }
 
 impl Snapshot {
     /// Whether every table is empty.
     pub fn is_empty(&self) -> bool {
-        let Snapshot { questions, answers, exports, imports, embargoes, queued_bytes: _ } = *self;
+        let Snapshot { questions, answers, exports, imports, embargoes, .. } = *self;
         questions + answers + exports + imports + embargoes == 0
     }
 }
@@ -53,6 +59,8 @@ impl Machine {
             imports: self.imports.len(),
             embargoes: self.embargoes.len(),
             queued_bytes: self.room.bytes(),
+            words_in_flight: self.load.words(),
+            held_back: self.load.held(),
         }
     }
 
@@ -110,6 +118,13 @@ impl Machine {
             ("export", order.export_ids.in_use(), self.exports.len()),
             ("embargo", order.embargo_ids.in_use(), self.embargoes.len()),
         ];
+        if self.load.held() != order.held.len() {
+            return Err(format!(
+                "{} deliveries are held back, but {} are counted",
+                order.held.len(),
+                self.load.held()
+            ));
+        }
         for (name, taken, entries) in pools {
             if taken != entries {
                 return Err(format!(

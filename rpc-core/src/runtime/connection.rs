@@ -108,6 +108,25 @@ impl Connection {
         self.shared().machine.snapshot()
     }
 
+    /// Changes how many words of the peer's calls may be under way, see
+    /// [`ConnConfig::flow_limit`]. Calls that were held back and need not wait any
+    /// more are delivered before this returns. Does not wait.
+    pub fn set_flow_limit(&self, words: u64) {
+        self.note_flow_limit(words);
+        self.apply_flow_limit();
+    }
+
+    /// The first half of [`set_flow_limit`](Self::set_flow_limit), for use under a
+    /// lock.
+    pub(super) fn note_flow_limit(&self, words: u64) {
+        self.shared().machine.set_flow_limit(words);
+    }
+
+    /// The other half.
+    pub(super) fn apply_flow_limit(&self) {
+        self.shared().machine.release_held();
+    }
+
     /// Checks that the connection's tables are sound.
     ///
     /// # Errors
@@ -284,6 +303,7 @@ pub(super) fn start(
         action,
         close_timeout,
         flow,
+        flow_limit,
     } = config;
     let teller = Teller::new(detail, trace_encoder, &limits);
     // Weak, or clients that outlive the connection would keep its socket open.
@@ -319,6 +339,7 @@ pub(super) fn start(
         supervisor: supervisor.clone(),
     };
     let machine = Machine::new(Settings { limits, flow, fds }, offers, Arc::new(outlet));
+    machine.set_flow_limit(flow_limit);
 
     let shared = Arc::new(Shared {
         machine: Arc::clone(&machine),
