@@ -1,8 +1,9 @@
 //! What a connection needs from the network: three handles to one two-way
 //! stream of whole messages.
 //!
-//! The receive thread owns the reader, the send thread owns the writer, and any
-//! thread may use the control. Implementations live in `rpc-transport`.
+//! The receive thread owns the reader, the send thread and those that write in its
+//! stead have the writer in turn, and any thread may use the control.
+//! Implementations live in `rpc-transport`.
 
 use std::fmt;
 use std::io;
@@ -49,6 +50,19 @@ pub trait MessageWriter: Send + 'static {
     /// # Errors
     /// The stream is broken; how much the peer got of the batch is unknown.
     fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError>;
+
+    /// Writes as much of `batch` as can be written without waiting, in order, and
+    /// removes from it what was written. Returns whether that was everything;
+    /// otherwise the next [`write`](Self::write), whose batch begins with what is
+    /// left of this one, writes the rest, also of a message that is half written.
+    ///
+    /// The default, for transports that cannot tell, writes nothing.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), which is then called, too, and fails as well.
+    fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
+        Ok(batch.is_empty())
+    }
 
     /// How many file descriptors it sends along with one message; if the message
     /// has more, the others do not travel. 0 is for a transport that carries none.

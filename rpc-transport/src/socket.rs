@@ -19,7 +19,7 @@ pub(crate) fn transport(socket: OwnedFd, peer: PeerDescription) -> Transport {
     let socket = Socket(Arc::new(socket));
     Transport {
         reader: Box::new(FramedReader::new(socket.clone())),
-        writer: Box::new(FramedWriter::with_finish(socket.clone(), finish)),
+        writer: Box::new(FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now)),
         control: Arc::new(Control { socket, peer }),
     }
 }
@@ -28,7 +28,7 @@ pub(crate) fn transport(socket: OwnedFd, peer: PeerDescription) -> Transport {
 pub(crate) fn transport_with_fds(socket: OwnedFd, peer: PeerDescription) -> Transport {
     let peer = peer.with_credentials(credentials(&socket));
     let socket = Socket(Arc::new(socket));
-    let writer = FramedWriter::with_finish(socket.clone(), finish);
+    let writer = FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now);
     Transport {
         reader: Box::new(FramedReader::with_fds(socket.clone(), receive_with_fds)),
         writer: Box::new(writer.sending_fds(SendFds { send: send_with_fds, most: MAX_FDS })),
@@ -83,13 +83,24 @@ impl Write for Socket {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut ancillary = SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(&*self.0, slices, &mut ancillary, SEND_FLAGS)?)
+        send_slices(self, slices, SEND_FLAGS)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn send_slices(socket: &Socket, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
+    if let [bytes] = slices {
+        return Ok(rustix::net::send(&*socket.0, bytes, flags)?);
+    }
+    let mut ancillary = SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(&*socket.0, slices, &mut ancillary, flags)?)
+}
+
+fn write_now(socket: &mut Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    send_slices(socket, slices, SEND_FLAGS | SendFlags::DONTWAIT)
 }
 
 /// How many file descriptors Linux takes at once. Other systems take more.

@@ -213,9 +213,12 @@ impl Txn<'_> {
     fn receive_return(&mut self, ret: wire::Return) -> Result<(), Abort> {
         let machine = self.machine;
         let id = QuestionId(ret.answer);
-        let state = machine
-            .questions
-            .with(id, |entry| std::mem::replace(&mut entry.state, question::State::Returned));
+        let entry = machine.questions.with(id, |entry| {
+            let state = std::mem::replace(&mut entry.state, question::State::Returned);
+            (state, entry.permit.take())
+        });
+        let (state, permit) = entry.map_or((None, None), |(state, permit)| (Some(state), permit));
+        drop(permit);
         match state {
             None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
             Some(question::State::Returned) => {
@@ -337,10 +340,15 @@ impl Txn<'_> {
             asked.fields.into_iter().partition(|(_, field)| field.called);
         for (path, field) in called.into_iter().chain(quiet) {
             let target = match payload.cap_index_at(&path) {
-                Err(error) => Client::broken(error),
-                Ok(None) => Client::null(),
+                Err(error) => field.give_up_place(Client::broken(error)),
+                Ok(None) => field.give_up_place(Client::null()),
                 Ok(Some(index)) => match (caps.get(index).cloned(), origins.get(index)) {
                     (Some(target), Some(origin)) => {
+                        if *origin == Origin::Peer
+                            && let Some(place) = self.place_of(&target)
+                        {
+                            field.give_up_place(place);
+                        }
                         let dest = || {
                             wire::Target::PromisedAnswer(wire::PromisedAnswer {
                                 question: id.0,
@@ -353,7 +361,7 @@ impl Txn<'_> {
                         }
                         target
                     }
-                    _ => Client::null(),
+                    _ => field.give_up_place(Client::null()),
                 },
             };
             if let Some(node) = field.node.upgrade() {
@@ -371,8 +379,9 @@ impl Txn<'_> {
     /// Settles a question with something that has no capabilities of the peer's.
     pub(super) fn settle_with(&mut self, asked: Asked, outcome: Outcome) {
         for (path, field) in asked.fields {
+            let target = field.give_up_place(cap_of(&outcome, &path));
             if let Some(node) = field.node.upgrade() {
-                let effects = node.resolve(cap_of(&outcome, &path));
+                let effects = node.resolve(target);
                 self.effects.extend(effects);
             }
         }
@@ -488,7 +497,7 @@ impl Txn<'_> {
             import::Kind::Promised { resolution: Resolution::Resolved, .. } => {
                 Err(Abort::new(format!("a second Resolve of promise {id}")))
             }
-            import::Kind::Promised { node, resolution } => match *resolution {
+            import::Kind::Promised { node, resolution, .. } => match *resolution {
                 Resolution::Resolved => Err(Abort::new("a second Resolve")),
                 Resolution::Pending { called } => {
                     *resolution = Resolution::Resolved;
@@ -536,9 +545,9 @@ impl Txn<'_> {
             && *pinned.target() == promise
         {
             // See Note [cycles]. Also if nobody has the promise any more.
-            let error = Error::failed("a promise was resolved to itself");
-            pinned.cut(error.clone());
-            return Client::broken(error);
+            let broken = Client::broken(Error::failed("a promise was resolved to itself"));
+            pinned.give_up(broken.clone());
+            return broken;
         }
         if !called {
             return target;

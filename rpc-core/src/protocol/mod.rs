@@ -43,7 +43,7 @@ pub(crate) use self::export::ExportSlot;
 pub(crate) use self::import::ImportRef;
 pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
-pub(crate) use self::room::Permit;
+pub(crate) use self::room::{Asker, Permit, Room};
 pub use self::snapshot::Snapshot;
 
 use self::answer::Answer;
@@ -52,7 +52,7 @@ use self::export::Export;
 use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
-use self::room::{Quiet, Room};
+use self::room::Quiet;
 use self::table::{IdPool, Table};
 use crate::client::Client;
 use crate::effects::{self, Effect, LockScope};
@@ -117,8 +117,11 @@ pub(crate) trait Outbox: Send + Sync {
     /// back.
     fn push(&self, message: wire::Message);
 
-    /// Messages may have been pushed. Called after each step, without a lock.
-    fn wake(&self) {}
+    /// Messages may have been pushed by `machine`. Called after each step, without
+    /// a lock. Must not wait.
+    fn wake(&self, machine: &Machine) {
+        let _ = machine;
+    }
 
     /// Nothing will be pushed any more, and every table is empty. Called without
     /// a lock.
@@ -223,7 +226,7 @@ impl Machine {
         debug_assert!(trailing.is_empty());
         drop(order);
         drop(scope);
-        self.outbox.wake();
+        self.outbox.wake(self);
         effects::defer_all(effects);
         self.flush_releases();
         result
@@ -240,6 +243,11 @@ impl Machine {
         if self.answers.len() == 0 {
             self.quiet.tell();
         }
+    }
+
+    /// How many calls are under way, in both directions together.
+    pub(crate) fn calls_under_way(&self) -> usize {
+        self.questions.len() + self.answers.len()
     }
 
     /// A window for one more stream.
@@ -272,7 +280,8 @@ impl Machine {
         if !crate::runtime::may_wait() {
             return Ok(None);
         }
-        crate::runtime::blocking(|| self.room.wait())?.map(Some)
+        let asker = crate::runtime::asker();
+        crate::runtime::blocking(|| self.room.wait(asker))?.map(Some)
     }
 }
 

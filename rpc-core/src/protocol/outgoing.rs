@@ -318,6 +318,7 @@ impl Txn<'_> {
                 let dest = Dest::Answer(Arc::clone(question), path);
                 let node = RemotePromise::new(Arc::clone(machine), dest);
                 field.node = Arc::downgrade(&node);
+                field.pinned.upgrade().inspect(|pinned| pinned.stand_for(&node));
                 node
             });
             Some(Client::from_remote(node))

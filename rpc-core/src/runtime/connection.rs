@@ -6,10 +6,11 @@
 //! ```
 //!
 //! - The *receive thread* reads and decodes. It waits for input, and for room in
-//!   its queue; nothing else.
+//!   its queue; nothing else. It works off a message that comes alone.
 //! - The *coordinator* makes one transaction of each message, and then does what
-//!   that left to be done. It never waits for anybody.
-//! - The *send thread* encodes and writes everything that is queued at once.
+//!   that left to be done. It never waits for anybody. See `receiving.rs`.
+//! - The *send thread* encodes and writes everything that is queued at once, as far
+//!   as others have not done it in place. See `sending.rs`.
 //!
 //! # The end
 //!
@@ -19,9 +20,7 @@
 //! thread reads until the peer has ended its own; then the transport is shut down
 //! and both are joined.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,25 +31,19 @@ use parking_lot::Mutex;
 use super::Executor;
 use super::config::ConnConfig;
 use super::pool::Pool;
-use super::queue::SendQueue;
+use super::receiving::{Inbox, Reading, Receiving};
 use super::role::{self, Role};
+use super::sending::Sending;
 use super::supervisor::Supervisor;
 use super::telling::Teller;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::message::Message as Frame;
 use crate::object::{Concurrency, LocalObject};
 use crate::offer::{ObjectId, RestorerObject};
 use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings, Snapshot};
-use crate::transport::{
-    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
-    TransportError,
-};
+use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
 use crate::watch::Event;
 use crate::wire;
-
-/// How many messages are written with one call at the most.
-const MAX_BATCH: usize = 512;
 
 /// The connections of a vat that have not ended.
 pub(super) type Registry = DashMap<u64, Arc<Shared>>;
@@ -221,48 +214,26 @@ impl Shared {
     }
 }
 
-/// What the send thread is told.
-enum Outgoing {
-    Message(wire::Message),
-    /// Nothing comes after this.
-    End,
-}
-
-/// What the coordinator is told.
-enum Incoming {
-    Message(wire::Message),
-    /// The peer said something that cannot be understood.
-    Malformed(Error),
-    /// The stream is over, regularly or not.
-    End(Error),
-    /// Look whether the connection has ended.
-    Wake,
-}
-
-/// The send queue, as the machine sees it.
-struct Queue {
-    outgoing: Arc<SendQueue<Outgoing>>,
-    coordinator: flume::Sender<Incoming>,
-    ended: AtomicBool,
+/// The way out, as the machine sees it, and its end.
+struct Outlet {
+    sending: Arc<Sending>,
+    receiving: Arc<Receiving>,
     supervisor: Supervisor,
 }
 
-impl Outbox for Queue {
+impl Outbox for Outlet {
     fn push(&self, message: wire::Message) {
-        self.outgoing.push(Outgoing::Message(message));
+        self.sending.push(message);
     }
 
-    fn wake(&self) {
-        self.outgoing.wake();
+    fn wake(&self, machine: &Machine) {
+        self.sending.wake(machine);
     }
 
     fn disconnected(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.outgoing.push(Outgoing::End);
-        self.outgoing.wake();
+        self.sending.end();
         self.supervisor.stop();
-        // When the queue is full the coordinator does not sleep, and looks.
-        let _ = self.coordinator.try_send(Incoming::Wake);
+        self.receiving.end();
     }
 }
 
@@ -309,17 +280,15 @@ pub(super) fn start(
             Client::from_object(LocalObject::new(object, Concurrency::Concurrent, executor))
         }),
     };
-    let outgoing = Arc::new(SendQueue::new());
-    let (received, incoming) = flume::bounded(limits.received_messages.max(1) as usize);
-    let queue = Arc::new(Queue {
-        outgoing: Arc::clone(&outgoing),
-        coordinator: received.clone(),
-        ended: AtomicBool::new(false),
+    let sending = Arc::new(Sending::new(writer, Arc::clone(&control), teller));
+    let (receiving, inbox) = Receiving::new(limits.received_messages.max(1) as usize);
+    let receiving = Arc::new(receiving);
+    let outlet = Outlet {
+        sending: Arc::clone(&sending),
+        receiving: Arc::clone(&receiving),
         supervisor: supervisor.clone(),
-    });
-    let machine =
-        Machine::new(Settings { limits, flow, fds }, offers, Arc::clone(&queue) as Arc<dyn Outbox>);
-    let sent = Arc::new(Event::default());
+    };
+    let machine = Machine::new(Settings { limits, flow, fds }, offers, Arc::new(outlet));
 
     let shared = Arc::new(Shared {
         machine: Arc::clone(&machine),
@@ -330,21 +299,18 @@ pub(super) fn start(
         at_end: Mutex::new(Some(Vec::new())),
     });
 
-    // All three serve the connection. What a broken stream leaves to be done is
-    // done by the send thread, and must not wait there either.
+    // All three serve the connection, and must not wait for anybody.
     let role = Role::Coordinator(Arc::downgrade(pool));
-    let sender = Sender {
-        machine: Arc::clone(&machine),
-        queue: outgoing,
-        writer,
-        teller,
-        control: Arc::clone(&control),
-        done: Arc::clone(&sent),
-    };
-    let send_thread = spawn(format!("{name}-send"), role.clone(), move || sender.run())?;
-    let receive_thread = match spawn(format!("{name}-receive"), role.clone(), move || {
-        receive(reader, &received);
-    }) {
+    let send_thread = spawn(format!("{name}-send"), role.clone(), {
+        let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
+        move || sending.run(&machine)
+    })?;
+    let receive_thread = spawn(format!("{name}-receive"), role.clone(), {
+        let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
+        let receiving = Arc::clone(&receiving);
+        move || receiving.read(reader, &machine, &sending)
+    });
+    let receive_thread = match receive_thread {
         Ok(thread) => thread,
         Err(error) => {
             // The send thread goes with the machine.
@@ -354,10 +320,10 @@ pub(super) fn start(
     };
     let coordinator = Coordinator {
         shared: Arc::clone(&shared),
-        queue,
-        incoming,
+        sending,
+        receiving,
+        inbox,
         threads: [send_thread, receive_thread],
-        sent,
         close_timeout,
         registry: Arc::clone(registry),
         number,
@@ -408,119 +374,13 @@ fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Resu
     })
 }
 
-/// The receive thread.
-fn receive(mut reader: Box<dyn MessageReader>, coordinator: &flume::Sender<Incoming>) {
-    loop {
-        let (event, more) = match reader.read() {
-            Ok(Some(frame)) => match wire::decode(frame) {
-                Ok(message) => (Incoming::Message(message), true),
-                Err(error) => (Incoming::Malformed(error), false),
-            },
-            Ok(None) => {
-                (Incoming::End(Error::disconnected("the peer closed the connection")), false)
-            }
-            Err(error) if error.is_peer_fault() => {
-                (Incoming::Malformed(Error::failed(error.to_string())), false)
-            }
-            Err(error) => (Incoming::End(Error::disconnected(error.to_string())), false),
-        };
-        if coordinator.send(event).is_err() || !more {
-            return;
-        }
-    }
-}
-
-/// The send thread.
-struct Sender {
-    machine: Arc<Machine>,
-    queue: Arc<SendQueue<Outgoing>>,
-    writer: Box<dyn MessageWriter>,
-    teller: Teller,
-    control: Arc<dyn TransportControl>,
-    done: Arc<Event>,
-}
-
-impl Sender {
-    fn run(mut self) {
-        let mut batch: Vec<Frame> = Vec::new();
-        let mut taken = VecDeque::new();
-        let mut broken = None;
-        loop {
-            if taken.is_empty() {
-                self.queue.take(&mut taken);
-            }
-            let mut bytes = 0;
-            let end = self.collect(&mut taken, &mut batch, &mut bytes);
-            if broken.is_none()
-                && !batch.is_empty()
-                && let Err(error) = self.writer.write(&mut batch)
-            {
-                self.fail(&error);
-                broken = Some(error);
-            }
-            batch.clear();
-            self.machine.room().sent(bytes);
-            if end {
-                break;
-            }
-        }
-        if broken.is_none()
-            && let Err(error) = self.writer.finish()
-        {
-            tracing::debug!(%error, "the peer was gone before the end of the stream");
-        }
-        self.done.set();
-    }
-
-    /// Encodes what was taken, as far as it fits into one batch. Returns whether
-    /// that was all for ever.
-    fn collect(
-        &self,
-        taken: &mut VecDeque<Outgoing>,
-        batch: &mut Vec<Frame>,
-        bytes: &mut usize,
-    ) -> bool {
-        while batch.len() < MAX_BATCH
-            && let Some(outgoing) = taken.pop_front()
-        {
-            let mut message = match outgoing {
-                Outgoing::Message(message) => message,
-                Outgoing::End => return true,
-            };
-            *bytes += message.size_estimate();
-            if let Some(error) = message.error_mut() {
-                *error = self.teller.tell(error);
-            }
-            match wire::encode(message) {
-                Ok(frame) => batch.push(frame),
-                // Content is made sure of before it is queued.
-                Err(error) => self.machine.abort(error.with_internal("encoding failed")),
-            }
-        }
-        false
-    }
-
-    fn fail(&self, error: &TransportError) {
-        tracing::debug!(%error, "writing failed");
-        self.machine.disconnect(Error::disconnected(error.to_string()));
-        self.control.shutdown();
-    }
-}
-
-/// Whether the receive thread still reads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    GoesOn,
-    Over,
-}
-
 /// The coordinator thread.
 struct Coordinator {
     shared: Arc<Shared>,
-    queue: Arc<Queue>,
-    incoming: flume::Receiver<Incoming>,
+    sending: Arc<Sending>,
+    receiving: Arc<Receiving>,
+    inbox: Inbox,
     threads: [JoinHandle<()>; 2],
-    sent: Arc<Event>,
     close_timeout: Duration,
     registry: Arc<Registry>,
     number: u64,
@@ -528,53 +388,17 @@ struct Coordinator {
 
 impl Coordinator {
     fn run(self) {
-        let machine = &self.shared.machine;
-        let mut reading = Reading::GoesOn;
-        while !self.queue.ended.load(Ordering::SeqCst) {
-            match self.incoming.recv() {
-                Ok(Incoming::Message(message)) => machine.receive(message),
-                Ok(Incoming::Malformed(error)) => {
-                    reading = Reading::Over;
-                    machine.abort(error);
-                }
-                Ok(Incoming::End(error)) => {
-                    reading = Reading::Over;
-                    machine.disconnect(error);
-                }
-                Ok(Incoming::Wake) => {}
-                Err(_) => machine.disconnect(Error::disconnected("the receive thread is gone")),
-            }
-        }
+        let reading = self.receiving.coordinate(&self.inbox, &self.shared.machine, &self.sending);
         self.see_off(reading);
-    }
-
-    /// Reads on until the peer has ended its side, too, and forgets what it says.
-    ///
-    /// A socket that is closed with something unread in it resets the connection,
-    /// and the peer loses what it has not read yet: perhaps the calls that were
-    /// made before the end, perhaps the Abort that tells it why. And a peer that is
-    /// not read from may not come to reading what we still send.
-    fn read_to_the_end(&self, deadline: Option<Instant>) {
-        loop {
-            let next = match deadline {
-                Some(deadline) => self.incoming.recv_deadline(deadline).ok(),
-                None => self.incoming.recv().ok(),
-            };
-            match next {
-                Some(Incoming::Message(_) | Incoming::Wake) => {}
-                Some(Incoming::Malformed(_) | Incoming::End(_)) | None => return,
-            }
-        }
     }
 
     fn see_off(self, reading: Reading) {
         let deadline = Instant::now().checked_add(self.close_timeout);
         if reading == Reading::GoesOn {
-            self.read_to_the_end(deadline);
+            self.inbox.read_to_the_end(deadline);
         }
-        // Nobody may be held up by a queue that is not read any more.
-        drop(self.incoming);
-        if !self.sent.wait(deadline) {
+        drop(self.inbox);
+        if !self.sending.done().wait(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }
         self.shared.control.shutdown();

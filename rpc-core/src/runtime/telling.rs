@@ -1,7 +1,7 @@
 //! What a peer is told of an error.
 //!
-//! It is decided when the message that has the error is about to be written, on
-//! the send thread: the application's trace encoder runs without any lock.
+//! It is decided when the message that has the error is about to be written, by
+//! whoever does that: the application's trace encoder runs without any lock.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

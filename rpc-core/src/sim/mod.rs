@@ -33,3 +33,4 @@ mod long;
 mod tables;
 mod tail_calls;
 mod taken;
+mod walk;
