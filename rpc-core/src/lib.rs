@@ -87,6 +87,7 @@ mod effects;
 mod error;
 pub mod fd;
 mod flow;
+mod gateway;
 pub mod hook;
 pub mod ids;
 mod limits;

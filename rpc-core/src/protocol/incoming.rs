@@ -13,6 +13,7 @@ use crate::client::{Client, View};
 use crate::delivery::{CallRequest, Delivery, Route, Tail};
 use crate::effects::Effect;
 use crate::error::Error;
+use crate::gateway;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
 use crate::local_promise::LocalPromise;
 use crate::payload::Payload;
@@ -160,7 +161,16 @@ impl Txn<'_> {
             permit: None,
             tail: Tail::No,
         };
-        self.effect(Effect::Deliver(route, Delivery::Call(request)));
+        let delivery = Delivery::Call(request);
+        let gateway = self.order.offers.gateway.as_ref();
+        let effect = match gateway.filter(|_| gateway::is_save(&delivery)) {
+            Some(gateway) => {
+                let machine = Arc::clone(self.machine);
+                Effect::SaveInwards(Arc::clone(gateway), machine, route, delivery)
+            }
+            None => Effect::Deliver(route, delivery),
+        };
+        self.effect(effect);
         Ok(())
     }
 
