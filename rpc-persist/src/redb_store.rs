@@ -90,8 +90,17 @@ impl RedbStore {
 /// As the database fails.
 #[allow(clippy::result_large_err)]
 impl RedbStore {
+    /// A transaction that is on the disk, whole, when its commit returns, whatever
+    /// those who choose the content of records try.
+    fn begin_write(&self) -> Result<redb::WriteTransaction, redb::Error> {
+        let mut writing = self.database.begin_write()?;
+        writing.set_durability(redb::Durability::Immediate);
+        writing.set_two_phase_commit(true);
+        Ok(writing)
+    }
+
     fn put_record(&self, key: &Key, record: &Record) -> Result<(), redb::Error> {
-        let writing = self.database.begin_write()?;
+        let writing = self.begin_write()?;
         let owner = record.owner.as_ref().map(Owner::name);
         writing.open_table(REFERENCES)?.insert(&key.0, (owner, &*record.kind, &*record.state))?;
         Ok(writing.commit()?)
@@ -111,7 +120,7 @@ impl RedbStore {
     }
 
     fn remove_record(&self, key: &Key) -> Result<bool, redb::Error> {
-        let writing = self.database.begin_write()?;
+        let writing = self.begin_write()?;
         let removed = writing.open_table(REFERENCES)?.remove(&key.0)?.is_some();
         writing.commit()?;
         Ok(removed)

@@ -208,6 +208,45 @@ fn a_revoked_reference_stays_useless_after_the_death_of_its_process() {
 }
 
 #[test]
+fn nothing_that_was_saved_is_lost_when_the_process_dies_while_it_saves() {
+    /// How many references each thread gets before the process is killed.
+    const SAVED: usize = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let server = Server::start(folder.path());
+        let connection = server.connect();
+        let (tell, told) = std::sync::mpsc::channel();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let counter: test_call_order::Client = connection.restore("counter");
+                let tell = tell.clone();
+                std::thread::spawn(move || {
+                    let alice = Owner::new("alice");
+                    // Until the process is gone, in the middle of whatever it does.
+                    while let Ok(reference) = rpc_persist::save(&counter, Some(&alice)) {
+                        tell.send(reference).unwrap();
+                    }
+                })
+            })
+            .collect();
+        drop(tell);
+        all.extend(told.iter().take(SAVED));
+        server.kill();
+        all.extend(told);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+    assert!(all.len() >= 3 * SAVED);
+    let server = Server::start(folder.path());
+    let connection = server.connect();
+    for reference in &all {
+        assert_eq!(next(&restore(&connection, "alice", reference)).unwrap(), 0);
+    }
+}
+
+#[test]
 fn the_store_does_not_contain_the_secret() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
