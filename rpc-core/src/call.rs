@@ -688,7 +688,7 @@ impl CallCell {
     /// Nobody wants the outcome any more.
     ///
     /// Must not be called under a lock.
-    pub(crate) fn cancel(&self) {
+    pub(crate) fn cancel(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Done(_)) {
             return;
@@ -704,7 +704,12 @@ impl CallCell {
         let hooks = std::mem::take(&mut state.on_cancel);
         let taken_from = state.taken_from.take();
         drop(state);
-        // The last reference to the question sends its Finish.
+        // The last reference to the question sends its Finish. Nothing else would
+        // end the call, for which a peer may still have a name.
+        if question.is_some() {
+            let error = Error::failed("the call was cancelled");
+            effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
+        }
         drop(question);
         // Calls whose outcome is each other's form chains.
         if let Some(other) = taken_from {

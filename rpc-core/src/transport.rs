@@ -34,12 +34,32 @@ pub trait MessageReader: Send + 'static {
     /// can be read.
     fn read(&mut self) -> Result<Option<Message>, TransportError>;
 
+    /// As [`read`](Self::read), and also tells when the peer rests, in order with
+    /// the messages, if this transport can carry that.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    fn read_next(&mut self) -> Result<Received, TransportError> {
+        Ok(self.read()?.map_or(Received::End, Received::Message))
+    }
+
     /// Whether [`read`](Self::read) would return at once because a whole
     /// message is already buffered. May say `false` when it is not sure.
     fn has_buffered(&self) -> bool;
 
     /// What this reader accepts from now on.
     fn set_limits(&mut self, limits: FrameLimits);
+}
+
+/// What comes out of a transport.
+#[derive(Debug)]
+pub enum Received {
+    /// A whole message.
+    Message(Message),
+    /// The peer [rests](MessageWriter::rest).
+    Rest,
+    /// The stream has ended, at a message's end.
+    End,
 }
 
 /// The sending half.
@@ -68,6 +88,21 @@ pub trait MessageWriter: Send + 'static {
     /// has more, the others do not travel. 0 is for a transport that carries none.
     fn max_fds(&self) -> usize {
         0
+    }
+
+    /// Whether it can tell the peer that this side rests.
+    fn can_rest(&self) -> bool {
+        false
+    }
+
+    /// Tells the peer that this side has nothing under way and will begin nothing
+    /// until it hears from the peer: a peer for which the same is true may end the
+    /// connection. Only called if [`can_rest`](Self::can_rest) says so.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    fn rest(&mut self) -> Result<(), TransportError> {
+        Ok(())
     }
 
     /// Tells the peer that nothing more will come. The reader is not affected.

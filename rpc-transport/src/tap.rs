@@ -22,8 +22,8 @@ use parking_lot::Mutex;
 use rpc_core::describe::{DescribeOptions, Direction, describe};
 use rpc_core::message::Message;
 use rpc_core::transport::{
-    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
-    TransportError,
+    FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
+    TransportControl, TransportError,
 };
 
 /// Taps a transport. It works as it did before, only slower.
@@ -127,6 +127,17 @@ impl MessageReader for TappedReader {
         outcome
     }
 
+    fn read_next(&mut self) -> Result<Received, TransportError> {
+        let outcome = self.inner.read_next();
+        match &outcome {
+            Ok(Received::Message(message)) => self.tap.message(Direction::Received, message),
+            Ok(Received::Rest) => self.tap.line(Direction::Received, "rests"),
+            Ok(Received::End) => self.end("end of stream"),
+            Err(error) => self.end(&format!("failed: {error}")),
+        }
+        outcome
+    }
+
     fn has_buffered(&self) -> bool {
         self.inner.has_buffered()
     }
@@ -181,6 +192,15 @@ impl MessageWriter for TappedWriter {
 
     fn max_fds(&self) -> usize {
         self.inner.max_fds()
+    }
+
+    fn can_rest(&self) -> bool {
+        self.inner.can_rest()
+    }
+
+    fn rest(&mut self) -> Result<(), TransportError> {
+        self.tap.line(Direction::Sent, "rests");
+        self.inner.rest()
     }
 
     fn finish(&mut self) -> Result<(), TransportError> {

@@ -60,6 +60,19 @@ fn threads() {
 }
 
 #[test]
+fn ring() {
+    let names = ["alice", "bob", "carol", "dan", "erin"];
+    let expected: Vec<String> = (0..names.len())
+        .map(|start| {
+            let way = names.iter().cycle().skip(start).take(names.len() + 1).copied();
+            let (way, name) = (way.collect::<Vec<_>>().join(" -> "), names[start]);
+            format!("{way}: asked 5 times; {name} has 2 connections\n")
+        })
+        .collect();
+    assert_eq!(output(&mut example("ring")), expected.concat());
+}
+
+#[test]
 fn calculator_in_one_process() {
     let printed = output(&mut example("calculator"));
     let (first, rest) = printed.split_once('\n').unwrap();

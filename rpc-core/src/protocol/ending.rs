@@ -38,7 +38,7 @@ impl Machine {
 
 impl Txn<'_> {
     pub(super) fn abort(&mut self, error: Error) {
-        if let Phase::Dead(_) = self.order.phase {
+        if self.dead().is_some() {
             return;
         }
         tracing::warn!(%error, "ending the connection with Abort");
@@ -52,11 +52,15 @@ impl Txn<'_> {
 
     /// See Note [ending]. Does nothing the second time.
     pub(super) fn disconnect(&mut self, error: Error) {
-        if let Phase::Dead(_) = self.order.phase {
+        if self.dead().is_some() {
             return;
         }
         let machine = self.machine;
-        self.order.phase = Phase::Dead(error.clone());
+        self.order.phase = match self.order.phase {
+            Phase::Resting => Phase::DeadUnused(error.clone()),
+            _ => Phase::Dead(error.clone()),
+        };
+        self.stop_resting();
         machine.room.close(error.clone());
 
         for (id, entry) in machine.questions.take_all() {

@@ -1,13 +1,14 @@
 //! What the peer sends: one function for each kind of message.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::answer::{self, Answer, ResultsTo};
 use super::describe::Origin;
 use super::embargo::Embargo;
 use super::import::{self, Resolution};
 use super::question::{self, Asked, Results};
-use super::{Abort, Machine, Phase, Txn};
+use super::{Abort, Machine, Txn};
 use crate::call::{CallCell, Interest, Outcome, Sink, cap_of};
 use crate::client::{Client, View};
 use crate::delivery::{CallRequest, Delivery, Route, Tail};
@@ -25,9 +26,11 @@ impl Machine {
     pub(crate) fn receive(self: &Arc<Self>, message: wire::Message) {
         tracing::trace!(?message, "receive");
         self.transact(|txn| {
-            if let Phase::Dead(_) = txn.order.phase {
+            if txn.dead().is_some() {
                 return;
             }
+            txn.wake_up();
+            txn.machine.activity.fetch_add(1, Ordering::Relaxed);
             if let Err(Abort(error)) = txn.receive(message) {
                 txn.abort(error);
             }

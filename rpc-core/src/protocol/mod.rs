@@ -28,12 +28,14 @@ mod incoming;
 mod outgoing;
 mod question;
 mod releases;
+mod rest;
 mod room;
 mod snapshot;
 mod table;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 use parking_lot::{Mutex, MutexGuard};
@@ -43,6 +45,7 @@ pub(crate) use self::export::ExportSlot;
 pub(crate) use self::import::ImportRef;
 pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
+pub(crate) use self::rest::Unused;
 pub(crate) use self::room::{Asker, Permit, Room};
 pub use self::snapshot::Snapshot;
 
@@ -76,6 +79,10 @@ pub(crate) struct Machine {
     room: Arc<Room>,
     outbox: Arc<dyn Outbox>,
     quiet: Quiet,
+    /// The same as the phase tells, for those who wait without the lock.
+    resting: AtomicBool,
+    awake: Quiet,
+    activity: AtomicUsize,
 }
 
 /// What does not change while a connection lives.
@@ -121,6 +128,9 @@ pub(crate) trait Outbox: Send + Sync {
     /// back.
     fn push(&self, message: wire::Message);
 
+    /// This side rests, behind what was pushed: see Note [rest]. Called as `push`.
+    fn push_rest(&self) {}
+
     /// Messages may have been pushed by `machine`. Called after each step, without
     /// a lock. Must not wait.
     fn wake(&self, machine: &Machine) {
@@ -147,8 +157,12 @@ struct Order {
 #[derive(Clone, Debug)]
 enum Phase {
     Live,
+    /// Nothing begins here until the peer has said something: see Note [rest].
+    Resting,
     /// Why every call fails from now on.
     Dead(Error),
+    /// The same, of a connection that was not used when it ended.
+    DeadUnused(Error),
 }
 
 /// A step of one connection, with its order lock held.
@@ -195,6 +209,9 @@ impl Machine {
             room,
             outbox,
             quiet: Quiet::default(),
+            resting: AtomicBool::new(false),
+            awake: Quiet::default(),
+            activity: AtomicUsize::new(0),
         })
     }
 
@@ -301,8 +318,9 @@ impl Txn<'_> {
 
     /// Queues a message for the peer, if it is still there.
     fn send(&mut self, message: wire::Message) {
-        if let Phase::Live = self.order.phase {
+        if let Phase::Live | Phase::Resting = self.order.phase {
             tracing::trace!(?message, "send");
+            self.machine.activity.fetch_add(1, Ordering::Relaxed);
             self.machine.room.queued(message.size_estimate());
             self.machine.outbox.push(message);
         }
@@ -336,8 +354,8 @@ impl Txn<'_> {
     /// Why every call fails, if the connection has ended.
     fn dead(&self) -> Option<Error> {
         match &self.order.phase {
-            Phase::Live => None,
-            Phase::Dead(error) => Some(error.clone()),
+            Phase::Live | Phase::Resting => None,
+            Phase::Dead(error) | Phase::DeadUnused(error) => Some(error.clone()),
         }
     }
 

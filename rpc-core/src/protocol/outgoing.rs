@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::describe::Described;
 use super::dest::Dest;
 use super::question::{self, Asked, Question, QuestionRef};
-use super::{Echo, Machine, Txn, answer};
+use super::{Echo, Machine, Txn, Unused, answer};
 use crate::call::{CallCell, Outcome};
 use crate::client::Client;
 use crate::delivery::{CallRequest, Delivery, Tail};
@@ -52,29 +52,46 @@ impl Machine {
     /// name that is given. The promise can be called at once. Application threads
     /// may wait for room.
     pub(crate) fn bootstrap(self: &Arc<Self>, object: Option<Payload>) -> Client {
+        self.try_bootstrap(object).unwrap_or_else(|_| {
+            Client::broken(Error::disconnected(
+                "the connection is not used and is being closed; make a new one",
+            ))
+        })
+    }
+
+    /// As [`bootstrap`](Self::bootstrap), or nothing if nobody uses the connection
+    /// and it ends.
+    pub(crate) fn try_bootstrap(
+        self: &Arc<Self>,
+        object: Option<Payload>,
+    ) -> Result<Client, Unused> {
         let object = match object.map(|object| object.prepared(wire::OBJECT)).transpose() {
             Ok(object) => object,
-            Err(error) => return Client::broken(error),
+            Err(error) => return Ok(Client::broken(error)),
         };
         let permit = match self.wait_for_room() {
-            Ok(permit) => permit.unwrap_or_else(|| self.room.take()),
-            Err(error) => return Client::broken(error),
+            Ok(permit) => Ok(permit.unwrap_or_else(|| self.room.take())),
+            Err(error) => Err(error),
         };
         self.transact(|txn| {
-            if let Some(error) = txn.dead() {
-                return Client::broken(error);
+            if let Some(unused) = txn.unused() {
+                return Err(unused);
             }
+            let permit = match (permit, txn.dead()) {
+                (Ok(permit), None) => permit,
+                (Err(error), _) | (_, Some(error)) => return Ok(Client::broken(error)),
+            };
             if let Some(object) = &object
                 && let Err(error) = txn.check_size(object)
             {
-                return Client::broken(error);
+                return Ok(Client::broken(error));
             }
             let Some(question) = txn.ask(Asked::default(), permit) else {
-                return Client::broken(Error::overloaded("no question id is free"));
+                return Ok(Client::broken(Error::overloaded("no question id is free")));
             };
             let id = question.id().0;
             txn.send(wire::Message::Bootstrap(wire::Bootstrap { question: id, object }));
-            txn.question_field(&question, &[]).unwrap_or_default()
+            Ok(txn.question_field(&question, &[]).unwrap_or_default())
         })
     }
 

@@ -100,7 +100,7 @@ impl Machine {
     }
 
     fn check_tables(&self, order: &Order) -> Result<(), String> {
-        if let Phase::Dead(_) = order.phase
+        if let Phase::Dead(_) | Phase::DeadUnused(_) = order.phase
             && !self.snapshot().is_empty()
         {
             return Err(format!("a dead connection still holds {:?}", self.snapshot()));

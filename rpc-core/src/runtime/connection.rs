@@ -41,7 +41,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::object::{Concurrency, LocalObject};
 use crate::offer::{ObjectId, RestorerObject};
-use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings, Snapshot};
+use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
 use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
 use crate::watch::Event;
 use crate::wire;
@@ -72,6 +72,7 @@ pub(super) struct Shared {
     machine: Arc<Machine>,
     supervisor: Supervisor,
     control: Arc<dyn TransportControl>,
+    can_rest: bool,
     /// Everything is over and joined, but for the coordinator itself.
     closed: Event,
     coordinator: Mutex<Option<JoinHandle<()>>>,
@@ -152,6 +153,30 @@ impl Connection {
         role::blocking(|| self.shared().join_before(deadline))
     }
 
+    /// The peer's bootstrap capability, or nothing if nobody uses the connection
+    /// and it is about to end, or has.
+    pub(super) fn try_bootstrap(&self) -> std::result::Result<Client, Unused> {
+        self.shared().machine.try_bootstrap(None)
+    }
+
+    /// Ends the connection if nothing is going on over it, or begins to: then this
+    /// side rests, see Note [rest]. Returns whether it does either.
+    pub(super) fn end_if_unused(&self) -> bool {
+        let Shared { machine, can_rest, .. } = self.shared();
+        if *can_rest { machine.rest() } else { machine.end_if_unused() }
+    }
+
+    /// Waits until this side does not rest any more, but no longer than until
+    /// `deadline`. Returns whether that is so.
+    pub(super) fn wait_until_awake(&self, deadline: Option<Instant>) -> bool {
+        self.shared().machine.wait_until_awake(deadline)
+    }
+
+    /// Differs after something was sent or received.
+    pub(super) fn activity(&self) -> usize {
+        self.shared().machine.activity()
+    }
+
     /// Waits until no call of the peer's is outstanding, but no longer than until
     /// `deadline`. Returns whether there is none. More may come at any moment.
     pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
@@ -227,6 +252,10 @@ impl Outbox for Outlet {
         self.sending.push(message);
     }
 
+    fn push_rest(&self) {
+        self.sending.push_rest();
+    }
+
     fn wake(&self, machine: &Machine) {
         self.sending.wake(machine);
     }
@@ -283,6 +312,7 @@ pub(super) fn start(
         }),
         gateway: gateway.map(Gateway::new),
     };
+    let can_rest = writer.can_rest();
     let sending = Arc::new(Sending::new(writer, Arc::clone(&control), teller));
     let (receiving, inbox) = Receiving::new(limits.received_messages.max(1) as usize);
     let receiving = Arc::new(receiving);
@@ -297,6 +327,7 @@ pub(super) fn start(
         machine: Arc::clone(&machine),
         supervisor: supervisor.clone(),
         control: Arc::clone(&control),
+        can_rest,
         closed: Event::default(),
         coordinator: Mutex::new(None),
         at_end: Mutex::new(Some(Vec::new())),

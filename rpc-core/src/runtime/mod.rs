@@ -2,6 +2,7 @@
 
 mod config;
 mod connection;
+mod idle;
 mod pool;
 mod receiving;
 mod role;

@@ -15,7 +15,7 @@ use super::role::{self, Pace};
 use super::sending::{FEW_CALLS, Sending};
 use crate::error::Error;
 use crate::protocol::Machine;
-use crate::transport::MessageReader;
+use crate::transport::{MessageReader, Received};
 use crate::wire;
 
 /// How many messages are worked off before what they left to be sent is sent.
@@ -38,6 +38,8 @@ pub(super) struct Inbox(flume::Receiver<Incoming>);
 /// What the coordinator is told.
 enum Incoming {
     Message(wire::Message),
+    /// The peer rests.
+    Rest,
     /// The peer said something that cannot be understood.
     Malformed(Error),
     /// The stream is over, regularly or not.
@@ -126,6 +128,7 @@ impl Receiving {
                 }
                 match event {
                     Incoming::Message(message) => machine.receive(message),
+                    Incoming::Rest => machine.peer_rests(),
                     Incoming::Malformed(error) => machine.abort(error),
                     Incoming::End(error) => {
                         machine.disconnect(sending.failure().unwrap_or(error));
@@ -162,19 +165,20 @@ impl Inbox {
 impl Incoming {
     fn is_last(&self) -> bool {
         match self {
-            Incoming::Message(_) | Incoming::Wake => false,
+            Incoming::Message(_) | Incoming::Rest | Incoming::Wake => false,
             Incoming::Malformed(_) | Incoming::End(_) => true,
         }
     }
 }
 
 fn next(reader: &mut dyn MessageReader) -> Incoming {
-    match reader.read() {
-        Ok(Some(frame)) => match wire::decode(frame) {
+    match reader.read_next() {
+        Ok(Received::Message(frame)) => match wire::decode(frame) {
             Ok(message) => Incoming::Message(message),
             Err(error) => Incoming::Malformed(error),
         },
-        Ok(None) => Incoming::End(Error::disconnected("the peer closed the connection")),
+        Ok(Received::Rest) => Incoming::Rest,
+        Ok(Received::End) => Incoming::End(Error::disconnected("the peer closed the connection")),
         Err(error) if error.is_peer_fault() => {
             Incoming::Malformed(Error::failed(error.to_string()))
         }

@@ -13,6 +13,7 @@
 //! beforehand which it is; so a thread writes itself once, and again after it has
 //! waited in between or taken up another job: see [`Pace`](super::role::Pace). When
 //! many calls are under way there always is more, and only the send thread writes.
+//! Long messages are worth a call of their own in any case.
 //! Threads that serve a connection know: they hold everything back until they have
 //! worked off what had arrived, and then write it.
 
@@ -39,6 +40,9 @@ const MAX_BATCH: usize = 512;
 /// from doing several at once.
 pub(super) const FEW_CALLS: usize = 4;
 
+/// With so many bytes to write, to write them with others saves nothing.
+const LARGE: usize = 16 << 10;
+
 pub(super) struct Sending {
     queue: TurnQueue<Outgoing>,
     /// Absent while somebody has the turn, and works with it without a lock.
@@ -52,6 +56,8 @@ pub(super) struct Sending {
 
 enum Outgoing {
     Message(wire::Message),
+    /// This side rests.
+    Rest,
     /// Nothing comes after this.
     End,
 }
@@ -65,21 +71,25 @@ struct Writing {
     batch: Vec<Frame>,
     /// How much the batch was counted for, with what the writer has of it.
     bytes: usize,
-    progress: Progress,
+    next: Next,
+    stream: Stream,
     /// A message that could not be encoded, of which the peer is to be told.
     unencodable: Option<Error>,
 }
 
+/// What comes behind the batch.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Next {
+    #[default]
+    Messages,
+    Rest,
+    End,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// There may be more to write.
-    GoesOn,
-    /// The last message is in the batch.
-    Ending,
-    /// The stream is broken.
+enum Stream {
+    Whole,
     Broken,
-    /// The stream is broken, and that was all.
-    BrokenEnding,
 }
 
 thread_local! {
@@ -99,7 +109,8 @@ impl Sending {
             taken: VecDeque::new(),
             batch: Vec::new(),
             bytes: 0,
-            progress: Progress::GoesOn,
+            next: Next::Messages,
+            stream: Stream::Whole,
             unencodable: None,
         };
         Sending {
@@ -116,13 +127,19 @@ impl Sending {
         self.queue.push(Outgoing::Message(message));
     }
 
+    /// Says that this side rests, behind what was pushed. As [`push`](Self::push).
+    pub(super) fn push_rest(&self) {
+        self.queue.push(Outgoing::Rest);
+    }
+
     /// Sees to it that what was pushed is written. Does not wait.
     pub(super) fn wake(&self, machine: &Machine) {
         if HELD.try_with(Cell::get) == Ok(self.address()) {
             return;
         }
         let Some(turn) = self.queue.claim() else { return };
-        if machine.calls_under_way() <= FEW_CALLS && role::has_time() {
+        let large = machine.room().bytes() >= LARGE;
+        if large || (machine.calls_under_way() <= FEW_CALLS && role::has_time()) {
             self.write_in_place(turn, machine.room());
         } else {
             turn.hand_over();
@@ -197,22 +214,16 @@ impl Sending {
                     // Content is made sure of before it is queued.
                     machine.abort(error.with_internal("encoding failed"));
                 }
-                if let Err(error) = writing.write() {
+                let next = std::mem::take(&mut writing.next);
+                if let Err(error) = writing.write(next) {
                     self.fail(&error);
                 }
                 machine.room().sent(writing.written());
-                match writing.progress {
-                    Progress::Ending => {
-                        if let Err(error) = writing.writer.finish() {
-                            tracing::debug!(%error, "the peer was gone before the stream's end");
-                        }
-                        return true;
-                    }
-                    Progress::BrokenEnding => return true,
-                    Progress::GoesOn | Progress::Broken if writing.taken.is_empty() => {
-                        return false;
-                    }
-                    Progress::GoesOn | Progress::Broken => {}
+                if next == Next::End {
+                    return true;
+                }
+                if writing.taken.is_empty() {
+                    return false;
                 }
             }
         })
@@ -247,16 +258,18 @@ impl Sending {
 impl Writing {
     /// Encodes what was taken, as far as it fits into one batch.
     fn collect(&mut self) {
-        while self.batch.len() < MAX_BATCH
+        while self.next == Next::Messages
+            && self.batch.len() < MAX_BATCH
             && let Some(outgoing) = self.taken.pop_front()
         {
             let mut message = match outgoing {
                 Outgoing::Message(message) => message,
+                Outgoing::Rest => {
+                    self.next = Next::Rest;
+                    return;
+                }
                 Outgoing::End => {
-                    self.progress = match self.progress {
-                        Progress::GoesOn | Progress::Ending => Progress::Ending,
-                        Progress::Broken | Progress::BrokenEnding => Progress::BrokenEnding,
-                    };
+                    self.next = Next::End;
                     return;
                 }
             };
@@ -274,7 +287,10 @@ impl Writing {
     /// Writes what does not need to wait. Returns how much that was if nothing is
     /// left to be done.
     fn try_write(&mut self) -> Option<usize> {
-        if self.progress != Progress::GoesOn || self.unencodable.is_some() {
+        if self.stream == Stream::Broken
+            || self.next != Next::Messages
+            || self.unencodable.is_some()
+        {
             return None;
         }
         match self.writer.try_write(&mut self.batch) {
@@ -284,13 +300,25 @@ impl Writing {
         }
     }
 
-    fn write(&mut self) -> Result<(), TransportError> {
-        let broken = match self.progress {
-            Progress::GoesOn => Progress::Broken,
-            Progress::Ending => Progress::BrokenEnding,
-            Progress::Broken | Progress::BrokenEnding => return Ok(()),
-        };
-        self.writer.write(&mut self.batch).inspect_err(|_| self.progress = broken)
+    /// Writes the batch and what comes behind it.
+    fn write(&mut self, next: Next) -> Result<(), TransportError> {
+        if self.stream == Stream::Broken {
+            return Ok(());
+        }
+        let written = self.writer.write(&mut self.batch).and_then(|()| match next {
+            Next::Messages => Ok(()),
+            Next::Rest => self.writer.rest(),
+            Next::End => {
+                if let Err(error) = self.writer.finish() {
+                    tracing::debug!(%error, "the peer was gone before the end of the stream");
+                }
+                Ok(())
+            }
+        });
+        if written.is_err() {
+            self.stream = Stream::Broken;
+        }
+        written
     }
 
     /// The batch is written, or never will be. Returns how much it was counted for.

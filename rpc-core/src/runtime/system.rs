@@ -26,6 +26,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::config::ConnConfig;
 use super::connection::Connection;
+use super::idle::Idler;
 use super::role;
 use super::telling::TraceEncoder;
 use super::vat::Vat;
@@ -35,6 +36,7 @@ use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::network::{Accepted, Reached, VatNetwork};
 use crate::offer::Restorer;
+use crate::protocol::Unused;
 use crate::transport::PeerDescription;
 use crate::typed::FromClient;
 
@@ -61,13 +63,14 @@ pub struct RpcSystem<N: VatNetwork> {
 
 struct Handle<N: VatNetwork>(Arc<Shared<N>>);
 
-struct Shared<N: VatNetwork> {
+pub(super) struct Shared<N: VatNetwork> {
     vat: Vat,
     network: N,
     settings: Settings<N::VatId>,
     peers: Mutex<Peers<N::VatId>>,
     changed: Condvar,
     acceptor: Mutex<Option<JoinHandle<()>>>,
+    idler: Mutex<Option<Idler>>,
 }
 
 struct Settings<Id> {
@@ -79,6 +82,7 @@ struct Settings<Id> {
     debug: bool,
     trace_encoder: TraceEncoder,
     close_timeout: Duration,
+    idle_timeout: Option<Duration>,
 }
 
 struct Peers<Id> {
@@ -129,6 +133,7 @@ impl<N: VatNetwork> RpcSystem<N> {
                 debug: false,
                 trace_encoder: TraceEncoder::default(),
                 close_timeout: Duration::from_secs(1),
+                idle_timeout: None,
             },
         }
     }
@@ -141,11 +146,7 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// connection. When the vat cannot be reached, every call fails and tells
     /// why.
     pub fn bootstrap<C: FromClient>(&self, peer: &N::VatId) -> C {
-        C::from_client(match self.shared().reach(peer) {
-            Ok(Some(connection)) => connection.bootstrap_client(),
-            Ok(None) => self.shared().own_bootstrap(peer),
-            Err(error) => Client::broken(error),
-        })
+        C::from_client(self.shared().bootstrap(peer).unwrap_or_else(Client::broken))
     }
 
     /// The connection to a vat, which is made if there is none; `None` for this
@@ -170,18 +171,14 @@ impl<N: VatNetwork> RpcSystem<N> {
 
     /// Closes connections over which nothing is going on: no calls either way, and
     /// neither side holds capabilities of the other. They are made again when
-    /// they are needed. Returns how many were closed.
+    /// they are needed. Returns for how many it was tried; does not wait.
+    ///
+    /// If the network's transports [can carry it](crate::transport::MessageWriter::rest),
+    /// as endpoints do, the other side agrees first: then nothing is lost of what
+    /// it begins at the same time. Over other transports such calls fail with
+    /// `disconnected`.
     pub fn close_idle(&self) -> usize {
-        let idle: Vec<Connection> = self
-            .shared()
-            .up()
-            .into_iter()
-            .filter(|connection| connection.snapshot().is_empty())
-            .collect();
-        for connection in &idle {
-            connection.close();
-        }
-        idle.len()
+        self.shared().up().iter().filter(|(_, connection)| connection.end_if_unused()).count()
     }
 
     /// Ends in an orderly way: accepts nobody any more, waits until the calls of
@@ -298,7 +295,17 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// See [`ConnConfig::close_timeout`].
+    /// Closes connections, as [`RpcSystem::close_idle`] does, after nothing was sent
+    /// or received for so long, at the earliest. Default: they stay.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// See [`ConnConfig::close_timeout`]. It also bounds how long
+    /// [`bootstrap`](RpcSystem::bootstrap) waits for a peer to agree to the closing of
+    /// an idle connection.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.settings.close_timeout = timeout;
@@ -317,7 +324,11 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
             peers: Mutex::new(Peers { phase: Phase::Open, table: HashMap::new() }),
             changed: Condvar::new(),
             acceptor: Mutex::new(None),
+            idler: Mutex::new(None),
         });
+        if let Some(timeout) = shared.settings.idle_timeout {
+            *shared.idler.lock() = Some(Idler::start(&shared, timeout)?);
+        }
         let accepting = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("rpc-accept".into())
@@ -376,8 +387,26 @@ impl<N: VatNetwork> Shared<N> {
         Ok(())
     }
 
+    fn bootstrap(self: &Arc<Self>, peer: &N::VatId) -> Result<Client> {
+        loop {
+            let Some(connection) = self.reach(peer)? else { return Ok(self.own_bootstrap(peer)) };
+            match connection.try_bootstrap() {
+                Ok(client) => return Ok(client),
+                Err(Unused::Ended) => {}
+                Err(Unused::Resting) => {
+                    let deadline = Instant::now().checked_add(self.settings.close_timeout);
+                    if !role::blocking(|| connection.wait_until_awake(deadline))? {
+                        // The peer neither agrees nor says anything.
+                        connection.close();
+                    }
+                }
+            }
+        }
+    }
+
     /// The connection to a peer; `None` for this vat itself.
     fn reach(self: &Arc<Self>, peer: &N::VatId) -> Result<Option<Connection>> {
+        let mut ended = None;
         loop {
             // Looking at a connection, and being about to wait, run what this
             // thread has noted, which may be code of the application: neither
@@ -390,15 +419,26 @@ impl<N: VatNetwork> Shared<N> {
                         return Ok(Some(connection));
                     }
                     self.forget(peer, connection.address());
+                    ended = Some(connection);
                 }
             }
         }
-        let reached = role::blocking(|| self.network.connect(peer)).and_then(|reached| reached);
-        let made = match reached {
-            Ok(Reached::Peer(transport)) => self.begin(peer, transport).map(Some),
-            Ok(Reached::Oneself) => Ok(None),
-            Ok(Reached::Crossed) => return self.wait_for_crossed(peer),
-            Err(error) => Err(error),
+        let made = loop {
+            match role::blocking(|| self.network.connect(peer)).and_then(|reached| reached) {
+                Ok(Reached::Peer(transport)) => break self.begin(peer, transport).map(Some),
+                Ok(Reached::Oneself) => break Ok(None),
+                Ok(Reached::Crossed) => {}
+                Err(error) => break Err(error),
+            }
+            // What the network has may be what has ended here: then the network is
+            // told soon.
+            match ended.take() {
+                None => return self.wait_for_crossed(peer),
+                Some(connection) => match connection.join() {
+                    Ok(()) => {}
+                    Err(error) => break Err(error),
+                },
+            }
         };
         let outcome = {
             let mut peers = self.peers.lock();
@@ -534,16 +574,13 @@ impl<N: VatNetwork> Shared<N> {
         }));
     }
 
-    fn up(&self) -> Vec<Connection> {
+    pub(super) fn up(&self) -> Vec<(N::VatId, Connection)> {
         let peers = self.peers.lock();
-        peers
-            .table
-            .values()
-            .filter_map(|slot| match slot {
-                Slot::Up(connection) => Some(connection.clone()),
-                Slot::Connecting => None,
-            })
-            .collect()
+        let up = peers.table.iter().filter_map(|(peer, slot)| match slot {
+            Slot::Up(connection) => Some((peer.clone(), connection.clone())),
+            Slot::Connecting => None,
+        });
+        up.collect()
     }
 
     /// Accepts and reaches nobody any more. Returns the connections there were.
@@ -554,6 +591,10 @@ impl<N: VatNetwork> Shared<N> {
             std::mem::take(&mut peers.table)
         };
         self.changed.notify_all();
+        let idler = self.idler.lock().take();
+        if let Some(idler) = idler {
+            idler.stop();
+        }
         self.network.shutdown();
         let acceptor = self.acceptor.lock().take();
         if let Some(acceptor) = acceptor
