@@ -9,6 +9,7 @@ use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::error::{Error, Result};
 use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream};
+use crate::gateway;
 use crate::local_promise::LocalPromise;
 use crate::membrane::Wrapped;
 use crate::object::{Concurrency, Dispatch, LocalObject};
@@ -504,6 +505,14 @@ impl Client {
         let mut client = self;
         let mut delivery = delivery;
         loop {
+            if gateway::is_save(&delivery) {
+                client = client.shortened();
+                if let Some(machine) = client.machine().cloned()
+                    && let Some(gateway) = machine.gateway()
+                {
+                    return gateway.save_outwards(&machine, client, delivery);
+                }
+            }
             let (next, back) = match client.0 {
                 Kind::Null => {
                     return delivery.fail(&Error::failed("called a null capability"));
@@ -533,6 +542,16 @@ impl Client {
             };
             client = next;
             delivery = back;
+        }
+    }
+
+    /// As [`dispatch`](Self::dispatch), but what a peer hosts is saved as it is: see
+    /// Note [realm gateway].
+    pub(crate) fn dispatch_past_gateway(self, delivery: Delivery) {
+        match self.0 {
+            Kind::Import(import) => import.dispatch(delivery),
+            Kind::Pinned(pinned) => pinned.dispatch(delivery),
+            kind => Client(kind).dispatch(delivery),
         }
     }
 

@@ -57,6 +57,7 @@
 //! | stand between two sides, take back what was given | [`Membrane`], [`revocable`] |
 //! | push data along | [`StreamingRequest`], [`FlowControl`] |
 //! | offer something else to each peer | [`BootstrapFactory`], [`Restorer`] |
+//! | keep references that outlive a connection | the crate `rpc-persist`; [`ConnConfig::realm_gateway`] |
 //! | know why something failed | [`Error`], [`ErrorKind`] |
 //! | end with a connection | [`Supervisor`], [`StopToken`] |
 //! | work without types | [`Client`], [`Payload`], [`Pending`], [`Dispatch`], [`IncomingCall`] |
@@ -87,6 +88,7 @@ mod effects;
 mod error;
 pub mod fd;
 mod flow;
+mod gateway;
 pub mod hook;
 pub mod ids;
 mod limits;

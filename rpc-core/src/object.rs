@@ -365,6 +365,19 @@ impl IncomingCall {
     /// the results, in order, and a caller that loses interest cancels the other
     /// call, too.
     pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
+        if let Some(delivery) = self.handed_on(interface, method, params) {
+            target.clone().dispatch(delivery);
+        }
+    }
+
+    /// The call as it is, to be delivered elsewhere, unless nobody wants it any more.
+    pub(crate) fn into_delivery(mut self) -> Option<Delivery> {
+        let (interface, method) = (self.interface, self.method);
+        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
+        self.handed_on(interface, method, params)
+    }
+
+    fn handed_on(&mut self, interface: u64, method: u16, params: Payload) -> Option<Delivery> {
         self.answer = Answer::Given;
         self.params = None;
         let delivery = Delivery::Call(CallRequest {
@@ -378,9 +391,10 @@ impl IncomingCall {
         if delivery.is_cancelled() {
             // As a call that waits in a promise, it goes no further. A call that an
             // object passes on to itself would never end otherwise.
-            return delivery.fail(&Error::failed("the call was cancelled"));
+            delivery.fail(&Error::failed("the call was cancelled"));
+            return None;
         }
-        target.clone().dispatch(delivery);
+        Some(delivery)
     }
 }
 

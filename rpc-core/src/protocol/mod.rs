@@ -63,6 +63,7 @@ use crate::client::Client;
 use crate::effects::{self, Effect, LockScope};
 use crate::error::Error;
 use crate::flow::{FlowControl, FlowController};
+use crate::gateway::Gateway;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
 use crate::limits::Limits;
 use crate::wire;
@@ -98,13 +99,16 @@ pub(crate) struct Settings {
     pub(crate) fds: usize,
 }
 
-/// What the peer gets when it asks without having a capability.
+/// What the peer gets when it asks without having a capability, and who is asked
+/// about what it saves.
 #[derive(Default)]
 pub(crate) struct Offers {
     /// What it is answered if it does not say what it asks for.
     pub(crate) bootstrap: Option<Client>,
     /// What is called with the name if it asks for something by name.
     pub(crate) restorer: Option<Client>,
+    /// What is asked if either side saves something of the other's.
+    pub(crate) gateway: Option<Arc<Gateway>>,
 }
 
 /// Where the windows of a connection's streams come from.
@@ -278,6 +282,11 @@ impl Machine {
     pub(crate) fn flow_controller(&self) -> Box<dyn FlowController> {
         let flow = &self.settings.flow;
         flow.control.controller(flow.transport.as_ref())
+    }
+
+    /// What stands between the realms of the two vats.
+    pub(crate) fn gateway(self: &Arc<Self>) -> Option<Arc<Gateway>> {
+        self.transact(|txn| txn.order.offers.gateway.clone())
     }
 
     fn address(self: &Arc<Self>) -> usize {

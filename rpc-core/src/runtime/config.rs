@@ -32,6 +32,7 @@ pub struct ConnConfig {
     pub(super) trace_encoder: TraceEncoder,
     pub(super) bootstrap: Option<Bootstrap>,
     pub(super) restorer: Option<Arc<dyn Restorer>>,
+    pub(super) gateway: Option<Client>,
     pub(super) action: Option<Action>,
     pub(super) close_timeout: Duration,
     pub(super) flow: FlowControl,
@@ -48,6 +49,7 @@ impl ConnConfig {
             trace_encoder: TraceEncoder::default(),
             bootstrap: None,
             restorer: None,
+            gateway: None,
             action: None,
             close_timeout: Duration::from_secs(1),
             flow: FlowControl::default(),
@@ -88,6 +90,22 @@ impl ConnConfig {
     #[must_use]
     pub fn restorer(mut self, restorer: impl Restorer) -> Self {
         self.restorer = Some(Arc::new(restorer));
+        self
+    }
+
+    /// Puts a capability of the interface `RealmGateway` (of `persistent.capnp`)
+    /// between this vat and a peer whose saved references look different: one that is
+    /// in another *realm*.
+    ///
+    /// From then on no call of `Persistent.save` crosses the connection as it is. A
+    /// save of what the peer hosts becomes a call of the gateway's `import`, with a
+    /// capability that can be saved past the gateway; a save that the peer makes of
+    /// something on this side becomes a call of its `export`. A promise is saved when
+    /// it is known which side it is on; what turns out to be of the side that saves it
+    /// is saved as it is.
+    #[must_use]
+    pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
+        self.gateway = Some(gateway.into_client());
         self
     }
 
@@ -193,6 +211,7 @@ impl fmt::Debug for ConnConfig {
             .field("trace_encoder", &self.trace_encoder)
             .field("bootstrap", &self.bootstrap.is_some())
             .field("restorer", &self.restorer.is_some())
+            .field("gateway", &self.gateway)
             .field("action", &self.action.is_some())
             .field("close_timeout", &self.close_timeout)
             .field("flow", &self.flow)

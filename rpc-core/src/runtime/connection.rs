@@ -38,6 +38,7 @@ use super::supervisor::Supervisor;
 use super::telling::Teller;
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::gateway::Gateway;
 use crate::object::{Concurrency, LocalObject};
 use crate::offer::{ObjectId, RestorerObject};
 use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
@@ -300,6 +301,7 @@ pub(super) fn start(
         trace_encoder,
         bootstrap,
         restorer,
+        gateway,
         action,
         close_timeout,
         flow,
@@ -328,6 +330,7 @@ pub(super) fn start(
             let executor = Arc::clone(pool) as Arc<dyn Executor>;
             Client::from_object(LocalObject::new(object, Concurrency::Concurrent, executor))
         }),
+        gateway: gateway.map(Gateway::new),
     };
     let can_rest = writer.can_rest();
     let sending = Arc::new(Sending::new(writer, Arc::clone(&control), teller));

@@ -78,6 +78,7 @@ pub(super) struct Shared<N: VatNetwork> {
 struct Settings<Id> {
     bootstrap: Factory<Id>,
     restorer: Option<Arc<dyn Restorer>>,
+    gateway: Option<Client>,
     limits: Limits,
     flow: FlowControl,
     flow_limit: u64,
@@ -129,6 +130,7 @@ impl<N: VatNetwork> RpcSystem<N> {
             settings: Settings {
                 bootstrap: Box::new(|_| None),
                 restorer: None,
+                gateway: None,
                 limits: Limits::default(),
                 flow: FlowControl::default(),
                 flow_limit: u64::MAX,
@@ -277,6 +279,14 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     #[must_use]
     pub fn restorer(mut self, restorer: impl Restorer) -> Self {
         self.settings.restorer = Some(Arc::new(restorer));
+        self
+    }
+
+    /// Puts a gateway between this vat and every peer: the network is another realm;
+    /// see [`ConnConfig::realm_gateway`].
+    #[must_use]
+    pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
+        self.settings.gateway = Some(gateway.into_client());
         self
     }
 
@@ -575,6 +585,7 @@ impl<N: VatNetwork> Shared<N> {
             .close_timeout(settings.close_timeout)
             .bootstrap_with(move |_| offered);
         config.restorer.clone_from(&settings.restorer);
+        config.gateway.clone_from(&settings.gateway);
         self.vat.connect(transport, config)
     }
 

@@ -167,7 +167,7 @@ impl Net {
         let fds = limits.message_fds_sent as usize;
         let settings = Settings { limits, fds, ..Settings::default() };
         let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
-        let machine = Machine::new(settings, Offers { bootstrap, restorer: None }, outbox);
+        let machine = Machine::new(settings, Offers { bootstrap, ..Offers::default() }, outbox);
         self.sides.push(Side { machine, wire, peer });
     }
 
