@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::call::{CallCell, Sink};
 use crate::delivery::{CallRequest, Delivery, Tail};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream};
 use crate::local_promise::LocalPromise;
@@ -15,6 +15,7 @@ use crate::object::{Concurrency, Dispatch, LocalObject};
 use crate::payload::Payload;
 use crate::pending::Pending;
 use crate::protocol::{ExportSlot, ImportRef, Machine, Permit, Pinned};
+use crate::reconnect::Reconnecting;
 use crate::remote_promise::RemotePromise;
 use crate::runtime;
 use crate::watch::{Event, WatchKey, Watcher};
@@ -47,6 +48,8 @@ enum Kind {
     Promise(Arc<LocalPromise>),
     /// What stands for something on the other side of a membrane.
     Wrapped(Arc<Wrapped>),
+    /// What is connected anew when it was disconnected.
+    Reconnecting(Arc<Reconnecting>),
     /// Whatever a peer has behind one destination, for good: see
     /// Note [described path].
     Pinned(Arc<Pinned>),
@@ -116,6 +119,10 @@ impl Client {
 
     pub(crate) fn from_wrapped(wrapped: Arc<Wrapped>) -> Self {
         Client(Kind::Wrapped(wrapped))
+    }
+
+    pub(crate) fn from_reconnecting(reconnecting: Arc<Reconnecting>) -> Self {
+        Client(Kind::Reconnecting(reconnecting))
     }
 
     pub(crate) fn from_pinned(pinned: Arc<Pinned>) -> Self {
@@ -246,6 +253,8 @@ impl Client {
             }
             Kind::Local(object) => object.stream().get_or_make(|| Box::new(FixedWindow::DEFAULT)),
             Kind::Wrapped(wrapped) => wrapped.stream(),
+            // Each generation has its own.
+            Kind::Reconnecting(reconnecting) => reconnecting.current().0.stream(),
             // Calls fail at once, and so does the stream.
             Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {
                 Stream::new(Box::new(FixedWindow::DEFAULT))
@@ -262,7 +271,7 @@ impl Client {
             Kind::Promise(promise) => promise.stream().adopt(stream),
             Kind::Local(object) => object.stream().adopt(stream),
             Kind::Wrapped(wrapped) => wrapped.adopt_stream(stream),
-            Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {}
+            Kind::Null | Kind::Broken(_) | Kind::Slot(_) | Kind::Reconnecting(_) => {}
         }
     }
 
@@ -368,6 +377,7 @@ impl Client {
                 Kind::Promise(promise) => promise.next(),
                 // What is sent there comes by here, on whichever side it stays.
                 Kind::Wrapped(wrapped) => wrapped.inner().ok(),
+                Kind::Reconnecting(reconnecting) => reconnecting.connected(),
                 Kind::Pinned(pinned) => {
                     let promise = pinned.promise();
                     passed(pinned);
@@ -400,6 +410,7 @@ impl Client {
             Kind::Remote(promise) => Arc::as_ptr(promise) as usize,
             Kind::Promise(promise) => Arc::as_ptr(promise) as usize,
             Kind::Wrapped(wrapped) => Arc::as_ptr(wrapped) as usize,
+            Kind::Reconnecting(reconnecting) => Arc::as_ptr(reconnecting) as usize,
             Kind::Pinned(pinned) => Arc::as_ptr(pinned) as usize,
             Kind::Slot(slot) => Arc::as_ptr(slot) as usize,
         }
@@ -415,14 +426,20 @@ impl Client {
         }
     }
 
-    /// What is behind all membranes.
+    /// What is behind membranes and connected to now.
     pub(crate) fn innermost(&self) -> Client {
         let mut client = self.shortened();
-        while let Kind::Wrapped(wrapped) = &client.0 {
-            match wrapped.inner() {
-                Ok(inner) => client = inner.shortened(),
-                Err(error) => return Client::broken(error),
-            }
+        // A capability that is connected to itself leads nowhere.
+        for _ in 0..MAX_CHAIN {
+            let next = match &client.0 {
+                Kind::Wrapped(wrapped) => wrapped.inner().unwrap_or_else(Client::broken),
+                Kind::Reconnecting(reconnecting) => match reconnecting.connected() {
+                    Some(current) => current,
+                    None => return client,
+                },
+                _ => return client,
+            };
+            client = next.shortened();
         }
         client
     }
@@ -430,10 +447,21 @@ impl Client {
     /// Waits for room on the connection that a call would be sent over now, if
     /// any.
     fn wait_for_room(&self) -> Result<Option<Permit>> {
-        if self.as_wrapped().is_some() {
-            return self.innermost().machine().map_or(Ok(None), Machine::wait_for_room);
+        if matches!(self.0, Kind::Wrapped(_) | Kind::Reconnecting(_)) {
+            let room = self.innermost().machine().map_or(Ok(None), Machine::wait_for_room);
+            // Where the connection has ended the call may take another one.
+            return Ok(room.unwrap_or(None));
         }
         self.machine().map_or(Ok(None), Machine::wait_for_room)
+    }
+
+    /// Whether calls would fail because a connection has ended.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        let client = self.innermost();
+        match &client.0 {
+            Kind::Broken(error) => error.kind() == ErrorKind::Disconnected,
+            _ => client.machine().is_some_and(|machine| machine.room().is_closed()),
+        }
     }
 
     pub(crate) fn as_wrapped(&self) -> Option<&Arc<Wrapped>> {
@@ -487,6 +515,10 @@ impl Client {
                     Ok(()) => return,
                     Err(next) => next,
                 },
+                Kind::Reconnecting(reconnecting) => match delivery {
+                    Delivery::Call(call) => (reconnecting.route(&call.cell), Delivery::Call(call)),
+                    Delivery::Disembargo(echo) => return echo.refuse(),
+                },
                 Kind::Wrapped(wrapped) => match wrapped.accept(delivery) {
                     None => return,
                     Some(next) => next,
@@ -507,7 +539,7 @@ impl Client {
         match &self.0 {
             Kind::Null => View::Null,
             Kind::Broken(error) => View::Broken(error),
-            Kind::Local(_) => View::Local,
+            Kind::Local(_) | Kind::Reconnecting(_) => View::Local,
             Kind::Import(import) => View::Import(import),
             Kind::Remote(promise) => View::Remote(promise),
             Kind::Promise(_) => View::Promise,
@@ -572,6 +604,7 @@ impl fmt::Debug for Client {
             Kind::Promise(_) => f.write_str("Client(promise)"),
             Kind::Pinned(_) => f.write_str("Client(pinned to a peer)"),
             Kind::Slot(_) => f.write_str("Client(exported promise)"),
+            Kind::Reconnecting(_) => f.write_str("Client(connected anew when disconnected)"),
             Kind::Wrapped(wrapped) => match wrapped.inner() {
                 Ok(inner) => write!(f, "Client(behind a membrane: {inner:?})"),
                 Err(error) => write!(f, "Client(revoked, {error})"),

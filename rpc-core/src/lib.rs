@@ -55,6 +55,7 @@
 //! | answer later | [`DeferredResults`] |
 //! | promise a capability | [`promise_client`] |
 //! | stand between two sides, take back what was given | [`Membrane`], [`revocable`] |
+//! | outlive a connection | [`auto_reconnect`], [`lazy_auto_reconnect`] |
 //! | push data along | [`StreamingRequest`], [`FlowControl`] |
 //! | know why something failed | [`Error`], [`ErrorKind`] |
 //! | end with a connection | [`Supervisor`], [`StopToken`] |
@@ -98,6 +99,7 @@ mod payload;
 mod pending;
 mod promise;
 mod protocol;
+mod reconnect;
 mod remote_promise;
 mod runtime;
 #[cfg(test)]
@@ -126,6 +128,7 @@ pub use payload::{Payload, PayloadBuilder};
 pub use pending::Pending;
 pub use promise::{Fulfiller, promise};
 pub use protocol::Snapshot;
+pub use reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
 pub use runtime::{
     ConnConfig, Connection, Executor, Job, Peer, PoolConfig, RpcSystem, RpcSystemBuilder,
     StopToken, Supervisor, Vat, VatConfig,

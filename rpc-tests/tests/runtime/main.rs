@@ -13,5 +13,6 @@ mod panics;
 mod pitfalls;
 mod pool;
 mod promises;
+mod reconnecting;
 mod serving;
 mod waiting;
