@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::brand::Brand;
 use crate::call::{CallCell, Sink};
 use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::error::{Error, ErrorKind, Result};
@@ -165,6 +166,12 @@ impl Client {
         }
     }
 
+    /// The mark of the object behind it, if that is one of this process that has
+    /// one, and known by now.
+    pub fn brand(&self) -> Option<Brand> {
+        self.local_dispatch()?.brand().cloned()
+    }
+
     /// The file descriptor that belongs to it: the one that an object of this
     /// process was [made callable with](crate::Vat::export_with_fd), or that the
     /// peer sent with one of its own.
@@ -310,6 +317,41 @@ impl Client {
             if !in_time {
                 return Err(Error::overloaded("the promise was not resolved in time"));
             }
+        }
+    }
+
+    /// Waits until a little more is known about what this is, and returns that: what
+    /// the promise has resolved to, which may be another promise. `None` if this is no
+    /// promise any more.
+    ///
+    /// # Errors
+    /// This thread must not wait.
+    pub fn more_resolved(&self) -> Result<Option<Client>> {
+        let client = self.shortened();
+        if !client.is_promise() {
+            return Ok(None);
+        }
+        let event = Arc::new(Event::default());
+        // Otherwise it has resolved just now.
+        if client.watch(Watcher::Thread(Arc::clone(&event))).is_ok() {
+            runtime::blocking(|| event.wait(None))?;
+        }
+        Ok(Some(client.shortened()))
+    }
+
+    /// Runs a closure on a worker with what [`more_resolved`](Self::more_resolved)
+    /// would return; at once with `None` if this is no promise any more.
+    pub fn on_more_resolved(&self, closure: impl FnOnce(Option<Client>) + Send + 'static) {
+        let client = self.shortened();
+        let executor = runtime::current_executor();
+        if !client.is_promise() {
+            return runtime::spawn_or_run(&*executor, Box::new(move || closure(None)));
+        }
+        let again = client.clone();
+        let job: runtime::Job = Box::new(move || closure(Some(again.shortened())));
+        if let Err(Watcher::Closure(executor, job)) = client.watch(Watcher::Closure(executor, job))
+        {
+            runtime::spawn_or_run(&*executor, job);
         }
     }
 
@@ -598,7 +640,13 @@ impl fmt::Debug for Client {
         match &self.shortened().0 {
             Kind::Null => f.write_str("Client(null)"),
             Kind::Broken(error) => write!(f, "Client(broken, {error})"),
-            Kind::Local(object) => write!(f, "Client(local object {:p})", Arc::as_ptr(object)),
+            Kind::Local(object) => {
+                let address = Arc::as_ptr(object);
+                match object.server().and_then(|server| server.name()) {
+                    Some(name) => write!(f, "Client(local object {name:?} {address:p})"),
+                    None => write!(f, "Client(local object {address:p})"),
+                }
+            }
             Kind::Import(import) => write!(f, "Client({import:?})"),
             Kind::Remote(_) => f.write_str("Client(promise of a peer)"),
             Kind::Promise(_) => f.write_str("Client(promise)"),

@@ -44,7 +44,7 @@ pub(crate) use self::import::ImportRef;
 pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
 pub(crate) use self::room::Permit;
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Exported, Snapshot};
 
 use self::answer::Answer;
 use self::embargo::Embargo;

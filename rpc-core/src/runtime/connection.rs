@@ -37,7 +37,7 @@ use super::supervisor::Supervisor;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::message::Message as Frame;
-use crate::protocol::{FlowSource, Machine, Outbox, Settings, Snapshot};
+use crate::protocol::{Exported, FlowSource, Machine, Outbox, Settings, Snapshot};
 use crate::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
     TransportError,
@@ -101,6 +101,13 @@ impl Connection {
     /// How much the connection holds right now.
     pub fn snapshot(&self) -> Snapshot {
         self.shared().machine.snapshot()
+    }
+
+    /// The capabilities that the peer holds of this side, to find out what keeps an
+    /// object alive; [`Vat::export_named`](super::Vat::export_named) gives objects names
+    /// to know them by. While calls are under way it may already be out of date.
+    pub fn exports(&self) -> Vec<Exported> {
+        self.shared().machine.exported()
     }
 
     /// Checks that the connection's tables are sound.
