@@ -154,6 +154,8 @@ enum Watcher {
     Waker(std::task::Waker),
     /// Part of this library, which runs it wherever it is.
     Internal(Box<dyn FnOnce(&Outcome) + Send>),
+    /// The same, but before anybody else hears of the outcome.
+    First(Box<dyn FnOnce(&Outcome) + Send>),
 }
 
 /// What makes the outcome of one call that of another.
@@ -266,7 +268,7 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn finish_completion(self: &Arc<Self>) {
-        let (outcome, fields) = {
+        let (outcome, fields, first) = {
             let mut state = self.state.lock();
             if state.handovers > 0 {
                 // The last of them comes here again.
@@ -284,8 +286,13 @@ impl CallCell {
                 .iter()
                 .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
                 .collect();
-            (outcome, fields)
+            let is_first = |watcher: &mut Watcher| matches!(watcher, Watcher::First(_));
+            let first: Vec<_> = state.watchers.extract_if(.., is_first).collect();
+            (outcome, fields, first)
         };
+        for watcher in first {
+            watcher.notify(&outcome);
+        }
         for (path, field) in &fields {
             field.resolve(cap_of(&outcome, path));
         }
@@ -392,6 +399,12 @@ impl CallCell {
     /// Runs a closure of this library's with the outcome, right where it comes in.
     pub(crate) fn tell_when_done(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
         self.watch(Watcher::Internal(closure));
+    }
+
+    /// As [`tell_when_done`](Self::tell_when_done), before anybody can act upon the
+    /// outcome.
+    pub(crate) fn tell_first(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
+        self.watch(Watcher::First(closure));
     }
 
     /// Wakes a task when the outcome is there.
@@ -841,7 +854,7 @@ impl Watcher {
                 let outcome = outcome.clone();
                 crate::runtime::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
             }
-            Watcher::Internal(closure) => closure(outcome),
+            Watcher::Internal(closure) | Watcher::First(closure) => closure(outcome),
             Watcher::Waker(waker) => effects::application(|| waker.wake()),
         }
     }

@@ -48,7 +48,7 @@ pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
 pub(crate) use self::rest::Unused;
 pub(crate) use self::room::{Asker, Permit, Room};
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Exported, Snapshot};
 
 use self::answer::Answer;
 use self::embargo::Embargo;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Machine, Order, Phase, export, import, question};
+use crate::client::Client;
 use crate::ids::ExportId;
 
 /// How much a connection holds at one moment.
@@ -38,6 +39,19 @@ impl Snapshot {
     }
 }
 
+/// One capability that the peer holds of us; see
+/// [`Connection::exports`](crate::Connection::exports).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exported {
+    /// Its number on the wire.
+    pub id: ExportId,
+    /// How often the peer was sent it without having released it.
+    pub references: u32,
+    /// What it is, for people: with the name of the object, if that has one.
+    pub object: String,
+}
+
 /// What a machine holds that its peer must hold, too, when no message is under
 /// way: ids, and for capabilities how often they were sent.
 #[cfg(test)]
@@ -62,6 +76,20 @@ impl Machine {
             words_in_flight: self.load.words(),
             held_back: self.load.held(),
         }
+    }
+
+    /// What the peer holds of us, by number, without the order lock.
+    pub(crate) fn exported(&self) -> Vec<Exported> {
+        let mut entries = Vec::new();
+        self.exports.for_each(|id, entry| entries.push((id, entry.refs, entry.target())));
+        entries.sort_by_key(|(id, ..)| id.0);
+        // Not while the table is looked at: that may take the locks of promises.
+        let told = |(id, references, target): (ExportId, u32, Client)| Exported {
+            id,
+            references,
+            object: format!("{target:?}"),
+        };
+        entries.into_iter().map(told).collect()
     }
 
     /// Every entry that the peer has a counterpart of, by its number on the wire.

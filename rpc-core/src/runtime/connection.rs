@@ -41,7 +41,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::object::{Concurrency, LocalObject};
 use crate::offer::{ObjectId, RestorerObject};
-use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
+use crate::protocol::{Exported, FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
 use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
 use crate::watch::Event;
 use crate::wire;
@@ -126,6 +126,13 @@ impl Connection {
     /// The other half.
     pub(super) fn apply_flow_limit(&self) {
         self.shared().machine.release_held();
+    }
+
+    /// The capabilities that the peer holds of this side, to find out what keeps an
+    /// object alive; [`Vat::export_named`](super::Vat::export_named) gives objects names
+    /// to know them by. While calls are under way it may already be out of date.
+    pub fn exports(&self) -> Vec<Exported> {
+        self.shared().machine.exported()
     }
 
     /// Checks that the connection's tables are sound.
