@@ -10,13 +10,14 @@ use crate::error::{Error, Result};
 use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream};
 use crate::local_promise::LocalPromise;
+use crate::membrane::Wrapped;
 use crate::object::{Concurrency, Dispatch, LocalObject};
 use crate::payload::Payload;
 use crate::pending::Pending;
-use crate::protocol::{ExportSlot, ImportRef, Machine, Pinned};
+use crate::protocol::{ExportSlot, ImportRef, Machine, Permit, Pinned};
 use crate::remote_promise::RemotePromise;
 use crate::runtime;
-use crate::watch::{Event, Watcher};
+use crate::watch::{Event, WatchKey, Watcher};
 
 /// A capability: a reference to an object, here or elsewhere, known or only
 /// promised, that any thread may hold, clone, call and drop.
@@ -44,6 +45,8 @@ enum Kind {
     Remote(Arc<RemotePromise>),
     /// A promise of this process.
     Promise(Arc<LocalPromise>),
+    /// What stands for something on the other side of a membrane.
+    Wrapped(Arc<Wrapped>),
     /// Whatever a peer has behind one destination, for good: see
     /// Note [described path].
     Pinned(Arc<Pinned>),
@@ -111,6 +114,10 @@ impl Client {
         Client(Kind::Promise(promise))
     }
 
+    pub(crate) fn from_wrapped(wrapped: Arc<Wrapped>) -> Self {
+        Client(Kind::Wrapped(wrapped))
+    }
+
     pub(crate) fn from_pinned(pinned: Arc<Pinned>) -> Self {
         Client(Kind::Pinned(pinned))
     }
@@ -164,6 +171,7 @@ impl Client {
         match &self.shortened().0 {
             Kind::Local(object) => object.fd().cloned(),
             Kind::Import(import) => import.fd().cloned(),
+            Kind::Wrapped(wrapped) => wrapped.fd(),
             _ => None,
         }
     }
@@ -176,10 +184,9 @@ impl Client {
     pub fn call(&self, interface_id: u64, method_id: u16, params: Payload) -> Pending {
         let (cell, interest) = CallCell::new(Sink::Here);
         let target = self.shortened();
-        let permit = match target.machine().map(Machine::wait_for_room) {
-            None => None,
-            Some(Ok(permit)) => permit,
-            Some(Err(error)) => {
+        let permit = match target.wait_for_room() {
+            Ok(permit) => permit,
+            Err(error) => {
                 cell.complete(Err(error));
                 return Pending::new(interest);
             }
@@ -238,6 +245,7 @@ impl Client {
                 promise.stream().get_or_make(|| Box::new(FixedWindow::DEFAULT))
             }
             Kind::Local(object) => object.stream().get_or_make(|| Box::new(FixedWindow::DEFAULT)),
+            Kind::Wrapped(wrapped) => wrapped.stream(),
             // Calls fail at once, and so does the stream.
             Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {
                 Stream::new(Box::new(FixedWindow::DEFAULT))
@@ -253,6 +261,7 @@ impl Client {
             Kind::Pinned(pinned) => pinned.stream().adopt(stream),
             Kind::Promise(promise) => promise.stream().adopt(stream),
             Kind::Local(object) => object.stream().adopt(stream),
+            Kind::Wrapped(wrapped) => wrapped.adopt_stream(stream),
             Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {}
         }
     }
@@ -325,12 +334,14 @@ impl Client {
         client
     }
 
-    fn next_resolved(&self) -> Option<Client> {
+    /// One step of [`shortened`](Self::shortened).
+    pub(crate) fn next_resolved(&self) -> Option<Client> {
         match &self.0 {
+            Kind::Wrapped(wrapped) => wrapped.resolved(),
             Kind::Promise(promise) => promise.resolved(),
             Kind::Remote(promise) => promise.resolved(),
             Kind::Slot(slot) => Some(slot.target()),
-            Kind::Pinned(pinned) => pinned.dest().err().map(Client::broken),
+            Kind::Pinned(pinned) => pinned.dest().err(),
             _ => None,
         }
     }
@@ -342,8 +353,16 @@ impl Client {
             return None;
         }
         let error = Error::failed("a promise was resolved to itself");
-        self.leads_to(end, |pinned| pinned.cut(error.clone()));
+        self.leads_to(end, |pinned| pinned.give_up(Client::broken(error.clone())));
         Some(error)
+    }
+
+    /// Gives up the field of results that this leads through, if it does.
+    #[cfg(test)]
+    pub(crate) fn give_up_described_field(&self) {
+        if let Kind::Pinned(pinned) = self.shortened().0 {
+            pinned.give_up_field();
+        }
     }
 
     fn leads_to(&self, end: &Client, passed: impl Fn(&Pinned)) -> bool {
@@ -355,10 +374,14 @@ impl Client {
             }
             let next = match &client.0 {
                 Kind::Promise(promise) => promise.next(),
+                // What is sent there comes by here, on whichever side it stays.
+                Kind::Wrapped(wrapped) => wrapped.inner().ok(),
                 Kind::Pinned(pinned) => {
-                    let promise = pinned.promise();
+                    let there = pinned.dest().is_ok();
+                    let next = if there { pinned.promise().map(Client::from_remote) } else { None };
+                    let next = next.or_else(|| client.next_resolved());
                     passed(pinned);
-                    promise.map(Client::from_remote)
+                    next
                 }
                 _ => client.next_resolved(),
             };
@@ -370,8 +393,35 @@ impl Client {
         true
     }
 
+    /// The capability that both are going to be, as soon as neither is a promise any
+    /// more: for two embargoes in front of one object, which are lifted one by one.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn behind(self, first: Client) -> Client {
+        let first = first.shortened();
+        match first.0 {
+            Kind::Broken(_) => first,
+            _ if first.is_promise() => {
+                let both = LocalPromise::new(None);
+                let client = Client::from_promise(Arc::clone(&both));
+                if let Err(Watcher::Promise(both, target)) =
+                    first.watch(Watcher::Promise(both, self))
+                {
+                    // It was resolved just now.
+                    both.resolve(target);
+                }
+                client
+            }
+            _ => self,
+        }
+    }
+
     pub(crate) fn is_promise(&self) -> bool {
-        matches!(self.0, Kind::Promise(_) | Kind::Remote(_) | Kind::Slot(_))
+        match &self.0 {
+            Kind::Promise(_) | Kind::Remote(_) | Kind::Slot(_) => true,
+            Kind::Wrapped(wrapped) => wrapped.is_pending(),
+            _ => false,
+        }
     }
 
     /// Where this very reference lives in memory.
@@ -382,6 +432,7 @@ impl Client {
             Kind::Import(import) => Arc::as_ptr(import) as usize,
             Kind::Remote(promise) => Arc::as_ptr(promise) as usize,
             Kind::Promise(promise) => Arc::as_ptr(promise) as usize,
+            Kind::Wrapped(wrapped) => Arc::as_ptr(wrapped) as usize,
             Kind::Pinned(pinned) => Arc::as_ptr(pinned) as usize,
             Kind::Slot(slot) => Arc::as_ptr(slot) as usize,
         }
@@ -397,13 +448,52 @@ impl Client {
         }
     }
 
+    /// What is behind all membranes.
+    pub(crate) fn innermost(&self) -> Client {
+        let mut client = self.shortened();
+        while let Kind::Wrapped(wrapped) = &client.0 {
+            match wrapped.inner() {
+                Ok(inner) => client = inner.shortened(),
+                Err(error) => return Client::broken(error),
+            }
+        }
+        client
+    }
+
+    /// Waits for room on the connection that a call would be sent over now, if
+    /// any.
+    fn wait_for_room(&self) -> Result<Option<Permit>> {
+        if self.as_wrapped().is_some() {
+            return self.innermost().machine().map_or(Ok(None), Machine::wait_for_room);
+        }
+        self.machine().map_or(Ok(None), Machine::wait_for_room)
+    }
+
+    pub(crate) fn as_wrapped(&self) -> Option<&Arc<Wrapped>> {
+        match &self.0 {
+            Kind::Wrapped(wrapped) => Some(wrapped),
+            _ => None,
+        }
+    }
+
     /// Adds a watcher to a promise; gives it back if this is none, or is
     /// resolved.
     pub(crate) fn watch(&self, watcher: Watcher) -> std::result::Result<(), Watcher> {
         match &self.0 {
             Kind::Promise(promise) => promise.watch(watcher),
             Kind::Remote(promise) => promise.watch(watcher),
+            Kind::Wrapped(wrapped) => wrapped.watch(watcher),
             _ => Err(watcher),
+        }
+    }
+
+    /// Forgets a watcher that is gone.
+    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
+        match &self.0 {
+            Kind::Promise(promise) => promise.unwatch(key),
+            Kind::Remote(promise) => promise.unwatch(key),
+            Kind::Wrapped(wrapped) => wrapped.unwatch(key),
+            _ => {}
         }
     }
 
@@ -430,6 +520,10 @@ impl Client {
                     Ok(()) => return,
                     Err(next) => next,
                 },
+                Kind::Wrapped(wrapped) => match wrapped.accept(delivery) {
+                    None => return,
+                    Some(next) => next,
+                },
                 Kind::Remote(promise) => {
                     match promise.machine().clone().deliver_through(&promise, delivery) {
                         Ok(()) => return,
@@ -449,9 +543,11 @@ impl Client {
             Kind::Local(_) => View::Local,
             Kind::Import(import) => View::Import(import),
             Kind::Remote(promise) => View::Remote(promise),
-            Kind::Promise(promise) => View::Promise(promise),
+            Kind::Promise(_) => View::Promise,
             Kind::Pinned(pinned) => View::Pinned(pinned),
             Kind::Slot(_) => View::Slot,
+            Kind::Wrapped(wrapped) if wrapped.is_pending() => View::Wrapped(Standing::Pending),
+            Kind::Wrapped(_) => View::Wrapped(Standing::Settled),
         }
     }
 }
@@ -463,9 +559,17 @@ pub(crate) enum View<'a> {
     Local,
     Import(&'a Arc<ImportRef>),
     Remote(&'a Arc<RemotePromise>),
-    Promise(&'a Arc<LocalPromise>),
+    Promise,
     Pinned(&'a Arc<Pinned>),
     Slot,
+    Wrapped(Standing),
+}
+
+/// Whether what stands for something else may still become another thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Settled,
+    Pending,
 }
 
 /// Clients are equal when they refer to the same object, or to the same promise
@@ -501,6 +605,10 @@ impl fmt::Debug for Client {
             Kind::Promise(_) => f.write_str("Client(promise)"),
             Kind::Pinned(_) => f.write_str("Client(pinned to a peer)"),
             Kind::Slot(_) => f.write_str("Client(exported promise)"),
+            Kind::Wrapped(wrapped) => match wrapped.inner() {
+                Ok(inner) => write!(f, "Client(behind a membrane: {inner:?})"),
+                Err(error) => write!(f, "Client(revoked, {error})"),
+            },
         }
     }
 }

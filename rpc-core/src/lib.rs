@@ -54,7 +54,9 @@
 //! | serve objects | generated `Server` traits, with [`Params`] and [`Results`]; [`Concurrency`] |
 //! | answer later | [`DeferredResults`] |
 //! | promise a capability | [`promise_client`] |
+//! | stand between two sides, take back what was given | [`Membrane`], [`revocable`] |
 //! | push data along | [`StreamingRequest`], [`FlowControl`] |
+//! | offer something else to each peer | [`BootstrapFactory`], [`Restorer`] |
 //! | know why something failed | [`Error`], [`ErrorKind`] |
 //! | end with a connection | [`Supervisor`], [`StopToken`] |
 //! | work without types | [`Client`], [`Payload`], [`Pending`], [`Dispatch`], [`IncomingCall`] |
@@ -89,9 +91,11 @@ pub mod hook;
 pub mod ids;
 mod limits;
 mod local_promise;
+mod membrane;
 pub mod message;
 mod network;
 mod object;
+mod offer;
 mod payload;
 mod pending;
 mod promise;
@@ -115,8 +119,12 @@ pub use error::{Error, ErrorKind, Result};
 pub use fd::SharedFd;
 pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
 pub use limits::Limits;
+pub use membrane::{
+    Membrane, MembranePolicy, Passage, RevokeOnDrop, Revoker, Transparent, revocable,
+};
 pub use network::{Accepted, Reached, VatNetwork};
 pub use object::{Concurrency, Dispatch, IncomingCall};
+pub use offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
 pub use payload::{Payload, PayloadBuilder};
 pub use pending::Pending;
 pub use promise::{Fulfiller, promise};

@@ -6,8 +6,9 @@
 #[non_exhaustive]
 pub struct Limits {
     /// Calls of this side that may be outstanding, not counting those that were
-    /// cancelled. Application threads that want to make one more wait; calls that
-    /// are forwarded for a peer are made anyway. Default: 128.
+    /// cancelled. Application threads that want to make one more wait. Calls that
+    /// are forwarded for a peer are made anyway, and each worker may have one more,
+    /// so that a method can call back. Default: 128.
     pub questions: u32,
 
     /// Capabilities of this side that may be exported at once. A call or result

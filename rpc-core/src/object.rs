@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::fd::SharedFd;
 use crate::flow::StreamSlot;
 use crate::payload::Payload;
-use crate::runtime::Executor;
+use crate::runtime::{self, Executor, Pace};
 
 /// What stands behind a capability of this process. Generated code implements
 /// it for every server; implement it by hand for an object whose methods are not
@@ -151,18 +151,22 @@ impl LocalObject {
             Concurrency::Concurrent => {
                 let call = self.mailbox.lock().calls.pop_front();
                 if let Some(call) = call {
+                    runtime::set_pace(Pace::Calm);
                     self.run_one(call);
                 }
             }
             Concurrency::Serial | Concurrency::Inline => loop {
-                let call = {
+                let (call, last) = {
                     let mut mailbox = self.mailbox.lock();
                     let Some(call) = mailbox.calls.pop_front() else {
                         mailbox.worker = Worker::Idle;
                         return;
                     };
-                    call
+                    (call, mailbox.calls.is_empty())
                 };
+                if self.concurrency == Concurrency::Serial {
+                    runtime::set_pace(if last { Pace::Calm } else { Pace::Busy });
+                }
                 self.run_one(call);
             },
         }

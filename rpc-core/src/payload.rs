@@ -34,6 +34,8 @@ pub(crate) enum Carrier {
     Call,
     /// `Message.return.results.content`
     Return,
+    /// `Message.bootstrap.deprecatedObjectId`
+    Bootstrap,
 }
 
 /// Frozen content, shared by whoever needs it. Cloning is cheap.
@@ -126,6 +128,9 @@ impl Payload {
                 rpc_capnp::return_::Results(results) => Ok(results?.get_content()),
                 _ => Err(Error::failed("a Return message without results was kept as results")),
             },
+            (Carrier::Bootstrap, rpc_capnp::message::Bootstrap(bootstrap)) => {
+                Ok(bootstrap?.get_deprecated_object_id())
+            }
             _ => Err(Error::failed("a message of another kind was kept as content")),
         }
     }
@@ -256,6 +261,11 @@ impl PayloadBuilder {
         Self::with_capacity(Carrier::Call, 0)
     }
 
+    /// Nothing, which names no object.
+    pub(crate) fn for_object_id() -> Self {
+        Self::with_capacity(Carrier::Bootstrap, 0)
+    }
+
     /// Empty results.
     pub fn for_results() -> Self {
         Self::with_capacity(Carrier::Return, 0)
@@ -272,6 +282,9 @@ impl PayloadBuilder {
             Carrier::Return => {
                 root.init_return().init_results();
             }
+            Carrier::Bootstrap => {
+                root.init_bootstrap();
+            }
         }
         PayloadBuilder { builder, carrier }
     }
@@ -285,8 +298,18 @@ impl PayloadBuilder {
                 rpc_capnp::return_::Results(results) => Ok(results?.get_content()),
                 _ => Err(capnp::Error::failed(IN_PLACE.into())),
             }),
+            Carrier::Bootstrap => {
+                self.bootstrap().map(rpc_capnp::bootstrap::Builder::get_deprecated_object_id)
+            }
         }
         .unwrap_or_else(|error| unreachable!("{IN_PLACE}: {error}"))
+    }
+
+    fn bootstrap(&mut self) -> capnp::Result<rpc_capnp::bootstrap::Builder<'_>> {
+        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
+            rpc_capnp::message::Bootstrap(bootstrap) => bootstrap,
+            _ => Err(capnp::Error::failed(IN_PLACE.into())),
+        }
     }
 
     fn call(&mut self) -> capnp::Result<rpc_capnp::call::Builder<'_>> {

@@ -59,6 +59,7 @@ pub fn tap_with(
         writer: Box::new(TappedWriter {
             inner: transport.writer,
             tap: Arc::clone(&tap),
+            told: 0,
             ended: false,
         }),
         control: Arc::new(TappedControl {
@@ -151,9 +152,17 @@ struct TappedWriter {
     tap: Arc<Tap>,
     /// The end was printed, which may be met again and again.
     ended: bool,
+    /// How many messages at the front of the next batch were printed already.
+    told: usize,
 }
 
 impl TappedWriter {
+    fn tell(&mut self, batch: &[Message]) {
+        for message in batch.iter().skip(self.told) {
+            self.tap.message(Direction::Sent, message);
+        }
+    }
+
     fn end(&mut self, text: &str) {
         if !self.ended {
             self.ended = true;
@@ -164,13 +173,20 @@ impl TappedWriter {
 
 impl MessageWriter for TappedWriter {
     fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError> {
-        for message in &*batch {
-            self.tap.message(Direction::Sent, message);
-        }
+        self.tell(batch);
+        self.told = 0;
         let outcome = self.inner.write(batch);
         if let Err(error) = &outcome {
             self.end(&format!("failed: {error}"));
         }
+        outcome
+    }
+
+    fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
+        self.tell(batch);
+        let outcome = self.inner.try_write(batch);
+        // An error shows again.
+        self.told = batch.len();
         outcome
     }
 

@@ -42,8 +42,7 @@ impl Txn<'_> {
             return;
         }
         tracing::warn!(%error, "ending the connection with Abort");
-        let told = error.for_peer(self.detail());
-        self.send(wire::Message::Abort(told));
+        self.send(wire::Message::Abort(error.clone()));
         let reason = Error::new(
             ErrorKind::Disconnected,
             format!("the connection was ended with Abort: {}", error.reason()),
@@ -99,8 +98,8 @@ impl Txn<'_> {
             self.order.export_ids.release(id.0);
             self.bury_export(id, export);
         }
-        let bootstrap = self.order.bootstrap.take();
-        self.effect(Effect::drop(bootstrap));
+        let offers = std::mem::take(&mut self.order.offers);
+        self.effect(Effect::drop(offers));
         self.effect(Effect::Disconnected(Arc::clone(machine)));
     }
 }

@@ -46,7 +46,7 @@ pub(crate) use self::import::ImportRef;
 pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
 pub(crate) use self::rest::Unused;
-pub(crate) use self::room::Permit;
+pub(crate) use self::room::{Asker, Permit, Room};
 pub use self::snapshot::Snapshot;
 
 use self::answer::Answer;
@@ -55,7 +55,7 @@ use self::export::Export;
 use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
-use self::room::{Quiet, Room};
+use self::room::Quiet;
 use self::table::{IdPool, Table};
 use crate::client::Client;
 use crate::effects::{self, Effect, LockScope};
@@ -88,13 +88,20 @@ pub(crate) struct Machine {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
-    /// Whether errors sent to the peer carry internal detail.
-    pub(crate) detail: Detail,
     /// The windows of streams.
     pub(crate) flow: FlowSource,
     /// How many file descriptors may travel with a message, by the limits and by
     /// what the transport can do.
     pub(crate) fds: usize,
+}
+
+/// What the peer gets when it asks without having a capability.
+#[derive(Default)]
+pub(crate) struct Offers {
+    /// What it is answered if it does not say what it asks for.
+    pub(crate) bootstrap: Option<Client>,
+    /// What is called with the name if it asks for something by name.
+    pub(crate) restorer: Option<Client>,
 }
 
 /// Where the windows of a connection's streams come from.
@@ -111,14 +118,6 @@ impl std::fmt::Debug for FlowSource {
     }
 }
 
-/// How much of what went wrong inside is told to the peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Detail {
-    #[default]
-    Hidden,
-    Shown,
-}
-
 /// Where messages leave the machine.
 pub(crate) trait Outbox: Send + Sync {
     /// Queues a message. Called under the order lock: must not wait, nor call
@@ -128,8 +127,11 @@ pub(crate) trait Outbox: Send + Sync {
     /// This side rests, behind what was pushed: see Note [rest]. Called as `push`.
     fn push_rest(&self) {}
 
-    /// Messages may have been pushed. Called after each step, without a lock.
-    fn wake(&self) {}
+    /// Messages may have been pushed by `machine`. Called after each step, without
+    /// a lock. Must not wait.
+    fn wake(&self, machine: &Machine) {
+        let _ = machine;
+    }
 
     /// Nothing will be pushed any more, and every table is empty. Called without
     /// a lock.
@@ -144,8 +146,7 @@ struct Order {
     embargo_ids: IdPool,
     /// Which export a capability already is, by its address.
     exported: HashMap<usize, ExportId>,
-    /// What the peer gets when it asks for the bootstrap capability.
-    bootstrap: Option<Client>,
+    offers: Offers,
     next_serial: u64,
 }
 
@@ -179,11 +180,7 @@ impl Abort {
 }
 
 impl Machine {
-    pub(crate) fn new(
-        settings: Settings,
-        bootstrap: Option<Client>,
-        outbox: Arc<dyn Outbox>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(settings: Settings, offers: Offers, outbox: Arc<dyn Outbox>) -> Arc<Self> {
         let room = Room::new(
             settings.limits.questions as usize,
             usize::try_from(settings.limits.queued_bytes).unwrap_or(usize::MAX),
@@ -196,7 +193,7 @@ impl Machine {
                 export_ids: IdPool::default(),
                 embargo_ids: IdPool::default(),
                 exported: HashMap::new(),
-                bootstrap,
+                offers,
                 next_serial: 0,
             }),
             questions: Table::new(),
@@ -246,7 +243,7 @@ impl Machine {
         debug_assert!(trailing.is_empty());
         drop(order);
         drop(scope);
-        self.outbox.wake();
+        self.outbox.wake(self);
         effects::defer_all(effects);
         self.flush_releases();
         result
@@ -263,6 +260,11 @@ impl Machine {
         if self.answers.len() == 0 {
             self.quiet.tell();
         }
+    }
+
+    /// How many calls are under way, in both directions together.
+    pub(crate) fn calls_under_way(&self) -> usize {
+        self.questions.len() + self.answers.len()
     }
 
     /// A window for one more stream.
@@ -295,7 +297,8 @@ impl Machine {
         if !crate::runtime::may_wait() {
             return Ok(None);
         }
-        crate::runtime::blocking(|| self.room.wait())?.map(Some)
+        let asker = crate::runtime::asker();
+        crate::runtime::blocking(|| self.room.wait(asker))?.map(Some)
     }
 }
 
@@ -345,10 +348,6 @@ impl Txn<'_> {
             Phase::Live | Phase::Resting => None,
             Phase::Dead(error) | Phase::DeadUnused(error) => Some(error.clone()),
         }
-    }
-
-    fn detail(&self) -> Detail {
-        self.machine.settings.detail
     }
 
     fn limits(&self) -> &Limits {

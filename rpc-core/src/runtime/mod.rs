@@ -4,10 +4,13 @@ mod config;
 mod connection;
 mod idle;
 mod pool;
-mod queue;
+mod receiving;
 mod role;
+mod sending;
 mod supervisor;
 mod system;
+mod telling;
+mod turns;
 mod vat;
 
 pub use self::config::ConnConfig;
@@ -17,7 +20,7 @@ pub use self::supervisor::{StopToken, Supervisor};
 pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
 
-pub(crate) use self::role::{blocking, current_executor, may_wait};
+pub(crate) use self::role::{Pace, asker, blocking, current_executor, may_wait, set_pace};
 
 /// Work for a worker.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;

@@ -29,18 +29,20 @@ use super::config::ConnConfig;
 use super::connection::Connection;
 use super::idle::Idler;
 use super::role;
+use super::telling::TraceEncoder;
 use super::vat::Vat;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::network::{Accepted, Reached, VatNetwork};
+use crate::offer::Restorer;
 use crate::protocol::Unused;
 use crate::transport::PeerDescription;
 use crate::typed::FromClient;
 
 /// What a vat offers to a peer that it knows by id, or `None` for nothing.
-type BootstrapFactory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
+type Factory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
 
 /// Who asks for the bootstrap capability.
 #[derive(Debug)]
@@ -73,10 +75,12 @@ pub(super) struct Shared<N: VatNetwork> {
 }
 
 struct Settings<Id> {
-    bootstrap: BootstrapFactory<Id>,
+    bootstrap: Factory<Id>,
+    restorer: Option<Arc<dyn Restorer>>,
     limits: Limits,
     flow: FlowControl,
     debug: bool,
+    trace_encoder: TraceEncoder,
     close_timeout: Duration,
     idle_timeout: Option<Duration>,
 }
@@ -122,9 +126,11 @@ impl<N: VatNetwork> RpcSystem<N> {
             network,
             settings: Settings {
                 bootstrap: Box::new(|_| None),
+                restorer: None,
                 limits: Limits::default(),
                 flow: FlowControl::default(),
                 debug: false,
+                trace_encoder: TraceEncoder::default(),
                 close_timeout: Duration::from_secs(1),
                 idle_timeout: None,
             },
@@ -149,6 +155,12 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// The vat cannot be reached, or this thread must not wait.
     pub fn connection(&self, peer: &N::VatId) -> Result<Option<Connection>> {
         self.shared().reach(peer)
+    }
+
+    /// Sets what makes the traces of errors that are sent, on every connection of
+    /// this system, also on those that exist; see [`ConnConfig::trace_encoder`].
+    pub fn set_trace_encoder(&self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) {
+        self.shared().settings.trace_encoder.set(Some(Arc::new(encoder)));
     }
 
     /// How many peers are connected.
@@ -239,6 +251,13 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
+    /// Offers capabilities by name to everybody; see [`ConnConfig::restorer`].
+    #[must_use]
+    pub fn restorer(mut self, restorer: impl Restorer) -> Self {
+        self.settings.restorer = Some(Arc::new(restorer));
+        self
+    }
+
     /// Sets how much each connection may hold.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -257,6 +276,13 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     #[must_use]
     pub fn debug_mode(mut self, on: bool) -> Self {
         self.settings.debug = on;
+        self
+    }
+
+    /// See [`ConnConfig::trace_encoder`].
+    #[must_use]
+    pub fn trace_encoder(self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) -> Self {
+        self.settings.trace_encoder.set(Some(Arc::new(encoder)));
         self
     }
 
@@ -525,12 +551,14 @@ impl<N: VatNetwork> Shared<N> {
         let settings = &self.settings;
         let description = transport.control.peer();
         let offered = (settings.bootstrap)(&Peer { id: peer, description });
-        let config = ConnConfig::new()
+        let mut config = ConnConfig::new()
             .limits(settings.limits.clone())
             .flow_control(settings.flow.clone())
             .debug_mode(settings.debug)
+            .shared_trace_encoder(settings.trace_encoder.clone())
             .close_timeout(settings.close_timeout)
             .bootstrap_with(move |_| offered);
+        config.restorer.clone_from(&settings.restorer);
         self.vat.connect(transport, config)
     }
 

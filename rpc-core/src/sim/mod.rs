@@ -34,3 +34,4 @@ mod rest;
 mod tables;
 mod tail_calls;
 mod taken;
+mod walk;

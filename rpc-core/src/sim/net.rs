@@ -20,7 +20,7 @@ use crate::message::Message as Frame;
 use crate::object::Concurrency;
 use crate::payload::Payload;
 use crate::pending::Pending;
-use crate::protocol::{Machine, Outbox, Settings, Snapshot};
+use crate::protocol::{Machine, Offers, Outbox, Settings, Snapshot};
 use crate::wire;
 
 /// Which interface and method the tests call; nothing here depends on it.
@@ -88,11 +88,30 @@ pub(super) struct Net {
     pub(super) log: Log,
     /// What was delivered, for whoever reads a failure.
     journal: Vec<String>,
+    journal_off: bool,
 }
 
 impl Net {
     pub(super) fn new() -> Self {
         Self::default()
+    }
+
+    /// What is delivered is not written down, which takes most of the time.
+    pub(super) fn keep_no_journal(&mut self) {
+        self.journal_off = true;
+    }
+
+    /// Writes something down among what is delivered.
+    pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
+        if !self.journal_off {
+            self.journal.push(text());
+        }
+    }
+
+    pub(super) fn print_journal(&self) {
+        for line in &self.journal {
+            eprintln!("{line}");
+        }
     }
 
     // ---- Making
@@ -149,7 +168,7 @@ impl Net {
         let fds = limits.message_fds_sent as usize;
         let settings = Settings { limits, fds, ..Settings::default() };
         let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
-        let machine = Machine::new(settings, bootstrap, outbox);
+        let machine = Machine::new(settings, Offers { bootstrap, restorer: None }, outbox);
         self.sides.push(Side { machine, wire, peer });
     }
 
@@ -179,7 +198,7 @@ impl Net {
 
     /// Asks for what the other side of a link offers.
     pub(super) fn bootstrap(&mut self, end: End) -> Client {
-        let client = self.machine(end).bootstrap();
+        let client = self.machine(end).bootstrap(None);
         self.check();
         client
     }
@@ -222,8 +241,11 @@ impl Net {
                 "end".to_owned()
             }
             Item::Message(message) => {
-                let text = line(&message);
-                self.journal.push(format!("{} -> {}: {text}", from.0, to.0));
+                let mut text = String::new();
+                if !self.journal_off {
+                    text = line(&message);
+                    self.journal.push(format!("{} -> {}: {text}", from.0, to.0));
+                }
                 self.machine(to).receive(message);
                 text
             }
@@ -338,38 +360,67 @@ impl Net {
         self.log.lock().clone()
     }
 
+    /// Whether nothing is left in any table.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sides.iter().all(|side| side.machine.snapshot().is_empty())
+    }
+
+    /// Takes circles of described paths apart, which two vats can keep each other
+    /// alive with, and nothing else.
+    pub(super) fn give_up_described_fields(&self) {
+        for side in &self.sides {
+            side.machine.give_up_described_fields();
+        }
+    }
+
     /// The end of a test that has dropped all its references: requires that
     /// nothing is left anywhere.
     #[track_caller]
     pub(super) fn finish(mut self) {
+        if let Err(problem) = self.find_remains() {
+            panic!("{problem}");
+        }
+    }
+
+    /// Lets everything come to rest and takes the net apart.
+    ///
+    /// # Errors
+    /// What is left.
+    pub(super) fn find_remains(&mut self) -> Result<(), String> {
         self.settle();
         self.check_agreement();
         for (number, side) in self.sides.iter().enumerate() {
             let snapshot = side.machine.snapshot();
-            assert!(snapshot.is_empty(), "side {number} still holds {snapshot:?}");
-            assert_eq!(snapshot.queued_bytes, 0, "side {number}");
+            if !snapshot.is_empty() || snapshot.queued_bytes > 0 {
+                return Err(format!("side {number} still holds {snapshot:?}"));
+            }
         }
-        assert_eq!(self.jobs.len(), 0);
+        if self.jobs.len() > 0 {
+            return Err(format!("{} jobs are left", self.jobs.len()));
+        }
         for call in &self.calls {
-            call.check();
+            call.check()?;
         }
         let machines: Vec<Weak<Machine>> =
             self.sides.drain(..).map(|side| Arc::downgrade(&side.machine)).collect();
         for (number, machine) in machines.iter().enumerate() {
-            assert_eq!(machine.strong_count(), 0, "something still refers to machine {number}");
+            if machine.strong_count() > 0 {
+                return Err(format!("something still refers to machine {number}"));
+            }
         }
         for actor in &self.actors {
-            assert_eq!(actor.drops(), 1, "how often {} was dropped", actor.name());
+            if actor.drops() != 1 {
+                return Err(format!("{} was dropped {} times", actor.name(), actor.drops()));
+            }
         }
+        Ok(())
     }
 }
 
 impl Drop for Net {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for line in &self.journal {
-                eprintln!("{line}");
-            }
+            self.print_journal();
         }
     }
 }
@@ -478,6 +529,7 @@ impl Drop for Call {
 
 /// Added to the number of wake-ups of a call that was cancelled.
 const CANCELLED: usize = 1 << 16;
+const SETTLED_LATE: usize = CANCELLED + 1;
 
 struct Settled {
     label: u64,
@@ -500,15 +552,11 @@ impl Settled {
     }
 
     /// Settled once, or cancelled and not more than once.
-    #[track_caller]
-    fn check(&self) {
-        let wakes = self.wakes.load(Ordering::SeqCst);
-        assert!(
-            wakes == 1 || wakes == CANCELLED || wakes == CANCELLED + 1,
-            "call {} was settled {} times",
-            self.label,
-            wakes % CANCELLED
-        );
+    fn check(&self) -> Result<(), String> {
+        match self.wakes.load(Ordering::SeqCst) {
+            1 | CANCELLED | SETTLED_LATE => Ok(()),
+            wakes => Err(format!("call {} was settled {} times", self.label, wakes % CANCELLED)),
+        }
     }
 }
 
