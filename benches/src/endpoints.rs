@@ -4,7 +4,8 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ pub const SIZES: [usize; 6] = [8, 512, 4 << 10, 64 << 10, 256 << 10, 1 << 20];
 
 /// The length of a message that others have to get past, in bytes.
 pub const LONG: usize = 64 << 20;
+
+/// A message that gets past a long one.
+const SHORT: &[u8] = b"short";
 
 /// What carries messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,41 +257,72 @@ pub fn throughput(carrier: Carrier, size: usize, time: Duration) -> Result<f64> 
     Ok(bytes as f64 / start.elapsed().as_secs_f64())
 }
 
-/// How long short messages take, one at a time, while messages of [`LONG`] bytes go
-/// to the same peer on another connection; over a raw socket they come behind the
-/// whole of it.
+/// How long short messages take, one at a time, that are sent while a message of
+/// [`LONG`] bytes is under way to the same peer on another connection; this for
+/// `count` long messages. Over a raw socket there is one short message behind each
+/// long one.
 ///
 /// # Errors
 /// It could not be measured.
-pub fn beside_a_long_message(dialect: Dialect, count: usize) -> Result<Vec<Duration>> {
+pub fn beside_a_long_message(carrier: Carrier, count: usize) -> Result<Vec<Duration>> {
+    match carrier {
+        Carrier::Endpoints(dialect) => beside_on_endpoints(dialect, count),
+        Carrier::Socket => behind_on_a_socket(count),
+    }
+}
+
+fn beside_on_endpoints(dialect: Dialect, count: usize) -> Result<Vec<Duration>> {
     let pair = Pair::new(dialect)?;
     let (long, long_end) = pair.open()?;
     let (short, short_end) = pair.open()?;
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let sending = scope.spawn(|| -> Result<()> {
-            for _ in 0..count {
-                long.send_vec(vec![0; LONG])?;
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let counting = {
+        let arrived = arrived.clone();
+        thread::spawn(move || -> Result<()> {
+            while long_end.receive()?.is_some() {
+                arrived.fetch_add(1, Ordering::SeqCst);
             }
-            long.close();
             Ok(())
-        });
-        let receiving = scope.spawn(|| -> Result<()> {
-            while long_end.receive()?.is_some() {}
-            done.store(true, Ordering::Relaxed);
-            Ok(())
-        });
-        let mut times = Vec::new();
-        while !done.load(Ordering::Relaxed) {
+        })
+    };
+    let mut times = Vec::new();
+    for number in 0..count {
+        long.send_vec(vec![0; LONG])?;
+        while arrived.load(Ordering::SeqCst) == number {
             let start = Instant::now();
-            short.send(&[b"short"])?;
+            short.send(&[SHORT])?;
             short_end.receive()?;
             times.push(start.elapsed());
         }
-        sending.join().map_err(panicked)??;
-        receiving.join().map_err(panicked)??;
-        Ok(times)
-    })
+    }
+    drop(long);
+    joined(counting)??;
+    Ok(times)
+}
+
+fn behind_on_a_socket(count: usize) -> Result<Vec<Duration>> {
+    let (mut here, mut there) = sockets()?;
+    let receiving = thread::spawn(move || -> Result<Vec<Instant>> {
+        let (mut long, mut short) = (vec![0; LONG], [0; SHORT.len()]);
+        let mut arrived = Vec::new();
+        for _ in 0..count {
+            there.read_exact(&mut long)?;
+            there.read_exact(&mut short)?;
+            arrived.push(Instant::now());
+            there.write_all(&short)?;
+        }
+        Ok(arrived)
+    });
+    let message = vec![0; LONG];
+    let mut sent = Vec::new();
+    for _ in 0..count {
+        sent.push(Instant::now());
+        here.write_all(&message)?;
+        here.write_all(SHORT)?;
+        here.read_exact(&mut [0; SHORT.len()])?;
+    }
+    let arrived = joined(receiving)??;
+    Ok(arrived.iter().zip(sent).map(|(arrived, sent)| *arrived - sent).collect())
 }
 
 /// What one of many connections costs.
@@ -352,6 +387,8 @@ mod tests {
         }
         let cost = many_connections(Dialect::Multiplexed, 100).unwrap();
         assert!(cost.time > Duration::ZERO);
-        assert!(!beside_a_long_message(Dialect::Versioned, 1).unwrap().is_empty());
+        for carrier in Carrier::ALL {
+            assert!(!beside_a_long_message(carrier, 1).unwrap().is_empty());
+        }
     }
 }

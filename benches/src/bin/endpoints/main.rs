@@ -84,21 +84,24 @@ fn measure(options: &Options) -> Result<()> {
     }
     println!("{table}");
 
-    let mut table = Table::new(
-        DIALECTS.iter().map(|dialect| Carrier::Endpoints(*dialect).to_string()).collect(),
-    );
-    let names = [50, 99].map(|percent| format!("beside_{}_p{percent}_us", readable(LONG)));
-    for round in 0..options.rounds {
-        for turn in 0..DIALECTS.len() {
-            let index = (turn + round) % DIALECTS.len();
-            let times = beside_a_long_message(DIALECTS[index], LONG_MESSAGES)?;
+    let mut table = Table::new(Carrier::ALL.iter().map(Carrier::to_string).collect());
+    for (name, percent) in [("p50", 50), ("p99", 99)] {
+        let name = format!("beside_{}_{name}_us", readable(LONG));
+        in_turns(&mut table, options, &name, &Carrier::ALL, |carrier| {
+            let times = beside_a_long_message(carrier, LONG_MESSAGES)?;
             let mut times: Vec<f64> = times.into_iter().map(micros).collect();
             times.sort_unstable_by(f64::total_cmp);
-            let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
-            for (name, value) in names.iter().zip([median(&times), p99]) {
-                table.add(index, round, &line(name, value)?);
-            }
-            for line in cost(DIALECTS[index])? {
+            Ok(times.get(times.len() * percent / 100).copied().unwrap_or(f64::NAN))
+        })?;
+    }
+    println!("{table}");
+
+    let carriers = DIALECTS.map(Carrier::Endpoints);
+    let mut table = Table::new(carriers.iter().map(Carrier::to_string).collect());
+    for round in 0..options.rounds {
+        for turn in 0..carriers.len() {
+            let index = (turn + round) % carriers.len();
+            for line in cost(carriers[index])? {
                 table.add(index, round, &line);
             }
         }
@@ -139,8 +142,8 @@ fn round_trip(carrier: Carrier, size: usize, time: Duration) -> Result<f64> {
 }
 
 /// What a connection of a dialect costs, in a process that does nothing else.
-fn cost(dialect: Dialect) -> Result<Vec<Line>> {
-    let carrier = Carrier::Endpoints(dialect).to_string();
+fn cost(carrier: Carrier) -> Result<Vec<Line>> {
+    let carrier = carrier.to_string();
     let output = Command::new(std::env::current_exe()?).args([COST, &carrier]).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
