@@ -69,6 +69,7 @@ impl Drop for Handle {
 type AtEnd = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Shared {
+    number: u64,
     machine: Arc<Machine>,
     supervisor: Supervisor,
     control: Arc<dyn TransportControl>,
@@ -215,9 +216,9 @@ impl Connection {
         self.shared().on_end(closure);
     }
 
-    /// Differs between connections that exist at the same time.
-    pub(super) fn address(&self) -> usize {
-        Arc::as_ptr(&self.handle.0) as usize
+    /// Greater than those of the connections of its vat that began before it.
+    pub(super) fn number(&self) -> u64 {
+        self.shared().number
     }
 
     fn shared(&self) -> &Shared {
@@ -352,6 +353,7 @@ pub(super) fn start(
     machine.set_flow_limit(flow_limit);
 
     let shared = Arc::new(Shared {
+        number,
         machine: Arc::clone(&machine),
         supervisor: supervisor.clone(),
         control: Arc::clone(&control),

@@ -18,6 +18,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -380,6 +381,23 @@ impl<N: VatNetwork> fmt::Debug for RpcSystemBuilder<N> {
     }
 }
 
+impl<Id: Clone + Eq + Hash> Peers<Id> {
+    /// Puts a connection into the table, unless there is one that began after it:
+    /// then this one has ended, or is about to, though it took so long to get here.
+    /// Returns the one of the two that is in the table now, and the other one.
+    fn put(&mut self, peer: &Id, connection: Connection) -> (Connection, Option<Connection>) {
+        match self.table.get(peer) {
+            Some(Slot::Up(newer)) if newer.number() > connection.number() => {
+                (newer.clone(), Some(connection))
+            }
+            _ => match self.table.insert(peer.clone(), Slot::Up(connection.clone())) {
+                Some(Slot::Up(older)) => (connection, Some(older)),
+                Some(Slot::Connecting) | None => (connection, None),
+            },
+        }
+    }
+}
+
 impl<N: VatNetwork> Shared<N> {
     /// The accepting thread.
     fn accept(self: &Arc<Self>) {
@@ -409,10 +427,10 @@ impl<N: VatNetwork> Shared<N> {
                 connection.close();
                 return Ok(());
             }
-            peers.table.insert(peer.clone(), Slot::Up(connection.clone()))
+            peers.put(&peer, connection.clone()).1
         };
         self.changed.notify_all();
-        if let Some(Slot::Up(old)) = old {
+        if let Some(old) = old {
             old.close();
         }
         self.watch(peer, &connection);
@@ -450,7 +468,7 @@ impl<N: VatNetwork> Shared<N> {
                     if connection.failure().is_none() {
                         return Ok(Some(connection));
                     }
-                    self.forget(peer, connection.address());
+                    self.forget(peer, connection.number());
                     ended = Some(connection);
                 }
             }
@@ -475,26 +493,25 @@ impl<N: VatNetwork> Shared<N> {
         let outcome = {
             let mut peers = self.peers.lock();
             match (made, peers.table.get(peer)) {
-                // The peer came to us in the meantime, and that one counts.
-                (made, Some(Slot::Up(existing))) => {
-                    let existing = existing.clone();
-                    drop(peers);
-                    if let Ok(Some(spare)) = made {
-                        spare.close();
-                    }
-                    return Ok(Some(existing));
-                }
                 (Ok(Some(connection)), _) if peers.phase == Phase::Open => {
-                    peers.table.insert(peer.clone(), Slot::Up(connection.clone()));
-                    Ok(Some(connection))
+                    let (current, old) = peers.put(peer, connection);
+                    drop(peers);
+                    self.changed.notify_all();
+                    if let Some(old) = old {
+                        old.close();
+                    }
+                    Ok(Some(current))
                 }
+                // The peer came to us in the meantime.
+                (_, Some(Slot::Up(existing))) => return Ok(Some(existing.clone())),
                 (made, _) => {
                     peers.table.remove(peer);
+                    drop(peers);
+                    self.changed.notify_all();
                     made
                 }
             }
         };
-        self.changed.notify_all();
         if let Ok(Some(connection)) = &outcome {
             self.watch(peer.clone(), connection);
         }
@@ -531,11 +548,11 @@ impl<N: VatNetwork> Shared<N> {
 
     /// Takes a connection that has ended out of the table, unless there is a newer
     /// one.
-    fn forget(&self, peer: &N::VatId, address: usize) {
+    fn forget(&self, peer: &N::VatId, number: u64) {
         let mut peers = self.peers.lock();
         let ours = matches!(
             peers.table.get(peer),
-            Some(Slot::Up(current)) if current.address() == address
+            Some(Slot::Up(current)) if current.number() == number
         );
         let gone = if ours { peers.table.remove(peer) } else { None };
         drop(peers);
@@ -606,7 +623,7 @@ impl<N: VatNetwork> Shared<N> {
         }
         connection.apply_flow_limit();
         let weak = Arc::downgrade(self);
-        let watched = connection.address();
+        let watched = connection.number();
         connection.on_end(Box::new(move || {
             if let Some(shared) = weak.upgrade() {
                 shared.forget(&peer, watched);
