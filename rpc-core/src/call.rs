@@ -31,7 +31,7 @@
 //!
 //! The lock is a leaf. What is taken out under it is dropped after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Condvar, Mutex};
@@ -42,6 +42,7 @@ use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
 use crate::local_promise::LocalPromise;
+use crate::membrane::Crossing;
 use crate::payload::Payload;
 use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
@@ -80,16 +81,28 @@ struct State {
     fields: BTreeMap<Path, Weak<LocalPromise>>,
     /// At how many of them it is time to forget those that are gone.
     sweep_at: usize,
-    /// What the callee has given out as the pipeline before the outcome.
-    early: Option<Payload>,
+    /// What calls that are pipelined before the outcome go to, if that is not for
+    /// the phase to say.
+    early: Option<Early>,
     /// How many batches of those are being handed over to a question's fields.
     handovers: usize,
     watchers: Vec<Watcher>,
     /// The queue in which the call waits, and its place there.
-    queued_in: Option<(Weak<LocalPromise>, u64)>,
+    queued_in: Option<(Queue, u64)>,
+    /// How many words it counts as on the connection that it came from:
+    /// Note [flow limit].
+    words: u64,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
     /// The other call whose outcome will be this one's.
     taken_from: Option<Arc<Interest>>,
+}
+
+/// Where a call waits.
+enum Queue {
+    /// For a promise to resolve.
+    Promise(Weak<LocalPromise>),
+    /// On the connection that it came from, for others to end.
+    Held(Weak<Machine>),
 }
 
 enum Phase {
@@ -99,6 +112,16 @@ enum Phase {
     Returning(Outcome, Carrier),
     Completing(Outcome),
     Done(Outcome),
+}
+
+/// Where pipelined calls go before the outcome is known.
+#[derive(Clone)]
+enum Early {
+    /// To what the callee has given out.
+    Given(Payload),
+    /// To the fields of another call, which is this one behind a membrane.
+    /// Weak: whoever wants this one wants that one, too.
+    Behind(Weak<CallCell>, Crossing),
 }
 
 /// Whether a thread has taken on to carry the outcome to the next phases.
@@ -115,14 +138,32 @@ enum Demand {
     Cancelled,
 }
 
+/// Who can tell what is at the end of a path.
+pub(crate) enum Elsewhere {
+    /// The connection of this question.
+    Question(Arc<QuestionRef>),
+    /// Another call, for the other side of a membrane.
+    Behind(Arc<CallCell>, Crossing),
+}
+
 /// Who is told when a call is done.
 enum Watcher {
     /// A call whose outcome is the same, but for what is in these fields.
-    Call(Arc<CallCell>, Vec<(Path, Client)>),
+    Call(Arc<CallCell>, Change),
     Closure(Arc<dyn Executor>, Box<dyn FnOnce(Outcome) + Send>),
     Waker(std::task::Waker),
     /// Part of this library, which runs it wherever it is.
     Internal(Box<dyn FnOnce(&Outcome) + Send>),
+    /// The same, but before anybody else hears of the outcome.
+    First(Box<dyn FnOnce(&Outcome) + Send>),
+}
+
+/// What makes the outcome of one call that of another.
+enum Change {
+    /// These capabilities take the place of those in these fields.
+    Fields(Vec<(Path, Client)>),
+    /// It crosses a membrane.
+    Crossing(Crossing),
 }
 
 /// The wish to know a call's outcome. When the last one is dropped the call is
@@ -160,6 +201,7 @@ impl CallCell {
                 handovers: 0,
                 watchers: Vec::new(),
                 queued_in: None,
+                words: 0,
                 on_cancel: Vec::new(),
                 taken_from: None,
             }),
@@ -226,7 +268,7 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn finish_completion(self: &Arc<Self>) {
-        let (outcome, fields) = {
+        let (outcome, fields, first) = {
             let mut state = self.state.lock();
             if state.handovers > 0 {
                 // The last of them comes here again.
@@ -244,8 +286,13 @@ impl CallCell {
                 .iter()
                 .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
                 .collect();
-            (outcome, fields)
+            let is_first = |watcher: &mut Watcher| matches!(watcher, Watcher::First(_));
+            let first: Vec<_> = state.watchers.extract_if(.., is_first).collect();
+            (outcome, fields, first)
         };
+        for watcher in first {
+            watcher.notify(&outcome);
+        }
         for (path, field) in &fields {
             field.resolve(cap_of(&outcome, path));
         }
@@ -261,6 +308,7 @@ impl CallCell {
         };
         self.done.notify_all();
         drop(before);
+        self.no_longer_counts();
         for watcher in watchers {
             watcher.notify(&outcome);
         }
@@ -353,6 +401,12 @@ impl CallCell {
         self.watch(Watcher::Internal(closure));
     }
 
+    /// As [`tell_when_done`](Self::tell_when_done), before anybody can act upon the
+    /// outcome.
+    pub(crate) fn tell_first(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
+        self.watch(Watcher::First(closure));
+    }
+
     /// Wakes a task when the outcome is there.
     pub(crate) fn wake_on_done(&self, waker: &std::task::Waker) {
         let known = self
@@ -382,6 +436,61 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>, fields: Vec<(Path, Client)>) {
+        self.take_changed(other, Change::Fields(fields));
+    }
+
+    /// Makes this call the same as `other`, on its side of a membrane: its outcome
+    /// is that of `other`, and calls that are pipelined on it go to the fields of
+    /// `other`, all of it with what it carries across. Returns the fields that must
+    /// be handed over by [`hand_over_across`](Self::hand_over_across) when `other`
+    /// is on its way.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn take_across(
+        self: &Arc<Self>,
+        other: Arc<Interest>,
+        crossing: &Crossing,
+    ) -> Vec<(Path, Arc<LocalPromise>)> {
+        let cell = Arc::clone(other.cell());
+        let mut fields = Vec::new();
+        {
+            let mut state = self.state.lock();
+            if state.early.is_none() && matches!(state.phase, Phase::Waiting) {
+                state.early = Some(Early::Behind(Arc::downgrade(&cell), crossing.clone()));
+                // Found as long as they hand over what they queued.
+                let known = state.fields.iter();
+                fields = known
+                    .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
+                    .collect();
+                if !fields.is_empty() {
+                    state.handovers += 1;
+                }
+            }
+        }
+        self.take_changed(other, Change::Crossing(crossing.clone()));
+        fields
+    }
+
+    /// Resolves fields of this call to those of `other`. They are asked for only
+    /// now: a call without fields gets into a queue faster.
+    pub(crate) fn hand_over_across(
+        self: &Arc<Self>,
+        fields: Vec<(Path, Arc<LocalPromise>)>,
+        other: &Arc<CallCell>,
+        crossing: &Crossing,
+    ) {
+        if fields.is_empty() {
+            return;
+        }
+        let fields = fields.into_iter();
+        let fields =
+            fields.map(|(path, field)| (field, crossing.client(&other.pipelined(&path)))).collect();
+        // Not right here: calls may wait in the fields of those that wait in these,
+        // and so on.
+        effects::defer(Effect::ResolveFields(Arc::clone(self), fields));
+    }
+
+    fn take_changed(self: &Arc<Self>, other: Arc<Interest>, change: Change) {
         let cell = Arc::clone(other.cell());
         let mut state = self.state.lock();
         if state.demand == Demand::Wanted && matches!(state.phase, Phase::Waiting) {
@@ -397,7 +506,7 @@ impl CallCell {
         if cell.comes_from(self) {
             return self.complete(Err(Error::failed("a call was answered with its own outcome")));
         }
-        cell.watch(Watcher::Call(Arc::clone(self), fields));
+        cell.watch(Watcher::Call(Arc::clone(self), change));
     }
 
     /// Whether this call, which waits in the queue of `promise`, waits there for
@@ -419,7 +528,11 @@ impl CallCell {
             let (taken_from, queue) = {
                 let state = cell.state.lock();
                 let taken_from = state.taken_from.as_ref().map(|other| Arc::clone(other.cell()));
-                (taken_from, state.queued_in.as_ref().and_then(|(promise, _)| promise.upgrade()))
+                let queue = match &state.queued_in {
+                    Some((Queue::Promise(promise), _)) => promise.upgrade(),
+                    Some((Queue::Held(_), _)) | None => None,
+                };
+                (taken_from, queue)
             };
             match taken_from.or_else(|| queue?.parent()) {
                 Some(next) => cell = next,
@@ -436,25 +549,34 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn pipelined(self: &Arc<Self>, path: &[u16]) -> Client {
-        loop {
-            let question = match self.pipelined_here(path) {
-                Ok(client) => return client,
-                Err(question) => question,
-            };
-            let field = question.machine().transact(|txn| txn.question_field(&question, path));
-            // Otherwise its Return came in between, and the phase has changed.
-            if let Some(client) = field {
-                return client;
+        let mut cell = Arc::clone(self);
+        let mut crossings = Vec::new();
+        let mut client = loop {
+            match cell.pipelined_here(path) {
+                Ok(client) => break client,
+                Err(Elsewhere::Question(question)) => {
+                    let field =
+                        question.machine().transact(|txn| txn.question_field(&question, path));
+                    // Otherwise its Return came in between, and the phase has changed.
+                    if let Some(client) = field {
+                        break client;
+                    }
+                }
+                Err(Elsewhere::Behind(other, crossing)) => {
+                    crossings.push(crossing);
+                    cell = other;
+                }
             }
+        };
+        while let Some(crossing) = crossings.pop() {
+            client = crossing.client(&client);
         }
+        client
     }
 
-    /// As [`pipelined`](Self::pipelined), but gives up with the question when
-    /// only its connection can tell. For use under an order lock.
-    pub(crate) fn pipelined_here(
-        self: &Arc<Self>,
-        path: &[u16],
-    ) -> Result<Client, Arc<QuestionRef>> {
+    /// As [`pipelined`](Self::pipelined), but gives up when that takes more than
+    /// this call's own lock. For use under an order lock.
+    pub(crate) fn pipelined_here(self: &Arc<Self>, path: &[u16]) -> Result<Client, Elsewhere> {
         let parent = self.interest.get().and_then(Weak::upgrade);
         let mut state = self.state.lock();
         let outcome = match &state.phase {
@@ -465,10 +587,14 @@ impl CallCell {
                 }
                 match (&state.phase, &state.early) {
                     (Phase::Asked(question) | Phase::Forwarded(question), _) => {
-                        return Err(Arc::clone(question));
+                        return Err(Elsewhere::Question(Arc::clone(question)));
                     }
                     (Phase::Returning(outcome, _), _) => outcome.clone(),
-                    (_, Some(early)) => Ok(early.clone()),
+                    (_, Some(Early::Given(early))) => Ok(early.clone()),
+                    (_, Some(Early::Behind(cell, crossing))) => match cell.upgrade() {
+                        Some(cell) => return Err(Elsewhere::Behind(cell, crossing.clone())),
+                        None => Err(Error::failed("the call was cancelled")),
+                    },
                     (_, None) => {
                         let field = LocalPromise::new(parent);
                         state.add_field(path, &field);
@@ -494,7 +620,7 @@ impl CallCell {
                 drop(payload);
                 return;
             }
-            state.early = Some(payload.clone());
+            state.early = Some(Early::Given(payload.clone()));
             let fields = std::mem::take(&mut state.fields);
             // Found as long as they hand over what they queued.
             let live: Vec<_> = fields
@@ -619,10 +745,18 @@ impl CallCell {
         if let Some(other) = taken_from {
             effects::defer(Effect::drop(other));
         }
-        if let Some((queue, place)) = queue
-            && let Some(promise) = queue.upgrade()
-        {
-            promise.withdraw(place);
+        match queue {
+            Some((Queue::Promise(promise), place)) => {
+                if let Some(promise) = promise.upgrade() {
+                    promise.withdraw(place);
+                }
+            }
+            Some((Queue::Held(machine), place)) => {
+                if let Some(machine) = machine.upgrade() {
+                    machine.withdraw_held(place);
+                }
+            }
+            None => {}
         }
         for (executor, hook) in hooks {
             crate::runtime::spawn_or_run(&*executor, hook);
@@ -632,7 +766,16 @@ impl CallCell {
     /// The call is about to wait in a promise's queue, at this place.
     pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) {
         let mut state = self.state.lock();
-        let before = state.queued_in.replace((Arc::downgrade(promise), place));
+        let before = state.queued_in.replace((Queue::Promise(Arc::downgrade(promise)), place));
+        drop(state);
+        drop(before);
+    }
+
+    /// The call, which has just come in, is held back at this place. For use under
+    /// the order lock of its connection.
+    pub(crate) fn held_by(&self, machine: &Arc<Machine>, place: u64) {
+        let mut state = self.state.lock();
+        let before = state.queued_in.replace((Queue::Held(Arc::downgrade(machine)), place));
         drop(state);
         drop(before);
     }
@@ -642,12 +785,36 @@ impl CallCell {
         let left = self.state.lock().queued_in.take();
         drop(left);
     }
+
+    // ---- The flow limit
+
+    /// The call is delivered, and counts as so many words until it is over.
+    pub(crate) fn counts_as(&self, words: u64) {
+        self.state.lock().words = words;
+    }
+
+    /// The call is over, as far as the flow limit is concerned.
+    pub(crate) fn no_longer_counts(&self) {
+        let words = std::mem::take(&mut self.state.lock().words);
+        self.give_back(words);
+    }
+
+    fn give_back(&self, words: u64) {
+        if words > 0
+            && let Sink::Answer(machine, ..) | Sink::Kept(machine, ..) = &self.sink
+            && let Some(machine) = machine.upgrade()
+        {
+            machine.call_is_over(words);
+        }
+    }
 }
 
 impl Drop for CallCell {
     fn drop(&mut self) {
         // Closures of the application's, and calls whose outcome is this one's,
         // and so on.
+        let words = std::mem::take(&mut self.state.get_mut().words);
+        self.give_back(words);
         let state = self.state.get_mut();
         if !state.watchers.is_empty() || !state.on_cancel.is_empty() {
             let (watchers, hooks) =
@@ -674,8 +841,12 @@ impl State {
 impl Watcher {
     fn notify(self, outcome: &Outcome) {
         match self {
-            Watcher::Call(cell, fields) => {
-                if cell.begin_completion(with_fields(outcome, fields)) {
+            Watcher::Call(cell, change) => {
+                let outcome = match change {
+                    Change::Fields(fields) => with_fields(outcome, fields),
+                    Change::Crossing(crossing) => crossing.outcome(outcome),
+                };
+                if cell.begin_completion(outcome) {
                     effects::defer(Effect::FinishCompletion(cell));
                 }
             }
@@ -683,25 +854,27 @@ impl Watcher {
                 let outcome = outcome.clone();
                 crate::runtime::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
             }
-            Watcher::Internal(closure) => closure(outcome),
+            Watcher::Internal(closure) | Watcher::First(closure) => closure(outcome),
             Watcher::Waker(waker) => effects::application(|| waker.wake()),
         }
     }
 }
 
-/// The outcome with other capabilities in place of those in some fields.
+/// The outcome with other capabilities in place of those in some fields. Where
+/// several of these are one capability, it is behind all of them.
 fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
     let payload = outcome.clone()?;
     if fields.is_empty() {
         return Ok(payload);
     }
     let mut caps = payload.caps().to_vec();
+    let mut replaced = BTreeSet::new();
     for (path, client) in fields {
         // Where there is none, calls through the field fail by themselves.
         if let Ok(Some(index)) = payload.cap_index_at(&path)
             && let Some(cap) = caps.get_mut(index)
         {
-            *cap = client;
+            *cap = if replaced.insert(index) { client } else { client.behind(cap.clone()) };
         }
     }
     Ok(payload.with_caps(caps))

@@ -25,7 +25,7 @@ use crate::client::Client;
 use crate::effects::{self, Effect};
 use crate::flow::StreamSlot;
 use crate::protocol::{Dest, Machine};
-use crate::watch::{ExportWatcher, Watcher};
+use crate::watch::{WatchKey, Watcher};
 
 pub(crate) struct RemotePromise {
     machine: Arc<Machine>,
@@ -118,9 +118,9 @@ impl RemotePromise {
         }
     }
 
-    /// Forgets the watcher of an export that is gone.
-    pub(crate) fn unwatch(&self, export: &ExportWatcher) {
-        self.state.lock().watchers.retain(|watcher| !watcher.is_export(export));
+    /// Forgets a watcher that is gone.
+    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
     }
 }
 

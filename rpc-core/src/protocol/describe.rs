@@ -6,7 +6,8 @@ use super::dest::{Dest, Pinned};
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
 use super::{Abort, Txn, question};
-use crate::client::{Client, View};
+use crate::call::CallCell;
+use crate::client::{Client, Standing, View};
 use crate::delivery::Route;
 use crate::effects::Effect;
 use crate::error::Error;
@@ -14,8 +15,8 @@ use crate::fd::SharedFd;
 use crate::ids::{AnswerId, ExportId, ImportId};
 use crate::local_promise::LocalPromise;
 use crate::remote_promise::RemotePromise;
-use crate::watch::{ExportWatcher, Watcher};
-use crate::wire::{self, Attached, CapTable, Descriptor, PromisedAnswer};
+use crate::watch::{ExportWatcher, WatchKey, Watcher};
+use crate::wire::{self, Attached, CapTable, Descriptor, Path, PromisedAnswer};
 
 /// A capability as a message will name it.
 pub(super) struct Described {
@@ -124,12 +125,15 @@ impl Txn<'_> {
                     self.mark_called(&dest);
                     Described::new(descriptor, self.pinned(promise, dest))
                 }
-                View::Local | View::Import(_) | View::Pinned(_) => {
+                View::Local
+                | View::Import(_)
+                | View::Pinned(_)
+                | View::Wrapped(Standing::Settled) => {
                     let id = self.export(&client, ExportAs::Settled)?;
                     let fd = if self.machine.settings.fds > 0 { client.fd() } else { None };
                     Described { descriptor: Descriptor::SenderHosted(id.0), path: client, fd }
                 }
-                View::Remote(_) | View::Promise(_) | View::Slot => {
+                View::Remote(_) | View::Promise | View::Slot | View::Wrapped(Standing::Pending) => {
                     let id = self.export(&client, ExportAs::Promise)?;
                     let Some(slot) = self.slot_of(id) else {
                         // It was resolved in the meantime: name what it is now.
@@ -190,12 +194,11 @@ impl Txn<'_> {
     /// Names a capability that has failed: it travels as a promise that turns out
     /// to have.
     fn describe_broken(&mut self, error: Error) -> Result<Described, Error> {
-        let told = error.for_peer(self.detail());
-        let client = Client::broken(error);
+        let client = Client::broken(error.clone());
         let id = self.export(&client, ExportAs::Broken)?;
         self.trailing.push(wire::Message::Resolve(wire::Resolve {
             promise: id.0,
-            resolution: Err(told),
+            resolution: Err(error),
             fds: Attached::default(),
         }));
         Ok(Described::new(Descriptor::SenderPromise(id.0), client))
@@ -298,11 +301,7 @@ impl Txn<'_> {
         if let export::Kind::Pending(slot) = &export.kind {
             let machine = Arc::downgrade(self.machine);
             let watcher = ExportWatcher { machine, id, serial: export.serial };
-            match slot.target().view() {
-                View::Promise(promise) => promise.unwatch(&watcher),
-                View::Remote(promise) => promise.unwatch(&watcher),
-                _ => {}
-            }
+            slot.target().unwatch(&WatchKey::Export(&watcher));
         }
         drop(export);
     }
@@ -324,7 +323,7 @@ impl Txn<'_> {
             let target = slot.target().shortened();
             let elsewhere = match target.view() {
                 View::Remote(promise) => !self.is_own(promise.machine()),
-                View::Promise(_) => true,
+                View::Promise | View::Wrapped(Standing::Pending) => true,
                 _ => false,
             };
             if elsewhere && !self.order.exported.contains_key(&target.address()) {
@@ -341,7 +340,7 @@ impl Txn<'_> {
             }
             let mut fd = None;
             let (resolution, path) = match target.view() {
-                View::Broken(error) => (Err(error.for_peer(self.detail())), target.clone()),
+                View::Broken(error) => (Err(error.clone()), target.clone()),
                 // Peers take a Resolve to `none` for a mistake.
                 View::Null => {
                     (Err(Error::failed("the promise turned out to be null")), target.clone())
@@ -431,8 +430,20 @@ impl Txn<'_> {
         })
     }
 
-    /// What the peer may call as a field of an answer.
-    pub(super) fn answer_field(&self, answer: &PromisedAnswer) -> Result<Route, Error> {
+    /// What the peer may name as a field of an answer.
+    fn answer_field(&self, answer: &PromisedAnswer) -> Result<Route, Error> {
+        let (cell, path) = self.answer_place(answer)?;
+        Ok(match cell.pipelined_here(&path) {
+            Ok(client) => Route::Client(client),
+            Err(_) => Route::Field(cell, path),
+        })
+    }
+
+    /// The call that a field of an answer belongs to, and the field.
+    pub(super) fn answer_place(
+        &self,
+        answer: &PromisedAnswer,
+    ) -> Result<(Arc<CallCell>, Path), Error> {
         let Some(path) = &answer.path else {
             return Err(Error::unimplemented("a pipelined call with an unknown operation"));
         };
@@ -441,10 +452,7 @@ impl Txn<'_> {
         let cell = cell.ok_or_else(|| {
             Error::failed(format!("pipelined on question {id}, which is not outstanding"))
         })?;
-        Ok(match cell.pipelined_here(path) {
-            Ok(client) => Route::Client(client),
-            Err(_) => Route::Field(cell, path.clone()),
-        })
+        Ok((cell, path.clone()))
     }
 
     fn import_settled(&mut self, id: ImportId) -> Result<Arc<ImportRef>, Abort> {

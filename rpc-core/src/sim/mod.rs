@@ -28,7 +28,9 @@ mod resolve;
 mod embargo;
 #[cfg(unix)]
 mod fds;
+mod flow_limit;
 mod long;
+mod rest;
 mod tables;
 mod tail_calls;
 mod taken;

@@ -20,7 +20,7 @@ use crate::message::Message as Frame;
 use crate::object::Concurrency;
 use crate::payload::Payload;
 use crate::pending::Pending;
-use crate::protocol::{Machine, Outbox, Settings, Snapshot};
+use crate::protocol::{Machine, Offers, Outbox, Settings, Snapshot};
 use crate::wire;
 
 /// Which interface and method the tests call; nothing here depends on it.
@@ -48,12 +48,17 @@ pub(super) struct Wire {
 
 enum Item {
     Message(wire::Message),
+    Rest,
     End,
 }
 
 impl Outbox for Wire {
     fn push(&self, message: wire::Message) {
         self.queue.lock().push_back(Item::Message(message));
+    }
+
+    fn push_rest(&self) {
+        self.queue.lock().push_back(Item::Rest);
     }
 
     fn disconnected(&self) {
@@ -162,7 +167,7 @@ impl Net {
         let fds = limits.message_fds_sent as usize;
         let settings = Settings { limits, fds, ..Settings::default() };
         let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
-        let machine = Machine::new(settings, bootstrap, outbox);
+        let machine = Machine::new(settings, Offers { bootstrap, ..Offers::default() }, outbox);
         self.sides.push(Side { machine, wire, peer });
     }
 
@@ -185,7 +190,7 @@ impl Net {
 
     /// Asks for what the other side of a link offers.
     pub(super) fn bootstrap(&mut self, end: End) -> Client {
-        let client = self.machine(end).bootstrap();
+        let client = self.machine(end).bootstrap(None);
         self.check();
         client
     }
@@ -219,11 +224,15 @@ impl Net {
         let Some(item) = self.pop(from) else { panic!("nothing is under way from {from:?}") };
         self.check();
         let text = match item {
-            None => {
+            Item::Rest => {
+                self.machine(to).peer_rests();
+                "rest".to_owned()
+            }
+            Item::End => {
                 self.machine(to).disconnect(Error::disconnected("the peer closed the connection"));
                 "end".to_owned()
             }
-            Some(message) => {
+            Item::Message(message) => {
                 let mut text = String::new();
                 if !self.journal_off {
                     text = line(&message);
@@ -250,24 +259,28 @@ impl Net {
         self.run();
     }
 
-    /// Takes the oldest message that an end sent, in the form in which its peer
-    /// would see it, or the end of the stream.
-    fn pop(&self, from: End) -> Option<Option<wire::Message>> {
+    /// Takes the oldest that an end sent, in the form in which its peer would see
+    /// it.
+    fn pop(&self, from: End) -> Option<Item> {
         let side = &self.sides[from.0];
         let item = side.wire.queue.lock().pop_front()?;
-        let item = match item {
-            Item::End => None,
+        Some(match item {
             Item::Message(message) => {
                 side.machine.room().sent(message.size_estimate());
-                Some(transmit(message))
+                Item::Message(transmit(message))
             }
-        };
-        Some(item)
+            Item::Rest | Item::End => item,
+        })
     }
 
     /// Takes everything that an end sent, without delivering it.
     pub(super) fn take_sent(&mut self, from: End) -> Vec<wire::Message> {
-        let sent = std::iter::from_fn(|| self.pop(from)).flatten().collect();
+        let sent = std::iter::from_fn(|| self.pop(from))
+            .filter_map(|item| match item {
+                Item::Message(message) => Some(message),
+                Item::Rest | Item::End => None,
+            })
+            .collect();
         self.check();
         sent
     }

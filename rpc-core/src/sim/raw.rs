@@ -109,7 +109,7 @@ impl Raw {
 }
 
 pub(super) fn bootstrap(question: u32) -> Message {
-    Message::Bootstrap(Bootstrap { question })
+    Message::Bootstrap(Bootstrap { question, object: None })
 }
 
 /// What a call is for: an export of the machine's.
