@@ -160,6 +160,19 @@ impl Shadow {
         }
     }
 
+    /// Whether a stream leads through what has been told early of a call's results.
+    pub(super) fn is_told_early(&self, stream: Stream) -> bool {
+        let mut node = self.streams[stream].node;
+        while let Kind::To(next, _) = self.nodes[node].kind {
+            let open = |call: CallId| self.calls[call].answer == Answer::None;
+            if self.nodes[node].field_of.is_some_and(open) {
+                return true;
+            }
+            node = next;
+        }
+        false
+    }
+
     // ---- Links
 
     /// Somebody cuts links.

@@ -363,11 +363,13 @@ impl World {
         fulfiller.fulfill(target.map_or_else(Client::null, |target| target.client));
     }
 
-    /// Circles are found in a vat, and between two of them, but not over three.
+    /// Circles are found in a vat, and between two of them, but not over three, and
+    /// not before the call is answered of which a field is told early and part of it.
     /// What waits for itself in another way waits for ever.
     fn may_become(&self, promise: Stream, target: Stream) -> bool {
         let circle = self.shadow.closes_circle(promise, target);
-        !(circle && self.shape != Shape::Pair || self.shadow.waits_for(target, promise))
+        let unseen = self.shape != Shape::Pair || self.shadow.is_told_early(target);
+        !(circle && unseen || self.shadow.waits_for(target, promise))
     }
 
     /// Answers with what was told before, or with these.
@@ -381,6 +383,9 @@ impl World {
     /// Tells what the results will have in them.
     fn answer_early(&mut self, vat: usize, place: usize, caps: Vec<Option<Ref>>) {
         let Held { id, early: None, .. } = self.vats[vat].held[place] else { return };
+        let fields = self.shadow.calls[id].fields;
+        let circle = |cap: &Ref| fields.iter().any(|own| self.shadow.same(*own, cap.stream));
+        let caps = caps.into_iter().map(|cap| cap.filter(|cap| !circle(cap))).collect();
         let caps = self.set_fields(id, caps);
         let held = &mut self.vats[vat].held[place];
         held.call.set_pipeline(content::results(id as u64, &clients(&caps)));
