@@ -68,6 +68,8 @@ pub(crate) enum Effect {
     Refuse(Echo),
     /// Tell whoever waits for a promise that it is resolved.
     Notify(Watcher),
+    /// Deliver what was held back: Note [flow limit].
+    ReleaseHeld(Arc<Machine>),
     /// Run calls of an object that promised not to block.
     RunInline(Arc<LocalObject>),
     /// Work off the reports of dropped references, see Note [releases].
@@ -105,6 +107,7 @@ impl Effect {
             Effect::TakeFrom(cell, other, fields) => cell.take_from(other, fields),
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),
+            Effect::ReleaseHeld(machine) => machine.release_held(),
             Effect::RunInline(object) => application(|| object.run()),
             Effect::FlushReleases(machine) => machine.flush_releases(),
             Effect::Run(job) => application(job),

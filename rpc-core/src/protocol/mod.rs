@@ -23,6 +23,7 @@ mod dest;
 mod embargo;
 mod ending;
 mod export;
+mod held;
 mod import;
 mod incoming;
 mod outgoing;
@@ -47,11 +48,12 @@ pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
 pub(crate) use self::rest::Unused;
 pub(crate) use self::room::{Asker, Permit, Room};
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Exported, Snapshot};
 
 use self::answer::Answer;
 use self::embargo::Embargo;
 use self::export::Export;
+use self::held::{Held, Load};
 use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
@@ -77,6 +79,7 @@ pub(crate) struct Machine {
     embargoes: Table<EmbargoId, Embargo>,
     releases: SegQueue<Released>,
     room: Arc<Room>,
+    load: Load,
     outbox: Arc<dyn Outbox>,
     quiet: Quiet,
     /// The same as the phase tells, for those who wait without the lock.
@@ -151,6 +154,8 @@ struct Order {
     /// Which export a capability already is, by its address.
     exported: HashMap<usize, ExportId>,
     offers: Offers,
+    /// What the peer has sent and is not delivered yet: Note [flow limit].
+    held: Held,
     next_serial: u64,
 }
 
@@ -198,6 +203,7 @@ impl Machine {
                 embargo_ids: IdPool::default(),
                 exported: HashMap::new(),
                 offers,
+                held: Held::default(),
                 next_serial: 0,
             }),
             questions: Table::new(),
@@ -207,6 +213,7 @@ impl Machine {
             embargoes: Table::new(),
             releases: SegQueue::new(),
             room,
+            load: Load::new(u64::MAX),
             outbox,
             quiet: Quiet::default(),
             resting: AtomicBool::new(false),

@@ -36,6 +36,7 @@ pub struct ConnConfig {
     pub(super) action: Option<Action>,
     pub(super) close_timeout: Duration,
     pub(super) flow: FlowControl,
+    pub(super) flow_limit: u64,
 }
 
 impl ConnConfig {
@@ -52,6 +53,7 @@ impl ConnConfig {
             action: None,
             close_timeout: Duration::from_secs(1),
             flow: FlowControl::default(),
+            flow_limit: u64::MAX,
         }
     }
 
@@ -172,6 +174,19 @@ impl ConnConfig {
         self
     }
 
+    /// How many words (of eight bytes) of the peer's calls may be under way: while
+    /// those that were delivered and are not over are more, further calls wait, in
+    /// the order in which they came. One call passes in any case. Nothing but calls
+    /// waits, but a method that waits for the peer, while the peer waits for another
+    /// call to be taken, waits for ever: the limit must leave room for as many calls
+    /// as call each other back. Default: no limit. See
+    /// [`Connection::set_flow_limit`](crate::Connection::set_flow_limit).
+    #[must_use]
+    pub fn flow_limit(mut self, words: u64) -> Self {
+        self.flow_limit = words;
+        self
+    }
+
     /// How long a connection that ends may take to write what is still queued, and
     /// to wait for the peer to end its side, too. A peer that does neither read nor
     /// close cannot hold it longer. Default: one second.
@@ -200,6 +215,7 @@ impl fmt::Debug for ConnConfig {
             .field("action", &self.action.is_some())
             .field("close_timeout", &self.close_timeout)
             .field("flow", &self.flow)
+            .field("flow_limit", &self.flow_limit)
             .finish()
     }
 }

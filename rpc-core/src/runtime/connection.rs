@@ -41,7 +41,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::object::{Concurrency, LocalObject};
 use crate::offer::{ObjectId, RestorerObject};
-use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
+use crate::protocol::{Exported, FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
 use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
 use crate::watch::Event;
 use crate::wire;
@@ -69,6 +69,7 @@ impl Drop for Handle {
 type AtEnd = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Shared {
+    number: u64,
     machine: Arc<Machine>,
     supervisor: Supervisor,
     control: Arc<dyn TransportControl>,
@@ -107,6 +108,32 @@ impl Connection {
     /// How much the connection holds right now.
     pub fn snapshot(&self) -> Snapshot {
         self.shared().machine.snapshot()
+    }
+
+    /// Changes how many words of the peer's calls may be under way, see
+    /// [`ConnConfig::flow_limit`]. Calls that were held back and need not wait any
+    /// more are delivered before this returns. Does not wait.
+    pub fn set_flow_limit(&self, words: u64) {
+        self.note_flow_limit(words);
+        self.apply_flow_limit();
+    }
+
+    /// The first half of [`set_flow_limit`](Self::set_flow_limit), for use under a
+    /// lock.
+    pub(super) fn note_flow_limit(&self, words: u64) {
+        self.shared().machine.set_flow_limit(words);
+    }
+
+    /// The other half.
+    pub(super) fn apply_flow_limit(&self) {
+        self.shared().machine.release_held();
+    }
+
+    /// The capabilities that the peer holds of this side, to find out what keeps an
+    /// object alive; [`Vat::export_named`](super::Vat::export_named) gives objects names
+    /// to know them by. While calls are under way it may already be out of date.
+    pub fn exports(&self) -> Vec<Exported> {
+        self.shared().machine.exported()
     }
 
     /// Checks that the connection's tables are sound.
@@ -189,9 +216,9 @@ impl Connection {
         self.shared().on_end(closure);
     }
 
-    /// Differs between connections that exist at the same time.
-    pub(super) fn address(&self) -> usize {
-        Arc::as_ptr(&self.handle.0) as usize
+    /// Greater than those of the connections of its vat that began before it.
+    pub(super) fn number(&self) -> u64 {
+        self.shared().number
     }
 
     fn shared(&self) -> &Shared {
@@ -286,6 +313,7 @@ pub(super) fn start(
         action,
         close_timeout,
         flow,
+        flow_limit,
     } = config;
     let teller = Teller::new(detail, trace_encoder, &limits);
     // Weak, or clients that outlive the connection would keep its socket open.
@@ -322,8 +350,10 @@ pub(super) fn start(
         supervisor: supervisor.clone(),
     };
     let machine = Machine::new(Settings { limits, flow, fds }, offers, Arc::new(outlet));
+    machine.set_flow_limit(flow_limit);
 
     let shared = Arc::new(Shared {
+        number,
         machine: Arc::clone(&machine),
         supervisor: supervisor.clone(),
         control: Arc::clone(&control),

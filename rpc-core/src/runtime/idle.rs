@@ -46,7 +46,7 @@ impl Idler {
 
 /// When something was last seen to happen on a connection.
 struct Seen {
-    connection: usize,
+    connection: u64,
     activity: usize,
     since: Instant,
 }
@@ -74,7 +74,7 @@ fn run<N: VatNetwork>(system: &Weak<Shared<N>>, timeout: Duration, stopped: &mps
 
 fn look(connection: &Connection, before: Option<Seen>, now: Instant) -> Seen {
     let current =
-        Seen { connection: connection.address(), activity: connection.activity(), since: now };
+        Seen { connection: connection.number(), activity: connection.activity(), since: now };
     match before {
         Some(before)
             if (before.connection, before.activity) == (current.connection, current.activity) =>

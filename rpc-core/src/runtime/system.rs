@@ -18,6 +18,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -68,6 +69,8 @@ pub(super) struct Shared<N: VatNetwork> {
     network: N,
     settings: Settings<N::VatId>,
     peers: Mutex<Peers<N::VatId>>,
+    /// The flow limit of every connection. The table's lock is taken under this one.
+    flow_limit: Mutex<u64>,
     changed: Condvar,
     acceptor: Mutex<Option<JoinHandle<()>>>,
     idler: Mutex<Option<Idler>>,
@@ -79,6 +82,7 @@ struct Settings<Id> {
     gateway: Option<Client>,
     limits: Limits,
     flow: FlowControl,
+    flow_limit: u64,
     debug: bool,
     trace_encoder: TraceEncoder,
     close_timeout: Duration,
@@ -130,6 +134,7 @@ impl<N: VatNetwork> RpcSystem<N> {
                 gateway: None,
                 limits: Limits::default(),
                 flow: FlowControl::default(),
+                flow_limit: u64::MAX,
                 debug: false,
                 trace_encoder: TraceEncoder::default(),
                 close_timeout: Duration::from_secs(1),
@@ -167,6 +172,25 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// How many peers are connected.
     pub fn connection_count(&self) -> usize {
         self.shared().up().len()
+    }
+
+    /// Changes how many words of calls each peer may have under way here, for every
+    /// connection that there is and every one that there will be; see
+    /// [`Connection::set_flow_limit`]. Does not wait.
+    pub fn set_flow_limit(&self, words: u64) {
+        let connections = {
+            let mut limit = self.shared().flow_limit.lock();
+            *limit = words;
+            // A connection that is not in the table yet is told when it is.
+            let connections = self.shared().up();
+            for (_, connection) in &connections {
+                connection.note_flow_limit(words);
+            }
+            connections
+        };
+        for (_, connection) in connections {
+            connection.apply_flow_limit();
+        }
     }
 
     /// Closes connections over which nothing is going on: no calls either way, and
@@ -281,6 +305,14 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
+    /// Sets how many words of calls each peer may have under way here; see
+    /// [`ConnConfig::flow_limit`] and [`RpcSystem::set_flow_limit`].
+    #[must_use]
+    pub fn flow_limit(mut self, words: u64) -> Self {
+        self.settings.flow_limit = words;
+        self
+    }
+
     /// See [`ConnConfig::debug_mode`].
     #[must_use]
     pub fn debug_mode(mut self, on: bool) -> Self {
@@ -320,6 +352,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         let shared = Arc::new(Shared {
             vat: self.vat,
             network: self.network,
+            flow_limit: Mutex::new(self.settings.flow_limit),
             settings: self.settings,
             peers: Mutex::new(Peers { phase: Phase::Open, table: HashMap::new() }),
             changed: Condvar::new(),
@@ -345,6 +378,23 @@ impl<N: VatNetwork> fmt::Debug for RpcSystemBuilder<N> {
             .field("vat", &self.vat)
             .field("limits", &self.settings.limits)
             .finish_non_exhaustive()
+    }
+}
+
+impl<Id: Clone + Eq + Hash> Peers<Id> {
+    /// Puts a connection into the table, unless there is one that began after it:
+    /// then this one has ended, or is about to, though it took so long to get here.
+    /// Returns the one of the two that is in the table now, and the other one.
+    fn put(&mut self, peer: &Id, connection: Connection) -> (Connection, Option<Connection>) {
+        match self.table.get(peer) {
+            Some(Slot::Up(newer)) if newer.number() > connection.number() => {
+                (newer.clone(), Some(connection))
+            }
+            _ => match self.table.insert(peer.clone(), Slot::Up(connection.clone())) {
+                Some(Slot::Up(older)) => (connection, Some(older)),
+                Some(Slot::Connecting) | None => (connection, None),
+            },
+        }
     }
 }
 
@@ -377,10 +427,10 @@ impl<N: VatNetwork> Shared<N> {
                 connection.close();
                 return Ok(());
             }
-            peers.table.insert(peer.clone(), Slot::Up(connection.clone()))
+            peers.put(&peer, connection.clone()).1
         };
         self.changed.notify_all();
-        if let Some(Slot::Up(old)) = old {
+        if let Some(old) = old {
             old.close();
         }
         self.watch(peer, &connection);
@@ -418,7 +468,7 @@ impl<N: VatNetwork> Shared<N> {
                     if connection.failure().is_none() {
                         return Ok(Some(connection));
                     }
-                    self.forget(peer, connection.address());
+                    self.forget(peer, connection.number());
                     ended = Some(connection);
                 }
             }
@@ -443,26 +493,25 @@ impl<N: VatNetwork> Shared<N> {
         let outcome = {
             let mut peers = self.peers.lock();
             match (made, peers.table.get(peer)) {
-                // The peer came to us in the meantime, and that one counts.
-                (made, Some(Slot::Up(existing))) => {
-                    let existing = existing.clone();
-                    drop(peers);
-                    if let Ok(Some(spare)) = made {
-                        spare.close();
-                    }
-                    return Ok(Some(existing));
-                }
                 (Ok(Some(connection)), _) if peers.phase == Phase::Open => {
-                    peers.table.insert(peer.clone(), Slot::Up(connection.clone()));
-                    Ok(Some(connection))
+                    let (current, old) = peers.put(peer, connection);
+                    drop(peers);
+                    self.changed.notify_all();
+                    if let Some(old) = old {
+                        old.close();
+                    }
+                    Ok(Some(current))
                 }
+                // The peer came to us in the meantime.
+                (_, Some(Slot::Up(existing))) => return Ok(Some(existing.clone())),
                 (made, _) => {
                     peers.table.remove(peer);
+                    drop(peers);
+                    self.changed.notify_all();
                     made
                 }
             }
         };
-        self.changed.notify_all();
         if let Ok(Some(connection)) = &outcome {
             self.watch(peer.clone(), connection);
         }
@@ -499,11 +548,11 @@ impl<N: VatNetwork> Shared<N> {
 
     /// Takes a connection that has ended out of the table, unless there is a newer
     /// one.
-    fn forget(&self, peer: &N::VatId, address: usize) {
+    fn forget(&self, peer: &N::VatId, number: u64) {
         let mut peers = self.peers.lock();
         let ours = matches!(
             peers.table.get(peer),
-            Some(Slot::Up(current)) if current.address() == address
+            Some(Slot::Up(current)) if current.number() == number
         );
         let gone = if ours { peers.table.remove(peer) } else { None };
         drop(peers);
@@ -547,6 +596,7 @@ impl<N: VatNetwork> Shared<N> {
         let mut config = ConnConfig::new()
             .limits(settings.limits.clone())
             .flow_control(settings.flow.clone())
+            .flow_limit(*self.flow_limit.lock())
             .debug_mode(settings.debug)
             .shared_trace_encoder(settings.trace_encoder.clone())
             .close_timeout(settings.close_timeout)
@@ -563,10 +613,17 @@ impl<N: VatNetwork> Shared<N> {
         })
     }
 
-    /// Forgets a connection when it has ended, unless there is a newer one.
+    /// Looks after a connection that is in the table now: the flow limit may have
+    /// changed meanwhile, and when it has ended it is forgotten, unless there is a
+    /// newer one.
     fn watch(self: &Arc<Self>, peer: N::VatId, connection: &Connection) {
+        {
+            let limit = self.flow_limit.lock();
+            connection.note_flow_limit(*limit);
+        }
+        connection.apply_flow_limit();
         let weak = Arc::downgrade(self);
-        let watched = connection.address();
+        let watched = connection.number();
         connection.on_end(Box::new(move || {
             if let Some(shared) = weak.upgrade() {
                 shared.forget(&peer, watched);

@@ -28,6 +28,7 @@ mod resolve;
 mod embargo;
 #[cfg(unix)]
 mod fds;
+mod flow_limit;
 mod long;
 mod rest;
 mod tables;

@@ -11,7 +11,7 @@
 //! anything of the endpoint may wait.
 
 mod events;
-mod hello;
+pub(super) mod hello;
 mod id;
 mod session;
 mod stream;

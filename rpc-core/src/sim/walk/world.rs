@@ -279,7 +279,7 @@ impl World {
         let refs = self.vats[vat].refs.iter();
         let away: Vec<&Ref> = refs.filter(|held| held.client.local_dispatch().is_none()).collect();
         match recent(&away, choice / 8) {
-            Some(place) if choice % 8 != 0 => Some(away[place].clone()),
+            Some(place) if !choice.is_multiple_of(8) => Some(away[place].clone()),
             _ => self.pick(vat, choice / 8),
         }
     }
@@ -599,5 +599,5 @@ fn index<T>(list: &[T], choice: usize) -> Option<usize> {
 fn recent<T>(list: &[T], choice: usize) -> Option<usize> {
     let place = index(list, choice / 4)?;
     let last = list.len() - 1;
-    Some(if choice % 4 == 0 { place } else { last - choice / 4 % list.len().min(3) })
+    Some(if choice.is_multiple_of(4) { place } else { last - choice / 4 % list.len().min(3) })
 }

@@ -154,14 +154,15 @@ impl Shared {
         let mut lost: Vec<Arc<Session>> = Vec::new();
         {
             let mut state = self.state.lock();
-            lost.extend(state.peers.values().filter_map(|known| known.session.clone()));
-            lost.extend(state.theirs.values().cloned());
-            lost.retain(|session| session.depends_on(link));
+            for known in state.peers.values_mut() {
+                lost.extend(known.session.take_if(|session| session.depends_on(link)));
+            }
+            lost.extend(state.theirs.values().filter(|session| session.depends_on(link)).cloned());
             state.theirs.retain(|connection, _| connection.heavyweight() != link);
         }
+        self.changed.notify_all();
         for session in lost {
             session.over(reason);
-            self.settle(&session);
         }
     }
 

@@ -26,22 +26,22 @@ const MAX_REASON: usize = 1024;
 
 /// What is known of a half before anything else is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hello {
-    pub(super) kind: Kind,
-    pub(super) serial: u64,
+pub(in crate::endpoint) struct Hello {
+    pub(in crate::endpoint) kind: Kind,
+    pub(in crate::endpoint) serial: u64,
     /// 0 if it answers none.
-    pub(super) answers: u64,
-    pub(super) to: String,
-    pub(super) from: String,
+    pub(in crate::endpoint) answers: u64,
+    pub(in crate::endpoint) to: String,
+    pub(in crate::endpoint) from: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::endpoint) enum Kind {
     Half,
     Refusal(String),
 }
 
-pub(super) fn encode(hello: &Hello) -> Vec<u8> {
+pub(in crate::endpoint) fn encode(hello: &Hello) -> Vec<u8> {
     let (number, reason) = match &hello.kind {
         Kind::Half => (0_u32, None),
         Kind::Refusal(reason) => (1, Some(reason)),
@@ -74,7 +74,7 @@ fn push_text(bytes: &mut Vec<u8>, text: &str, limit: usize) {
 
 /// # Errors
 /// These are not the bytes of one.
-pub(super) fn decode(mut bytes: &[u8]) -> Result<Hello, WireError> {
+pub(in crate::endpoint) fn decode(mut bytes: &[u8]) -> Result<Hello, WireError> {
     let input = &mut bytes;
     if read_u32(input)? != MAGIC {
         return Err(WireError::violation("it does not begin as a half of a connection of vats"));

@@ -10,7 +10,9 @@ use parking_lot::{Condvar, Mutex};
 use super::Shared;
 use super::hello::{self, Hello, Kind};
 use crate::endpoint::handle::{Connection, Incoming};
-use crate::endpoint::{ConnectError, ConnectHints, ConnectionId, EndPointAddress, SendError};
+use crate::endpoint::{
+    ConnectError, ConnectHints, ConnectionId, EndPointAddress, SendError, TrySendError,
+};
 
 // Note [halves]
 //
@@ -177,6 +179,14 @@ impl Session {
         })
     }
 
+    /// It, if it is open.
+    pub(super) fn ours_now(&self) -> Option<Arc<Connection>> {
+        match &self.halves.lock().ours {
+            Ours::Open(connection) => Some(connection.clone()),
+            Ours::Unopened(_) | Ours::Opening | Ours::Closed => None,
+        }
+    }
+
     /// What `Ours::Opening` stands for.
     fn open(&self, address: &EndPointAddress) -> Result<Arc<Connection>, ConnectError> {
         let connection = Arc::new(self.shared.endpoint.connect(address, ConnectHints::new())?);
@@ -336,5 +346,14 @@ impl Session {
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
         io::Error::new(io::ErrorKind::BrokenPipe, error)
+    }
+}
+
+impl From<TrySendError> for io::Error {
+    fn from(error: TrySendError) -> Self {
+        match error {
+            TrySendError::Full => io::ErrorKind::WouldBlock.into(),
+            TrySendError::Send(error) => error.into(),
+        }
     }
 }

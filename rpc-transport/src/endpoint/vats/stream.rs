@@ -31,7 +31,7 @@ pub(super) fn transport(session: &Arc<Session>, peer: PeerDescription) -> Transp
             is_over: false,
         }))),
         writer: Box::new(Writer {
-            framed: FramedWriter::new(pieces(session)),
+            framed: FramedWriter::new(pieces(session)).writing_now(Pieces::write_now),
             session: session.clone(),
         }),
         control: Arc::new(Control { session: session.clone(), peer, send_buffer }),
@@ -143,6 +143,10 @@ impl MessageWriter for Writer {
         self.framed.write(batch)
     }
 
+    fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
+        self.framed.try_write(batch)
+    }
+
     fn can_rest(&self) -> bool {
         true
     }
@@ -169,12 +173,7 @@ impl Write for Pieces {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let mut piece = Vec::with_capacity(total.min(LARGEST_PIECE));
-        for slice in slices {
-            let room = LARGEST_PIECE - piece.len();
-            piece.extend_from_slice(&slice[..room.min(slice.len())]);
-        }
+        let piece = gather(slices);
         let count = piece.len();
         if count > 0 {
             let ours = match &self.ours {
@@ -189,6 +188,30 @@ impl Write for Pieces {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+impl Pieces {
+    /// As `write_vectored`, but fails where that would wait.
+    fn write_now(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.ours.is_none() {
+            self.ours = self.session.ours_now();
+        }
+        let Some(ours) = &self.ours else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let piece = gather(slices);
+        ours.try_send(&[&piece])?;
+        Ok(piece.len())
+    }
+}
+
+/// As much of the slices as is sent in one message.
+fn gather(slices: &[IoSlice<'_>]) -> Vec<u8> {
+    let total: usize = slices.iter().map(|slice| slice.len()).sum();
+    let mut piece = Vec::with_capacity(total.min(LARGEST_PIECE));
+    for slice in slices {
+        let room = LARGEST_PIECE - piece.len();
+        piece.extend_from_slice(&slice[..room.min(slice.len())]);
+    }
+    piece
 }
 
 impl Drop for Pieces {
