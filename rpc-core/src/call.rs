@@ -31,7 +31,7 @@
 //!
 //! The lock is a leaf. What is taken out under it is dropped after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Condvar, Mutex};
@@ -88,10 +88,21 @@ struct State {
     handovers: usize,
     watchers: Vec<Watcher>,
     /// The queue in which the call waits, and its place there.
-    queued_in: Option<(Weak<LocalPromise>, u64)>,
+    queued_in: Option<(Queue, u64)>,
+    /// How many words it counts as on the connection that it came from:
+    /// Note [flow limit].
+    words: u64,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
     /// The other call whose outcome will be this one's.
     taken_from: Option<Arc<Interest>>,
+}
+
+/// Where a call waits.
+enum Queue {
+    /// For a promise to resolve.
+    Promise(Weak<LocalPromise>),
+    /// On the connection that it came from, for others to end.
+    Held(Weak<Machine>),
 }
 
 enum Phase {
@@ -190,6 +201,7 @@ impl CallCell {
                 handovers: 0,
                 watchers: Vec::new(),
                 queued_in: None,
+                words: 0,
                 on_cancel: Vec::new(),
                 taken_from: None,
             }),
@@ -296,6 +308,7 @@ impl CallCell {
         };
         self.done.notify_all();
         drop(before);
+        self.no_longer_counts();
         for watcher in watchers {
             watcher.notify(&outcome);
         }
@@ -515,7 +528,11 @@ impl CallCell {
             let (taken_from, queue) = {
                 let state = cell.state.lock();
                 let taken_from = state.taken_from.as_ref().map(|other| Arc::clone(other.cell()));
-                (taken_from, state.queued_in.as_ref().and_then(|(promise, _)| promise.upgrade()))
+                let queue = match &state.queued_in {
+                    Some((Queue::Promise(promise), _)) => promise.upgrade(),
+                    Some((Queue::Held(_), _)) | None => None,
+                };
+                (taken_from, queue)
             };
             match taken_from.or_else(|| queue?.parent()) {
                 Some(next) => cell = next,
@@ -701,7 +718,7 @@ impl CallCell {
     /// Nobody wants the outcome any more.
     ///
     /// Must not be called under a lock.
-    pub(crate) fn cancel(&self) {
+    pub(crate) fn cancel(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Done(_)) {
             return;
@@ -717,16 +734,29 @@ impl CallCell {
         let hooks = std::mem::take(&mut state.on_cancel);
         let taken_from = state.taken_from.take();
         drop(state);
-        // The last reference to the question sends its Finish.
+        // The last reference to the question sends its Finish. Nothing else would
+        // end the call, for which a peer may still have a name.
+        if question.is_some() {
+            let error = Error::failed("the call was cancelled");
+            effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
+        }
         drop(question);
         // Calls whose outcome is each other's form chains.
         if let Some(other) = taken_from {
             effects::defer(Effect::drop(other));
         }
-        if let Some((queue, place)) = queue
-            && let Some(promise) = queue.upgrade()
-        {
-            promise.withdraw(place);
+        match queue {
+            Some((Queue::Promise(promise), place)) => {
+                if let Some(promise) = promise.upgrade() {
+                    promise.withdraw(place);
+                }
+            }
+            Some((Queue::Held(machine), place)) => {
+                if let Some(machine) = machine.upgrade() {
+                    machine.withdraw_held(place);
+                }
+            }
+            None => {}
         }
         for (executor, hook) in hooks {
             crate::runtime::spawn_or_run(&*executor, hook);
@@ -736,7 +766,16 @@ impl CallCell {
     /// The call is about to wait in a promise's queue, at this place.
     pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) {
         let mut state = self.state.lock();
-        let before = state.queued_in.replace((Arc::downgrade(promise), place));
+        let before = state.queued_in.replace((Queue::Promise(Arc::downgrade(promise)), place));
+        drop(state);
+        drop(before);
+    }
+
+    /// The call, which has just come in, is held back at this place. For use under
+    /// the order lock of its connection.
+    pub(crate) fn held_by(&self, machine: &Arc<Machine>, place: u64) {
+        let mut state = self.state.lock();
+        let before = state.queued_in.replace((Queue::Held(Arc::downgrade(machine)), place));
         drop(state);
         drop(before);
     }
@@ -746,12 +785,36 @@ impl CallCell {
         let left = self.state.lock().queued_in.take();
         drop(left);
     }
+
+    // ---- The flow limit
+
+    /// The call is delivered, and counts as so many words until it is over.
+    pub(crate) fn counts_as(&self, words: u64) {
+        self.state.lock().words = words;
+    }
+
+    /// The call is over, as far as the flow limit is concerned.
+    pub(crate) fn no_longer_counts(&self) {
+        let words = std::mem::take(&mut self.state.lock().words);
+        self.give_back(words);
+    }
+
+    fn give_back(&self, words: u64) {
+        if words > 0
+            && let Sink::Answer(machine, ..) | Sink::Kept(machine, ..) = &self.sink
+            && let Some(machine) = machine.upgrade()
+        {
+            machine.call_is_over(words);
+        }
+    }
 }
 
 impl Drop for CallCell {
     fn drop(&mut self) {
         // Closures of the application's, and calls whose outcome is this one's,
         // and so on.
+        let words = std::mem::take(&mut self.state.get_mut().words);
+        self.give_back(words);
         let state = self.state.get_mut();
         if !state.watchers.is_empty() || !state.on_cancel.is_empty() {
             let (watchers, hooks) =
@@ -797,19 +860,21 @@ impl Watcher {
     }
 }
 
-/// The outcome with other capabilities in place of those in some fields.
+/// The outcome with other capabilities in place of those in some fields. Where
+/// several of these are one capability, it is behind all of them.
 fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
     let payload = outcome.clone()?;
     if fields.is_empty() {
         return Ok(payload);
     }
     let mut caps = payload.caps().to_vec();
+    let mut replaced = BTreeSet::new();
     for (path, client) in fields {
         // Where there is none, calls through the field fail by themselves.
         if let Ok(Some(index)) = payload.cap_index_at(&path)
             && let Some(cap) = caps.get_mut(index)
         {
-            *cap = client;
+            *cap = if replaced.insert(index) { client } else { client.behind(cap.clone()) };
         }
     }
     Ok(payload.with_caps(caps))

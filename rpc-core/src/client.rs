@@ -10,6 +10,7 @@ use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream};
+use crate::gateway;
 use crate::local_promise::LocalPromise;
 use crate::membrane::Wrapped;
 use crate::object::{Concurrency, Dispatch, LocalObject};
@@ -392,7 +393,7 @@ impl Client {
             Kind::Promise(promise) => promise.resolved(),
             Kind::Remote(promise) => promise.resolved(),
             Kind::Slot(slot) => Some(slot.target()),
-            Kind::Pinned(pinned) => pinned.dest().err().map(Client::broken),
+            Kind::Pinned(pinned) => pinned.dest().err(),
             _ => None,
         }
     }
@@ -404,8 +405,16 @@ impl Client {
             return None;
         }
         let error = Error::failed("a promise was resolved to itself");
-        self.leads_to(end, |pinned| pinned.cut(error.clone()));
+        self.leads_to(end, |pinned| pinned.give_up(Client::broken(error.clone())));
         Some(error)
+    }
+
+    /// Gives up the field of results that this leads through, if it does.
+    #[cfg(test)]
+    pub(crate) fn give_up_described_field(&self) {
+        if let Kind::Pinned(pinned) = self.shortened().0 {
+            pinned.give_up_field();
+        }
     }
 
     fn leads_to(&self, end: &Client, passed: impl Fn(&Pinned)) -> bool {
@@ -421,9 +430,11 @@ impl Client {
                 Kind::Wrapped(wrapped) => wrapped.inner().ok(),
                 Kind::Reconnecting(reconnecting) => reconnecting.connected(),
                 Kind::Pinned(pinned) => {
-                    let promise = pinned.promise();
+                    let there = pinned.dest().is_ok();
+                    let next = if there { pinned.promise().map(Client::from_remote) } else { None };
+                    let next = next.or_else(|| client.next_resolved());
                     passed(pinned);
-                    promise.map(Client::from_remote)
+                    next
                 }
                 _ => client.next_resolved(),
             };
@@ -433,6 +444,29 @@ impl Client {
             }
         }
         true
+    }
+
+    /// The capability that both are going to be, as soon as neither is a promise any
+    /// more: for two embargoes in front of one object, which are lifted one by one.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn behind(self, first: Client) -> Client {
+        let first = first.shortened();
+        match first.0 {
+            Kind::Broken(_) => first,
+            _ if first.is_promise() => {
+                let both = LocalPromise::new(None);
+                let client = Client::from_promise(Arc::clone(&both));
+                if let Err(Watcher::Promise(both, target)) =
+                    first.watch(Watcher::Promise(both, self))
+                {
+                    // It was resolved just now.
+                    both.resolve(target);
+                }
+                client
+            }
+            _ => self,
+        }
     }
 
     pub(crate) fn is_promise(&self) -> bool {
@@ -541,6 +575,14 @@ impl Client {
         let mut client = self;
         let mut delivery = delivery;
         loop {
+            if gateway::is_save(&delivery) {
+                client = client.shortened();
+                if let Some(machine) = client.machine().cloned()
+                    && let Some(gateway) = machine.gateway()
+                {
+                    return gateway.save_outwards(&machine, client, delivery);
+                }
+            }
             let (next, back) = match client.0 {
                 Kind::Null => {
                     return delivery.fail(&Error::failed("called a null capability"));
@@ -574,6 +616,16 @@ impl Client {
             };
             client = next;
             delivery = back;
+        }
+    }
+
+    /// As [`dispatch`](Self::dispatch), but what a peer hosts is saved as it is: see
+    /// Note [realm gateway].
+    pub(crate) fn dispatch_past_gateway(self, delivery: Delivery) {
+        match self.0 {
+            Kind::Import(import) => import.dispatch(delivery),
+            Kind::Pinned(pinned) => pinned.dispatch(delivery),
+            kind => Client(kind).dispatch(delivery),
         }
     }
 

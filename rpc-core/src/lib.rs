@@ -58,6 +58,8 @@
 //! | outlive a connection | [`auto_reconnect`], [`lazy_auto_reconnect`] |
 //! | recognise one's own objects | [`unwrap_server`], [`ServerSet`], [`Brand`] |
 //! | push data along | [`StreamingRequest`], [`FlowControl`] |
+//! | offer something else to each peer | [`BootstrapFactory`], [`Restorer`] |
+//! | keep references that outlive a connection | the crate `rpc-persist`; [`ConnConfig::realm_gateway`] |
 //! | know why something failed | [`Error`], [`ErrorKind`] |
 //! | end with a connection, or an object | [`Supervisor`], [`OwnedSupervisor`], [`StopToken`] |
 //! | work without types | [`Client`], [`Payload`], [`Pending`], [`Dispatch`], [`IncomingCall`] |
@@ -89,6 +91,7 @@ mod effects;
 mod error;
 pub mod fd;
 mod flow;
+mod gateway;
 pub mod hook;
 pub mod ids;
 mod limits;
@@ -97,6 +100,7 @@ mod membrane;
 pub mod message;
 mod network;
 mod object;
+mod offer;
 mod payload;
 mod pending;
 mod promise;
@@ -127,6 +131,7 @@ pub use membrane::{
 };
 pub use network::{Accepted, Reached, VatNetwork};
 pub use object::{Concurrency, Dispatch, IncomingCall};
+pub use offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
 pub use payload::{Payload, PayloadBuilder};
 pub use pending::Pending;
 pub use promise::{Fulfiller, promise};

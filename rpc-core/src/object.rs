@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::fd::SharedFd;
 use crate::flow::StreamSlot;
 use crate::payload::Payload;
-use crate::runtime::Executor;
+use crate::runtime::{self, Executor, Pace};
 
 /// What stands behind a capability of this process. Generated code implements
 /// it for every server; implement it by hand for an object whose methods are not
@@ -162,18 +162,22 @@ impl LocalObject {
             Concurrency::Concurrent => {
                 let call = self.mailbox.lock().calls.pop_front();
                 if let Some(call) = call {
+                    runtime::set_pace(Pace::Calm);
                     self.run_one(call);
                 }
             }
             Concurrency::Serial | Concurrency::Inline => loop {
-                let call = {
+                let (call, last) = {
                     let mut mailbox = self.mailbox.lock();
                     let Some(call) = mailbox.calls.pop_front() else {
                         mailbox.worker = Worker::Idle;
                         return;
                     };
-                    call
+                    (call, mailbox.calls.is_empty())
                 };
+                if self.concurrency == Concurrency::Serial {
+                    runtime::set_pace(if last { Pace::Calm } else { Pace::Busy });
+                }
                 self.run_one(call);
             },
         }
@@ -376,6 +380,19 @@ impl IncomingCall {
     /// the results, in order, and a caller that loses interest cancels the other
     /// call, too.
     pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
+        if let Some(delivery) = self.handed_on(interface, method, params) {
+            target.clone().dispatch(delivery);
+        }
+    }
+
+    /// The call as it is, to be delivered elsewhere, unless nobody wants it any more.
+    pub(crate) fn into_delivery(mut self) -> Option<Delivery> {
+        let (interface, method) = (self.interface, self.method);
+        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
+        self.handed_on(interface, method, params)
+    }
+
+    fn handed_on(&mut self, interface: u64, method: u16, params: Payload) -> Option<Delivery> {
         self.answer = Answer::Given;
         self.params = None;
         let delivery = Delivery::Call(CallRequest {
@@ -389,9 +406,10 @@ impl IncomingCall {
         if delivery.is_cancelled() {
             // As a call that waits in a promise, it goes no further. A call that an
             // object passes on to itself would never end otherwise.
-            return delivery.fail(&Error::failed("the call was cancelled"));
+            delivery.fail(&Error::failed("the call was cancelled"));
+            return None;
         }
-        target.clone().dispatch(delivery);
+        Some(delivery)
     }
 }
 

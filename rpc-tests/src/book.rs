@@ -18,5 +18,6 @@ chapters! {
     membranes "docs/membranes.md"
     limits "docs/limits.md"
     networks "docs/networks.md"
+    persistence "docs/persistence.md"
     shutdown "docs/shutdown.md"
 }

@@ -4,9 +4,16 @@
 //! the application: whoever acts for a peer (the coordinator, or whoever
 //! forwards what a peer sent) goes ahead, or two vats could wait for each other
 //! for ever.
+//!
+//! A worker is something between: it may run a method that answers the peer with a
+//! call back, and the peer's workers may do the same, while threads of both sides
+//! have all the calls under way that they may have. So each worker may have one
+//! call beyond the limit, and waits only while it has that one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ThreadId;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -20,6 +27,8 @@ pub(crate) struct Room {
     /// How many threads wait. Written under the lock only.
     waiting: AtomicUsize,
     closed: Mutex<Option<Error>>,
+    /// The workers that have a call beyond the limit.
+    extras: Mutex<HashSet<ThreadId>>,
     changed: Condvar,
 }
 
@@ -27,6 +36,15 @@ pub(crate) struct Room {
 /// place.
 pub(crate) struct Permit {
     room: Arc<Room>,
+    /// The worker whose place beyond the limit it is.
+    extra: Option<ThreadId>,
+}
+
+/// Who waits for a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Application,
+    Worker,
 }
 
 impl Room {
@@ -38,6 +56,7 @@ impl Room {
             bytes: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             closed: Mutex::new(None),
+            extras: Mutex::default(),
             changed: Condvar::new(),
         })
     }
@@ -46,7 +65,7 @@ impl Room {
     /// limit.
     pub(crate) fn take(self: &Arc<Self>) -> Permit {
         self.questions.fetch_add(1, Ordering::SeqCst);
-        Permit { room: Arc::clone(self) }
+        Permit { room: Arc::clone(self), extra: None }
     }
 
     /// A place for one more question, or `None` if the limits do not allow it
@@ -60,14 +79,27 @@ impl Room {
                 (taken < self.max_questions).then_some(taken + 1)
             })
             .ok()
-            .map(|_| Permit { room: Arc::clone(self) })
+            .map(|_| Permit { room: Arc::clone(self), extra: None })
+    }
+
+    /// This worker's place beyond the limit, if it is free. What is queued to be
+    /// sent leaves whatever the calls do, so that is no reason to go ahead.
+    fn try_take_extra(self: &Arc<Self>) -> Option<Permit> {
+        let worker = std::thread::current().id();
+        if self.bytes.load(Ordering::SeqCst) >= self.max_bytes || !self.extras.lock().insert(worker)
+        {
+            return None;
+        }
+        let mut permit = self.take();
+        permit.extra = Some(worker);
+        Some(permit)
     }
 
     /// Waits for a place.
     ///
     /// # Errors
     /// The connection has ended.
-    pub(crate) fn wait(self: &Arc<Self>) -> Result<Permit, Error> {
+    pub(crate) fn wait(self: &Arc<Self>, asker: Asker) -> Result<Permit, Error> {
         let mut closed = self.closed.lock();
         // From here on whoever frees a place takes the lock and tells us.
         self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -76,6 +108,11 @@ impl Room {
                 break Err(error.clone());
             }
             if let Some(permit) = self.try_take() {
+                break Ok(permit);
+            }
+            if asker == Asker::Worker
+                && let Some(permit) = self.try_take_extra()
+            {
                 break Ok(permit);
             }
             self.changed.wait(&mut closed);
@@ -129,6 +166,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if let Some(worker) = self.extra {
+            self.room.extras.lock().remove(&worker);
+        }
         self.room.questions.fetch_sub(1, Ordering::SeqCst);
         self.room.tell();
     }

@@ -2,11 +2,15 @@
 
 mod config;
 mod connection;
+mod idle;
 mod pool;
-mod queue;
+mod receiving;
 mod role;
+mod sending;
 mod supervisor;
 mod system;
+mod telling;
+mod turns;
 mod vat;
 
 pub use self::config::ConnConfig;
@@ -16,7 +20,7 @@ pub use self::supervisor::{OwnedSupervisor, StopToken, Supervisor};
 pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
 
-pub(crate) use self::role::{blocking, current_executor, may_wait};
+pub(crate) use self::role::{Pace, asker, blocking, current_executor, may_wait, set_pace};
 
 /// Work for a worker.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;

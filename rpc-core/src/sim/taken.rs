@@ -1,10 +1,15 @@
 //! Questions whose results are those of a call that the peer passed back.
 
+use capnp::message::ReaderSegments;
+
+use super::content;
 use super::net::{Call, Net};
-use super::raw::{Raw, call_to, finish, on, release, ret_with};
+use super::raw::{Raw, call, call_to, finish, lift, on, on_field, release, ret, ret_with};
 use crate::client::Client;
 use crate::error::Error;
+use crate::message::Message;
 use crate::object::IncomingCall;
+use crate::payload::{Carrier, Payload};
 use crate::wire::{Outcome, ResultsTo};
 
 /// Rules 15 and 16: what an embargo holds back, it holds back for whoever reads
@@ -142,6 +147,103 @@ fn a_return_for_a_finished_question_may_name_a_call_that_is_finished() {
     drop(held);
     raw.send(release(0, 1));
     raw.expect_alive();
+    drop(server);
+    raw.finish();
+}
+
+/// Results in which the fields 0 and 1 name one capability, as only a message can
+/// have them.
+fn named_twice(cap: &Client) -> Payload {
+    let twice = content::results(0, &[cap.clone(), cap.clone()]);
+    let (mut words, mut lengths) = (Vec::new(), Vec::new());
+    for index in 0..u32::try_from(ReaderSegments::len(&twice)).unwrap() {
+        let segment = twice.get_segment(index).unwrap();
+        lengths.push(u32::try_from(segment.len() / 8).unwrap());
+        for word in segment.chunks_exact(8) {
+            // A capability pointer to index 1.
+            let index = if word == [3, 0, 0, 0, 1, 0, 0, 0] { 0 } else { word[4] };
+            let (low, high) = word.split_at(4);
+            words.push(capnp::word(
+                low[0], low[1], low[2], low[3], index, high[1], high[2], high[3],
+            ));
+        }
+    }
+    let frame = Message::from_segments(words, &lengths).unwrap();
+    Payload::received(frame, Carrier::Return, vec![cap.clone()])
+}
+
+/// Rule 15, where two pipelined paths turn out to be one capability: whoever reads
+/// it in the results is behind the calls through both, in whichever order the
+/// peer sends those on.
+#[test]
+fn results_stand_behind_the_embargoes_of_all_paths_that_lead_to_them() {
+    for first in [0, 1] {
+        let (mut raw, server, asked, held) = passed_back();
+        let (own, given) = raw.net.object("own");
+        let fields = [asked.pipelined(0), asked.pipelined(1)];
+        let mut calls = vec![raw.net.call(&fields[0], 1, &[]), raw.net.call(&fields[1], 2, &[])];
+        raw.expect(&["call 1 on #0.0 (1)", "call 2 on #0.1 (2)"]);
+        raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+        raw.expect(&[
+            "disembargo senderLoopback 0 on #0.0",
+            "disembargo senderLoopback 1 on #0.1",
+            "finish 0",
+        ]);
+        held.respond(Ok(named_twice(&given)));
+        raw.expect(&["return 0 resultsSentElsewhere"]);
+
+        let read = asked.cap(0);
+        assert!(read == asked.cap(1));
+        calls.push(raw.net.call(&read, 3, &[]));
+        let (second, seen) = (1 - first, |path: u16| u64::from(path) + 1);
+        for (question, path) in [(10, first), (11, second)] {
+            raw.net.run();
+            assert!(!own.seen().contains(&3), "ahead of the calls through path {path}");
+            raw.send(call(question, on_field(0, &[path]), seen(path), &[]));
+            raw.send(lift(on_field(0, &[path]), u32::from(path)));
+        }
+        assert_eq!(own.seen(), [seen(first), seen(second), 3]);
+        calls.push(raw.net.call(&read, 4, &[]));
+        raw.net.run();
+        assert_eq!(own.seen().last(), Some(&4));
+        assert!(read == given);
+
+        // The calls that the peer sent on are answered, and so are those of this
+        // side.
+        raw.send(ret(1, 1, &[]));
+        raw.send(ret(2, 2, &[]));
+        calls.iter().for_each(|call| drop(call.ok()));
+        raw.send(finish(0, true));
+        raw.expect_alive();
+        drop((server, asked, fields, calls, read, given));
+        raw.finish();
+    }
+}
+
+/// The call that came back was passed on, and is cancelled with the one that it was
+/// passed back for. Nobody is left who would end it but us, while the peer has not
+/// finished it and may go on to pipeline calls on it.
+#[test]
+fn what_is_pipelined_on_a_cancelled_call_that_came_back_and_was_passed_on_fails() {
+    let mut net = Net::new();
+    let (callee, passed) = net.object("callee");
+    let mut raw = Raw::new(net, None);
+    let server = raw.give_bootstrap(0);
+    callee.forward(server.clone());
+    let asked = raw.net.call(&server, 10, &[passed]);
+    raw.expect(&["call 0 on 0 (10) [senderHosted 0]"]);
+    raw.send(call_to(0, on(0), 10, &[], ResultsTo::Yourself));
+    raw.expect(&["call 1 on 0 (10)"]);
+    drop(asked);
+    raw.expect(&["finish 0 releaseResultCaps"]);
+    raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+    raw.expect(&["finish 1 releaseResultCaps", "return 0 resultsSentElsewhere"]);
+    raw.send(call(1, on_field(0, &[0]), 11, &[]));
+    raw.expect(&["return 1 failed: the call was cancelled"]);
+    raw.send(ret_with(1, Outcome::Canceled));
+    raw.send(finish(0, true));
+    raw.expect_alive();
+    callee.acknowledge();
     drop(server);
     raw.finish();
 }

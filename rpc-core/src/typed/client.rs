@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::fd::{OwnedFd, SharedFd};
 use crate::hook::{self, Hook};
 use crate::object::{Concurrency, Dispatch, IncomingCall};
+use crate::offer::ObjectId;
 use crate::promise::Fulfiller;
 use crate::runtime::{Connection, Vat};
 
@@ -189,6 +190,23 @@ impl Connection {
     /// May wait for room among the outstanding questions, as a call does.
     pub fn bootstrap<C: FromClient>(&self) -> C {
         C::from_client(self.bootstrap_client())
+    }
+
+    /// What the peer has under a name, as servers of the first releases of the
+    /// protocol offer it, without waiting for it: it can be called at once. Fails
+    /// every call if the peer has nothing of that name, or nothing by name at all.
+    ///
+    /// May wait for room among the outstanding questions, as a call does.
+    ///
+    /// ```
+    /// # use rpc_core::Connection;
+    /// # use rpc_schema::greeter_capnp::greeter;
+    /// fn greeter(connection: &Connection) -> greeter::Client {
+    ///     connection.restore("greeter")
+    /// }
+    /// ```
+    pub fn restore<C: FromClient>(&self, object: impl Into<ObjectId>) -> C {
+        C::from_client(self.restore_client(object))
     }
 }
 

@@ -11,7 +11,9 @@ use rpc_core::{
 };
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
-use crate::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with, plain};
+use crate::support::objects::{
+    self, Keeper, answer_foo, call_foo, foo, foo_request, foo_with, plain,
+};
 use crate::support::raw::{RawPeer, Target};
 use crate::support::{Blocked, Census, Event, LONG, Pair, Watchdog, Wire, until, vat};
 
@@ -471,9 +473,9 @@ fn without_a_bootstrap_calls_on_it_fail() {
     pair.finish();
 }
 
-/// When writing fails it is the send thread that ends the connection, and does
-/// what that leaves to be done. It serves the connection as the coordinator does:
-/// if it waited there, nobody could end it.
+/// When writing fails, reading ends, too, after what has arrived: write errors
+/// become read errors. So it is the coordinator that ends the connection, and does
+/// what that leaves to be done; if it waited there, nobody could end it.
 #[test]
 fn a_broken_stream_is_seen_off_by_a_thread_that_may_not_wait() {
     struct Waits {
@@ -495,17 +497,41 @@ fn a_broken_stream_is_seen_off_by_a_thread_that_may_not_wait() {
     let object = foo_with(&vat, Concurrency::Serial, held, answer_foo);
     let (mut peer, connection) =
         RawPeer::connect(&vat, ConnConfig::new().bootstrap(object.into_client()));
-    // The coordinator has to be done with the object, or might be the last to hold
-    // it: so not this answer, but that of a later question is one that nobody reads.
     peer.bootstrapped(0);
     peer.writer().shutdown(std::net::Shutdown::Read).unwrap();
     peer.call(1, &Target::Answer(0, Vec::new()), 0, &[]);
     let (thread, error) = tells.recv().unwrap();
-    assert!(thread.ends_with("-send"), "{thread}");
+    assert!(thread.ends_with("-coordinator"), "{thread}");
     assert!(error.reason().contains("must not wait"), "{error}");
     assert!(connection.join_timeout(LONG).unwrap());
+    let reason = connection.failure().unwrap();
+    assert!(reason.reason().contains("broke"), "{reason}");
     drop(fulfiller);
     assert!(vat.shutdown(LONG));
+}
+
+/// Behaviour: write errors become read errors. What arrived before them is worked
+/// off.
+#[test]
+fn calls_that_arrived_before_writing_failed_are_still_run() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("cli2");
+    let census = Census::new();
+    let count = census.clone();
+    let object = objects::any(&vat, Concurrency::Serial, move |call| {
+        drop(count.count());
+        drop(call);
+    });
+    let (mut peer, connection) = RawPeer::connect(&vat, ConnConfig::new().bootstrap(object));
+    let target = Target::Import(peer.bootstrapped(0));
+    peer.writer().shutdown(std::net::Shutdown::Read).unwrap();
+    for question in 1..=100 {
+        peer.call(question, &target, 0, &[]);
+    }
+    peer.end();
+    assert!(connection.join_timeout(LONG).unwrap());
+    assert!(vat.shutdown(LONG));
+    assert_eq!(census.made(), 100);
 }
 
 /// Whoever looks at a connection holds its lock for a moment. A reference that is

@@ -312,3 +312,49 @@ fn a_peer_that_asks_and_does_not_read_is_cut_off() {
     assert!(connection.join_timeout(LONG).unwrap());
     assert!(vat.shutdown(LONG));
 }
+
+/// Two vats whose threads have all calls under way that they may have, each of
+/// which is answered with a call back.
+#[test]
+fn call_backs_do_not_wait_for_the_calls_that_they_answer() {
+    let _watchdog = Watchdog::start();
+    let one = || ConnConfig::new().limits(limits(|limits| limits.questions = 1));
+    let vats = [vat("lia"), vat("lib")];
+    // Both methods run before either calls back.
+    let both = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let offered = vats.each_ref().map(|vat| {
+        let both = std::sync::Arc::clone(&both);
+        objects::any(vat, Concurrency::Serial, move |call| {
+            both.wait();
+            let back = test_interface::Client::from_client(call.params().caps()[0].clone());
+            // One call after the other, and two at once.
+            let outcome = call_foo(&back).and_then(|()| {
+                let calls = [foo_request(&back).send(), foo_request(&back).send()];
+                calls.iter().try_for_each(|call| call.wait().map(drop))
+            });
+            call.respond(outcome.map(|()| rpc_core::Payload::empty().clone()));
+        })
+    });
+    let (here, there) = Wire::Memory.pair();
+    let connections = [
+        vats[0].connect(here, one().bootstrap(offered[0].clone())).unwrap(),
+        vats[1].connect(there, one().bootstrap(offered[1].clone())).unwrap(),
+    ];
+    thread::scope(|scope| {
+        for (vat, connection) in vats.iter().zip(&connections) {
+            scope.spawn(move || {
+                let peer: test_more_stuff::Client = connection.bootstrap();
+                peer.as_client().resolve().unwrap();
+                let mut request = peer.call_foo_request();
+                request.get().set_cap(foo(vat, answer_foo));
+                request.call().unwrap();
+            });
+        }
+    });
+    crate::support::settle(&connections[0], &connections[1]);
+    connections.iter().for_each(rpc_core::Connection::close);
+    drop(offered);
+    for vat in vats {
+        assert!(vat.shutdown(LONG));
+    }
+}

@@ -8,6 +8,7 @@ mod support;
 mod cancelling;
 mod closing;
 mod drops;
+mod flow_limit;
 mod identity;
 mod limits;
 mod panics;

@@ -1,0 +1,20 @@
+//! Many threads that use everything at once: on one connection, on many
+//! connections through one vat, and on connections that end at any moment. In the
+//! end nothing may be left of it: no entry in a table, no object, no thread.
+//!
+//! Each round is told by its seed; `STRESS_SEED` repeats one, as far as the
+//! system's scheduler goes along. `STRESS_THREADS`, `STRESS_STEPS` and
+//! `STRESS_SECONDS` make a test larger and longer.
+#![cfg(unix)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod desk;
+mod killed;
+mod ledger;
+mod many_connections;
+mod one_connection;
+mod settings;
+mod worker;
