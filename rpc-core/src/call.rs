@@ -88,10 +88,21 @@ struct State {
     handovers: usize,
     watchers: Vec<Watcher>,
     /// The queue in which the call waits, and its place there.
-    queued_in: Option<(Weak<LocalPromise>, u64)>,
+    queued_in: Option<(Queue, u64)>,
+    /// How many words it counts as on the connection that it came from:
+    /// Note [flow limit].
+    words: u64,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
     /// The other call whose outcome will be this one's.
     taken_from: Option<Arc<Interest>>,
+}
+
+/// Where a call waits.
+enum Queue {
+    /// For a promise to resolve.
+    Promise(Weak<LocalPromise>),
+    /// On the connection that it came from, for others to end.
+    Held(Weak<Machine>),
 }
 
 enum Phase {
@@ -143,6 +154,8 @@ enum Watcher {
     Waker(std::task::Waker),
     /// Part of this library, which runs it wherever it is.
     Internal(Box<dyn FnOnce(&Outcome) + Send>),
+    /// The same, but before anybody else hears of the outcome.
+    First(Box<dyn FnOnce(&Outcome) + Send>),
 }
 
 /// What makes the outcome of one call that of another.
@@ -188,6 +201,7 @@ impl CallCell {
                 handovers: 0,
                 watchers: Vec::new(),
                 queued_in: None,
+                words: 0,
                 on_cancel: Vec::new(),
                 taken_from: None,
             }),
@@ -254,7 +268,7 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn finish_completion(self: &Arc<Self>) {
-        let (outcome, fields) = {
+        let (outcome, fields, first) = {
             let mut state = self.state.lock();
             if state.handovers > 0 {
                 // The last of them comes here again.
@@ -272,8 +286,13 @@ impl CallCell {
                 .iter()
                 .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
                 .collect();
-            (outcome, fields)
+            let is_first = |watcher: &mut Watcher| matches!(watcher, Watcher::First(_));
+            let first: Vec<_> = state.watchers.extract_if(.., is_first).collect();
+            (outcome, fields, first)
         };
+        for watcher in first {
+            watcher.notify(&outcome);
+        }
         for (path, field) in &fields {
             field.resolve(cap_of(&outcome, path));
         }
@@ -289,6 +308,7 @@ impl CallCell {
         };
         self.done.notify_all();
         drop(before);
+        self.no_longer_counts();
         for watcher in watchers {
             watcher.notify(&outcome);
         }
@@ -379,6 +399,12 @@ impl CallCell {
     /// Runs a closure of this library's with the outcome, right where it comes in.
     pub(crate) fn tell_when_done(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
         self.watch(Watcher::Internal(closure));
+    }
+
+    /// As [`tell_when_done`](Self::tell_when_done), before anybody can act upon the
+    /// outcome.
+    pub(crate) fn tell_first(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
+        self.watch(Watcher::First(closure));
     }
 
     /// Wakes a task when the outcome is there.
@@ -502,7 +528,11 @@ impl CallCell {
             let (taken_from, queue) = {
                 let state = cell.state.lock();
                 let taken_from = state.taken_from.as_ref().map(|other| Arc::clone(other.cell()));
-                (taken_from, state.queued_in.as_ref().and_then(|(promise, _)| promise.upgrade()))
+                let queue = match &state.queued_in {
+                    Some((Queue::Promise(promise), _)) => promise.upgrade(),
+                    Some((Queue::Held(_), _)) | None => None,
+                };
+                (taken_from, queue)
             };
             match taken_from.or_else(|| queue?.parent()) {
                 Some(next) => cell = next,
@@ -688,7 +718,7 @@ impl CallCell {
     /// Nobody wants the outcome any more.
     ///
     /// Must not be called under a lock.
-    pub(crate) fn cancel(&self) {
+    pub(crate) fn cancel(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Done(_)) {
             return;
@@ -704,16 +734,29 @@ impl CallCell {
         let hooks = std::mem::take(&mut state.on_cancel);
         let taken_from = state.taken_from.take();
         drop(state);
-        // The last reference to the question sends its Finish.
+        // The last reference to the question sends its Finish. Nothing else would
+        // end the call, for which a peer may still have a name.
+        if question.is_some() {
+            let error = Error::failed("the call was cancelled");
+            effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
+        }
         drop(question);
         // Calls whose outcome is each other's form chains.
         if let Some(other) = taken_from {
             effects::defer(Effect::drop(other));
         }
-        if let Some((queue, place)) = queue
-            && let Some(promise) = queue.upgrade()
-        {
-            promise.withdraw(place);
+        match queue {
+            Some((Queue::Promise(promise), place)) => {
+                if let Some(promise) = promise.upgrade() {
+                    promise.withdraw(place);
+                }
+            }
+            Some((Queue::Held(machine), place)) => {
+                if let Some(machine) = machine.upgrade() {
+                    machine.withdraw_held(place);
+                }
+            }
+            None => {}
         }
         for (executor, hook) in hooks {
             crate::runtime::spawn_or_run(&*executor, hook);
@@ -723,7 +766,16 @@ impl CallCell {
     /// The call is about to wait in a promise's queue, at this place.
     pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) {
         let mut state = self.state.lock();
-        let before = state.queued_in.replace((Arc::downgrade(promise), place));
+        let before = state.queued_in.replace((Queue::Promise(Arc::downgrade(promise)), place));
+        drop(state);
+        drop(before);
+    }
+
+    /// The call, which has just come in, is held back at this place. For use under
+    /// the order lock of its connection.
+    pub(crate) fn held_by(&self, machine: &Arc<Machine>, place: u64) {
+        let mut state = self.state.lock();
+        let before = state.queued_in.replace((Queue::Held(Arc::downgrade(machine)), place));
         drop(state);
         drop(before);
     }
@@ -733,12 +785,36 @@ impl CallCell {
         let left = self.state.lock().queued_in.take();
         drop(left);
     }
+
+    // ---- The flow limit
+
+    /// The call is delivered, and counts as so many words until it is over.
+    pub(crate) fn counts_as(&self, words: u64) {
+        self.state.lock().words = words;
+    }
+
+    /// The call is over, as far as the flow limit is concerned.
+    pub(crate) fn no_longer_counts(&self) {
+        let words = std::mem::take(&mut self.state.lock().words);
+        self.give_back(words);
+    }
+
+    fn give_back(&self, words: u64) {
+        if words > 0
+            && let Sink::Answer(machine, ..) | Sink::Kept(machine, ..) = &self.sink
+            && let Some(machine) = machine.upgrade()
+        {
+            machine.call_is_over(words);
+        }
+    }
 }
 
 impl Drop for CallCell {
     fn drop(&mut self) {
         // Closures of the application's, and calls whose outcome is this one's,
         // and so on.
+        let words = std::mem::take(&mut self.state.get_mut().words);
+        self.give_back(words);
         let state = self.state.get_mut();
         if !state.watchers.is_empty() || !state.on_cancel.is_empty() {
             let (watchers, hooks) =
@@ -778,7 +854,7 @@ impl Watcher {
                 let outcome = outcome.clone();
                 crate::runtime::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
             }
-            Watcher::Internal(closure) => closure(outcome),
+            Watcher::Internal(closure) | Watcher::First(closure) => closure(outcome),
             Watcher::Waker(waker) => effects::application(|| waker.wake()),
         }
     }

@@ -4,17 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::brand::Brand;
 use crate::call::{CallCell, Sink};
 use crate::delivery::{CallRequest, Delivery, Tail};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream};
+use crate::gateway;
 use crate::local_promise::LocalPromise;
 use crate::membrane::Wrapped;
 use crate::object::{Concurrency, Dispatch, LocalObject};
 use crate::payload::Payload;
 use crate::pending::Pending;
 use crate::protocol::{ExportSlot, ImportRef, Machine, Permit, Pinned};
+use crate::reconnect::Reconnecting;
 use crate::remote_promise::RemotePromise;
 use crate::runtime;
 use crate::watch::{Event, WatchKey, Watcher};
@@ -47,6 +50,8 @@ enum Kind {
     Promise(Arc<LocalPromise>),
     /// What stands for something on the other side of a membrane.
     Wrapped(Arc<Wrapped>),
+    /// What is connected anew when it was disconnected.
+    Reconnecting(Arc<Reconnecting>),
     /// Whatever a peer has behind one destination, for good: see
     /// Note [described path].
     Pinned(Arc<Pinned>),
@@ -118,6 +123,10 @@ impl Client {
         Client(Kind::Wrapped(wrapped))
     }
 
+    pub(crate) fn from_reconnecting(reconnecting: Arc<Reconnecting>) -> Self {
+        Client(Kind::Reconnecting(reconnecting))
+    }
+
     pub(crate) fn from_pinned(pinned: Arc<Pinned>) -> Self {
         Client(Kind::Pinned(pinned))
     }
@@ -156,6 +165,12 @@ impl Client {
             Kind::Local(object) => object.server().cloned(),
             _ => None,
         }
+    }
+
+    /// The mark of the object behind it, if that is one of this process that has
+    /// one, and known by now.
+    pub fn brand(&self) -> Option<Brand> {
+        self.local_dispatch()?.brand().cloned()
     }
 
     /// The file descriptor that belongs to it: the one that an object of this
@@ -246,6 +261,8 @@ impl Client {
             }
             Kind::Local(object) => object.stream().get_or_make(|| Box::new(FixedWindow::DEFAULT)),
             Kind::Wrapped(wrapped) => wrapped.stream(),
+            // Each generation has its own.
+            Kind::Reconnecting(reconnecting) => reconnecting.current().0.stream(),
             // Calls fail at once, and so does the stream.
             Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {
                 Stream::new(Box::new(FixedWindow::DEFAULT))
@@ -262,7 +279,7 @@ impl Client {
             Kind::Promise(promise) => promise.stream().adopt(stream),
             Kind::Local(object) => object.stream().adopt(stream),
             Kind::Wrapped(wrapped) => wrapped.adopt_stream(stream),
-            Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {}
+            Kind::Null | Kind::Broken(_) | Kind::Slot(_) | Kind::Reconnecting(_) => {}
         }
     }
 
@@ -301,6 +318,41 @@ impl Client {
             if !in_time {
                 return Err(Error::overloaded("the promise was not resolved in time"));
             }
+        }
+    }
+
+    /// Waits until a little more is known about what this is, and returns that: what
+    /// the promise has resolved to, which may be another promise. `None` if this is no
+    /// promise any more.
+    ///
+    /// # Errors
+    /// This thread must not wait.
+    pub fn more_resolved(&self) -> Result<Option<Client>> {
+        let client = self.shortened();
+        if !client.is_promise() {
+            return Ok(None);
+        }
+        let event = Arc::new(Event::default());
+        // Otherwise it has resolved just now.
+        if client.watch(Watcher::Thread(Arc::clone(&event))).is_ok() {
+            runtime::blocking(|| event.wait(None))?;
+        }
+        Ok(Some(client.shortened()))
+    }
+
+    /// Runs a closure on a worker with what [`more_resolved`](Self::more_resolved)
+    /// would return; at once with `None` if this is no promise any more.
+    pub fn on_more_resolved(&self, closure: impl FnOnce(Option<Client>) + Send + 'static) {
+        let client = self.shortened();
+        let executor = runtime::current_executor();
+        if !client.is_promise() {
+            return runtime::spawn_or_run(&*executor, Box::new(move || closure(None)));
+        }
+        let again = client.clone();
+        let job: runtime::Job = Box::new(move || closure(Some(again.shortened())));
+        if let Err(Watcher::Closure(executor, job)) = client.watch(Watcher::Closure(executor, job))
+        {
+            runtime::spawn_or_run(&*executor, job);
         }
     }
 
@@ -376,6 +428,7 @@ impl Client {
                 Kind::Promise(promise) => promise.next(),
                 // What is sent there comes by here, on whichever side it stays.
                 Kind::Wrapped(wrapped) => wrapped.inner().ok(),
+                Kind::Reconnecting(reconnecting) => reconnecting.connected(),
                 Kind::Pinned(pinned) => {
                     let there = pinned.dest().is_ok();
                     let next = if there { pinned.promise().map(Client::from_remote) } else { None };
@@ -433,6 +486,7 @@ impl Client {
             Kind::Remote(promise) => Arc::as_ptr(promise) as usize,
             Kind::Promise(promise) => Arc::as_ptr(promise) as usize,
             Kind::Wrapped(wrapped) => Arc::as_ptr(wrapped) as usize,
+            Kind::Reconnecting(reconnecting) => Arc::as_ptr(reconnecting) as usize,
             Kind::Pinned(pinned) => Arc::as_ptr(pinned) as usize,
             Kind::Slot(slot) => Arc::as_ptr(slot) as usize,
         }
@@ -448,14 +502,20 @@ impl Client {
         }
     }
 
-    /// What is behind all membranes.
+    /// What is behind membranes and connected to now.
     pub(crate) fn innermost(&self) -> Client {
         let mut client = self.shortened();
-        while let Kind::Wrapped(wrapped) = &client.0 {
-            match wrapped.inner() {
-                Ok(inner) => client = inner.shortened(),
-                Err(error) => return Client::broken(error),
-            }
+        // A capability that is connected to itself leads nowhere.
+        for _ in 0..MAX_CHAIN {
+            let next = match &client.0 {
+                Kind::Wrapped(wrapped) => wrapped.inner().unwrap_or_else(Client::broken),
+                Kind::Reconnecting(reconnecting) => match reconnecting.connected() {
+                    Some(current) => current,
+                    None => return client,
+                },
+                _ => return client,
+            };
+            client = next.shortened();
         }
         client
     }
@@ -463,10 +523,21 @@ impl Client {
     /// Waits for room on the connection that a call would be sent over now, if
     /// any.
     fn wait_for_room(&self) -> Result<Option<Permit>> {
-        if self.as_wrapped().is_some() {
-            return self.innermost().machine().map_or(Ok(None), Machine::wait_for_room);
+        if matches!(self.0, Kind::Wrapped(_) | Kind::Reconnecting(_)) {
+            let room = self.innermost().machine().map_or(Ok(None), Machine::wait_for_room);
+            // Where the connection has ended the call may take another one.
+            return Ok(room.unwrap_or(None));
         }
         self.machine().map_or(Ok(None), Machine::wait_for_room)
+    }
+
+    /// Whether calls would fail because a connection has ended.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        let client = self.innermost();
+        match &client.0 {
+            Kind::Broken(error) => error.kind() == ErrorKind::Disconnected,
+            _ => client.machine().is_some_and(|machine| machine.room().is_closed()),
+        }
     }
 
     pub(crate) fn as_wrapped(&self) -> Option<&Arc<Wrapped>> {
@@ -504,6 +575,14 @@ impl Client {
         let mut client = self;
         let mut delivery = delivery;
         loop {
+            if gateway::is_save(&delivery) {
+                client = client.shortened();
+                if let Some(machine) = client.machine().cloned()
+                    && let Some(gateway) = machine.gateway()
+                {
+                    return gateway.save_outwards(&machine, client, delivery);
+                }
+            }
             let (next, back) = match client.0 {
                 Kind::Null => {
                     return delivery.fail(&Error::failed("called a null capability"));
@@ -519,6 +598,10 @@ impl Client {
                 Kind::Promise(promise) => match promise.accept(delivery) {
                     Ok(()) => return,
                     Err(next) => next,
+                },
+                Kind::Reconnecting(reconnecting) => match delivery {
+                    Delivery::Call(call) => (reconnecting.route(&call.cell), Delivery::Call(call)),
+                    Delivery::Disembargo(echo) => return echo.refuse(),
                 },
                 Kind::Wrapped(wrapped) => match wrapped.accept(delivery) {
                     None => return,
@@ -536,11 +619,21 @@ impl Client {
         }
     }
 
+    /// As [`dispatch`](Self::dispatch), but what a peer hosts is saved as it is: see
+    /// Note [realm gateway].
+    pub(crate) fn dispatch_past_gateway(self, delivery: Delivery) {
+        match self.0 {
+            Kind::Import(import) => import.dispatch(delivery),
+            Kind::Pinned(pinned) => pinned.dispatch(delivery),
+            kind => Client(kind).dispatch(delivery),
+        }
+    }
+
     pub(crate) fn view(&self) -> View<'_> {
         match &self.0 {
             Kind::Null => View::Null,
             Kind::Broken(error) => View::Broken(error),
-            Kind::Local(_) => View::Local,
+            Kind::Local(_) | Kind::Reconnecting(_) => View::Local,
             Kind::Import(import) => View::Import(import),
             Kind::Remote(promise) => View::Remote(promise),
             Kind::Promise(_) => View::Promise,
@@ -599,12 +692,19 @@ impl fmt::Debug for Client {
         match &self.shortened().0 {
             Kind::Null => f.write_str("Client(null)"),
             Kind::Broken(error) => write!(f, "Client(broken, {error})"),
-            Kind::Local(object) => write!(f, "Client(local object {:p})", Arc::as_ptr(object)),
+            Kind::Local(object) => {
+                let address = Arc::as_ptr(object);
+                match object.server().and_then(|server| server.name()) {
+                    Some(name) => write!(f, "Client(local object {name:?} {address:p})"),
+                    None => write!(f, "Client(local object {address:p})"),
+                }
+            }
             Kind::Import(import) => write!(f, "Client({import:?})"),
             Kind::Remote(_) => f.write_str("Client(promise of a peer)"),
             Kind::Promise(_) => f.write_str("Client(promise)"),
             Kind::Pinned(_) => f.write_str("Client(pinned to a peer)"),
             Kind::Slot(_) => f.write_str("Client(exported promise)"),
+            Kind::Reconnecting(_) => f.write_str("Client(connected anew when disconnected)"),
             Kind::Wrapped(wrapped) => match wrapped.inner() {
                 Ok(inner) => write!(f, "Client(behind a membrane: {inner:?})"),
                 Err(error) => write!(f, "Client(revoked, {error})"),

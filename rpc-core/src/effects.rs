@@ -33,6 +33,7 @@ use std::sync::Arc;
 use crate::call::{CallCell, Interest, Outcome};
 use crate::client::Client;
 use crate::delivery::{Delivery, Route};
+use crate::gateway::Gateway;
 use crate::local_promise::LocalPromise;
 use crate::object::LocalObject;
 use crate::protocol::{Echo, Machine};
@@ -48,6 +49,8 @@ const MAX_NESTING: u32 = 16;
 pub(crate) enum Effect {
     /// Take a call, or a disembargo that travels as one, on to its target.
     Deliver(Route, Delivery),
+    /// A peer saves something, and there is a gateway: Note [realm gateway].
+    SaveInwards(Arc<Gateway>, Arc<Machine>, Route, Delivery),
     /// Resolve a promise and release what waited in it.
     Resolve(Arc<LocalPromise>, Route),
     /// Resolve pipelined fields of a call, whose own completion waits for that.
@@ -65,6 +68,8 @@ pub(crate) enum Effect {
     Refuse(Echo),
     /// Tell whoever waits for a promise that it is resolved.
     Notify(Watcher),
+    /// Deliver what was held back: Note [flow limit].
+    ReleaseHeld(Arc<Machine>),
     /// Run calls of an object that promised not to block.
     RunInline(Arc<LocalObject>),
     /// Work off the reports of dropped references, see Note [releases].
@@ -86,6 +91,9 @@ impl Effect {
     fn run(self) {
         match self {
             Effect::Deliver(route, delivery) => route.client().dispatch(delivery),
+            Effect::SaveInwards(gateway, machine, route, delivery) => {
+                gateway.save_inwards(&machine, route.client(), delivery);
+            }
             Effect::Resolve(promise, route) => promise.resolve(route.client()),
             Effect::ResolveFields(cell, fields) => {
                 for (field, target) in fields {
@@ -99,6 +107,7 @@ impl Effect {
             Effect::TakeFrom(cell, other, fields) => cell.take_from(other, fields),
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),
+            Effect::ReleaseHeld(machine) => machine.release_held(),
             Effect::RunInline(object) => application(|| object.run()),
             Effect::FlushReleases(machine) => machine.flush_releases(),
             Effect::Run(job) => application(job),

@@ -57,6 +57,11 @@ pub struct Limits {
     /// peer asks, but does not read the answers. Default: 256 MiB.
     pub backlog_bytes: u64,
 
+    /// Bytes of the peer's calls that wait because of the flow limit
+    /// ([`ConnConfig::flow_limit`](crate::ConnConfig::flow_limit)). More end the
+    /// connection with Abort. Default: 64 MiB.
+    pub held_back_bytes: u64,
+
     /// Messages that were received and wait for the coordinator. While there are
     /// more, nothing is read. Default: 256.
     pub received_messages: u32,
@@ -76,6 +81,7 @@ impl Default for Limits {
             open_fds: 128,
             queued_bytes: 16 << 20,
             backlog_bytes: 256 << 20,
+            held_back_bytes: 64 << 20,
             received_messages: 256,
         }
     }

@@ -20,6 +20,7 @@
 //!
 //! The lock is a leaf: under it, only this promise's own fields are touched.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,8 +49,8 @@ struct State {
     watchers: Vec<Watcher>,
     /// Keeps the call alive that this is a field of, until it is resolved.
     parent: Option<Arc<Interest>>,
-    /// The wrapper that resolves it.
-    wrapper: Option<Arc<Wrapped>>,
+    /// What resolves it, such as a wrapper, if it has to be kept alive for that.
+    resolver: Option<Arc<dyn Any + Send + Sync>>,
     /// Keeps this promise alive while something waits in its queue, even when
     /// every client was dropped.
     retained: Option<Arc<LocalPromise>>,
@@ -72,7 +73,7 @@ impl LocalPromise {
                 next_place: 0,
                 watchers: Vec::new(),
                 parent,
-                wrapper: None,
+                resolver: None,
                 retained: None,
             }),
             stream: StreamSlot::default(),
@@ -83,8 +84,14 @@ impl LocalPromise {
     /// wrapper resolves.
     pub(crate) fn before(wrapper: Arc<Wrapped>) -> Arc<Self> {
         let promise = Self::new(None);
-        promise.state.lock().wrapper = Some(wrapper);
+        promise.keep_until_resolved(wrapper);
         promise
+    }
+
+    /// Keeps what resolves a promise that is not resolved yet. Only one thing.
+    pub(crate) fn keep_until_resolved(&self, resolver: Arc<dyn Any + Send + Sync>) {
+        let before = self.state.lock().resolver.replace(resolver);
+        drop(before);
     }
 
     pub(crate) fn stream(&self) -> &StreamSlot {
@@ -221,13 +228,13 @@ impl LocalPromise {
                     state.phase = Phase::Resolved(target);
                     let watchers = std::mem::take(&mut state.watchers);
                     let parent = state.parent.take();
-                    let wrapper = state.wrapper.take();
+                    let resolver = state.resolver.take();
                     let retained = state.retained.take();
                     drop(state);
                     for watcher in watchers {
                         effects::defer(Effect::Notify(watcher));
                     }
-                    drop((parent, wrapper, retained));
+                    drop((parent, resolver, retained));
                     return;
                 }
                 std::mem::take(&mut state.queue)
@@ -260,8 +267,8 @@ impl Drop for LocalPromise {
             // It may cancel a call, whose own target is the field of another one.
             effects::defer(Effect::drop(parent));
         }
-        if let Some(wrapper) = state.wrapper.take() {
-            effects::defer(Effect::drop(wrapper));
+        if let Some(resolver) = state.resolver.take() {
+            effects::defer(Effect::drop(resolver));
         }
         // Closures of the application's.
         if !state.watchers.is_empty() {

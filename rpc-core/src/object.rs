@@ -20,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use crate::brand::Brand;
 use crate::call::CallCell;
 use crate::client::Client;
 use crate::delivery::{CallRequest, Delivery, Tail};
@@ -40,6 +41,16 @@ pub trait Dispatch: Send + Sync + 'static {
 
     /// The server itself, so that it can be recovered from a client.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
+
+    /// The mark that it was given, for those who have the same one.
+    fn brand(&self) -> Option<&Brand> {
+        None
+    }
+
+    /// What people call it; see [`ObjectConfig::name`](crate::ObjectConfig::name).
+    fn name(&self) -> Option<&str> {
+        None
+    }
 
     /// The file descriptor that goes along when a capability of this object is
     /// sent over a connection that carries any. Asked once, when the object is
@@ -183,8 +194,8 @@ impl LocalObject {
         let outcome = catch_unwind(AssertUnwindSafe(|| server.dispatch(call)));
         drop(guard);
         if let Err(panic) = outcome {
-            let error = panic_error(&*panic);
-            tracing::error!(%error, "a method panicked");
+            let error = panic_error(&*panic, server.name());
+            tracing::error!(%error, object = server.name(), "a method panicked");
             cell.complete(Err(error));
             // Its drop may panic again, which nobody could make sense of.
             std::mem::forget(panic);
@@ -245,12 +256,16 @@ impl Drop for PanicScope {
     }
 }
 
-fn panic_error(panic: &(dyn Any + Send)) -> Error {
+fn panic_error(panic: &(dyn Any + Send), object: Option<&str>) -> Error {
     let detail = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned());
-    Error::failed("the method panicked").with_internal(detail.unwrap_or_default())
+    let detail = detail.unwrap_or_default();
+    Error::failed("the method panicked").with_internal(match object {
+        Some(name) => format!("{name}: {detail}"),
+        None => detail,
+    })
 }
 
 /// A call that reached an object of this process.
@@ -365,6 +380,19 @@ impl IncomingCall {
     /// the results, in order, and a caller that loses interest cancels the other
     /// call, too.
     pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
+        if let Some(delivery) = self.handed_on(interface, method, params) {
+            target.clone().dispatch(delivery);
+        }
+    }
+
+    /// The call as it is, to be delivered elsewhere, unless nobody wants it any more.
+    pub(crate) fn into_delivery(mut self) -> Option<Delivery> {
+        let (interface, method) = (self.interface, self.method);
+        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
+        self.handed_on(interface, method, params)
+    }
+
+    fn handed_on(&mut self, interface: u64, method: u16, params: Payload) -> Option<Delivery> {
         self.answer = Answer::Given;
         self.params = None;
         let delivery = Delivery::Call(CallRequest {
@@ -378,9 +406,10 @@ impl IncomingCall {
         if delivery.is_cancelled() {
             // As a call that waits in a promise, it goes no further. A call that an
             // object passes on to itself would never end otherwise.
-            return delivery.fail(&Error::failed("the call was cancelled"));
+            delivery.fail(&Error::failed("the call was cancelled"));
+            return None;
         }
-        target.clone().dispatch(delivery);
+        Some(delivery)
     }
 }
 
@@ -418,7 +447,15 @@ impl IncomingCall {
 
 impl Drop for IncomingCall {
     fn drop(&mut self) {
-        self.give_up(Error::failed("the object dropped the call without answering it"));
+        if self.answer == Answer::Given {
+            return;
+        }
+        let error = Error::failed("the object dropped the call without answering it");
+        let name = self.object.server().and_then(|server| server.name());
+        self.give_up(match name {
+            Some(name) => error.with_internal(name),
+            None => error,
+        });
     }
 }
 

@@ -218,6 +218,36 @@ impl Payload {
         Ok((copy.finish(caps), origin))
     }
 
+    /// Parameters that consist of a capability and of these, as the first two
+    /// pointers.
+    ///
+    /// # Errors
+    /// The content is malformed.
+    pub(crate) fn behind(&self, cap: Client) -> Result<Payload> {
+        let reader = self.open_within(8 << 10);
+        let mut content = Payload::content(&reader)?;
+        let own = self.caps().len();
+        let source = hook::index_table(own);
+        content.imbue(&source);
+
+        let mut copy = PayloadBuilder::with_capacity(Carrier::Call, self.size_in_words() + 4);
+        let mut table = hook::CapTable::new();
+        let mut target = copy.content();
+        target.imbue_mut(&mut table);
+        let mut pair = target.init_as::<hook::TwoPointers<'_>>();
+        pair.first().set_as_capability(hook::index_hook(own));
+        pair.second().set_as(content)?;
+        let caps = table
+            .iter()
+            .map(|hook| match hook.as_ref().map(|hook| hook::index_of(&**hook)) {
+                Some(index) if index == own => cap.clone(),
+                Some(index) => self.caps().get(index).cloned().unwrap_or_default(),
+                None => Client::null(),
+            })
+            .collect();
+        Ok(copy.finish(caps))
+    }
+
     /// The builder of content that is [`prepared`](Self::prepared).
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::Client;
+use crate::gateway::Saves;
 use crate::ids::{ExportId, Serial};
 use crate::local_promise::LocalPromise;
 use crate::membrane::Wrapped;
@@ -17,6 +18,8 @@ pub(crate) enum Watcher {
     Export(ExportWatcher),
     /// What stands for the promise on the other side of a membrane.
     Wrapped(Weak<Wrapped>),
+    /// Saves that wait at a gateway until it is known what they are of.
+    Saves(Weak<Saves>),
     /// A thread.
     Thread(Arc<Event>),
     /// A closure of the application.
@@ -37,6 +40,7 @@ pub(crate) struct ExportWatcher {
 pub(crate) enum WatchKey<'a> {
     Export(&'a ExportWatcher),
     Wrapped(*const Wrapped),
+    Saves(*const Saves),
 }
 
 impl ExportWatcher {
@@ -59,6 +63,11 @@ impl Watcher {
                     wrapped.tell();
                 }
             }
+            Watcher::Saves(saves) => {
+                if let Some(saves) = saves.upgrade() {
+                    saves.tell();
+                }
+            }
             Watcher::Thread(event) => event.set(),
             Watcher::Closure(executor, job) => crate::runtime::spawn_or_run(&*executor, job),
             Watcher::Promise(promise, target) => promise.resolve(target),
@@ -70,6 +79,7 @@ impl Watcher {
         match (self, key) {
             (Watcher::Export(own), WatchKey::Export(export)) => own.is_same(export),
             (Watcher::Wrapped(own), WatchKey::Wrapped(wrapped)) => own.as_ptr() == *wrapped,
+            (Watcher::Saves(own), WatchKey::Saves(saves)) => own.as_ptr() == *saves,
             _ => false,
         }
     }

@@ -18,6 +18,7 @@ use rpc_schema::test_capnp::{test_authenticated_bootstrap, test_interface};
 use rpc_tests::peers::{Serving, cxx_extras, or_skip};
 use rpc_transport::{Address, SocketNetwork, SocketVat, memory, tcp, unix};
 use support::objects::{answer_foo, foo};
+use support::raw::{self, RawPeer};
 use support::{Pair, Watchdog, Wire};
 
 type WhoAmI = test_authenticated_bootstrap::Client<text::Owned>;
@@ -245,6 +246,48 @@ fn a_restorer_may_block_and_panic() {
     assert!(waiting.try_response().is_none());
     release.send(()).unwrap();
     waiting.wait().unwrap();
+}
+
+#[test]
+fn names_that_are_malformed_fail_alone() {
+    let _watchdog = Watchdog::start();
+    let vat = Vat::new();
+    let exports = NamedExports::new();
+    exports.export("a", named(&vat, "a"));
+    let config = ConnConfig::new().bootstrap(named(&vat, "main")).restorer(
+        move |object: &ObjectId, peer: &PeerDescription| {
+            // Looked at in every way that there is.
+            assert!(format!("{object:?}").starts_with("ObjectId("));
+            let capability: capnp::Result<Client> =
+                object.read(|content| Ok(content.get_as_capability())).unwrap();
+            assert!(capability.is_err());
+            rpc_core::Restorer::restore(&exports, object, peer)
+        },
+    );
+    let (mut peer, connection) = RawPeer::connect(&vat, config);
+    let structure = 1 << 32 | 1 << 48;
+    let evil = [
+        // A struct, a list and a text that are not there.
+        100 << 2 | 1 << 32,
+        1 | 100 << 2 | 2 << 32 | 8 << 35,
+        1 | 2 << 32 | 0x1fff_ffff << 35,
+        // Another segment, and one that is not there.
+        2,
+        2 | 7 << 32,
+        // A capability, and something that nobody knows.
+        3 | 5 << 32,
+        3 | 1 << 2,
+        // The struct that it is in.
+        0xffff_fff8 | 1 << 32 | 1 << 48,
+    ];
+    for (question, pointer) in (1..).zip(evil) {
+        peer.bytes(&raw::words(&[structure, 8, structure, u64::from(question), pointer]));
+        let outcome = peer.outcome(question);
+        assert!(matches!(outcome, raw::Outcome::Exception(_)), "{pointer:#x}: {outcome:?}");
+        peer.finish(question, true);
+    }
+    peer.sync(0);
+    assert_eq!(connection.failure(), None);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::dest::{Dest, Pinned};
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
 use super::{Abort, Txn, question};
+use crate::call::CallCell;
 use crate::client::{Client, Standing, View};
 use crate::delivery::Route;
 use crate::effects::Effect;
@@ -15,7 +16,7 @@ use crate::ids::{AnswerId, ExportId, ImportId};
 use crate::local_promise::LocalPromise;
 use crate::remote_promise::RemotePromise;
 use crate::watch::{ExportWatcher, WatchKey, Watcher};
-use crate::wire::{self, Attached, CapTable, Descriptor, PromisedAnswer};
+use crate::wire::{self, Attached, CapTable, Descriptor, Path, PromisedAnswer};
 
 /// A capability as a message will name it.
 pub(super) struct Described {
@@ -429,8 +430,20 @@ impl Txn<'_> {
         })
     }
 
-    /// What the peer may call as a field of an answer.
-    pub(super) fn answer_field(&self, answer: &PromisedAnswer) -> Result<Route, Error> {
+    /// What the peer may name as a field of an answer.
+    fn answer_field(&self, answer: &PromisedAnswer) -> Result<Route, Error> {
+        let (cell, path) = self.answer_place(answer)?;
+        Ok(match cell.pipelined_here(&path) {
+            Ok(client) => Route::Client(client),
+            Err(_) => Route::Field(cell, path),
+        })
+    }
+
+    /// The call that a field of an answer belongs to, and the field.
+    pub(super) fn answer_place(
+        &self,
+        answer: &PromisedAnswer,
+    ) -> Result<(Arc<CallCell>, Path), Error> {
         let Some(path) = &answer.path else {
             return Err(Error::unimplemented("a pipelined call with an unknown operation"));
         };
@@ -439,10 +452,7 @@ impl Txn<'_> {
         let cell = cell.ok_or_else(|| {
             Error::failed(format!("pipelined on question {id}, which is not outstanding"))
         })?;
-        Ok(match cell.pipelined_here(path) {
-            Ok(client) => Route::Client(client),
-            Err(_) => Route::Field(cell, path.clone()),
-        })
+        Ok((cell, path.clone()))
     }
 
     fn import_settled(&mut self, id: ImportId) -> Result<Arc<ImportRef>, Abort> {

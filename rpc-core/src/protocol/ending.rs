@@ -5,8 +5,9 @@
 //! First the connection is marked as dead, so that nothing new gets into the
 //! tables. Then the tables are emptied: every question, every imported promise
 //! and every embargo fails with `disconnected`; work for the peer is told that
-//! nobody wants it, and what was pipelined on it fails, too. What was in the tables is dropped after the lock. Only
-//! then do the threads learn that it is over.
+//! nobody wants it, and what was pipelined on it fails, too; calls that were held back
+//! go nowhere. What was in the tables is dropped after the lock. Only then do the
+//! threads learn that it is over.
 
 use std::sync::Arc;
 
@@ -94,6 +95,7 @@ impl Txn<'_> {
             self.effect(Effect::drop(answer));
         }
         machine.answer_gone();
+        self.drop_held(&error);
         for (id, export) in machine.exports.take_all() {
             self.order.export_ids.release(id.0);
             self.bury_export(id, export);

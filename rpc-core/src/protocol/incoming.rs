@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::answer::{self, Answer, ResultsTo};
 use super::describe::Origin;
 use super::embargo::Embargo;
+use super::held::Found;
 use super::import::{self, Resolution};
 use super::question::{self, Asked, Results};
 use super::{Abort, Machine, Txn};
@@ -139,21 +140,19 @@ impl Txn<'_> {
         };
         // Target and parameters are looked up before the call's own answer exists: a
         // call cannot be pipelined on itself, nor be given what it is to return.
-        let route = match &call.target {
-            Target::ImportedCap(export) => {
-                let target = self.machine.exports.with(ExportId(*export), |entry| entry.target());
-                Route::Client(target.ok_or_else(|| {
-                    Abort::new(format!("Call to export {export}, which does not exist"))
-                })?)
-            }
+        let target = match &call.target {
+            Target::ImportedCap(export) => self.found_export(*export).ok_or_else(|| {
+                Abort::new(format!("Call to export {export}, which does not exist"))
+            })?,
             Target::PromisedAnswer(answer) => self
-                .answer_field(answer)
-                .unwrap_or_else(|error| Route::Client(Client::broken(error))),
-            Target::Unknown => Route::Client(Client::broken(Error::unimplemented(
+                .found_field(answer)
+                .unwrap_or_else(|error| Found::client(Client::broken(error))),
+            Target::Unknown => Found::client(Client::broken(Error::unimplemented(
                 "the call's target is of a kind that is not known here",
             ))),
         };
         let params = self.receive_content(call.params, wire::PARAMS)?;
+        let words = params.size_in_words() as u64;
         let cell = self.begin_answer(id, results_to)?;
         let request = CallRequest {
             interface: call.interface,
@@ -163,8 +162,24 @@ impl Txn<'_> {
             permit: None,
             tail: Tail::No,
         };
-        self.effect(Effect::Deliver(route, Delivery::Call(request)));
-        Ok(())
+        self.hand_over(target, Delivery::Call(request), words)
+    }
+
+    fn found_export(&self, id: u32) -> Option<Found> {
+        self.machine.exports.with(ExportId(id), |entry| Found {
+            now: Route::Client(entry.target()),
+            later: Route::Client(entry.way()),
+        })
+    }
+
+    fn found_field(&self, answer: &wire::PromisedAnswer) -> Result<Found, Error> {
+        let (cell, path) = self.answer_place(answer)?;
+        let later = Route::Field(Arc::clone(&cell), path.clone());
+        let now = match cell.pipelined_here(&path) {
+            Ok(client) => Route::Client(client),
+            Err(_) => Route::Field(cell, path),
+        };
+        Ok(Found { now, later })
     }
 
     /// Enters an answer.
@@ -604,20 +619,16 @@ impl Txn<'_> {
                 })?;
                 self.order.embargo_ids.release(id);
                 let target = self.unpinned(embargo.target);
-                self.effect(Effect::Resolve(embargo.promise, Route::Client(target)));
+                self.lift(embargo.promise, target);
                 Ok(())
             }
             Context::SenderLoopback(embargo) => {
-                let route = match &disembargo.target {
-                    Target::ImportedCap(id) => {
-                        let target =
-                            self.machine.exports.with(ExportId(*id), |entry| entry.target());
-                        Route::Client(target.ok_or_else(|| {
-                            Abort::new(format!("Disembargo of export {id}, which does not exist"))
-                        })?)
-                    }
+                let target = match &disembargo.target {
+                    Target::ImportedCap(id) => self.found_export(*id).ok_or_else(|| {
+                        Abort::new(format!("Disembargo of export {id}, which does not exist"))
+                    })?,
                     Target::PromisedAnswer(answer) => self
-                        .answer_field(answer)
+                        .found_field(answer)
                         .map_err(|error| Abort::new(format!("Disembargo: {}", error.reason())))?,
                     Target::Unknown => {
                         return Err(Abort(Error::unimplemented(
@@ -626,8 +637,7 @@ impl Txn<'_> {
                     }
                 };
                 let echo = Echo { machine: Arc::clone(self.machine), embargo };
-                self.effect(Effect::Deliver(route, Delivery::Disembargo(echo)));
-                Ok(())
+                self.hand_over(target, Delivery::Disembargo(echo), 0)
             }
             Context::Unknown => Ok(()),
         }

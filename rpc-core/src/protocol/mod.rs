@@ -23,6 +23,7 @@ mod dest;
 mod embargo;
 mod ending;
 mod export;
+mod held;
 mod import;
 mod incoming;
 mod outgoing;
@@ -47,11 +48,12 @@ pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
 pub(crate) use self::rest::Unused;
 pub(crate) use self::room::{Asker, Permit, Room};
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Exported, Snapshot};
 
 use self::answer::Answer;
 use self::embargo::Embargo;
 use self::export::Export;
+use self::held::{Held, Load};
 use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
@@ -61,6 +63,7 @@ use crate::client::Client;
 use crate::effects::{self, Effect, LockScope};
 use crate::error::Error;
 use crate::flow::{FlowControl, FlowController};
+use crate::gateway::Gateway;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
 use crate::limits::Limits;
 use crate::wire;
@@ -76,6 +79,7 @@ pub(crate) struct Machine {
     embargoes: Table<EmbargoId, Embargo>,
     releases: SegQueue<Released>,
     room: Arc<Room>,
+    load: Load,
     outbox: Arc<dyn Outbox>,
     quiet: Quiet,
     /// The same as the phase tells, for those who wait without the lock.
@@ -95,13 +99,16 @@ pub(crate) struct Settings {
     pub(crate) fds: usize,
 }
 
-/// What the peer gets when it asks without having a capability.
+/// What the peer gets when it asks without having a capability, and who is asked
+/// about what it saves.
 #[derive(Default)]
 pub(crate) struct Offers {
     /// What it is answered if it does not say what it asks for.
     pub(crate) bootstrap: Option<Client>,
     /// What is called with the name if it asks for something by name.
     pub(crate) restorer: Option<Client>,
+    /// What is asked if either side saves something of the other's.
+    pub(crate) gateway: Option<Arc<Gateway>>,
 }
 
 /// Where the windows of a connection's streams come from.
@@ -147,6 +154,8 @@ struct Order {
     /// Which export a capability already is, by its address.
     exported: HashMap<usize, ExportId>,
     offers: Offers,
+    /// What the peer has sent and is not delivered yet: Note [flow limit].
+    held: Held,
     next_serial: u64,
 }
 
@@ -194,6 +203,7 @@ impl Machine {
                 embargo_ids: IdPool::default(),
                 exported: HashMap::new(),
                 offers,
+                held: Held::default(),
                 next_serial: 0,
             }),
             questions: Table::new(),
@@ -203,6 +213,7 @@ impl Machine {
             embargoes: Table::new(),
             releases: SegQueue::new(),
             room,
+            load: Load::new(u64::MAX),
             outbox,
             quiet: Quiet::default(),
             resting: AtomicBool::new(false),
@@ -271,6 +282,11 @@ impl Machine {
     pub(crate) fn flow_controller(&self) -> Box<dyn FlowController> {
         let flow = &self.settings.flow;
         flow.control.controller(flow.transport.as_ref())
+    }
+
+    /// What stands between the realms of the two vats.
+    pub(crate) fn gateway(self: &Arc<Self>) -> Option<Arc<Gateway>> {
+        self.transact(|txn| txn.order.offers.gateway.clone())
     }
 
     fn address(self: &Arc<Self>) -> usize {

@@ -255,6 +255,7 @@ impl Txn<'_> {
     fn return_from_question(&mut self, id: AnswerId, question: QuestionId) {
         self.machine.answers.with(id, |entry| {
             entry.state = answer::State::Returned { exports: Vec::new() };
+            entry.cell.no_longer_counts();
         });
         self.send(wire::Message::Return(wire::Return {
             answer: id.0,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Machine, Order, Phase, export, import, question};
+use crate::client::Client;
 use crate::ids::ExportId;
 
 /// How much a connection holds at one moment.
@@ -22,14 +23,33 @@ pub struct Snapshot {
     pub embargoes: usize,
     /// Bytes queued to be sent.
     pub queued_bytes: usize,
+    /// Words of the calls of the peer that were delivered and are not over: what the
+    /// flow limit is for.
+    pub words_in_flight: u64,
+    /// Calls of the peer that the flow limit holds back, and what must not overtake
+    /// them.
+    pub held_back: usize,
 }
 
 impl Snapshot {
     /// Whether every table is empty.
     pub fn is_empty(&self) -> bool {
-        let Snapshot { questions, answers, exports, imports, embargoes, queued_bytes: _ } = *self;
+        let Snapshot { questions, answers, exports, imports, embargoes, .. } = *self;
         questions + answers + exports + imports + embargoes == 0
     }
+}
+
+/// One capability that the peer holds of us; see
+/// [`Connection::exports`](crate::Connection::exports).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exported {
+    /// Its number on the wire.
+    pub id: ExportId,
+    /// How often the peer was sent it without having released it.
+    pub references: u32,
+    /// What it is, for people: with the name of the object, if that has one.
+    pub object: String,
 }
 
 /// What a machine holds that its peer must hold, too, when no message is under
@@ -53,7 +73,23 @@ impl Machine {
             imports: self.imports.len(),
             embargoes: self.embargoes.len(),
             queued_bytes: self.room.bytes(),
+            words_in_flight: self.load.words(),
+            held_back: self.load.held(),
         }
+    }
+
+    /// What the peer holds of us, by number, without the order lock.
+    pub(crate) fn exported(&self) -> Vec<Exported> {
+        let mut entries = Vec::new();
+        self.exports.for_each(|id, entry| entries.push((id, entry.refs, entry.target())));
+        entries.sort_by_key(|(id, ..)| id.0);
+        // Not while the table is looked at: that may take the locks of promises.
+        let told = |(id, references, target): (ExportId, u32, Client)| Exported {
+            id,
+            references,
+            object: format!("{target:?}"),
+        };
+        entries.into_iter().map(told).collect()
     }
 
     /// Every entry that the peer has a counterpart of, by its number on the wire.
@@ -110,6 +146,13 @@ impl Machine {
             ("export", order.export_ids.in_use(), self.exports.len()),
             ("embargo", order.embargo_ids.in_use(), self.embargoes.len()),
         ];
+        if self.load.held() != order.held.len() {
+            return Err(format!(
+                "{} deliveries are held back, but {} are counted",
+                order.held.len(),
+                self.load.held()
+            ));
+        }
         for (name, taken, entries) in pools {
             if taken != entries {
                 return Err(format!(

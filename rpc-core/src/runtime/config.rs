@@ -32,9 +32,11 @@ pub struct ConnConfig {
     pub(super) trace_encoder: TraceEncoder,
     pub(super) bootstrap: Option<Bootstrap>,
     pub(super) restorer: Option<Arc<dyn Restorer>>,
+    pub(super) gateway: Option<Client>,
     pub(super) action: Option<Action>,
     pub(super) close_timeout: Duration,
     pub(super) flow: FlowControl,
+    pub(super) flow_limit: u64,
 }
 
 impl ConnConfig {
@@ -47,9 +49,11 @@ impl ConnConfig {
             trace_encoder: TraceEncoder::default(),
             bootstrap: None,
             restorer: None,
+            gateway: None,
             action: None,
             close_timeout: Duration::from_secs(1),
             flow: FlowControl::default(),
+            flow_limit: u64::MAX,
         }
     }
 
@@ -86,6 +90,22 @@ impl ConnConfig {
     #[must_use]
     pub fn restorer(mut self, restorer: impl Restorer) -> Self {
         self.restorer = Some(Arc::new(restorer));
+        self
+    }
+
+    /// Puts a capability of the interface `RealmGateway` (of `persistent.capnp`)
+    /// between this vat and a peer whose saved references look different: one that is
+    /// in another *realm*.
+    ///
+    /// From then on no call of `Persistent.save` crosses the connection as it is. A
+    /// save of what the peer hosts becomes a call of the gateway's `import`, with a
+    /// capability that can be saved past the gateway; a save that the peer makes of
+    /// something on this side becomes a call of its `export`. A promise is saved when
+    /// it is known which side it is on; what turns out to be of the side that saves it
+    /// is saved as it is.
+    #[must_use]
+    pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
+        self.gateway = Some(gateway.into_client());
         self
     }
 
@@ -154,6 +174,19 @@ impl ConnConfig {
         self
     }
 
+    /// How many words (of eight bytes) of the peer's calls may be under way: while
+    /// those that were delivered and are not over are more, further calls wait, in
+    /// the order in which they came. One call passes in any case. Nothing but calls
+    /// waits, but a method that waits for the peer, while the peer waits for another
+    /// call to be taken, waits for ever: the limit must leave room for as many calls
+    /// as call each other back. Default: no limit. See
+    /// [`Connection::set_flow_limit`](crate::Connection::set_flow_limit).
+    #[must_use]
+    pub fn flow_limit(mut self, words: u64) -> Self {
+        self.flow_limit = words;
+        self
+    }
+
     /// How long a connection that ends may take to write what is still queued, and
     /// to wait for the peer to end its side, too. A peer that does neither read nor
     /// close cannot hold it longer. Default: one second.
@@ -178,9 +211,11 @@ impl fmt::Debug for ConnConfig {
             .field("trace_encoder", &self.trace_encoder)
             .field("bootstrap", &self.bootstrap.is_some())
             .field("restorer", &self.restorer.is_some())
+            .field("gateway", &self.gateway)
             .field("action", &self.action.is_some())
             .field("close_timeout", &self.close_timeout)
             .field("flow", &self.flow)
+            .field("flow_limit", &self.flow_limit)
             .finish()
     }
 }

@@ -38,9 +38,10 @@ use super::supervisor::Supervisor;
 use super::telling::Teller;
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::gateway::Gateway;
 use crate::object::{Concurrency, LocalObject};
 use crate::offer::{ObjectId, RestorerObject};
-use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
+use crate::protocol::{Exported, FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
 use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
 use crate::watch::Event;
 use crate::wire;
@@ -107,6 +108,32 @@ impl Connection {
     /// How much the connection holds right now.
     pub fn snapshot(&self) -> Snapshot {
         self.shared().machine.snapshot()
+    }
+
+    /// Changes how many words of the peer's calls may be under way, see
+    /// [`ConnConfig::flow_limit`]. Calls that were held back and need not wait any
+    /// more are delivered before this returns. Does not wait.
+    pub fn set_flow_limit(&self, words: u64) {
+        self.note_flow_limit(words);
+        self.apply_flow_limit();
+    }
+
+    /// The first half of [`set_flow_limit`](Self::set_flow_limit), for use under a
+    /// lock.
+    pub(super) fn note_flow_limit(&self, words: u64) {
+        self.shared().machine.set_flow_limit(words);
+    }
+
+    /// The other half.
+    pub(super) fn apply_flow_limit(&self) {
+        self.shared().machine.release_held();
+    }
+
+    /// The capabilities that the peer holds of this side, to find out what keeps an
+    /// object alive; [`Vat::export_named`](super::Vat::export_named) gives objects names
+    /// to know them by. While calls are under way it may already be out of date.
+    pub fn exports(&self) -> Vec<Exported> {
+        self.shared().machine.exported()
     }
 
     /// Checks that the connection's tables are sound.
@@ -282,9 +309,11 @@ pub(super) fn start(
         trace_encoder,
         bootstrap,
         restorer,
+        gateway,
         action,
         close_timeout,
         flow,
+        flow_limit,
     } = config;
     let teller = Teller::new(detail, trace_encoder, &limits);
     // Weak, or clients that outlive the connection would keep its socket open.
@@ -309,6 +338,7 @@ pub(super) fn start(
             let executor = Arc::clone(pool) as Arc<dyn Executor>;
             Client::from_object(LocalObject::new(object, Concurrency::Concurrent, executor))
         }),
+        gateway: gateway.map(Gateway::new),
     };
     let can_rest = writer.can_rest();
     let sending = Arc::new(Sending::new(writer, Arc::clone(&control), teller));
@@ -320,6 +350,7 @@ pub(super) fn start(
         supervisor: supervisor.clone(),
     };
     let machine = Machine::new(Settings { limits, flow, fds }, offers, Arc::new(outlet));
+    machine.set_flow_limit(flow_limit);
 
     let shared = Arc::new(Shared {
         number,

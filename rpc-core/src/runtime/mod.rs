@@ -16,7 +16,7 @@ mod vat;
 pub use self::config::ConnConfig;
 pub use self::connection::Connection;
 pub use self::pool::PoolConfig;
-pub use self::supervisor::{StopToken, Supervisor};
+pub use self::supervisor::{OwnedSupervisor, StopToken, Supervisor};
 pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
 

@@ -13,6 +13,7 @@
 //! beforehand which it is; so a thread writes itself once, and again after it has
 //! waited in between or taken up another job: see [`Pace`](super::role::Pace). When
 //! many calls are under way there always is more, and only the send thread writes.
+//! Long messages are worth a call of their own in any case.
 //! Threads that serve a connection know: they hold everything back until they have
 //! worked off what had arrived, and then write it.
 
@@ -38,6 +39,9 @@ const MAX_BATCH: usize = 512;
 /// With how many calls under way, in both directions, there is nothing to be gained
 /// from doing several at once.
 pub(super) const FEW_CALLS: usize = 4;
+
+/// With so many bytes to write, to write them with others saves nothing.
+const LARGE: usize = 16 << 10;
 
 pub(super) struct Sending {
     queue: TurnQueue<Outgoing>,
@@ -134,7 +138,8 @@ impl Sending {
             return;
         }
         let Some(turn) = self.queue.claim() else { return };
-        if machine.calls_under_way() <= FEW_CALLS && role::has_time() {
+        let large = machine.room().bytes() >= LARGE;
+        if large || (machine.calls_under_way() <= FEW_CALLS && role::has_time()) {
             self.write_in_place(turn, machine.room());
         } else {
             turn.hand_over();

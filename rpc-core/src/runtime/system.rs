@@ -69,6 +69,8 @@ pub(super) struct Shared<N: VatNetwork> {
     network: N,
     settings: Settings<N::VatId>,
     peers: Mutex<Peers<N::VatId>>,
+    /// The flow limit of every connection. The table's lock is taken under this one.
+    flow_limit: Mutex<u64>,
     changed: Condvar,
     acceptor: Mutex<Option<JoinHandle<()>>>,
     idler: Mutex<Option<Idler>>,
@@ -77,8 +79,10 @@ pub(super) struct Shared<N: VatNetwork> {
 struct Settings<Id> {
     bootstrap: Factory<Id>,
     restorer: Option<Arc<dyn Restorer>>,
+    gateway: Option<Client>,
     limits: Limits,
     flow: FlowControl,
+    flow_limit: u64,
     debug: bool,
     trace_encoder: TraceEncoder,
     close_timeout: Duration,
@@ -127,8 +131,10 @@ impl<N: VatNetwork> RpcSystem<N> {
             settings: Settings {
                 bootstrap: Box::new(|_| None),
                 restorer: None,
+                gateway: None,
                 limits: Limits::default(),
                 flow: FlowControl::default(),
+                flow_limit: u64::MAX,
                 debug: false,
                 trace_encoder: TraceEncoder::default(),
                 close_timeout: Duration::from_secs(1),
@@ -166,6 +172,25 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// How many peers are connected.
     pub fn connection_count(&self) -> usize {
         self.shared().up().len()
+    }
+
+    /// Changes how many words of calls each peer may have under way here, for every
+    /// connection that there is and every one that there will be; see
+    /// [`Connection::set_flow_limit`]. Does not wait.
+    pub fn set_flow_limit(&self, words: u64) {
+        let connections = {
+            let mut limit = self.shared().flow_limit.lock();
+            *limit = words;
+            // A connection that is not in the table yet is told when it is.
+            let connections = self.shared().up();
+            for (_, connection) in &connections {
+                connection.note_flow_limit(words);
+            }
+            connections
+        };
+        for (_, connection) in connections {
+            connection.apply_flow_limit();
+        }
     }
 
     /// Closes connections over which nothing is going on: no calls either way, and
@@ -258,6 +283,14 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
+    /// Puts a gateway between this vat and every peer: the network is another realm;
+    /// see [`ConnConfig::realm_gateway`].
+    #[must_use]
+    pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
+        self.settings.gateway = Some(gateway.into_client());
+        self
+    }
+
     /// Sets how much each connection may hold.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -269,6 +302,14 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     #[must_use]
     pub fn flow_control(mut self, flow: FlowControl) -> Self {
         self.settings.flow = flow;
+        self
+    }
+
+    /// Sets how many words of calls each peer may have under way here; see
+    /// [`ConnConfig::flow_limit`] and [`RpcSystem::set_flow_limit`].
+    #[must_use]
+    pub fn flow_limit(mut self, words: u64) -> Self {
+        self.settings.flow_limit = words;
         self
     }
 
@@ -311,6 +352,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         let shared = Arc::new(Shared {
             vat: self.vat,
             network: self.network,
+            flow_limit: Mutex::new(self.settings.flow_limit),
             settings: self.settings,
             peers: Mutex::new(Peers { phase: Phase::Open, table: HashMap::new() }),
             changed: Condvar::new(),
@@ -554,11 +596,13 @@ impl<N: VatNetwork> Shared<N> {
         let mut config = ConnConfig::new()
             .limits(settings.limits.clone())
             .flow_control(settings.flow.clone())
+            .flow_limit(*self.flow_limit.lock())
             .debug_mode(settings.debug)
             .shared_trace_encoder(settings.trace_encoder.clone())
             .close_timeout(settings.close_timeout)
             .bootstrap_with(move |_| offered);
         config.restorer.clone_from(&settings.restorer);
+        config.gateway.clone_from(&settings.gateway);
         self.vat.connect(transport, config)
     }
 
@@ -569,8 +613,15 @@ impl<N: VatNetwork> Shared<N> {
         })
     }
 
-    /// Forgets a connection when it has ended, unless there is a newer one.
+    /// Looks after a connection that is in the table now: the flow limit may have
+    /// changed meanwhile, and when it has ended it is forgotten, unless there is a
+    /// newer one.
     fn watch(self: &Arc<Self>, peer: N::VatId, connection: &Connection) {
+        {
+            let limit = self.flow_limit.lock();
+            connection.note_flow_limit(*limit);
+        }
+        connection.apply_flow_limit();
         let weak = Arc::downgrade(self);
         let watched = connection.number();
         connection.on_end(Box::new(move || {

@@ -9,7 +9,7 @@ use capnp::Word;
 use capnp::message::ReaderSegments;
 use parking_lot::Mutex;
 
-use super::actor::{Actor, Jobs, Log};
+use super::actor::{Actor, Jobs};
 use super::content;
 use super::line::line;
 use crate::client::Client;
@@ -85,7 +85,6 @@ pub(super) struct Net {
     sides: Vec<Side>,
     actors: Vec<Actor>,
     calls: Vec<Arc<Settled>>,
-    pub(super) log: Log,
     /// What was delivered, for whoever reads a failure.
     journal: Vec<String>,
     journal_off: bool,
@@ -126,7 +125,7 @@ impl Net {
         name: &'static str,
         concurrency: Concurrency,
     ) -> (Actor, Client) {
-        let actor = Actor::new(name, Arc::clone(&self.log));
+        let actor = Actor::new(name);
         self.actors.push(actor.clone());
         let client = actor.client(&self.jobs, concurrency);
         (actor, client)
@@ -134,7 +133,7 @@ impl Net {
 
     /// An object that a file descriptor belongs to.
     pub(super) fn object_with_fd(&mut self, name: &'static str, fd: SharedFd) -> (Actor, Client) {
-        let actor = Actor::new(name, Arc::clone(&self.log));
+        let actor = Actor::new(name);
         self.actors.push(actor.clone());
         let client = actor.client_with_fd(&self.jobs, fd);
         (actor, client)
@@ -168,7 +167,7 @@ impl Net {
         let fds = limits.message_fds_sent as usize;
         let settings = Settings { limits, fds, ..Settings::default() };
         let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
-        let machine = Machine::new(settings, Offers { bootstrap, restorer: None }, outbox);
+        let machine = Machine::new(settings, Offers { bootstrap, ..Offers::default() }, outbox);
         self.sides.push(Side { machine, wire, peer });
     }
 
@@ -182,16 +181,9 @@ impl Net {
     pub(super) fn call_payload(&mut self, client: &Client, params: Payload) -> Call {
         let label = content::label(&params);
         let pending = client.call(INTERFACE, METHOD, params);
-        let settled =
-            Arc::new(Settled { label, wakes: AtomicUsize::new(0), done: Mutex::default() });
+        let settled = Settled::new(label);
         self.calls.push(Arc::clone(&settled));
-        let waker = Waker::from(Arc::clone(&settled));
-        let mut future = pending.clone();
-        let mut context = Context::from_waker(&waker);
-        if std::pin::Pin::new(&mut future).poll(&mut context).is_ready() {
-            settled.wake_by_ref();
-        }
-        drop(future);
+        settled.watch(&pending);
         self.check();
         Call { pending: Some(pending), settled }
     }
@@ -355,11 +347,6 @@ impl Net {
         }
     }
 
-    /// What all objects have seen, in order.
-    pub(super) fn log(&self) -> Vec<(&'static str, u64)> {
-        self.log.lock().clone()
-    }
-
     /// Whether nothing is left in any table.
     pub(super) fn is_empty(&self) -> bool {
         self.sides.iter().all(|side| side.machine.snapshot().is_empty())
@@ -423,13 +410,6 @@ impl Drop for Net {
             self.print_journal();
         }
     }
-}
-
-/// Does this when a call is settled, where the library tells of it.
-pub(super) fn when_done(pending: &Pending, then: impl FnOnce() + Send + 'static) {
-    let settled = Settled::new(0);
-    *settled.done.lock() = Some(Box::new(then));
-    settled.watch(pending);
 }
 
 /// A message as it arrives at the other side of a link.
@@ -500,10 +480,6 @@ impl Call {
     /// The capability that the results will have, or have, in a field.
     pub(super) fn pipelined(&self, field: u16) -> Client {
         self.pending.as_ref().unwrap().pipelined(&[field])
-    }
-
-    pub(super) fn pending(&self) -> &Pending {
-        self.pending.as_ref().unwrap()
     }
 
     /// The capability that a reader of the results finds in a field.

@@ -1,7 +1,6 @@
 //! A peer that is not a machine but the test, which writes messages by hand and
 //! reads what comes back.
 
-use super::actor::Jobs;
 use super::content;
 use super::line::line;
 use super::net::{End, INTERFACE, METHOD, Net, limits, received, transmit};
@@ -106,10 +105,6 @@ impl Raw {
         self.net.cut(self.end);
         self.sent();
         self.net.finish();
-    }
-
-    pub(super) fn jobs(&self) -> &Jobs {
-        &self.net.jobs
     }
 }
 

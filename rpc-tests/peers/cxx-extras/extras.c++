@@ -6,17 +6,23 @@
 //   peer names-serve HOST        exports capabilities under the names foo and bar
 //   peer names-call HOST:PORT NAME
 //                                imports a capability by its name and calls foo
+//   peer save HOST:PORT NAME OWNER
+//                                imports a capability by its name, saves it for an
+//                                owner and prints the reference
 //
 // A server prints `ready HOST:PORT` and runs until it is killed. A client prints
 // one `name: value` a line.
 #include <capnp/ez-rpc.h>
+#include <capnp/persistent.capnp.h>
 #include <capnp/rpc-twoparty.h>
 #include <kj/async-io.h>
 #include <kj/debug.h>
+#include <kj/encoding.h>
 
 #include <cstdio>
 #include <cstring>
 
+#include "sturdy.capnp.h"
 #include "test.capnp.h"
 
 namespace {
@@ -116,6 +122,19 @@ void namesCall(kj::StringPtr address, kj::StringPtr name) {
   }
 }
 
+void save(kj::StringPtr address, kj::StringPtr name, kj::StringPtr owner) {
+  capnp::EzRpcClient client(address);
+  auto request = client.importCap(name)
+      .castAs<capnp::Persistent<SturdyRef, Owner>>().saveRequest();
+  request.initSealFor().setName(owner);
+  KJ_IF_MAYBE(e, kj::runCatchingExceptions([&]() {
+    auto saved = request.send().wait(client.getWaitScope());
+    printf("secret: %s\n", kj::encodeHex(saved.getSturdyRef().getSecret()).cStr());
+  })) {
+    printFailure(*e);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -130,6 +149,8 @@ int main(int argc, char** argv) {
     namesServe(argv[2]);
   } else if (is("names-call", 2)) {
     namesCall(argv[2], argv[3]);
+  } else if (is("save", 3)) {
+    save(argv[2], argv[3], argv[4]);
   } else {
     fprintf(stderr, "see the head of extras.c++ for what it takes\n");
     return 2;

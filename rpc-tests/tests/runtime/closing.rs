@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rpc_core::{
-    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, StopToken,
-    Supervisor,
+    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, OwnedSupervisor,
+    StopToken, Supervisor,
 };
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
@@ -321,6 +321,64 @@ fn supervised_threads_end_with_their_connection() {
     let late = supervisor.spawn("cld-late", |_| unreachable!());
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Disconnected);
     pair.end();
+}
+
+/// An object with a thread of its own, which ends with it.
+#[test]
+fn supervised_threads_end_with_their_object() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("clo");
+    let census = Census::new();
+    let work = |supervisor: &OwnedSupervisor| {
+        let counted = census.count();
+        let work = move |token: &StopToken| {
+            token.wait();
+            drop(counted);
+        };
+        supervisor.spawn("clo-work", work).unwrap();
+    };
+    let supervisor = vat.supervisor();
+    work(&supervisor);
+    let handle: Supervisor = supervisor.clone();
+    let object = foo_with(&vat, Concurrency::Serial, supervisor, answer_foo);
+    call_foo(&object).unwrap();
+    // One of its own threads has the last client.
+    let (own, go) = (object.clone(), Event::new());
+    let told = go.clone();
+    handle
+        .spawn("clo-own", move |_| {
+            told.wait();
+            drop(own);
+        })
+        .unwrap();
+    drop(object);
+    assert!(!handle.token().is_stopped());
+    assert_eq!(census.alive(), 1);
+    go.set();
+    until("the object's threads to end", || census.alive() == 0);
+    let late = handle.spawn("clo-late", |_| unreachable!());
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Disconnected);
+
+    // Ended by its owner, who waits.
+    let supervisor = vat.supervisor();
+    work(&supervisor);
+    assert!(supervisor.end(LONG).unwrap());
+    assert_eq!(census.alive(), 0);
+
+    // By the drop of the last client, which waits for nobody, and then by the end of
+    // the vat, whoever still holds the object.
+    let supervisor = vat.supervisor();
+    work(&supervisor);
+    drop(foo_with(&vat, Concurrency::Serial, supervisor, answer_foo));
+    let supervisor = vat.supervisor();
+    work(&supervisor);
+    let object = foo_with(&vat, Concurrency::Serial, supervisor, answer_foo);
+    assert!(vat.shutdown(LONG));
+    assert_eq!(census.alive(), 0);
+    drop(object);
+    #[cfg(target_os = "linux")]
+    until("threads to go", || crate::support::threads_named("clo-") == 0);
+    assert!(vat.supervisor().token().is_stopped());
 }
 
 #[test]

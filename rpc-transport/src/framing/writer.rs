@@ -34,7 +34,7 @@ pub(crate) type WriteNow<W> = fn(&mut W, &[IoSlice<'_>]) -> io::Result<usize>;
 
 /// Larger batches, in bytes, are left to a thread that may wait. What the stream
 /// does not take at once has to be copied.
-const MOST_AT_ONCE: usize = 64 << 10;
+const MOST_AT_ONCE: usize = 256 << 10;
 
 /// Writes messages to a stream of bytes.
 ///

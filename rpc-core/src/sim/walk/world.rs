@@ -22,7 +22,7 @@ use crate::sim::net::{Call, End, INTERFACE, METHOD, Net};
 pub(super) type Check = Result<(), String>;
 
 /// A vat drops a reference when it has more than this.
-const MANY_REFS: usize = 24;
+const MANY_REFS: usize = 8;
 
 pub(super) struct World {
     net: Net,
@@ -121,9 +121,9 @@ impl World {
             world.ends.push(LinkEnd { end: one, vats: (near, far), link });
             world.ends.push(LinkEnd { end: two, vats: (far, near), link });
         }
-        for (vat, root) in roots.into_iter().enumerate() {
-            world.bootstraps.push(root.stream);
-            world.vats[vat].refs.push(root);
+        world.bootstraps = roots.into_iter().map(|root| root.stream).collect();
+        for place in 0..world.ends.len() {
+            world.bootstrap(place, 0);
         }
         world
     }
@@ -136,7 +136,7 @@ impl World {
         let [a, b, c] = [a, b, c].map(usize::from);
         match what {
             Do::Call => self.call(vat, a, [b, c]),
-            Do::Pipeline => self.pipeline(vat, a, b),
+            Do::Pipeline => self.pipeline(vat, [a, b, c]),
             Do::Read => self.read(vat, a, b)?,
             Do::DropCall => self.drop_call(vat, a),
             Do::NewObject => {
@@ -157,7 +157,7 @@ impl World {
             }
             Do::Fulfil => {
                 if let (Some(promise), Some(target)) =
-                    (index(&self.vats[vat].promises, a), self.pick(vat, b))
+                    (index(&self.vats[vat].promises, a), self.pick_away(vat, b))
                 {
                     self.fulfil(vat, promise, Some(target));
                 }
@@ -210,12 +210,12 @@ impl World {
             }
             Do::TailCall => {
                 if let (Some(place), Some(target)) =
-                    (index(&self.vats[vat].held, a), self.pick(vat, b))
+                    (index(&self.vats[vat].held, a), self.pick_away(vat, b))
                 {
                     self.tail_call(vat, place, &target, c);
                 }
             }
-            Do::Bootstrap => self.bootstrap(vat, a, b),
+            Do::Bootstrap => self.bootstrap(a, b),
             Do::Deliver => {
                 let ends = self.ends.iter().map(|end| end.end);
                 let busy: Vec<End> = ends.filter(|end| self.net.queued(*end) > 0).collect();
@@ -264,43 +264,67 @@ impl World {
         let refs = &mut self.vats[vat].refs;
         refs.push(held);
         if refs.len() > MANY_REFS {
-            let gone = refs.swap_remove(choice % MANY_REFS);
+            let gone = refs.remove(choice % MANY_REFS);
             drop(gone);
         }
     }
 
     fn pick(&self, vat: usize, choice: usize) -> Option<Ref> {
         let refs = &self.vats[vat].refs;
-        Some(refs[index(refs, choice)?].clone())
+        Some(refs[recent(refs, choice)?].clone())
+    }
+
+    /// Mostly something that is elsewhere, or may turn out to be.
+    fn pick_away(&self, vat: usize, choice: usize) -> Option<Ref> {
+        let refs = self.vats[vat].refs.iter();
+        let away: Vec<&Ref> = refs.filter(|held| held.client.local_dispatch().is_none()).collect();
+        match recent(&away, choice / 8) {
+            Some(place) if !choice.is_multiple_of(8) => Some(away[place].clone()),
+            _ => self.pick(vat, choice / 8),
+        }
     }
 
     /// None, one or two capabilities; a null one now and then.
     fn pick_caps(&self, vat: usize, choices: [usize; FIELDS]) -> Vec<Option<Ref>> {
-        let count = choices[0] / 7 % (FIELDS + 1);
-        let caps = choices.iter().take(count);
-        caps.map(|choice| if choice % 29 == 0 { None } else { self.pick(vat, *choice) }).collect()
+        let count = choices[0] % (FIELDS + 1);
+        let choices = choices.iter().map(|choice| choice / 8).take(count);
+        choices
+            .map(|choice| match choice % 16 {
+                0 => None,
+                kind if kind % 2 == 0 => self.pick_away(vat, choice / 16),
+                _ => self.pick(vat, choice / 16),
+            })
+            .collect()
     }
 
     fn call(&mut self, vat: usize, via: usize, caps: [usize; FIELDS]) {
-        let Some(via) = self.pick(vat, via) else { return };
+        let Some(via) = self.pick_away(vat, via) else { return };
         let caps = self.pick_caps(vat, caps);
+        self.call_with(vat, &via, &caps);
+    }
+
+    fn call_with(&mut self, vat: usize, via: &Ref, caps: &[Option<Ref>]) {
         let streams: Vec<_> = caps.iter().map(|cap| cap.as_ref().map(|cap| cap.stream)).collect();
         let id = self.shadow.call(via.stream, &streams, None);
-        let call = self.net.call(&via.client, id as u64, &clients(&caps));
+        let call = self.net.call(&via.client, id as u64, &clients(caps));
         self.vats[vat].calls.push((id, call));
     }
 
-    fn pipeline(&mut self, vat: usize, call: usize, field: usize) {
-        let Some(call) = index(&self.vats[vat].calls, call) else { return };
+    /// Takes a field, and mostly calls it at once.
+    fn pipeline(&mut self, vat: usize, [call, field, then]: [usize; 3]) {
+        let Some(call) = recent(&self.vats[vat].calls, call) else { return };
         let (id, call) = &self.vats[vat].calls[call];
         let field = field % FIELDS;
         let client = call.pipelined(u16::try_from(field).unwrap_or(0));
-        let stream = self.shadow.calls[*id].fields[field];
-        self.keep(vat, Ref { client, stream }, field);
+        let held = Ref { client, stream: self.shadow.calls[*id].fields[field] };
+        self.keep(vat, held.clone(), then);
+        if then % 4 != 0 {
+            self.call_with(vat, &held, &[]);
+        }
     }
 
     fn read(&mut self, vat: usize, call: usize, field: usize) -> Check {
-        let Some(call) = index(&self.vats[vat].calls, call) else { return Ok(()) };
+        let Some(call) = recent(&self.vats[vat].calls, call) else { return Ok(()) };
         let (id, call) = &self.vats[vat].calls[call];
         let Some(Ok(results)) = call.result() else { return Ok(()) };
         let field = field % FIELDS;
@@ -318,7 +342,7 @@ impl World {
     }
 
     fn drop_call(&mut self, vat: usize, call: usize) {
-        let Some(call) = index(&self.vats[vat].calls, call) else { return };
+        let Some(call) = recent(&self.vats[vat].calls, call) else { return };
         let (id, call) = self.vats[vat].calls.remove(call);
         match call.result() {
             None => self.shadow.cancel(id),
@@ -394,14 +418,12 @@ impl World {
         call.tail_call(&target.client, INTERFACE, METHOD, params);
     }
 
-    fn bootstrap(&mut self, vat: usize, link: usize, choice: usize) {
-        let links: Vec<LinkEnd> =
-            self.ends.iter().filter(|end| end.vats.0 == vat).copied().collect();
-        let Some(place) = index(&links, link) else { return };
-        let LinkEnd { end, vats: (_, far), link } = links[place];
+    /// Asks for what the other side of a link offers.
+    fn bootstrap(&mut self, place: usize, choice: usize) {
+        let LinkEnd { end, vats: (near, far), link } = self.ends[place % self.ends.len()];
         let client = self.net.bootstrap(end);
         let stream = self.shadow.apart(self.bootstraps[far], link);
-        self.keep(vat, Ref { client, stream }, choice);
+        self.keep(near, Ref { client, stream }, choice);
     }
 
     /// Looks at the calls that have arrived since the last look.
@@ -481,9 +503,7 @@ impl World {
     fn call_all_references(&mut self) {
         for vat in 0..self.vats.len() {
             for held in self.vats[vat].refs.clone() {
-                let id = self.shadow.call(held.stream, &[], None);
-                let call = self.net.call(&held.client, id as u64, &[]);
-                self.vats[vat].calls.push((id, call));
+                self.call_with(vat, &held, &[]);
             }
         }
     }
@@ -572,4 +592,12 @@ fn clients(caps: &[Option<Ref>]) -> Vec<Client> {
 /// A place in a list, if it has any.
 fn index<T>(list: &[T], choice: usize) -> Option<usize> {
     (!list.is_empty()).then(|| choice % list.len())
+}
+
+/// A place in a list, more often than not close to its end. What has just come
+/// about is what mistakes are made with.
+fn recent<T>(list: &[T], choice: usize) -> Option<usize> {
+    let place = index(list, choice / 4)?;
+    let last = list.len() - 1;
+    Some(if choice.is_multiple_of(4) { place } else { last - choice / 4 % list.len().min(3) })
 }
