@@ -45,7 +45,7 @@ use crate::local_promise::LocalPromise;
 use crate::payload::Payload;
 use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
-use crate::wire::Path;
+use crate::wire::{Hint, Path};
 
 /// The most calls that one may wait for, one behind the other, before that is
 /// taken for a circle.
@@ -59,6 +59,7 @@ pub(crate) struct CallCell {
     state: Mutex<State>,
     done: Condvar,
     sink: Sink,
+    hint: Hint,
     interest: OnceLock<Weak<Interest>>,
 }
 
@@ -160,7 +161,8 @@ impl Drop for Interest {
 }
 
 impl CallCell {
-    pub(crate) fn new(sink: Sink) -> (Arc<CallCell>, Arc<Interest>) {
+    /// `hint` is what the caller will not do.
+    pub(crate) fn new(sink: Sink, hint: Hint) -> (Arc<CallCell>, Arc<Interest>) {
         let cell = Arc::new(CallCell {
             state: Mutex::new(State {
                 phase: Phase::Waiting,
@@ -177,12 +179,22 @@ impl CallCell {
             }),
             done: Condvar::new(),
             sink,
+            hint,
             interest: OnceLock::new(),
         });
         let interest = Arc::new(Interest { cell: Arc::clone(&cell) });
         // The cell is new: nobody has set it before.
         let _ = cell.interest.set(Arc::downgrade(&interest));
         (cell, interest)
+    }
+
+    pub(crate) fn hint(&self) -> Hint {
+        self.hint
+    }
+
+    /// Whether somebody in this process made the call.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.sink, Sink::Here)
     }
 
     /// The peer's question that this answers with its outcome, if it is one of
@@ -285,6 +297,10 @@ impl CallCell {
         match &self.sink {
             Sink::Here => outcome,
             Sink::Answer(machine, id, serial) => match machine.upgrade() {
+                Some(machine) if self.hint == Hint::OnlyPipeline => {
+                    machine.transact(|txn| txn.keep_answer(*id, *serial));
+                    outcome
+                }
                 Some(machine) => {
                     // Content without capabilities leaves without a copy, if
                     // nobody else holds it; and nobody looks for any in it.
@@ -477,6 +493,9 @@ impl CallCell {
         let outcome = match &state.phase {
             Phase::Completing(outcome) | Phase::Done(outcome) => outcome.clone(),
             Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) | Phase::Returning(..) => {
+                if self.hint == Hint::NoPipelining {
+                    return Ok(Client::broken(not_pipelined()));
+                }
                 if let Some(field) = state.fields.get(path).and_then(Weak::upgrade) {
                     return Ok(Client::from_promise(field));
                 }
@@ -666,6 +685,21 @@ impl CallCell {
         drop(before);
     }
 
+    /// If the call is held back: the place, at which it stays if it is cancelled. For
+    /// use under the order lock of its connection.
+    pub(crate) fn goes_on_waiting(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        let held = match state.queued_in.take() {
+            Some(held @ (Queue::Held(_), _)) => held,
+            other => {
+                state.queued_in = other;
+                return None;
+            }
+        };
+        drop(state);
+        Some(held.1)
+    }
+
     /// The call left the queue that it waited in.
     pub(crate) fn left_queue(&self) {
         let left = self.state.lock().queued_in.take();
@@ -760,6 +794,14 @@ fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
         }
     }
     Ok(payload.with_caps(caps))
+}
+
+/// What becomes of a pipelined call where none was to be made.
+pub(crate) fn not_pipelined() -> Error {
+    Error::failed(
+        "the call was made without promise pipelining: \
+         wait for its results before calling what they hold",
+    )
 }
 
 /// The capability at the end of `path` in an outcome.

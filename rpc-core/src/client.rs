@@ -16,7 +16,9 @@ use crate::pending::Pending;
 use crate::protocol::{ExportSlot, ImportRef, Machine, Pinned};
 use crate::remote_promise::RemotePromise;
 use crate::runtime;
+use crate::typed::Pipeline;
 use crate::watch::{Event, Watcher};
+use crate::wire::Hint;
 
 /// A capability: a reference to an object, here or elsewhere, known or only
 /// promised, that any thread may hold, clone, call and drop.
@@ -174,7 +176,43 @@ impl Client {
     ///
     /// Failures, also of the sending itself, are the call's outcome.
     pub fn call(&self, interface_id: u64, method_id: u16, params: Payload) -> Pending {
-        let (cell, interest) = CallCell::new(Sink::Here);
+        self.call_with(interface_id, method_id, params, Hint::None)
+    }
+
+    /// Starts a call of which only the pipeline is of interest: what the results are
+    /// going to hold can be called, and nobody is told what they are. The callee is
+    /// told so, and sends none.
+    ///
+    /// The call is over when everything that was made of the pipeline is dropped.
+    /// Until then it counts among the outstanding questions, for which this may wait
+    /// as [`call`](Self::call) does.
+    pub fn call_pipeline_only(
+        &self,
+        interface_id: u64,
+        method_id: u16,
+        params: Payload,
+    ) -> Pipeline {
+        Pipeline::new(self.call_with(interface_id, method_id, params, Hint::OnlyPipeline))
+    }
+
+    /// As [`call`](Self::call), without the possibility to call what the results are
+    /// going to hold before they are there, which makes it easier for the callee. For
+    /// methods whose results hold no capabilities.
+    ///
+    /// The callee is told by a hint (`noPromisePipelining`) that not all peers are up
+    /// to: the C++ implementation (1.x) gives up a call with it that a method passes
+    /// on, as a tail call, to an object of a third vat or of the caller's.
+    pub fn call_without_pipeline(
+        &self,
+        interface_id: u64,
+        method_id: u16,
+        params: Payload,
+    ) -> Pending {
+        self.call_with(interface_id, method_id, params, Hint::NoPipelining)
+    }
+
+    fn call_with(&self, interface_id: u64, method_id: u16, params: Payload, hint: Hint) -> Pending {
+        let (cell, interest) = CallCell::new(Sink::Here, hint);
         let target = self.shortened();
         let permit = match target.machine().map(Machine::wait_for_room) {
             None => None,

@@ -142,6 +142,22 @@ struct Order {
     /// What the peer has sent and is not delivered yet: Note [flow limit].
     held: Held,
     next_serial: u64,
+    pipelines: Pipelines,
+}
+
+/// Questions of which only the pipeline is wanted: Note [pipeline only].
+#[derive(Default)]
+struct Pipelines {
+    asked: u32,
+    peer: Peer,
+}
+
+/// Whether the peer does without a Return where none is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Peer {
+    #[default]
+    TakesHints,
+    Answers,
 }
 
 #[derive(Clone, Debug)]
@@ -190,6 +206,7 @@ impl Machine {
                 bootstrap,
                 held: Held::default(),
                 next_serial: 0,
+                pipelines: Pipelines::default(),
             }),
             questions: Table::new(),
             answers: Table::new(),

@@ -30,6 +30,7 @@ mod embargo;
 #[cfg(unix)]
 mod fds;
 mod flow_limit;
+mod hints;
 mod long;
 mod tables;
 mod tail_calls;
