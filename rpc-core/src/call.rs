@@ -41,6 +41,7 @@ use crate::delivery::Tail;
 use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
+use crate::interrupt::{Interrupt, Scope, Wake};
 use crate::local_promise::LocalPromise;
 use crate::payload::Payload;
 use crate::protocol::{Machine, QuestionRef};
@@ -92,6 +93,8 @@ struct State {
     /// Note [flow limit].
     words: u64,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
+    /// The method that runs for this call, if it is to be interrupted.
+    method: Option<Arc<Scope>>,
     /// The other call whose outcome will be this one's.
     taken_from: Option<Arc<Interest>>,
 }
@@ -175,6 +178,7 @@ impl CallCell {
                 queued_in: None,
                 words: 0,
                 on_cancel: Vec::new(),
+                method: None,
                 taken_from: None,
             }),
             done: Condvar::new(),
@@ -348,20 +352,28 @@ impl CallCell {
     }
 
     /// Waits for the outcome; `None` when the deadline came first.
-    pub(crate) fn wait(&self, deadline: Option<std::time::Instant>) -> Option<Outcome> {
+    ///
+    /// # Errors
+    /// Something came first that ends the wait.
+    pub(crate) fn wait(
+        &self,
+        deadline: Option<std::time::Instant>,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Outcome>, Error> {
         let mut state = self.state.lock();
         loop {
             if let Phase::Done(outcome) = &state.phase {
-                return Some(outcome.clone());
+                return Ok(Some(outcome.clone()));
             }
+            interrupt.check()?;
             match deadline {
                 None => self.done.wait(&mut state),
                 Some(deadline) => {
                     if self.done.wait_until(&mut state, deadline).timed_out() {
-                        return match &state.phase {
+                        return Ok(match &state.phase {
                             Phase::Done(outcome) => Some(outcome.clone()),
                             _ => None,
-                        };
+                        });
                     }
                 }
             }
@@ -621,6 +633,19 @@ impl CallCell {
         }
     }
 
+    /// From now on a cancellation ends the waits of the method that runs for this call.
+    /// Must not be called under a lock.
+    pub(crate) fn interrupts(&self, method: &Arc<Scope>) {
+        let mut state = self.state.lock();
+        let cancelled = state.demand == Demand::Cancelled;
+        let before = state.method.replace(Arc::clone(method));
+        drop(state);
+        drop(before);
+        if cancelled {
+            method.cancel();
+        }
+    }
+
     fn is_done(&self) -> bool {
         matches!(self.state.lock().phase, Phase::Done(_))
     }
@@ -643,7 +668,11 @@ impl CallCell {
         let queue = state.queued_in.take();
         let hooks = std::mem::take(&mut state.on_cancel);
         let taken_from = state.taken_from.take();
+        let method = state.method.take();
         drop(state);
+        if let Some(method) = method {
+            method.cancel();
+        }
         // The last reference to the question sends its Finish.
         drop(question);
         // Calls whose outcome is each other's form chains.
@@ -726,6 +755,13 @@ impl CallCell {
         {
             machine.call_is_over(words);
         }
+    }
+}
+
+impl Wake for CallCell {
+    fn wake(&self) {
+        drop(self.state.lock());
+        self.done.notify_all();
     }
 }
 

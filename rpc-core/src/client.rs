@@ -9,6 +9,7 @@ use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::error::{Error, Result};
 use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream};
+use crate::interrupt::Wake;
 use crate::local_promise::LocalPromise;
 use crate::object::{Concurrency, Dispatch, LocalObject};
 use crate::payload::Payload;
@@ -251,7 +252,8 @@ impl Client {
         if stream.has_room() || !runtime::may_wait() {
             return Ok(());
         }
-        runtime::blocking(|| stream.wait_for_room())?
+        let what = Arc::clone(&stream) as Arc<dyn Wake>;
+        runtime::blocking_on(what, |interrupt| stream.wait_for_room(interrupt))?
     }
 
     /// Waits until every streaming call that was made through this capability
@@ -262,7 +264,8 @@ impl Client {
     /// What a call of the stream failed with, or that this thread must not wait.
     pub fn finish_stream(&self) -> Result<()> {
         let stream = self.stream();
-        runtime::blocking(|| stream.wait_until_empty())?
+        let what = Arc::clone(&stream) as Arc<dyn Wake>;
+        runtime::blocking_on(what, |interrupt| stream.wait_until_empty(interrupt))?
     }
 
     fn stream(&self) -> Arc<Stream> {
@@ -326,7 +329,9 @@ impl Client {
                     };
                 }
             }
-            let in_time = runtime::blocking(|| event.wait(deadline))?;
+            let what = Arc::clone(&event) as Arc<dyn Wake>;
+            let wait = |interrupt: &_| event.wait_unless(deadline, interrupt);
+            let in_time = runtime::blocking_on(what, wait)??;
             if !in_time {
                 return Err(Error::overloaded("the promise was not resolved in time"));
             }

@@ -87,6 +87,7 @@ pub mod fd;
 mod flow;
 pub mod hook;
 pub mod ids;
+mod interrupt;
 mod limits;
 mod local_promise;
 pub mod message;

@@ -61,6 +61,7 @@ use crate::effects::{self, Effect, LockScope};
 use crate::error::Error;
 use crate::flow::{FlowControl, FlowController};
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
+use crate::interrupt::Wake;
 use crate::limits::Limits;
 use crate::wire;
 
@@ -303,7 +304,8 @@ impl Machine {
             return Ok(None);
         }
         let asker = crate::runtime::asker();
-        crate::runtime::blocking(|| self.room.wait(asker))?.map(Some)
+        let what = Arc::clone(&self.room) as Arc<dyn Wake>;
+        crate::runtime::blocking_on(what, |interrupt| self.room.wait(asker, interrupt))?.map(Some)
     }
 }
 

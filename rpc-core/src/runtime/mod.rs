@@ -16,7 +16,7 @@ pub use self::supervisor::{StopToken, Supervisor};
 pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
 
-pub(crate) use self::role::{asker, blocking, current_executor, may_wait};
+pub(crate) use self::role::{asker, blocking_on, current_executor, may_wait};
 
 /// Work for a worker.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
