@@ -81,6 +81,11 @@ interface TestObjects {
   testMembrane @9 () -> (object :Test.TestMembrane);
   testControl @10 () -> (object :TestControl);
   # Of this connection, as the bootstrap object is.
+  membraned @11 () -> (object :Test.TestMembrane, revoker :Test.TestHandle);
+  # A TestMembrane behind a membrane of its own. What the membrane intercepts
+  # returns "inbound" if it came from outside, "outbound" if from inside. When
+  # `revoker` is dropped, the membrane is revoked: everything that goes through it
+  # fails, with a reason that contains "revoked".
 }
 
 interface TestAll extends(

@@ -8,17 +8,20 @@
 //! | `cargo run --release -p benches --bin load -- server ADDR` | serves `echo.capnp` |
 //! | `cargo run --release -p benches --bin load -- client ADDR` | loads such a server and prints the [`figures`] |
 //! | `cargo run --release -p benches --bin compare` | does that with several implementations side by side |
+//! | `cargo run --release -p benches --bin endpoints` | measures [`endpoints`] against raw sockets |
 //!
 //! Other implementations that serve and load the same interface and print the
 //! same figures are in `peers/`.
 
 pub mod cli;
 pub mod cpu;
+pub mod endpoints;
 pub mod figures;
 pub mod link;
 pub mod load;
 pub mod raw;
 pub mod service;
+pub mod table;
 
 /// Why a measurement could not be made.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

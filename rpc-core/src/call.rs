@@ -43,6 +43,7 @@ use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
 use crate::interrupt::{Interrupt, Scope, Wake};
 use crate::local_promise::LocalPromise;
+use crate::membrane::Crossing;
 use crate::payload::Payload;
 use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
@@ -82,8 +83,9 @@ struct State {
     fields: BTreeMap<Path, Weak<LocalPromise>>,
     /// At how many of them it is time to forget those that are gone.
     sweep_at: usize,
-    /// What the callee has given out as the pipeline before the outcome.
-    early: Option<Payload>,
+    /// What calls that are pipelined before the outcome go to, if that is not for
+    /// the phase to say.
+    early: Option<Early>,
     /// How many batches of those are being handed over to a question's fields.
     handovers: usize,
     watchers: Vec<Watcher>,
@@ -116,6 +118,16 @@ enum Phase {
     Done(Outcome),
 }
 
+/// Where pipelined calls go before the outcome is known.
+#[derive(Clone)]
+enum Early {
+    /// To what the callee has given out.
+    Given(Payload),
+    /// To the fields of another call, which is this one behind a membrane.
+    /// Weak: whoever wants this one wants that one, too.
+    Behind(Weak<CallCell>, Crossing),
+}
+
 /// Whether a thread has taken on to carry the outcome to the next phases.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Carrier {
@@ -130,14 +142,32 @@ enum Demand {
     Cancelled,
 }
 
+/// Who can tell what is at the end of a path.
+pub(crate) enum Elsewhere {
+    /// The connection of this question.
+    Question(Arc<QuestionRef>),
+    /// Another call, for the other side of a membrane.
+    Behind(Arc<CallCell>, Crossing),
+}
+
 /// Who is told when a call is done.
 enum Watcher {
     /// A call whose outcome is the same, but for what is in these fields.
-    Call(Arc<CallCell>, Vec<(Path, Client)>),
+    Call(Arc<CallCell>, Change),
     Closure(Arc<dyn Executor>, Box<dyn FnOnce(Outcome) + Send>),
     Waker(std::task::Waker),
     /// Part of this library, which runs it wherever it is.
     Internal(Box<dyn FnOnce(&Outcome) + Send>),
+    /// The same, but before anybody else hears of the outcome.
+    First(Box<dyn FnOnce(&Outcome) + Send>),
+}
+
+/// What makes the outcome of one call that of another.
+enum Change {
+    /// These capabilities take the place of those in these fields.
+    Fields(Vec<(Path, Client)>),
+    /// It crosses a membrane.
+    Crossing(Crossing),
 }
 
 /// The wish to know a call's outcome. When the last one is dropped the call is
@@ -254,7 +284,7 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn finish_completion(self: &Arc<Self>) {
-        let (outcome, fields) = {
+        let (outcome, fields, first) = {
             let mut state = self.state.lock();
             if state.handovers > 0 {
                 // The last of them comes here again.
@@ -272,8 +302,13 @@ impl CallCell {
                 .iter()
                 .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
                 .collect();
-            (outcome, fields)
+            let is_first = |watcher: &mut Watcher| matches!(watcher, Watcher::First(_));
+            let first: Vec<_> = state.watchers.extract_if(.., is_first).collect();
+            (outcome, fields, first)
         };
+        for watcher in first {
+            watcher.notify(&outcome);
+        }
         for (path, field) in &fields {
             field.resolve(cap_of(&outcome, path));
         }
@@ -394,6 +429,12 @@ impl CallCell {
         self.watch(Watcher::Internal(closure));
     }
 
+    /// As [`tell_when_done`](Self::tell_when_done), before anybody can act upon the
+    /// outcome.
+    pub(crate) fn tell_first(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
+        self.watch(Watcher::First(closure));
+    }
+
     /// Wakes a task when the outcome is there.
     pub(crate) fn wake_on_done(&self, waker: &std::task::Waker) {
         let known = self
@@ -423,6 +464,61 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>, fields: Vec<(Path, Client)>) {
+        self.take_changed(other, Change::Fields(fields));
+    }
+
+    /// Makes this call the same as `other`, on its side of a membrane: its outcome
+    /// is that of `other`, and calls that are pipelined on it go to the fields of
+    /// `other`, all of it with what it carries across. Returns the fields that must
+    /// be handed over by [`hand_over_across`](Self::hand_over_across) when `other`
+    /// is on its way.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn take_across(
+        self: &Arc<Self>,
+        other: Arc<Interest>,
+        crossing: &Crossing,
+    ) -> Vec<(Path, Arc<LocalPromise>)> {
+        let cell = Arc::clone(other.cell());
+        let mut fields = Vec::new();
+        {
+            let mut state = self.state.lock();
+            if state.early.is_none() && matches!(state.phase, Phase::Waiting) {
+                state.early = Some(Early::Behind(Arc::downgrade(&cell), crossing.clone()));
+                // Found as long as they hand over what they queued.
+                let known = state.fields.iter();
+                fields = known
+                    .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
+                    .collect();
+                if !fields.is_empty() {
+                    state.handovers += 1;
+                }
+            }
+        }
+        self.take_changed(other, Change::Crossing(crossing.clone()));
+        fields
+    }
+
+    /// Resolves fields of this call to those of `other`. They are asked for only
+    /// now: a call without fields gets into a queue faster.
+    pub(crate) fn hand_over_across(
+        self: &Arc<Self>,
+        fields: Vec<(Path, Arc<LocalPromise>)>,
+        other: &Arc<CallCell>,
+        crossing: &Crossing,
+    ) {
+        if fields.is_empty() {
+            return;
+        }
+        let fields = fields.into_iter();
+        let fields =
+            fields.map(|(path, field)| (field, crossing.client(&other.pipelined(&path)))).collect();
+        // Not right here: calls may wait in the fields of those that wait in these,
+        // and so on.
+        effects::defer(Effect::ResolveFields(Arc::clone(self), fields));
+    }
+
+    fn take_changed(self: &Arc<Self>, other: Arc<Interest>, change: Change) {
         let cell = Arc::clone(other.cell());
         let mut state = self.state.lock();
         if state.demand == Demand::Wanted && matches!(state.phase, Phase::Waiting) {
@@ -438,7 +534,7 @@ impl CallCell {
         if cell.comes_from(self) {
             return self.complete(Err(Error::failed("a call was answered with its own outcome")));
         }
-        cell.watch(Watcher::Call(Arc::clone(self), fields));
+        cell.watch(Watcher::Call(Arc::clone(self), change));
     }
 
     /// Whether this call, which waits in the queue of `promise`, waits there for
@@ -481,25 +577,34 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn pipelined(self: &Arc<Self>, path: &[u16]) -> Client {
-        loop {
-            let question = match self.pipelined_here(path) {
-                Ok(client) => return client,
-                Err(question) => question,
-            };
-            let field = question.machine().transact(|txn| txn.question_field(&question, path));
-            // Otherwise its Return came in between, and the phase has changed.
-            if let Some(client) = field {
-                return client;
+        let mut cell = Arc::clone(self);
+        let mut crossings = Vec::new();
+        let mut client = loop {
+            match cell.pipelined_here(path) {
+                Ok(client) => break client,
+                Err(Elsewhere::Question(question)) => {
+                    let field =
+                        question.machine().transact(|txn| txn.question_field(&question, path));
+                    // Otherwise its Return came in between, and the phase has changed.
+                    if let Some(client) = field {
+                        break client;
+                    }
+                }
+                Err(Elsewhere::Behind(other, crossing)) => {
+                    crossings.push(crossing);
+                    cell = other;
+                }
             }
+        };
+        while let Some(crossing) = crossings.pop() {
+            client = crossing.client(&client);
         }
+        client
     }
 
-    /// As [`pipelined`](Self::pipelined), but gives up with the question when
-    /// only its connection can tell. For use under an order lock.
-    pub(crate) fn pipelined_here(
-        self: &Arc<Self>,
-        path: &[u16],
-    ) -> Result<Client, Arc<QuestionRef>> {
+    /// As [`pipelined`](Self::pipelined), but gives up when that takes more than
+    /// this call's own lock. For use under an order lock.
+    pub(crate) fn pipelined_here(self: &Arc<Self>, path: &[u16]) -> Result<Client, Elsewhere> {
         let parent = self.interest.get().and_then(Weak::upgrade);
         let mut state = self.state.lock();
         let outcome = match &state.phase {
@@ -513,10 +618,14 @@ impl CallCell {
                 }
                 match (&state.phase, &state.early) {
                     (Phase::Asked(question) | Phase::Forwarded(question), _) => {
-                        return Err(Arc::clone(question));
+                        return Err(Elsewhere::Question(Arc::clone(question)));
                     }
                     (Phase::Returning(outcome, _), _) => outcome.clone(),
-                    (_, Some(early)) => Ok(early.clone()),
+                    (_, Some(Early::Given(early))) => Ok(early.clone()),
+                    (_, Some(Early::Behind(cell, crossing))) => match cell.upgrade() {
+                        Some(cell) => return Err(Elsewhere::Behind(cell, crossing.clone())),
+                        None => Err(Error::failed("the call was cancelled")),
+                    },
                     (_, None) => {
                         let field = LocalPromise::new(parent);
                         state.add_field(path, &field);
@@ -542,7 +651,7 @@ impl CallCell {
                 drop(payload);
                 return;
             }
-            state.early = Some(payload.clone());
+            state.early = Some(Early::Given(payload.clone()));
             let fields = std::mem::take(&mut state.fields);
             // Found as long as they hand over what they queued.
             let live: Vec<_> = fields
@@ -653,7 +762,7 @@ impl CallCell {
     /// Nobody wants the outcome any more.
     ///
     /// Must not be called under a lock.
-    pub(crate) fn cancel(&self) {
+    pub(crate) fn cancel(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Done(_)) {
             return;
@@ -673,7 +782,12 @@ impl CallCell {
         if let Some(method) = method {
             method.cancel();
         }
-        // The last reference to the question sends its Finish.
+        // The last reference to the question sends its Finish. Nothing else would
+        // end the call, for which a peer may still have a name.
+        if question.is_some() {
+            let error = Error::failed("the call was cancelled");
+            effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
+        }
         drop(question);
         // Calls whose outcome is each other's form chains.
         if let Some(other) = taken_from {
@@ -797,8 +911,12 @@ impl State {
 impl Watcher {
     fn notify(self, outcome: &Outcome) {
         match self {
-            Watcher::Call(cell, fields) => {
-                if cell.begin_completion(with_fields(outcome, fields)) {
+            Watcher::Call(cell, change) => {
+                let outcome = match change {
+                    Change::Fields(fields) => with_fields(outcome, fields),
+                    Change::Crossing(crossing) => crossing.outcome(outcome),
+                };
+                if cell.begin_completion(outcome) {
                     effects::defer(Effect::FinishCompletion(cell));
                 }
             }
@@ -806,7 +924,7 @@ impl Watcher {
                 let outcome = outcome.clone();
                 crate::runtime::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
             }
-            Watcher::Internal(closure) => closure(outcome),
+            Watcher::Internal(closure) | Watcher::First(closure) => closure(outcome),
             Watcher::Waker(waker) => effects::application(|| waker.wake()),
         }
     }

@@ -4,21 +4,25 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::brand::Brand;
 use crate::call::{CallCell, Sink};
 use crate::delivery::{CallRequest, Delivery, Tail};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream};
+use crate::gateway;
 use crate::interrupt::Wake;
 use crate::local_promise::LocalPromise;
+use crate::membrane::Wrapped;
 use crate::object::{Concurrency, Dispatch, LocalObject};
 use crate::payload::Payload;
 use crate::pending::Pending;
-use crate::protocol::{ExportSlot, ImportRef, Machine, Pinned};
+use crate::protocol::{ExportSlot, ImportRef, Machine, Permit, Pinned};
+use crate::reconnect::Reconnecting;
 use crate::remote_promise::RemotePromise;
 use crate::runtime;
 use crate::typed::Pipeline;
-use crate::watch::{Event, Watcher};
+use crate::watch::{Event, WatchKey, Watcher};
 use crate::wire::Hint;
 
 /// A capability: a reference to an object, here or elsewhere, known or only
@@ -47,6 +51,10 @@ enum Kind {
     Remote(Arc<RemotePromise>),
     /// A promise of this process.
     Promise(Arc<LocalPromise>),
+    /// What stands for something on the other side of a membrane.
+    Wrapped(Arc<Wrapped>),
+    /// What is connected anew when it was disconnected.
+    Reconnecting(Arc<Reconnecting>),
     /// Whatever a peer has behind one destination, for good: see
     /// Note [described path].
     Pinned(Arc<Pinned>),
@@ -114,6 +122,14 @@ impl Client {
         Client(Kind::Promise(promise))
     }
 
+    pub(crate) fn from_wrapped(wrapped: Arc<Wrapped>) -> Self {
+        Client(Kind::Wrapped(wrapped))
+    }
+
+    pub(crate) fn from_reconnecting(reconnecting: Arc<Reconnecting>) -> Self {
+        Client(Kind::Reconnecting(reconnecting))
+    }
+
     pub(crate) fn from_pinned(pinned: Arc<Pinned>) -> Self {
         Client(Kind::Pinned(pinned))
     }
@@ -154,6 +170,12 @@ impl Client {
         }
     }
 
+    /// The mark of the object behind it, if that is one of this process that has
+    /// one, and known by now.
+    pub fn brand(&self) -> Option<Brand> {
+        self.local_dispatch()?.brand().cloned()
+    }
+
     /// The file descriptor that belongs to it: the one that an object of this
     /// process was [made callable with](crate::Vat::export_with_fd), or that the
     /// peer sent with one of its own.
@@ -167,6 +189,7 @@ impl Client {
         match &self.shortened().0 {
             Kind::Local(object) => object.fd().cloned(),
             Kind::Import(import) => import.fd().cloned(),
+            Kind::Wrapped(wrapped) => wrapped.fd(),
             _ => None,
         }
     }
@@ -215,10 +238,9 @@ impl Client {
     fn call_with(&self, interface_id: u64, method_id: u16, params: Payload, hint: Hint) -> Pending {
         let (cell, interest) = CallCell::new(Sink::Here, hint);
         let target = self.shortened();
-        let permit = match target.machine().map(Machine::wait_for_room) {
-            None => None,
-            Some(Ok(permit)) => permit,
-            Some(Err(error)) => {
+        let permit = match target.wait_for_room() {
+            Ok(permit) => permit,
+            Err(error) => {
                 cell.complete(Err(error));
                 return Pending::new(interest);
             }
@@ -279,6 +301,9 @@ impl Client {
                 promise.stream().get_or_make(|| Box::new(FixedWindow::DEFAULT))
             }
             Kind::Local(object) => object.stream().get_or_make(|| Box::new(FixedWindow::DEFAULT)),
+            Kind::Wrapped(wrapped) => wrapped.stream(),
+            // Each generation has its own.
+            Kind::Reconnecting(reconnecting) => reconnecting.current().0.stream(),
             // Calls fail at once, and so does the stream.
             Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {
                 Stream::new(Box::new(FixedWindow::DEFAULT))
@@ -294,7 +319,8 @@ impl Client {
             Kind::Pinned(pinned) => pinned.stream().adopt(stream),
             Kind::Promise(promise) => promise.stream().adopt(stream),
             Kind::Local(object) => object.stream().adopt(stream),
-            Kind::Null | Kind::Broken(_) | Kind::Slot(_) => {}
+            Kind::Wrapped(wrapped) => wrapped.adopt_stream(stream),
+            Kind::Null | Kind::Broken(_) | Kind::Slot(_) | Kind::Reconnecting(_) => {}
         }
     }
 
@@ -338,6 +364,42 @@ impl Client {
         }
     }
 
+    /// Waits until a little more is known about what this is, and returns that: what
+    /// the promise has resolved to, which may be another promise. `None` if this is no
+    /// promise any more.
+    ///
+    /// # Errors
+    /// This thread must not wait.
+    pub fn more_resolved(&self) -> Result<Option<Client>> {
+        let client = self.shortened();
+        if !client.is_promise() {
+            return Ok(None);
+        }
+        let event = Arc::new(Event::default());
+        // Otherwise it has resolved just now.
+        if client.watch(Watcher::Thread(Arc::clone(&event))).is_ok() {
+            let what = Arc::clone(&event) as Arc<dyn Wake>;
+            runtime::blocking_on(what, |interrupt| event.wait_unless(None, interrupt))??;
+        }
+        Ok(Some(client.shortened()))
+    }
+
+    /// Runs a closure on a worker with what [`more_resolved`](Self::more_resolved)
+    /// would return; at once with `None` if this is no promise any more.
+    pub fn on_more_resolved(&self, closure: impl FnOnce(Option<Client>) + Send + 'static) {
+        let client = self.shortened();
+        let executor = runtime::current_executor();
+        if !client.is_promise() {
+            return runtime::spawn_or_run(&*executor, Box::new(move || closure(None)));
+        }
+        let again = client.clone();
+        let job: runtime::Job = Box::new(move || closure(Some(again.shortened())));
+        if let Err(Watcher::Closure(executor, job)) = client.watch(Watcher::Closure(executor, job))
+        {
+            runtime::spawn_or_run(&*executor, job);
+        }
+    }
+
     /// Runs a closure on a worker once this is resolved, at once if it is.
     pub fn on_resolved(&self, closure: impl FnOnce(Result<Client>) + Send + 'static) {
         let client = self.shortened();
@@ -368,12 +430,14 @@ impl Client {
         client
     }
 
-    fn next_resolved(&self) -> Option<Client> {
+    /// One step of [`shortened`](Self::shortened).
+    pub(crate) fn next_resolved(&self) -> Option<Client> {
         match &self.0 {
+            Kind::Wrapped(wrapped) => wrapped.resolved(),
             Kind::Promise(promise) => promise.resolved(),
             Kind::Remote(promise) => promise.resolved(),
             Kind::Slot(slot) => Some(slot.target()),
-            Kind::Pinned(pinned) => pinned.dest().err().map(Client::broken),
+            Kind::Pinned(pinned) => pinned.dest().err(),
             _ => None,
         }
     }
@@ -385,8 +449,16 @@ impl Client {
             return None;
         }
         let error = Error::failed("a promise was resolved to itself");
-        self.leads_to(end, |pinned| pinned.cut(error.clone()));
+        self.leads_to(end, |pinned| pinned.give_up(Client::broken(error.clone())));
         Some(error)
+    }
+
+    /// Gives up the field of results that this leads through, if it does.
+    #[cfg(test)]
+    pub(crate) fn give_up_described_field(&self) {
+        if let Kind::Pinned(pinned) = self.shortened().0 {
+            pinned.give_up_field();
+        }
     }
 
     fn leads_to(&self, end: &Client, passed: impl Fn(&Pinned)) -> bool {
@@ -398,10 +470,15 @@ impl Client {
             }
             let next = match &client.0 {
                 Kind::Promise(promise) => promise.next(),
+                // What is sent there comes by here, on whichever side it stays.
+                Kind::Wrapped(wrapped) => wrapped.inner().ok(),
+                Kind::Reconnecting(reconnecting) => reconnecting.connected(),
                 Kind::Pinned(pinned) => {
-                    let promise = pinned.promise();
+                    let there = pinned.dest().is_ok();
+                    let next = if there { pinned.promise().map(Client::from_remote) } else { None };
+                    let next = next.or_else(|| client.next_resolved());
                     passed(pinned);
-                    promise.map(Client::from_remote)
+                    next
                 }
                 _ => client.next_resolved(),
             };
@@ -437,7 +514,11 @@ impl Client {
     }
 
     pub(crate) fn is_promise(&self) -> bool {
-        matches!(self.0, Kind::Promise(_) | Kind::Remote(_) | Kind::Slot(_))
+        match &self.0 {
+            Kind::Promise(_) | Kind::Remote(_) | Kind::Slot(_) => true,
+            Kind::Wrapped(wrapped) => wrapped.is_pending(),
+            _ => false,
+        }
     }
 
     /// Where this very reference lives in memory.
@@ -448,6 +529,8 @@ impl Client {
             Kind::Import(import) => Arc::as_ptr(import) as usize,
             Kind::Remote(promise) => Arc::as_ptr(promise) as usize,
             Kind::Promise(promise) => Arc::as_ptr(promise) as usize,
+            Kind::Wrapped(wrapped) => Arc::as_ptr(wrapped) as usize,
+            Kind::Reconnecting(reconnecting) => Arc::as_ptr(reconnecting) as usize,
             Kind::Pinned(pinned) => Arc::as_ptr(pinned) as usize,
             Kind::Slot(slot) => Arc::as_ptr(slot) as usize,
         }
@@ -463,13 +546,69 @@ impl Client {
         }
     }
 
+    /// What is behind membranes and connected to now.
+    pub(crate) fn innermost(&self) -> Client {
+        let mut client = self.shortened();
+        // A capability that is connected to itself leads nowhere.
+        for _ in 0..MAX_CHAIN {
+            let next = match &client.0 {
+                Kind::Wrapped(wrapped) => wrapped.inner().unwrap_or_else(Client::broken),
+                Kind::Reconnecting(reconnecting) => match reconnecting.connected() {
+                    Some(current) => current,
+                    None => return client,
+                },
+                _ => return client,
+            };
+            client = next.shortened();
+        }
+        client
+    }
+
+    /// Waits for room on the connection that a call would be sent over now, if
+    /// any.
+    fn wait_for_room(&self) -> Result<Option<Permit>> {
+        if matches!(self.0, Kind::Wrapped(_) | Kind::Reconnecting(_)) {
+            let room = self.innermost().machine().map_or(Ok(None), Machine::wait_for_room);
+            // Where the connection has ended the call may take another one.
+            return Ok(room.unwrap_or(None));
+        }
+        self.machine().map_or(Ok(None), Machine::wait_for_room)
+    }
+
+    /// Whether calls would fail because a connection has ended.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        let client = self.innermost();
+        match &client.0 {
+            Kind::Broken(error) => error.kind() == ErrorKind::Disconnected,
+            _ => client.machine().is_some_and(|machine| machine.room().is_closed()),
+        }
+    }
+
+    pub(crate) fn as_wrapped(&self) -> Option<&Arc<Wrapped>> {
+        match &self.0 {
+            Kind::Wrapped(wrapped) => Some(wrapped),
+            _ => None,
+        }
+    }
+
     /// Adds a watcher to a promise; gives it back if this is none, or is
     /// resolved.
     pub(crate) fn watch(&self, watcher: Watcher) -> std::result::Result<(), Watcher> {
         match &self.0 {
             Kind::Promise(promise) => promise.watch(watcher),
             Kind::Remote(promise) => promise.watch(watcher),
+            Kind::Wrapped(wrapped) => wrapped.watch(watcher),
             _ => Err(watcher),
+        }
+    }
+
+    /// Forgets a watcher that is gone.
+    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
+        match &self.0 {
+            Kind::Promise(promise) => promise.unwatch(key),
+            Kind::Remote(promise) => promise.unwatch(key),
+            Kind::Wrapped(wrapped) => wrapped.unwatch(key),
+            _ => {}
         }
     }
 
@@ -480,6 +619,14 @@ impl Client {
         let mut client = self;
         let mut delivery = delivery;
         loop {
+            if gateway::is_save(&delivery) {
+                client = client.shortened();
+                if let Some(machine) = client.machine().cloned()
+                    && let Some(gateway) = machine.gateway()
+                {
+                    return gateway.save_outwards(&machine, client, delivery);
+                }
+            }
             let (next, back) = match client.0 {
                 Kind::Null => {
                     return delivery.fail(&Error::failed("called a null capability"));
@@ -496,6 +643,14 @@ impl Client {
                     Ok(()) => return,
                     Err(next) => next,
                 },
+                Kind::Reconnecting(reconnecting) => match delivery {
+                    Delivery::Call(call) => (reconnecting.route(&call.cell), Delivery::Call(call)),
+                    Delivery::Disembargo(echo) => return echo.refuse(),
+                },
+                Kind::Wrapped(wrapped) => match wrapped.accept(delivery) {
+                    None => return,
+                    Some(next) => next,
+                },
                 Kind::Remote(promise) => {
                     match promise.machine().clone().deliver_through(&promise, delivery) {
                         Ok(()) => return,
@@ -508,16 +663,28 @@ impl Client {
         }
     }
 
+    /// As [`dispatch`](Self::dispatch), but what a peer hosts is saved as it is: see
+    /// Note [realm gateway].
+    pub(crate) fn dispatch_past_gateway(self, delivery: Delivery) {
+        match self.0 {
+            Kind::Import(import) => import.dispatch(delivery),
+            Kind::Pinned(pinned) => pinned.dispatch(delivery),
+            kind => Client(kind).dispatch(delivery),
+        }
+    }
+
     pub(crate) fn view(&self) -> View<'_> {
         match &self.0 {
             Kind::Null => View::Null,
             Kind::Broken(error) => View::Broken(error),
-            Kind::Local(_) => View::Local,
+            Kind::Local(_) | Kind::Reconnecting(_) => View::Local,
             Kind::Import(import) => View::Import(import),
             Kind::Remote(promise) => View::Remote(promise),
-            Kind::Promise(promise) => View::Promise(promise),
+            Kind::Promise(_) => View::Promise,
             Kind::Pinned(pinned) => View::Pinned(pinned),
             Kind::Slot(_) => View::Slot,
+            Kind::Wrapped(wrapped) if wrapped.is_pending() => View::Wrapped(Standing::Pending),
+            Kind::Wrapped(_) => View::Wrapped(Standing::Settled),
         }
     }
 }
@@ -529,9 +696,17 @@ pub(crate) enum View<'a> {
     Local,
     Import(&'a Arc<ImportRef>),
     Remote(&'a Arc<RemotePromise>),
-    Promise(&'a Arc<LocalPromise>),
+    Promise,
     Pinned(&'a Arc<Pinned>),
     Slot,
+    Wrapped(Standing),
+}
+
+/// Whether what stands for something else may still become another thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Settled,
+    Pending,
 }
 
 /// Clients are equal when they refer to the same object, or to the same promise
@@ -561,12 +736,23 @@ impl fmt::Debug for Client {
         match &self.shortened().0 {
             Kind::Null => f.write_str("Client(null)"),
             Kind::Broken(error) => write!(f, "Client(broken, {error})"),
-            Kind::Local(object) => write!(f, "Client(local object {:p})", Arc::as_ptr(object)),
+            Kind::Local(object) => {
+                let address = Arc::as_ptr(object);
+                match object.server().and_then(|server| server.name()) {
+                    Some(name) => write!(f, "Client(local object {name:?} {address:p})"),
+                    None => write!(f, "Client(local object {address:p})"),
+                }
+            }
             Kind::Import(import) => write!(f, "Client({import:?})"),
             Kind::Remote(_) => f.write_str("Client(promise of a peer)"),
             Kind::Promise(_) => f.write_str("Client(promise)"),
             Kind::Pinned(_) => f.write_str("Client(pinned to a peer)"),
             Kind::Slot(_) => f.write_str("Client(exported promise)"),
+            Kind::Reconnecting(_) => f.write_str("Client(connected anew when disconnected)"),
+            Kind::Wrapped(wrapped) => match wrapped.inner() {
+                Ok(inner) => write!(f, "Client(behind a membrane: {inner:?})"),
+                Err(error) => write!(f, "Client(revoked, {error})"),
+            },
         }
     }
 }

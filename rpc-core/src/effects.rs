@@ -33,6 +33,7 @@ use std::sync::Arc;
 use crate::call::{CallCell, Interest, Outcome};
 use crate::client::Client;
 use crate::delivery::{Delivery, Route};
+use crate::gateway::Gateway;
 use crate::interrupt::Aside;
 use crate::local_promise::LocalPromise;
 use crate::object::LocalObject;
@@ -49,6 +50,8 @@ const MAX_NESTING: u32 = 16;
 pub(crate) enum Effect {
     /// Take a call, or a disembargo that travels as one, on to its target.
     Deliver(Route, Delivery),
+    /// A peer saves something, and there is a gateway: Note [realm gateway].
+    SaveInwards(Arc<Gateway>, Arc<Machine>, Route, Delivery),
     /// Resolve a promise and release what waited in it.
     Resolve(Arc<LocalPromise>, Route),
     /// Resolve pipelined fields of a call, whose own completion waits for that.
@@ -89,6 +92,9 @@ impl Effect {
     fn run(self) {
         match self {
             Effect::Deliver(route, delivery) => route.client().dispatch(delivery),
+            Effect::SaveInwards(gateway, machine, route, delivery) => {
+                gateway.save_inwards(&machine, route.client(), delivery);
+            }
             Effect::Resolve(promise, route) => promise.resolve(route.client()),
             Effect::ResolveFields(cell, fields) => {
                 for (field, target) in fields {

@@ -5,9 +5,10 @@
 //! clone, because one failure often has many observers.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 
-use crate::protocol::Detail;
+mod convert;
 
 /// The result of everything that can fail as a call fails.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -51,6 +52,8 @@ struct Inner {
     /// What only debug mode tells a peer.
     internal: String,
     origin: Origin,
+    /// Where in this process it was made; `None` if a peer sent it.
+    location: Option<&'static Location<'static>>,
 }
 
 /// What an error comes from, where that is not for peers to know.
@@ -63,42 +66,58 @@ enum Origin {
 
 impl Error {
     /// An error of the given kind; `reason` should tell the reader what to do.
+    #[track_caller]
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
-        Self::with_parts(kind, reason.into(), String::new(), Vec::new())
+        Error(Arc::new(Inner {
+            kind,
+            reason: reason.into(),
+            trace: String::new(),
+            details: Vec::new(),
+            internal: String::new(),
+            origin: Origin::Usual,
+            location: Some(Location::caller()),
+        }))
     }
 
     /// A failure that trying again will not mend.
+    #[track_caller]
     pub fn failed(reason: impl Into<String>) -> Self {
         Self::new(ErrorKind::Failed, reason)
     }
 
     /// A resource is exhausted for now.
+    #[track_caller]
     pub fn overloaded(reason: impl Into<String>) -> Self {
         Self::new(ErrorKind::Overloaded, reason)
     }
 
     /// A connection that the call needed is gone.
+    #[track_caller]
     pub fn disconnected(reason: impl Into<String>) -> Self {
         Self::new(ErrorKind::Disconnected, reason)
     }
 
     /// The callee does not have the method.
+    #[track_caller]
     pub fn unimplemented(reason: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unimplemented, reason)
     }
 
-    pub(crate) fn with_parts(
+    /// An error that a peer sent.
+    pub(crate) fn received(
         kind: ErrorKind,
         reason: String,
         trace: String,
         details: Vec<(u64, Vec<u8>)>,
     ) -> Self {
         let (internal, origin) = (String::new(), Origin::Usual);
-        Error(Arc::new(Inner { kind, reason, trace, details, internal, origin }))
+        let location = None;
+        Error(Arc::new(Inner { kind, reason, trace, details, internal, origin, location }))
     }
 
     /// What a wait fails with, in a method that has allowed it, when the call that the
     /// method runs for is cancelled.
+    #[track_caller]
     pub(crate) fn cancelled() -> Self {
         Self::failed("the call that this method runs for was cancelled")
             .change(|inner| inner.origin = Origin::Cancellation)
@@ -120,6 +139,7 @@ impl Error {
             details: self.0.details.clone(),
             internal: self.0.internal.clone(),
             origin: self.0.origin,
+            location: self.0.location,
         };
         change(&mut inner);
         Error(Arc::new(inner))
@@ -135,19 +155,6 @@ impl Error {
     /// Detail that is not for peers; empty when there is none.
     pub fn internal(&self) -> &str {
         &self.0.internal
-    }
-
-    /// The error as a peer may see it.
-    pub(crate) fn for_peer(&self, detail: Detail) -> Self {
-        if self.0.internal.is_empty() {
-            return self.clone();
-        }
-        self.change(|inner| {
-            let internal = std::mem::take(&mut inner.internal);
-            if detail == Detail::Shown {
-                inner.reason = format!("{}: {internal}", inner.reason);
-            }
-        })
     }
 
     /// The same error with a trace: where it happened, in a form that only
@@ -173,6 +180,29 @@ impl Error {
     /// that its origin wrote, with no prefix added on the way.
     pub fn reason(&self) -> &str {
         &self.0.reason
+    }
+
+    /// The same error with the reason, trace and details that a peer is to be told.
+    pub(crate) fn as_told(&self, reason: String, trace: String, details: usize) -> Self {
+        self.change(|inner| {
+            inner.reason = reason;
+            inner.trace = trace;
+            inner.details.truncate(details);
+            inner.internal.clear();
+        })
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn size(&self) -> usize {
+        let details: usize = self.details().map(|(_, data)| data.len()).sum();
+        self.reason().len() + self.trace().len() + self.internal().len() + details
+    }
+
+    /// Where in this process the error was made or converted into this type;
+    /// `None` if a peer sent it. Not for peers, unless a
+    /// [trace encoder](crate::ConnConfig::trace_encoder) tells them.
+    pub fn location(&self) -> Option<&'static Location<'static>> {
+        self.0.location
     }
 
     /// Where it happened, for people; empty when its origin gave none.
@@ -221,91 +251,9 @@ impl Eq for Error {}
 
 impl std::error::Error for Error {}
 
-/// Reading a message yields the capnp crate's errors; they keep their kind.
-impl From<capnp::Error> for Error {
-    fn from(error: capnp::Error) -> Self {
-        let kind = match error.kind {
-            capnp::ErrorKind::Overloaded => ErrorKind::Overloaded,
-            capnp::ErrorKind::Disconnected => ErrorKind::Disconnected,
-            capnp::ErrorKind::Unimplemented => ErrorKind::Unimplemented,
-            _ => ErrorKind::Failed,
-        };
-        let reason = match (error.kind, error.extra.is_empty()) {
-            // These four say nothing beyond the kind, which we keep anyway.
-            (
-                capnp::ErrorKind::Failed
-                | capnp::ErrorKind::Overloaded
-                | capnp::ErrorKind::Disconnected
-                | capnp::ErrorKind::Unimplemented,
-                false,
-            ) => error.extra,
-            _ => error.to_string(),
-        };
-        Error::new(kind, reason)
-    }
-}
-
-impl From<Error> for capnp::Error {
-    fn from(error: Error) -> Self {
-        let reason = error.reason().to_owned();
-        match error.kind() {
-            ErrorKind::Failed => capnp::Error::failed(reason),
-            ErrorKind::Overloaded => capnp::Error::overloaded(reason),
-            ErrorKind::Disconnected => capnp::Error::disconnected(reason),
-            ErrorKind::Unimplemented => capnp::Error::unimplemented(reason),
-        }
-    }
-}
-
-impl From<std::str::Utf8Error> for Error {
-    fn from(error: std::str::Utf8Error) -> Self {
-        Error::failed(format!("text is not valid UTF-8: {error}"))
-    }
-}
-
-impl From<capnp::NotInSchema> for Error {
-    fn from(error: capnp::NotInSchema) -> Self {
-        Error::failed(format!("a value is not in this version of the schema: {error}"))
-    }
-}
-
-/// A lost connection is `disconnected`, exhaustion is `overloaded`, everything
-/// else `failed`.
-impl From<std::io::Error> for Error {
-    fn from(error: std::io::Error) -> Self {
-        use std::io::ErrorKind as Io;
-        let kind = match error.kind() {
-            Io::ConnectionReset
-            | Io::ConnectionAborted
-            | Io::ConnectionRefused
-            | Io::NotConnected
-            | Io::BrokenPipe
-            | Io::UnexpectedEof => ErrorKind::Disconnected,
-            Io::OutOfMemory | Io::QuotaExceeded | Io::StorageFull => ErrorKind::Overloaded,
-            _ => ErrorKind::Failed,
-        };
-        Error::new(kind, error.to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_error_keeps_kind_and_reason_through_the_capnp_crate_and_back() {
-        for kind in [
-            ErrorKind::Failed,
-            ErrorKind::Overloaded,
-            ErrorKind::Disconnected,
-            ErrorKind::Unimplemented,
-        ] {
-            let error = Error::new(kind, "the reason");
-            let back = Error::from(capnp::Error::from(error.clone()));
-            assert_eq!(back, error);
-            assert_eq!(back.reason(), "the reason");
-        }
-    }
 
     #[test]
     fn details_are_found_by_id() {

@@ -11,8 +11,8 @@ use capnp::MessageSize;
 use capnp::any_pointer;
 use capnp::capability::{Promise, RemotePromise, Request};
 use capnp::private::capability::{ClientHook, ParamsHook, RequestHook, ResultsHook};
-use capnp::private::layout::PointerReader;
-use capnp::traits::FromPointerReader;
+use capnp::private::layout::{PointerBuilder, PointerReader, StructBuilder, StructSize};
+use capnp::traits::{FromPointerBuilder, FromPointerReader};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -211,6 +211,11 @@ pub(crate) fn index_table(len: usize) -> CapTable {
     (0..len).map(|index| Some(Box::new(IndexHook(index)) as Box<dyn ClientHook>)).collect()
 }
 
+/// What an [`index_table`] has at an index.
+pub(crate) fn index_hook(index: usize) -> Box<dyn ClientHook> {
+    Box::new(IndexHook(index))
+}
+
 /// The index of a hook that came out of an [`index_table`].
 pub(crate) fn index_of(hook: &dyn ClientHook) -> usize {
     hook.get_ptr()
@@ -270,5 +275,33 @@ impl<'a> FromPointerReader<'a> for Pointer<'a> {
         _default: Option<&'a [capnp::Word]>,
     ) -> capnp::Result<Self> {
         Ok(Pointer(*reader))
+    }
+}
+
+/// A struct of two pointers and nothing else, to build one without its schema.
+pub(crate) struct TwoPointers<'a>(StructBuilder<'a>);
+
+impl TwoPointers<'_> {
+    const SIZE: StructSize = StructSize { data: 0, pointers: 2 };
+
+    pub(crate) fn first(&mut self) -> any_pointer::Builder<'_> {
+        any_pointer::Builder::new(self.0.reborrow().get_pointer_field(0))
+    }
+
+    pub(crate) fn second(&mut self) -> any_pointer::Builder<'_> {
+        any_pointer::Builder::new(self.0.reborrow().get_pointer_field(1))
+    }
+}
+
+impl<'a> FromPointerBuilder<'a> for TwoPointers<'a> {
+    fn init_pointer(builder: PointerBuilder<'a>, _: u32) -> Self {
+        TwoPointers(builder.init_struct(Self::SIZE))
+    }
+
+    fn get_from_pointer(
+        builder: PointerBuilder<'a>,
+        default: Option<&'a [capnp::Word]>,
+    ) -> capnp::Result<Self> {
+        Ok(TwoPointers(builder.get_struct(Self::SIZE, default)?))
     }
 }

@@ -54,9 +54,14 @@
 //! | serve objects | generated `Server` traits, with [`Params`] and [`Results`]; [`Concurrency`] |
 //! | answer later | [`DeferredResults`] |
 //! | promise a capability | [`promise_client`] |
+//! | stand between two sides, take back what was given | [`Membrane`], [`revocable`] |
+//! | outlive a connection | [`auto_reconnect`], [`lazy_auto_reconnect`] |
+//! | recognise one's own objects | [`unwrap_server`], [`ServerSet`], [`Brand`] |
 //! | push data along | [`StreamingRequest`], [`FlowControl`] |
+//! | offer something else to each peer | [`BootstrapFactory`], [`Restorer`] |
+//! | keep references that outlive a connection | the crate `rpc-persist`; [`ConnConfig::realm_gateway`] |
 //! | know why something failed | [`Error`], [`ErrorKind`] |
-//! | end with a connection | [`Supervisor`], [`StopToken`] |
+//! | end with a connection, or an object | [`Supervisor`], [`OwnedSupervisor`], [`StopToken`] |
 //! | work without types | [`Client`], [`Payload`], [`Pending`], [`Dispatch`], [`IncomingCall`] |
 //! | bring a transport along | [`transport`], [`message`] |
 //! | print messages | [`mod@describe`] |
@@ -76,6 +81,7 @@
 
 #![forbid(unsafe_code)]
 
+mod brand;
 mod call;
 pub mod capnp;
 mod client;
@@ -85,18 +91,22 @@ mod effects;
 mod error;
 pub mod fd;
 mod flow;
+mod gateway;
 pub mod hook;
 pub mod ids;
 mod interrupt;
 mod limits;
 mod local_promise;
+mod membrane;
 pub mod message;
 mod network;
 mod object;
+mod offer;
 mod payload;
 mod pending;
 mod promise;
 mod protocol;
+mod reconnect;
 mod remote_promise;
 mod runtime;
 #[cfg(test)]
@@ -111,23 +121,29 @@ mod wire;
 #[path = "generated/rpc_capnp.rs"]
 pub(crate) mod rpc_capnp;
 
+pub use brand::Brand;
 pub use client::Client;
 pub use error::{Error, ErrorKind, Result};
 pub use fd::SharedFd;
 pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
 pub use limits::Limits;
+pub use membrane::{
+    Membrane, MembranePolicy, Passage, RevokeOnDrop, Revoker, Transparent, revocable,
+};
 pub use network::{Accepted, Reached, VatNetwork};
 pub use object::{Concurrency, Dispatch, IncomingCall};
+pub use offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
 pub use payload::{Payload, PayloadBuilder};
 pub use pending::Pending;
 pub use promise::{Fulfiller, promise};
-pub use protocol::Snapshot;
+pub use protocol::{Exported, Snapshot};
+pub use reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
 pub use runtime::{
-    ConnConfig, Connection, Executor, Job, Peer, PoolConfig, RpcSystem, RpcSystemBuilder,
-    StopToken, Supervisor, Vat, VatConfig,
+    ConnConfig, Connection, Executor, Job, OwnedSupervisor, Peer, PoolConfig, RpcSystem,
+    RpcSystemBuilder, StopToken, Supervisor, Vat, VatConfig,
 };
 pub use typed::{
-    DeferredResults, Detached, FromClient, FromServer, Params, Promise, Request, Response, Results,
-    StreamingRequest, TypedFulfiller, new_client, new_client_with_fd, promise_client,
-    unwrap_server,
+    DeferredResults, Detached, FromClient, FromServer, ObjectConfig, Params, Promise, Request,
+    Response, Results, ServerSet, StreamingRequest, TypedFulfiller, new_client, new_client_with_fd,
+    promise_client, unwrap_server,
 };

@@ -20,6 +20,7 @@
 //!
 //! The lock is a leaf: under it, only this promise's own fields are touched.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,7 +32,8 @@ use crate::delivery::Delivery;
 use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::flow::StreamSlot;
-use crate::watch::{ExportWatcher, Watcher};
+use crate::membrane::Wrapped;
+use crate::watch::{WatchKey, Watcher};
 
 /// A promise for a capability, resolved by somebody in this process.
 pub(crate) struct LocalPromise {
@@ -47,6 +49,8 @@ struct State {
     watchers: Vec<Watcher>,
     /// Keeps the call alive that this is a field of, until it is resolved.
     parent: Option<Arc<Interest>>,
+    /// What resolves it, such as a wrapper, if it has to be kept alive for that.
+    resolver: Option<Arc<dyn Any + Send + Sync>>,
     /// Keeps this promise alive while something waits in its queue, even when
     /// every client was dropped.
     retained: Option<Arc<LocalPromise>>,
@@ -69,10 +73,25 @@ impl LocalPromise {
                 next_place: 0,
                 watchers: Vec::new(),
                 parent,
+                resolver: None,
                 retained: None,
             }),
             stream: StreamSlot::default(),
         })
+    }
+
+    /// A promise in which calls wait for what `wrapper` will become, and which the
+    /// wrapper resolves.
+    pub(crate) fn before(wrapper: Arc<Wrapped>) -> Arc<Self> {
+        let promise = Self::new(None);
+        promise.keep_until_resolved(wrapper);
+        promise
+    }
+
+    /// Keeps what resolves a promise that is not resolved yet. Only one thing.
+    pub(crate) fn keep_until_resolved(&self, resolver: Arc<dyn Any + Send + Sync>) {
+        let before = self.state.lock().resolver.replace(resolver);
+        drop(before);
     }
 
     pub(crate) fn stream(&self) -> &StreamSlot {
@@ -170,9 +189,9 @@ impl LocalPromise {
         }
     }
 
-    /// Forgets the watcher of an export that is gone.
-    pub(crate) fn unwatch(&self, export: &ExportWatcher) {
-        self.state.lock().watchers.retain(|watcher| !watcher.is_export(export));
+    /// Forgets a watcher that is gone.
+    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
     }
 
     /// Resolves the promise; see the state model. Only the first resolution
@@ -209,12 +228,13 @@ impl LocalPromise {
                     state.phase = Phase::Resolved(target);
                     let watchers = std::mem::take(&mut state.watchers);
                     let parent = state.parent.take();
+                    let resolver = state.resolver.take();
                     let retained = state.retained.take();
                     drop(state);
                     for watcher in watchers {
                         effects::defer(Effect::Notify(watcher));
                     }
-                    drop((parent, retained));
+                    drop((parent, resolver, retained));
                     return;
                 }
                 std::mem::take(&mut state.queue)
@@ -246,6 +266,9 @@ impl Drop for LocalPromise {
         if let Some(parent) = state.parent.take() {
             // It may cancel a call, whose own target is the field of another one.
             effects::defer(Effect::drop(parent));
+        }
+        if let Some(resolver) = state.resolver.take() {
+            effects::defer(Effect::drop(resolver));
         }
         // Closures of the application's.
         if !state.watchers.is_empty() {

@@ -20,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use crate::brand::Brand;
 use crate::call::CallCell;
 use crate::client::Client;
 use crate::delivery::{CallRequest, Delivery, Tail};
@@ -29,7 +30,7 @@ use crate::fd::SharedFd;
 use crate::flow::StreamSlot;
 use crate::interrupt::{self, Aside};
 use crate::payload::Payload;
-use crate::runtime::Executor;
+use crate::runtime::{self, Executor, Pace};
 
 /// What stands behind a capability of this process. Generated code implements
 /// it for every server; implement it by hand for an object whose methods are not
@@ -41,6 +42,16 @@ pub trait Dispatch: Send + Sync + 'static {
 
     /// The server itself, so that it can be recovered from a client.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
+
+    /// The mark that it was given, for those who have the same one.
+    fn brand(&self) -> Option<&Brand> {
+        None
+    }
+
+    /// What people call it; see [`ObjectConfig::name`](crate::ObjectConfig::name).
+    fn name(&self) -> Option<&str> {
+        None
+    }
 
     /// The file descriptor that goes along when a capability of this object is
     /// sent over a connection that carries any. Asked once, when the object is
@@ -152,18 +163,22 @@ impl LocalObject {
             Concurrency::Concurrent => {
                 let call = self.mailbox.lock().calls.pop_front();
                 if let Some(call) = call {
+                    runtime::set_pace(Pace::Calm);
                     self.run_one(call);
                 }
             }
             Concurrency::Serial | Concurrency::Inline => loop {
-                let call = {
+                let (call, last) = {
                     let mut mailbox = self.mailbox.lock();
                     let Some(call) = mailbox.calls.pop_front() else {
                         mailbox.worker = Worker::Idle;
                         return;
                     };
-                    call
+                    (call, mailbox.calls.is_empty())
                 };
+                if self.concurrency == Concurrency::Serial {
+                    runtime::set_pace(if last { Pace::Calm } else { Pace::Busy });
+                }
                 self.run_one(call);
             },
         }
@@ -180,8 +195,8 @@ impl LocalObject {
         let outcome = catch_unwind(AssertUnwindSafe(|| server.dispatch(call)));
         drop(guard);
         if let Err(panic) = outcome {
-            let error = panic_error(&*panic);
-            tracing::error!(%error, "a method panicked");
+            let error = panic_error(&*panic, server.name());
+            tracing::error!(%error, object = server.name(), "a method panicked");
             cell.complete(Err(error));
             // Its drop may panic again, which nobody could make sense of.
             std::mem::forget(panic);
@@ -247,12 +262,16 @@ impl Drop for PanicScope {
     }
 }
 
-fn panic_error(panic: &(dyn Any + Send)) -> Error {
+fn panic_error(panic: &(dyn Any + Send), object: Option<&str>) -> Error {
     let detail = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned());
-    Error::failed("the method panicked").with_internal(detail.unwrap_or_default())
+    let detail = detail.unwrap_or_default();
+    Error::failed("the method panicked").with_internal(match object {
+        Some(name) => format!("{name}: {detail}"),
+        None => detail,
+    })
 }
 
 /// A call that reached an object of this process.
@@ -385,6 +404,19 @@ impl IncomingCall {
     /// the results, in order, and a caller that loses interest cancels the other
     /// call, too.
     pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
+        if let Some(delivery) = self.handed_on(interface, method, params) {
+            target.clone().dispatch(delivery);
+        }
+    }
+
+    /// The call as it is, to be delivered elsewhere, unless nobody wants it any more.
+    pub(crate) fn into_delivery(mut self) -> Option<Delivery> {
+        let (interface, method) = (self.interface, self.method);
+        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
+        self.handed_on(interface, method, params)
+    }
+
+    fn handed_on(&mut self, interface: u64, method: u16, params: Payload) -> Option<Delivery> {
         self.answer = Answer::Given;
         self.params = None;
         let delivery = Delivery::Call(CallRequest {
@@ -398,9 +430,10 @@ impl IncomingCall {
         if delivery.is_cancelled() {
             // As a call that waits in a promise, it goes no further. A call that an
             // object passes on to itself would never end otherwise.
-            return delivery.fail(&Error::failed("the call was cancelled"));
+            delivery.fail(&Error::failed("the call was cancelled"));
+            return None;
         }
-        target.clone().dispatch(delivery);
+        Some(delivery)
     }
 }
 
@@ -438,7 +471,15 @@ impl IncomingCall {
 
 impl Drop for IncomingCall {
     fn drop(&mut self) {
-        self.give_up(Error::failed("the object dropped the call without answering it"));
+        if self.answer == Answer::Given {
+            return;
+        }
+        let error = Error::failed("the object dropped the call without answering it");
+        let name = self.object.server().and_then(|server| server.name());
+        self.give_up(match name {
+            Some(name) => error.with_internal(name),
+            None => error,
+        });
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum Carrier {
     Call,
     /// `Message.return.results.content`
     Return,
+    /// `Message.bootstrap.deprecatedObjectId`
+    Bootstrap,
 }
 
 /// Frozen content, shared by whoever needs it. Cloning is cheap.
@@ -126,6 +128,9 @@ impl Payload {
                 rpc_capnp::return_::Results(results) => Ok(results?.get_content()),
                 _ => Err(Error::failed("a Return message without results was kept as results")),
             },
+            (Carrier::Bootstrap, rpc_capnp::message::Bootstrap(bootstrap)) => {
+                Ok(bootstrap?.get_deprecated_object_id())
+            }
             _ => Err(Error::failed("a message of another kind was kept as content")),
         }
     }
@@ -213,6 +218,36 @@ impl Payload {
         Ok((copy.finish(caps), origin))
     }
 
+    /// Parameters that consist of a capability and of these, as the first two
+    /// pointers.
+    ///
+    /// # Errors
+    /// The content is malformed.
+    pub(crate) fn behind(&self, cap: Client) -> Result<Payload> {
+        let reader = self.open_within(8 << 10);
+        let mut content = Payload::content(&reader)?;
+        let own = self.caps().len();
+        let source = hook::index_table(own);
+        content.imbue(&source);
+
+        let mut copy = PayloadBuilder::with_capacity(Carrier::Call, self.size_in_words() + 4);
+        let mut table = hook::CapTable::new();
+        let mut target = copy.content();
+        target.imbue_mut(&mut table);
+        let mut pair = target.init_as::<hook::TwoPointers<'_>>();
+        pair.first().set_as_capability(hook::index_hook(own));
+        pair.second().set_as(content)?;
+        let caps = table
+            .iter()
+            .map(|hook| match hook.as_ref().map(|hook| hook::index_of(&**hook)) {
+                Some(index) if index == own => cap.clone(),
+                Some(index) => self.caps().get(index).cloned().unwrap_or_default(),
+                None => Client::null(),
+            })
+            .collect();
+        Ok(copy.finish(caps))
+    }
+
     /// The builder of content that is [`prepared`](Self::prepared).
     ///
     /// # Errors
@@ -256,6 +291,11 @@ impl PayloadBuilder {
         Self::with_capacity(Carrier::Call, 0)
     }
 
+    /// Nothing, which names no object.
+    pub(crate) fn for_object_id() -> Self {
+        Self::with_capacity(Carrier::Bootstrap, 0)
+    }
+
     /// Empty results.
     pub fn for_results() -> Self {
         Self::with_capacity(Carrier::Return, 0)
@@ -272,6 +312,9 @@ impl PayloadBuilder {
             Carrier::Return => {
                 root.init_return().init_results();
             }
+            Carrier::Bootstrap => {
+                root.init_bootstrap();
+            }
         }
         PayloadBuilder { builder, carrier }
     }
@@ -285,8 +328,18 @@ impl PayloadBuilder {
                 rpc_capnp::return_::Results(results) => Ok(results?.get_content()),
                 _ => Err(capnp::Error::failed(IN_PLACE.into())),
             }),
+            Carrier::Bootstrap => {
+                self.bootstrap().map(rpc_capnp::bootstrap::Builder::get_deprecated_object_id)
+            }
         }
         .unwrap_or_else(|error| unreachable!("{IN_PLACE}: {error}"))
+    }
+
+    fn bootstrap(&mut self) -> capnp::Result<rpc_capnp::bootstrap::Builder<'_>> {
+        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
+            rpc_capnp::message::Bootstrap(bootstrap) => bootstrap,
+            _ => Err(capnp::Error::failed(IN_PLACE.into())),
+        }
     }
 
     fn call(&mut self) -> capnp::Result<rpc_capnp::call::Builder<'_>> {

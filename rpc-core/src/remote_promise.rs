@@ -17,15 +17,15 @@
 //! queueing the Disembargo. The lock in here is a leaf that lets other threads
 //! look at the state without the order lock.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::client::Client;
 use crate::effects::{self, Effect};
 use crate::flow::StreamSlot;
-use crate::protocol::{Dest, Machine, Pinned};
-use crate::watch::{ExportWatcher, Watcher};
+use crate::protocol::{Dest, Machine};
+use crate::watch::{WatchKey, Watcher};
 
 pub(crate) struct RemotePromise {
     machine: Arc<Machine>,
@@ -36,8 +36,6 @@ pub(crate) struct RemotePromise {
 struct State {
     phase: Phase,
     watchers: Vec<Watcher>,
-    /// What stands for the destination where it was described.
-    pinned: Weak<Pinned>,
 }
 
 enum Phase {
@@ -49,11 +47,7 @@ impl RemotePromise {
     pub(crate) fn new(machine: Arc<Machine>, dest: Dest) -> Arc<Self> {
         Arc::new(RemotePromise {
             machine,
-            state: Mutex::new(State {
-                phase: Phase::Remote(dest),
-                watchers: Vec::new(),
-                pinned: Weak::new(),
-            }),
+            state: Mutex::new(State { phase: Phase::Remote(dest), watchers: Vec::new() }),
             stream: StreamSlot::default(),
         })
     }
@@ -74,17 +68,6 @@ impl RemotePromise {
             Phase::Remote(dest) => Err(dest.clone()),
             Phase::Resolved(target) => Ok(target.clone()),
         }
-    }
-
-    /// What stands for its destination `dest` from now on, wherever that is
-    /// described. See Note [described path].
-    pub(crate) fn pinned(self: &Arc<Self>, dest: Dest) -> Arc<Pinned> {
-        let mut state = self.state.lock();
-        state.pinned.upgrade().unwrap_or_else(|| {
-            let pinned = Pinned::new(dest, Arc::downgrade(self));
-            state.pinned = Arc::downgrade(&pinned);
-            pinned
-        })
     }
 
     /// What it is resolved to, once it is.
@@ -135,9 +118,9 @@ impl RemotePromise {
         }
     }
 
-    /// Forgets the watcher of an export that is gone.
-    pub(crate) fn unwatch(&self, export: &ExportWatcher) {
-        self.state.lock().watchers.retain(|watcher| !watcher.is_export(export));
+    /// Forgets a watcher that is gone.
+    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
     }
 }
 

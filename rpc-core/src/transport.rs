@@ -1,11 +1,13 @@
 //! What a connection needs from the network: three handles to one two-way
 //! stream of whole messages.
 //!
-//! The receive thread owns the reader, the send thread owns the writer, and any
-//! thread may use the control. Implementations live in `rpc-transport`.
+//! The receive thread owns the reader, the send thread and those that write in its
+//! stead have the writer in turn, and any thread may use the control.
+//! Implementations live in `rpc-transport`.
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -32,12 +34,32 @@ pub trait MessageReader: Send + 'static {
     /// can be read.
     fn read(&mut self) -> Result<Option<Message>, TransportError>;
 
+    /// As [`read`](Self::read), and also tells when the peer rests, in order with
+    /// the messages, if this transport can carry that.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    fn read_next(&mut self) -> Result<Received, TransportError> {
+        Ok(self.read()?.map_or(Received::End, Received::Message))
+    }
+
     /// Whether [`read`](Self::read) would return at once because a whole
     /// message is already buffered. May say `false` when it is not sure.
     fn has_buffered(&self) -> bool;
 
     /// What this reader accepts from now on.
     fn set_limits(&mut self, limits: FrameLimits);
+}
+
+/// What comes out of a transport.
+#[derive(Debug)]
+pub enum Received {
+    /// A whole message.
+    Message(Message),
+    /// The peer [rests](MessageWriter::rest).
+    Rest,
+    /// The stream has ended, at a message's end.
+    End,
 }
 
 /// The sending half.
@@ -49,10 +71,38 @@ pub trait MessageWriter: Send + 'static {
     /// The stream is broken; how much the peer got of the batch is unknown.
     fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError>;
 
+    /// Writes as much of `batch` as can be written without waiting, in order, and
+    /// removes from it what was written. Returns whether that was everything;
+    /// otherwise the next [`write`](Self::write), whose batch begins with what is
+    /// left of this one, writes the rest, also of a message that is half written.
+    ///
+    /// The default, for transports that cannot tell, writes nothing.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), which is then called, too, and fails as well.
+    fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
+        Ok(batch.is_empty())
+    }
+
     /// How many file descriptors it sends along with one message; if the message
     /// has more, the others do not travel. 0 is for a transport that carries none.
     fn max_fds(&self) -> usize {
         0
+    }
+
+    /// Whether it can tell the peer that this side rests.
+    fn can_rest(&self) -> bool {
+        false
+    }
+
+    /// Tells the peer that this side has nothing under way and will begin nothing
+    /// until it hears from the peer: a peer for which the same is true may end the
+    /// connection. Only called if [`can_rest`](Self::can_rest) says so.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    fn rest(&mut self) -> Result<(), TransportError> {
+        Ok(())
     }
 
     /// Tells the peer that nothing more will come. The reader is not affected.
@@ -108,12 +158,42 @@ impl Default for FrameLimits {
 pub struct PeerDescription {
     /// The peer's address as its transport prints it, like `127.0.0.1:7000`.
     pub address: String,
+    /// The peer's end of the connection, if it is an Internet socket.
+    pub socket: Option<SocketAddr>,
+    /// Which process the peer is, if the operating system tells: on Linux, for
+    /// Unix sockets.
+    pub credentials: Option<Credentials>,
+}
+
+/// A process of this machine and on whose behalf it runs, as the operating system
+/// vouches for it. It was so when the connection was made: the process may have
+/// handed its socket to another one since, and the id of a process that has ended
+/// may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    /// The process; 0 if it is in a namespace that cannot be seen from here.
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
 }
 
 impl PeerDescription {
     /// A peer of which only an address is known.
     pub fn from_address(address: impl Into<String>) -> Self {
-        PeerDescription { address: address.into() }
+        PeerDescription { address: address.into(), ..PeerDescription::default() }
+    }
+
+    /// A peer at an Internet address.
+    pub fn from_socket(socket: SocketAddr) -> Self {
+        PeerDescription { socket: Some(socket), ..Self::from_address(socket.to_string()) }
+    }
+
+    /// The same peer, of which it is known what process it is.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {
+        PeerDescription { credentials, ..self }
     }
 }
 

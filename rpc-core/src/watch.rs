@@ -6,9 +6,11 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::gateway::Saves;
 use crate::ids::{ExportId, Serial};
 use crate::interrupt::{Interrupt, Wake};
 use crate::local_promise::LocalPromise;
+use crate::membrane::Wrapped;
 use crate::protocol::Machine;
 use crate::runtime::{Executor, Job};
 
@@ -16,6 +18,10 @@ use crate::runtime::{Executor, Job};
 pub(crate) enum Watcher {
     /// A peer to which the promise was exported is owed a Resolve.
     Export(ExportWatcher),
+    /// What stands for the promise on the other side of a membrane.
+    Wrapped(Weak<Wrapped>),
+    /// Saves that wait at a gateway until it is known what they are of.
+    Saves(Weak<Saves>),
     /// A thread.
     Thread(Arc<Event>),
     /// A closure of the application.
@@ -30,6 +36,13 @@ pub(crate) struct ExportWatcher {
     pub(crate) machine: Weak<Machine>,
     pub(crate) id: ExportId,
     pub(crate) serial: Serial,
+}
+
+/// A watcher that may go before the promise resolves.
+pub(crate) enum WatchKey<'a> {
+    Export(&'a ExportWatcher),
+    Wrapped(*const Wrapped),
+    Saves(*const Saves),
 }
 
 impl ExportWatcher {
@@ -47,15 +60,30 @@ impl Watcher {
                     machine.transact(|txn| txn.resolve_export(export.id, export.serial));
                 }
             }
+            Watcher::Wrapped(wrapped) => {
+                if let Some(wrapped) = wrapped.upgrade() {
+                    wrapped.tell();
+                }
+            }
+            Watcher::Saves(saves) => {
+                if let Some(saves) = saves.upgrade() {
+                    saves.tell();
+                }
+            }
             Watcher::Thread(event) => event.set(),
             Watcher::Closure(executor, job) => crate::runtime::spawn_or_run(&*executor, job),
             Watcher::Promise(promise, target) => promise.resolve(target),
         }
     }
 
-    /// Whether this is what an export left behind.
-    pub(crate) fn is_export(&self, export: &ExportWatcher) -> bool {
-        matches!(self, Watcher::Export(own) if own.is_same(export))
+    /// Whether this is the one that is meant.
+    pub(crate) fn is(&self, key: &WatchKey<'_>) -> bool {
+        match (self, key) {
+            (Watcher::Export(own), WatchKey::Export(export)) => own.is_same(export),
+            (Watcher::Wrapped(own), WatchKey::Wrapped(wrapped)) => own.as_ptr() == *wrapped,
+            (Watcher::Saves(own), WatchKey::Saves(saves)) => own.as_ptr() == *saves,
+            _ => false,
+        }
     }
 }
 

@@ -14,7 +14,9 @@ chapters! {
     servers "docs/servers.md"
     streams "docs/streams.md"
     errors "docs/errors.md"
+    membranes "docs/membranes.md"
     limits "docs/limits.md"
     networks "docs/networks.md"
+    persistence "docs/persistence.md"
     shutdown "docs/shutdown.md"
 }

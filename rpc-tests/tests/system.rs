@@ -91,6 +91,25 @@ fn a_peer_is_offered_what_the_factory_decides() {
 }
 
 #[test]
+fn the_trace_encoder_of_a_system_is_for_connections_that_exist_too() {
+    struct Failing;
+    impl echo::Server for Failing {
+        fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
+            Err(Error::failed("no").with_trace("as it was made"))
+        }
+    }
+    let offered = echo::Client::from_server(Failing);
+    let server = RpcSystem::builder(&Vat::new(), listening()).bootstrap(offered).start().unwrap();
+    let name = SocketVat::At(server.network().local_address().unwrap().clone());
+    let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+    let echo: echo::Client = client.bootstrap(&name);
+    let trace = || echo.ping_request().call().map(|_| ()).unwrap_err().trace().to_owned();
+    assert_eq!(trace(), "as it was made");
+    server.set_trace_encoder(|error| error.trace().to_uppercase());
+    assert_eq!(trace(), "AS IT WAS MADE");
+}
+
+#[test]
 fn draining_lets_calls_finish_and_then_disconnects() {
     let (begun, has_begun) = mpsc::channel();
     let (end, may_end) = mpsc::channel();

@@ -36,6 +36,9 @@
 //! Everything here blocks, and peers are not authenticated: their addresses are
 //! what they say.
 //!
+//! An [`EndpointNetwork`] makes a network of vats of them, for remote procedure
+//! calls.
+//!
 //! The protocol and the guarantees are described in `docs/endpoints.md`.
 
 mod address;
@@ -55,6 +58,7 @@ mod stream;
 mod tests;
 #[cfg(test)]
 mod trace;
+mod vats;
 mod wire;
 
 pub use address::{AddressParts, ConnectionId, EndPointAddress, EndPointId};
@@ -65,3 +69,4 @@ pub use error::{
 pub use event::{Event, Reliability};
 pub use handle::{Connection, EndPoint, Incoming, IncomingError, Network};
 pub use parameters::{ConnectHints, Dialect, Parameters};
+pub use vats::{EndpointNetwork, EndpointVat, InvalidVatId};

@@ -35,6 +35,8 @@ pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod unix;
+#[cfg(test)]
+mod writing_now_tests;
 
 pub use accept::Closer;
 pub use addr::{Address, Listener};

@@ -247,6 +247,29 @@ impl MessageWriter for Writer {
         Ok(())
     }
 
+    fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
+        let mut state = self.direction.state.lock();
+        if state.refused || state.ended {
+            return Ok(false);
+        }
+        let mut rest = batch.drain(..);
+        let mut first_left = None;
+        for message in rest.by_ref() {
+            let words = message.size_in_words();
+            if !self.direction.has_room_for(&state, words) {
+                first_left = Some(message);
+                break;
+            }
+            state.words = state.words.saturating_add(words);
+            state.queue.push_back(message);
+        }
+        drop(state);
+        let left: Vec<Message> = first_left.into_iter().chain(rest).collect();
+        batch.extend(left);
+        self.direction.readable.notify_one();
+        Ok(batch.is_empty())
+    }
+
     fn max_fds(&self) -> usize {
         usize::MAX
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rpc_core::fd::SharedFd;
-use rpc_core::transport::{PeerDescription, Transport, TransportControl};
+use rpc_core::transport::{Credentials, PeerDescription, Transport, TransportControl};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown,
@@ -19,20 +19,37 @@ pub(crate) fn transport(socket: OwnedFd, peer: PeerDescription) -> Transport {
     let socket = Socket(Arc::new(socket));
     Transport {
         reader: Box::new(FramedReader::new(socket.clone())),
-        writer: Box::new(FramedWriter::with_finish(socket.clone(), finish)),
+        writer: Box::new(FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now)),
         control: Arc::new(Control { socket, peer }),
     }
 }
 
 /// The same of a Unix socket, which carries file descriptors, too.
 pub(crate) fn transport_with_fds(socket: OwnedFd, peer: PeerDescription) -> Transport {
+    let peer = peer.with_credentials(credentials(&socket));
     let socket = Socket(Arc::new(socket));
-    let writer = FramedWriter::with_finish(socket.clone(), finish);
+    let writer = FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now);
     Transport {
         reader: Box::new(FramedReader::with_fds(socket.clone(), receive_with_fds)),
         writer: Box::new(writer.sending_fds(SendFds { send: send_with_fds, most: MAX_FDS })),
         control: Arc::new(Control { socket, peer }),
     }
+}
+
+/// Which process is at the other end of a Unix socket.
+#[cfg(target_os = "linux")]
+fn credentials(socket: &OwnedFd) -> Option<Credentials> {
+    let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    Some(Credentials {
+        pid: u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0),
+        uid: peer.uid.as_raw(),
+        gid: peer.gid.as_raw(),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn credentials(_: &OwnedFd) -> Option<Credentials> {
+    None
 }
 
 // The writer gives its stream away in the end.
@@ -66,13 +83,24 @@ impl Write for Socket {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut ancillary = SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(&*self.0, slices, &mut ancillary, SEND_FLAGS)?)
+        send_slices(self, slices, SEND_FLAGS)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn send_slices(socket: &Socket, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
+    if let [bytes] = slices {
+        return Ok(rustix::net::send(&*socket.0, bytes, flags)?);
+    }
+    let mut ancillary = SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(&*socket.0, slices, &mut ancillary, flags)?)
+}
+
+fn write_now(socket: &mut Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    send_slices(socket, slices, SEND_FLAGS | SendFlags::DONTWAIT)
 }
 
 /// How many file descriptors Linux takes at once. Other systems take more.

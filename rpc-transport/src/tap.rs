@@ -22,8 +22,8 @@ use parking_lot::Mutex;
 use rpc_core::describe::{DescribeOptions, Direction, describe};
 use rpc_core::message::Message;
 use rpc_core::transport::{
-    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
-    TransportError,
+    FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
+    TransportControl, TransportError,
 };
 
 /// Taps a transport. It works as it did before, only slower.
@@ -59,6 +59,7 @@ pub fn tap_with(
         writer: Box::new(TappedWriter {
             inner: transport.writer,
             tap: Arc::clone(&tap),
+            told: 0,
             ended: false,
         }),
         control: Arc::new(TappedControl {
@@ -126,6 +127,17 @@ impl MessageReader for TappedReader {
         outcome
     }
 
+    fn read_next(&mut self) -> Result<Received, TransportError> {
+        let outcome = self.inner.read_next();
+        match &outcome {
+            Ok(Received::Message(message)) => self.tap.message(Direction::Received, message),
+            Ok(Received::Rest) => self.tap.line(Direction::Received, "rests"),
+            Ok(Received::End) => self.end("end of stream"),
+            Err(error) => self.end(&format!("failed: {error}")),
+        }
+        outcome
+    }
+
     fn has_buffered(&self) -> bool {
         self.inner.has_buffered()
     }
@@ -140,9 +152,17 @@ struct TappedWriter {
     tap: Arc<Tap>,
     /// The end was printed, which may be met again and again.
     ended: bool,
+    /// How many messages at the front of the next batch were printed already.
+    told: usize,
 }
 
 impl TappedWriter {
+    fn tell(&mut self, batch: &[Message]) {
+        for message in batch.iter().skip(self.told) {
+            self.tap.message(Direction::Sent, message);
+        }
+    }
+
     fn end(&mut self, text: &str) {
         if !self.ended {
             self.ended = true;
@@ -153,9 +173,8 @@ impl TappedWriter {
 
 impl MessageWriter for TappedWriter {
     fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError> {
-        for message in &*batch {
-            self.tap.message(Direction::Sent, message);
-        }
+        self.tell(batch);
+        self.told = 0;
         let outcome = self.inner.write(batch);
         if let Err(error) = &outcome {
             self.end(&format!("failed: {error}"));
@@ -163,8 +182,25 @@ impl MessageWriter for TappedWriter {
         outcome
     }
 
+    fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
+        self.tell(batch);
+        let outcome = self.inner.try_write(batch);
+        // An error shows again.
+        self.told = batch.len();
+        outcome
+    }
+
     fn max_fds(&self) -> usize {
         self.inner.max_fds()
+    }
+
+    fn can_rest(&self) -> bool {
+        self.inner.can_rest()
+    }
+
+    fn rest(&mut self) -> Result<(), TransportError> {
+        self.tap.line(Direction::Sent, "rests");
+        self.inner.rest()
     }
 
     fn finish(&mut self) -> Result<(), TransportError> {

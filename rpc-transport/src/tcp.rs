@@ -210,7 +210,7 @@ impl TcpOptions {
 
     fn set_up(&self, socket: Socket, peer: SocketAddr) -> io::Result<Transport> {
         self.set_options(&socket)?;
-        Ok(socket::transport(socket.into(), PeerDescription::from_address(peer.to_string())))
+        Ok(socket::transport(socket.into(), PeerDescription::from_socket(peer)))
     }
 
     /// Makes a transport of a stream that is connected already. The stream is

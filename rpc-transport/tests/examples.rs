@@ -8,6 +8,7 @@
 //! pass, unless the environment has `REQUIRE_PEERS=1`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::fmt::Write;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -57,6 +58,18 @@ fn pass_fd() {
 fn threads() {
     let expected = "64 threads made 6400 calls through one client\n";
     assert_eq!(output(&mut example("threads")), expected);
+}
+
+#[test]
+fn ring() {
+    let names = ["alice", "bob", "carol", "dan", "erin"];
+    let mut expected = String::new();
+    for (start, name) in names.iter().enumerate() {
+        let way = names.iter().cycle().skip(start).take(names.len() + 1).copied();
+        let way = way.collect::<Vec<_>>().join(" -> ");
+        writeln!(expected, "{way}: asked 5 times; {name} has 2 connections").unwrap();
+    }
+    assert_eq!(output(&mut example("ring")), expected);
 }
 
 #[test]

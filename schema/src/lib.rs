@@ -40,6 +40,10 @@ schema!(
     rpc_twoparty_capnp
 );
 schema!(
+    /// Saved references and their owners.
+    sturdy_capnp
+);
+schema!(
     /// The interfaces that implementations check each other with.
     test_capnp
 );

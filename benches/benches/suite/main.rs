@@ -3,6 +3,7 @@
 
 mod calls;
 mod capabilities;
+mod endpoints;
 mod payloads;
 mod pipelining;
 mod tables;
@@ -19,6 +20,7 @@ criterion_group! {
         .measurement_time(Duration::from_secs(2))
         .sample_size(20);
     targets = calls::calls, pipelining::outstanding, pipelining::chain, threads::threads,
-        payloads::echo, capabilities::capabilities, tables::tables
+        payloads::echo, capabilities::capabilities, tables::tables,
+        endpoints::round_trips, endpoints::opening
 }
 criterion_main!(suite);

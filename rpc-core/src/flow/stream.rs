@@ -57,20 +57,23 @@ impl Stream {
         Ok(InFlight { stream: Arc::clone(self), bytes, sent })
     }
 
-    /// Waits until the window has room.
+    /// Waits, if the window has no room, until it is half empty: whoever had to wait
+    /// goes on with several messages, and is not woken for each of them.
     ///
     /// # Errors
     /// What a message failed with in the meantime, or what else ends the wait.
     pub(crate) fn wait_for_room(&self, interrupt: &Interrupt) -> Result<()> {
         let mut state = self.state.lock();
+        let mut enough = State::has_room as fn(&State) -> bool;
         loop {
             if let Some(error) = &state.failure {
                 return Err(error.clone());
             }
-            if state.has_room() {
+            if enough(&state) {
                 return Ok(());
             }
             interrupt.check()?;
+            enough = State::is_half_empty;
             self.changed.wait(&mut state);
         }
     }
@@ -106,6 +109,15 @@ impl State {
     fn has_room(&self) -> bool {
         self.in_flight == 0 || self.in_flight < self.controller.window()
     }
+
+    fn is_half_empty(&self) -> bool {
+        self.in_flight <= self.controller.window() / 2
+    }
+
+    /// Whether there is something that a thread waits for.
+    fn is_changed(&self) -> bool {
+        self.failure.is_some() || self.is_half_empty()
+    }
 }
 
 impl InFlight {
@@ -118,8 +130,11 @@ impl InFlight {
         if let Err(error) = outcome {
             state.failure.get_or_insert_with(|| error.clone());
         }
+        let changed = state.is_changed();
         drop(state);
-        self.stream.changed.notify_all();
+        if changed {
+            self.stream.changed.notify_all();
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Capabilities in and out of messages.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::dest::Dest;
+use super::dest::{Dest, Pinned};
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
 use super::{Abort, Txn, question};
 use crate::call::CallCell;
-use crate::client::{Client, View};
+use crate::client::{Client, Standing, View};
 use crate::delivery::Route;
 use crate::effects::Effect;
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::fd::SharedFd;
 use crate::ids::{AnswerId, ExportId, ImportId};
 use crate::local_promise::LocalPromise;
 use crate::remote_promise::RemotePromise;
-use crate::watch::{ExportWatcher, Watcher};
+use crate::watch::{ExportWatcher, WatchKey, Watcher};
 use crate::wire::{self, Attached, CapTable, Descriptor, Hint, Path, PromisedAnswer};
 
 /// A capability as a message will name it.
@@ -123,14 +123,17 @@ impl Txn<'_> {
                     let Err(dest) = promise.location() else { continue };
                     let descriptor = dest.descriptor();
                     self.mark_called(&dest);
-                    Described::new(descriptor, Client::from_pinned(promise.pinned(dest)))
+                    Described::new(descriptor, self.pinned(promise, dest))
                 }
-                View::Local | View::Import(_) | View::Pinned(_) => {
+                View::Local
+                | View::Import(_)
+                | View::Pinned(_)
+                | View::Wrapped(Standing::Settled) => {
                     let id = self.export(&client, ExportAs::Settled)?;
                     let fd = if self.machine.settings.fds > 0 { client.fd() } else { None };
                     Described { descriptor: Descriptor::SenderHosted(id.0), path: client, fd }
                 }
-                View::Remote(_) | View::Promise(_) | View::Slot => {
+                View::Remote(_) | View::Promise | View::Slot | View::Wrapped(Standing::Pending) => {
                     let id = self.export(&client, ExportAs::Promise)?;
                     let Some(slot) = self.slot_of(id) else {
                         // It was resolved in the meantime: name what it is now.
@@ -143,15 +146,59 @@ impl Txn<'_> {
         }
     }
 
+    /// What stands for a promise of the peer's, which is at `dest`, where it was
+    /// described: the same thing for everybody who still has it.
+    fn pinned(&self, promise: &Arc<RemotePromise>, dest: Dest) -> Client {
+        let known = self.with_pinned(&dest, |pinned| pinned.upgrade()).flatten();
+        Client::from_pinned(known.unwrap_or_else(|| {
+            let pinned = Pinned::new(dest.clone(), promise);
+            self.with_pinned(&dest, |known| *known = Arc::downgrade(&pinned));
+            pinned
+        }))
+    }
+
+    /// Looks at, or changes, what stands for an open place of the peer's.
+    fn with_pinned<R>(&self, dest: &Dest, step: impl FnOnce(&mut Weak<Pinned>) -> R) -> Option<R> {
+        match dest {
+            Dest::Import(import) => {
+                self.machine.imports.with(import.id(), |entry| match &mut entry.kind {
+                    import::Kind::Promised { pinned, .. } => Some(step(pinned)),
+                    import::Kind::Settled => None,
+                })?
+            }
+            Dest::Answer(question, path) => {
+                self.machine.questions.with(question.id(), |entry| match &mut entry.state {
+                    question::State::Asked(asked) if entry.serial == question.serial() => {
+                        asked.fields.get_mut(path).map(|field| step(&mut field.pinned))
+                    }
+                    _ => None,
+                })?
+            }
+        }
+    }
+
+    /// The place of the peer's that something is behind, as what is described is
+    /// pinned to it; nothing that is not behind the peer.
+    pub(super) fn place_of(&self, target: &Client) -> Option<Client> {
+        let target = target.shortened();
+        match target.view() {
+            View::Null | View::Broken(_) => Some(target),
+            View::Import(import) if self.is_own(import.machine()) => Some(target),
+            View::Remote(promise) if self.is_own(promise.machine()) => {
+                Some(self.pinned(promise, promise.location().err()?))
+            }
+            _ => None,
+        }
+    }
+
     /// Names a capability that has failed: it travels as a promise that turns out
     /// to have.
     fn describe_broken(&mut self, error: Error) -> Result<Described, Error> {
-        let told = error.for_peer(self.detail());
-        let client = Client::broken(error);
+        let client = Client::broken(error.clone());
         let id = self.export(&client, ExportAs::Broken)?;
         self.trailing.push(wire::Message::Resolve(wire::Resolve {
             promise: id.0,
-            resolution: Err(told),
+            resolution: Err(error),
             fds: Attached::default(),
         }));
         Ok(Described::new(Descriptor::SenderPromise(id.0), client))
@@ -254,11 +301,7 @@ impl Txn<'_> {
         if let export::Kind::Pending(slot) = &export.kind {
             let machine = Arc::downgrade(self.machine);
             let watcher = ExportWatcher { machine, id, serial: export.serial };
-            match slot.target().view() {
-                View::Promise(promise) => promise.unwatch(&watcher),
-                View::Remote(promise) => promise.unwatch(&watcher),
-                _ => {}
-            }
+            slot.target().unwatch(&WatchKey::Export(&watcher));
         }
         drop(export);
     }
@@ -280,7 +323,7 @@ impl Txn<'_> {
             let target = slot.target().shortened();
             let elsewhere = match target.view() {
                 View::Remote(promise) => !self.is_own(promise.machine()),
-                View::Promise(_) => true,
+                View::Promise | View::Wrapped(Standing::Pending) => true,
                 _ => false,
             };
             if elsewhere && !self.order.exported.contains_key(&target.address()) {
@@ -297,7 +340,7 @@ impl Txn<'_> {
             }
             let mut fd = None;
             let (resolution, path) = match target.view() {
-                View::Broken(error) => (Err(error.for_peer(self.detail())), target.clone()),
+                View::Broken(error) => (Err(error.clone()), target.clone()),
                 // Peers take a Resolve to `none` for a mistake.
                 View::Null => {
                     (Err(Error::failed("the promise turned out to be null")), target.clone())
@@ -437,7 +480,7 @@ impl Txn<'_> {
     fn import_promise(&mut self, id: ImportId) -> Result<Client, Abort> {
         let machine = self.machine;
         let known = machine.imports.with(id, |import| {
-            let import::Kind::Promised { node, resolution } = &import.kind else {
+            let import::Kind::Promised { node, resolution, .. } = &import.kind else {
                 return Err(Abort::new(format!(
                     "import {id} came as a promise, but before that as senderHosted"
                 )));
@@ -450,7 +493,8 @@ impl Txn<'_> {
             None => self.insert_import(
                 id,
                 import::Kind::Promised {
-                    node: std::sync::Weak::new(),
+                    node: Weak::new(),
+                    pinned: Weak::new(),
                     resolution: Resolution::Pending { called: false },
                 },
             ),
@@ -466,8 +510,9 @@ impl Txn<'_> {
         };
         let promise = RemotePromise::new(Arc::clone(machine), Dest::Import(handle));
         machine.imports.with(id, |import| {
-            if let import::Kind::Promised { node, .. } = &mut import.kind {
+            if let import::Kind::Promised { node, pinned, .. } = &mut import.kind {
                 *node = Arc::downgrade(&promise);
+                pinned.upgrade().inspect(|pinned| pinned.stand_for(&promise));
             }
         });
         Ok(Client::from_remote(promise))

@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 use super::Machine;
 use super::import::ImportRef;
 use super::question::QuestionRef;
+use crate::client::Client;
 use crate::delivery::Delivery;
-use crate::error::Error;
+use crate::effects::{self, Effect};
 use crate::flow::StreamSlot;
 use crate::remote_promise::RemotePromise;
 use crate::wire::{self, Path};
@@ -65,30 +66,51 @@ fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer 
 // those on the long one; the protocol calls it the Tribble 4-way race.)
 //
 // So what stands for a capability that was described is fixed in that moment:
-// - a promise of the peer's becomes `Pinned` to the place that was named;
+// - a promise of the peer's becomes `Pinned` to the place that was named. When
+//   that is a field of results and the Return says that the peer hosts it, the
+//   place is exchanged for what the Return named: the peer has done to its answer
+//   what this note says, so the way is the same, and the question can be finished;
 // - a promise that we exported becomes the export's `ExportSlot`, which its own
 //   Resolve pins in turn;
 // - everything else cannot move.
+//
+// What is pinned holds an entry of the peer's, which may hold one of ours: when
+// A's promise was described as a field of B's results, and that field turned out
+// to be A's own, while another field of the same results is A's promise, the two
+// vats keep each other's entries until the connection ends, even if nobody else
+// has them. This lies in the protocol: there is no message that would let one of
+// them know.
 
 /// A capability that always is whatever the peer has behind one place. To us it
 /// looks settled.
 pub(crate) struct Pinned {
     machine: Arc<Machine>,
     target: wire::Target,
-    /// The promise that is, or was, at that place.
-    promise: Weak<RemotePromise>,
-    /// The place, or why it is not used any more: see Note [cycles].
-    dest: Mutex<Result<Dest, Error>>,
+    state: Mutex<State>,
     stream: StreamSlot,
 }
 
+struct State {
+    place: Place,
+    /// The promise that is, or was, at that place.
+    promise: Weak<RemotePromise>,
+}
+
+enum Place {
+    There(Dest),
+    /// What has the same behind it, so that the place could be given up.
+    Elsewhere(Client),
+}
+
 impl Pinned {
-    pub(crate) fn new(dest: Dest, promise: Weak<RemotePromise>) -> Arc<Self> {
+    pub(super) fn new(dest: Dest, promise: &Arc<RemotePromise>) -> Arc<Self> {
         Arc::new(Pinned {
             machine: Arc::clone(dest.machine()),
             target: dest.target(),
-            promise,
-            dest: Mutex::new(Ok(dest)),
+            state: Mutex::new(State {
+                place: Place::There(dest),
+                promise: Arc::downgrade(promise),
+            }),
             stream: StreamSlot::default(),
         })
     }
@@ -106,31 +128,64 @@ impl Pinned {
         &self.target
     }
 
-    pub(crate) fn dest(&self) -> Result<Dest, Error> {
-        self.dest.lock().clone()
+    /// The place, or what is used instead.
+    pub(crate) fn dest(&self) -> Result<Dest, Client> {
+        match &self.state.lock().place {
+            Place::There(dest) => Ok(dest.clone()),
+            Place::Elsewhere(client) => Err(client.clone()),
+        }
     }
 
     /// The promise that is, or was, at that place, if anybody still has it.
     pub(crate) fn promise(&self) -> Option<Arc<RemotePromise>> {
-        self.promise.upgrade()
+        self.state.lock().promise.upgrade()
     }
 
-    /// The place is part of a circle: from now on calls fail, and the place is
-    /// given up.
-    pub(crate) fn cut(&self, error: Error) {
-        let before = std::mem::replace(&mut *self.dest.lock(), Err(error));
+    /// There is a new promise for that place.
+    pub(super) fn stand_for(&self, promise: &Arc<RemotePromise>) {
+        self.state.lock().promise = Arc::downgrade(promise);
+    }
+
+    /// Gives the place up. From now on calls go to `client`, which must be behind
+    /// the same peer, or fail every call.
+    pub(crate) fn give_up(&self, client: Client) {
+        if let Some(stream) = self.stream.get() {
+            client.adopt_stream(stream);
+        }
+        let before = std::mem::replace(&mut self.state.lock().place, Place::Elsewhere(client));
         drop(before);
+    }
+
+    /// Gives the place up if it is a field of results that have come.
+    #[cfg(test)]
+    pub(crate) fn give_up_field(&self) {
+        if let Ok(Dest::Answer(question, _)) = self.dest()
+            && question.has_returned()
+        {
+            self.give_up(Client::null());
+        }
     }
 
     /// Sends a delivery to it. Must not be called under a lock.
     pub(crate) fn dispatch(&self, delivery: Delivery) {
         match (self.dest(), delivery) {
             (Ok(dest), delivery) => self.machine.deliver_to(dest, delivery),
-            // The calls before it went here, or failed here: it may return.
-            (Err(_), Delivery::Disembargo(echo)) => {
+            // The calls before it have left towards the same peer, or failed.
+            (Err(client), Delivery::Disembargo(echo)) if client.machine().is_none() => {
                 self.machine.transact(|txn| txn.return_disembargo(&self.target, echo));
             }
-            (Err(error), call @ Delivery::Call(_)) => call.fail(&error),
+            (Err(client), delivery) => client.dispatch(delivery),
+        }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // Chains are taken apart one by one, see Note [effects].
+        let gone = Place::Elsewhere(Client::null());
+        let before = std::mem::replace(&mut self.state.get_mut().place, gone);
+        if let Place::Elsewhere(client) = before {
+            effects::defer(Effect::drop(client));
         }
     }
 }

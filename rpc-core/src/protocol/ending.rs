@@ -39,12 +39,11 @@ impl Machine {
 
 impl Txn<'_> {
     pub(super) fn abort(&mut self, error: Error) {
-        if let Phase::Dead(_) = self.order.phase {
+        if self.dead().is_some() {
             return;
         }
         tracing::warn!(%error, "ending the connection with Abort");
-        let told = error.for_peer(self.detail());
-        self.send(wire::Message::Abort(told));
+        self.send(wire::Message::Abort(error.clone()));
         let reason = Error::new(
             ErrorKind::Disconnected,
             format!("the connection was ended with Abort: {}", error.reason()),
@@ -54,11 +53,15 @@ impl Txn<'_> {
 
     /// See Note [ending]. Does nothing the second time.
     pub(super) fn disconnect(&mut self, error: Error) {
-        if let Phase::Dead(_) = self.order.phase {
+        if self.dead().is_some() {
             return;
         }
         let machine = self.machine;
-        self.order.phase = Phase::Dead(error.clone());
+        self.order.phase = match self.order.phase {
+            Phase::Resting => Phase::DeadUnused(error.clone()),
+            _ => Phase::Dead(error.clone()),
+        };
+        self.stop_resting();
         machine.room.close(error.clone());
 
         for (id, entry) in machine.questions.take_all() {
@@ -97,8 +100,8 @@ impl Txn<'_> {
             self.order.export_ids.release(id.0);
             self.bury_export(id, export);
         }
-        let bootstrap = self.order.bootstrap.take();
-        self.effect(Effect::drop(bootstrap));
+        let offers = std::mem::take(&mut self.order.offers);
+        self.effect(Effect::drop(offers));
         self.effect(Effect::Disconnected(Arc::clone(machine)));
     }
 }

@@ -45,6 +45,7 @@ use crate::client::Client;
 use crate::delivery::{Delivery, Route};
 use crate::effects::{self, Effect};
 use crate::error::Error;
+use crate::gateway::{self, Gateway};
 use crate::local_promise::LocalPromise;
 
 /// What is known without the order lock.
@@ -195,7 +196,12 @@ impl Machine {
                     } else {
                         // Held until then: it may be what keeps a call wanted.
                         let now = target.now;
-                        target.later.client().dispatch(delivery);
+                        let target = target.later.client();
+                        let gateway = gateway::is_save(&delivery).then(|| self.gateway()).flatten();
+                        match gateway {
+                            Some(gateway) => gateway.save_inwards(self, target, delivery),
+                            None => target.dispatch(delivery),
+                        }
                         drop(now);
                     }
                 }
@@ -228,7 +234,14 @@ impl Txn<'_> {
         let free = words == 0 || self.machine.load.has_room();
         if self.order.held.is_open() && free {
             self.count(&delivery, words);
-            self.effect(Effect::Deliver(target.now, delivery));
+            let effect = match self.gateway_for(&delivery) {
+                Some(gateway) => {
+                    let machine = Arc::clone(self.machine);
+                    Effect::SaveInwards(gateway, machine, target.now, delivery)
+                }
+                None => Effect::Deliver(target.now, delivery),
+            };
+            self.effect(effect);
             return Ok(());
         }
         self.hold(Item::Delivery { target, delivery, words, cancelling: Cancelling::Early });
@@ -240,6 +253,11 @@ impl Txn<'_> {
             ))));
         }
         Ok(())
+    }
+
+    /// What a delivery goes to instead of its target: see Note [realm gateway].
+    fn gateway_for(&self, delivery: &Delivery) -> Option<Arc<Gateway>> {
+        self.order.offers.gateway.as_ref().filter(|_| gateway::is_save(delivery)).map(Arc::clone)
     }
 
     /// An embargo is over, as far as the peer is concerned.

@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::Machine;
-use super::dest::Dest;
+use super::dest::{Dest, Pinned};
 use super::releases::Released;
 use crate::delivery::Delivery;
 use crate::effects::{self, Effect};
@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Promised {
         /// The same promise for everybody who has it.
         node: Weak<RemotePromise>,
+        /// What stands for it where it was described: Note [described path].
+        pinned: Weak<Pinned>,
         resolution: Resolution,
     },
 }

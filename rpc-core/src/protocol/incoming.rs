@@ -1,6 +1,7 @@
 //! What the peer sends: one function for each kind of message.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::answer::{self, Answer, ResultsTo};
 use super::describe::Origin;
@@ -8,7 +9,7 @@ use super::embargo::Embargo;
 use super::held::Found;
 use super::import::{self, Resolution};
 use super::question::{self, Asked, Results};
-use super::{Abort, Machine, Peer, Phase, Txn};
+use super::{Abort, Machine, Peer, Txn};
 use crate::call::{CallCell, Interest, Outcome, Sink, cap_of};
 use crate::client::{Client, View};
 use crate::delivery::{CallRequest, Delivery, Route, Tail};
@@ -25,9 +26,11 @@ impl Machine {
     pub(crate) fn receive(self: &Arc<Self>, message: wire::Message) {
         tracing::trace!(?message, "receive");
         self.transact(|txn| {
-            if let Phase::Dead(_) = txn.order.phase {
+            if txn.dead().is_some() {
                 return;
             }
+            txn.wake_up();
+            txn.machine.activity.fetch_add(1, Ordering::Relaxed);
             if let Err(Abort(error)) = txn.receive(message) {
                 txn.abort(error);
             }
@@ -43,7 +46,7 @@ impl Txn<'_> {
                 self.receive_abort(&error);
                 Ok(())
             }
-            wire::Message::Bootstrap(bootstrap) => self.receive_bootstrap(&bootstrap),
+            wire::Message::Bootstrap(bootstrap) => self.receive_bootstrap(bootstrap),
             wire::Message::Call(call) => self.receive_call(call),
             wire::Message::Return(ret) => self.receive_return(ret),
             wire::Message::Finish(finish) => self.receive_finish(&finish),
@@ -79,7 +82,7 @@ impl Txn<'_> {
 
     fn receive_abort(&mut self, error: &Error) {
         tracing::debug!(%error, "the peer ended the connection");
-        let reason = Error::with_parts(
+        let reason = Error::received(
             crate::ErrorKind::Disconnected,
             format!("the peer ended the connection: {}", error.reason()),
             error.trace().to_owned(),
@@ -90,16 +93,37 @@ impl Txn<'_> {
 
     // ---- Level 0
 
-    fn receive_bootstrap(&mut self, bootstrap: &wire::Bootstrap) -> Result<(), Abort> {
+    fn receive_bootstrap(&mut self, bootstrap: wire::Bootstrap) -> Result<(), Abort> {
         let id = AnswerId(bootstrap.question);
         let cell = self.begin_answer(id, ResultsTo::Caller, Hint::None)?;
-        let outcome = match &self.order.bootstrap {
-            Some(client) => Ok(Payload::of_capability(client.clone())),
-            None => {
-                Err(Error::failed("this vat offers no bootstrap capability on this connection"))
+        let offers = &self.order.offers;
+        let effect = match (bootstrap.object, &offers.bootstrap, &offers.restorer) {
+            (None, Some(client), _) => {
+                Effect::Complete(cell, Ok(Payload::of_capability(client.clone())))
+            }
+            (None, None, _) => {
+                let error = "this vat offers no bootstrap capability on this connection";
+                Effect::Complete(cell, Err(Error::failed(error)))
+            }
+            // It is for the application to find, which may take its time.
+            (Some(object), _, Some(restorer)) => {
+                let request = CallRequest {
+                    interface: 0,
+                    method: 0,
+                    params: object,
+                    cell,
+                    permit: None,
+                    tail: Tail::No,
+                };
+                Effect::Deliver(Route::Client(restorer.clone()), Delivery::Call(request))
+            }
+            (Some(_), _, None) => {
+                let error = "this vat offers no capabilities by name on this connection, \
+                             only its bootstrap capability";
+                Effect::Complete(cell, Err(Error::failed(error)))
             }
         };
-        self.effect(Effect::Complete(cell, outcome));
+        self.effect(effect);
         Ok(())
     }
 
@@ -212,9 +236,12 @@ impl Txn<'_> {
         if id.is_pipeline_only() {
             return self.receive_unwanted_return(id, &ret);
         }
-        let state = machine
-            .questions
-            .with(id, |entry| std::mem::replace(&mut entry.state, question::State::Returned));
+        let entry = machine.questions.with(id, |entry| {
+            let state = std::mem::replace(&mut entry.state, question::State::Returned);
+            (state, entry.permit.take())
+        });
+        let (state, permit) = entry.map_or((None, None), |(state, permit)| (Some(state), permit));
+        drop(permit);
         match state {
             None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
             Some(question::State::Returned) => {
@@ -308,6 +335,7 @@ impl Txn<'_> {
                 "the results of question {id} came here, but should have stayed with the peer"
             )),
             wire::Outcome::Exception(error) => {
+                tracing::debug!(question = %id, %error, "a call failed at the peer");
                 self.settle_with(asked, Err(error));
                 return Ok(());
             }
@@ -349,10 +377,15 @@ impl Txn<'_> {
             asked.fields.into_iter().partition(|(_, field)| field.called);
         for (path, field) in called.into_iter().chain(quiet) {
             let target = match payload.cap_index_at(&path) {
-                Err(error) => Client::broken(error),
-                Ok(None) => Client::null(),
+                Err(error) => field.give_up_place(Client::broken(error)),
+                Ok(None) => field.give_up_place(Client::null()),
                 Ok(Some(index)) => match (caps.get(index).cloned(), origins.get(index)) {
                     (Some(target), Some(origin)) => {
+                        if *origin == Origin::Peer
+                            && let Some(place) = self.place_of(&target)
+                        {
+                            field.give_up_place(place);
+                        }
                         let dest = || {
                             wire::Target::PromisedAnswer(wire::PromisedAnswer {
                                 question: id.0,
@@ -365,7 +398,7 @@ impl Txn<'_> {
                         }
                         target
                     }
-                    _ => Client::null(),
+                    _ => field.give_up_place(Client::null()),
                 },
             };
             if let Some(node) = field.node.upgrade() {
@@ -383,8 +416,9 @@ impl Txn<'_> {
     /// Settles a question with something that has no capabilities of the peer's.
     pub(super) fn settle_with(&mut self, asked: Asked, outcome: Outcome) {
         for (path, field) in asked.fields {
+            let target = field.give_up_place(cap_of(&outcome, &path));
             if let Some(node) = field.node.upgrade() {
-                let effects = node.resolve(cap_of(&outcome, &path));
+                let effects = node.resolve(target);
                 self.effects.extend(effects);
             }
         }
@@ -504,7 +538,7 @@ impl Txn<'_> {
             import::Kind::Promised { resolution: Resolution::Resolved, .. } => {
                 Err(Abort::new(format!("a second Resolve of promise {id}")))
             }
-            import::Kind::Promised { node, resolution } => match *resolution {
+            import::Kind::Promised { node, resolution, .. } => match *resolution {
                 Resolution::Resolved => Err(Abort::new("a second Resolve")),
                 Resolution::Pending { called } => {
                     *resolution = Resolution::Resolved;
@@ -552,9 +586,9 @@ impl Txn<'_> {
             && *pinned.target() == promise
         {
             // See Note [cycles]. Also if nobody has the promise any more.
-            let error = Error::failed("a promise was resolved to itself");
-            pinned.cut(error.clone());
-            return Client::broken(error);
+            let broken = Client::broken(Error::failed("a promise was resolved to itself"));
+            pinned.give_up(broken.clone());
+            return broken;
         }
         if !called {
             return target;

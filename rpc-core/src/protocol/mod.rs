@@ -29,12 +29,14 @@ mod incoming;
 mod outgoing;
 mod question;
 mod releases;
+mod rest;
 mod room;
 mod snapshot;
 mod table;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 use parking_lot::{Mutex, MutexGuard};
@@ -44,8 +46,9 @@ pub(crate) use self::export::ExportSlot;
 pub(crate) use self::import::ImportRef;
 pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
-pub(crate) use self::room::{Asker, Permit};
-pub use self::snapshot::Snapshot;
+pub(crate) use self::rest::Unused;
+pub(crate) use self::room::{Asker, Permit, Room};
+pub use self::snapshot::{Exported, Snapshot};
 
 use self::answer::Answer;
 use self::embargo::Embargo;
@@ -54,12 +57,13 @@ use self::held::{Held, Load};
 use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
-use self::room::{Quiet, Room};
+use self::room::Quiet;
 use self::table::{IdPool, Table};
 use crate::client::Client;
 use crate::effects::{self, Effect, LockScope};
 use crate::error::Error;
 use crate::flow::{FlowControl, FlowController};
+use crate::gateway::Gateway;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
 use crate::interrupt::Wake;
 use crate::limits::Limits;
@@ -79,19 +83,33 @@ pub(crate) struct Machine {
     load: Load,
     outbox: Arc<dyn Outbox>,
     quiet: Quiet,
+    /// The same as the phase tells, for those who wait without the lock.
+    resting: AtomicBool,
+    awake: Quiet,
+    activity: AtomicUsize,
 }
 
 /// What does not change while a connection lives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
-    /// Whether errors sent to the peer carry internal detail.
-    pub(crate) detail: Detail,
     /// The windows of streams.
     pub(crate) flow: FlowSource,
     /// How many file descriptors may travel with a message, by the limits and by
     /// what the transport can do.
     pub(crate) fds: usize,
+}
+
+/// What the peer gets when it asks without having a capability, and who is asked
+/// about what it saves.
+#[derive(Default)]
+pub(crate) struct Offers {
+    /// What it is answered if it does not say what it asks for.
+    pub(crate) bootstrap: Option<Client>,
+    /// What is called with the name if it asks for something by name.
+    pub(crate) restorer: Option<Client>,
+    /// What is asked if either side saves something of the other's.
+    pub(crate) gateway: Option<Arc<Gateway>>,
 }
 
 /// Where the windows of a connection's streams come from.
@@ -108,22 +126,20 @@ impl std::fmt::Debug for FlowSource {
     }
 }
 
-/// How much of what went wrong inside is told to the peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Detail {
-    #[default]
-    Hidden,
-    Shown,
-}
-
 /// Where messages leave the machine.
 pub(crate) trait Outbox: Send + Sync {
     /// Queues a message. Called under the order lock: must not wait, nor call
     /// back.
     fn push(&self, message: wire::Message);
 
-    /// Messages may have been pushed. Called after each step, without a lock.
-    fn wake(&self) {}
+    /// This side rests, behind what was pushed: see Note [rest]. Called as `push`.
+    fn push_rest(&self) {}
+
+    /// Messages may have been pushed by `machine`. Called after each step, without
+    /// a lock. Must not wait.
+    fn wake(&self, machine: &Machine) {
+        let _ = machine;
+    }
 
     /// Nothing will be pushed any more, and every table is empty. Called without
     /// a lock.
@@ -138,8 +154,7 @@ struct Order {
     embargo_ids: IdPool,
     /// Which export a capability already is, by its address.
     exported: HashMap<usize, ExportId>,
-    /// What the peer gets when it asks for the bootstrap capability.
-    bootstrap: Option<Client>,
+    offers: Offers,
     /// What the peer has sent and is not delivered yet: Note [flow limit].
     held: Held,
     next_serial: u64,
@@ -164,8 +179,12 @@ enum Peer {
 #[derive(Clone, Debug)]
 enum Phase {
     Live,
+    /// Nothing begins here until the peer has said something: see Note [rest].
+    Resting,
     /// Why every call fails from now on.
     Dead(Error),
+    /// The same, of a connection that was not used when it ended.
+    DeadUnused(Error),
 }
 
 /// A step of one connection, with its order lock held.
@@ -187,11 +206,7 @@ impl Abort {
 }
 
 impl Machine {
-    pub(crate) fn new(
-        settings: Settings,
-        bootstrap: Option<Client>,
-        outbox: Arc<dyn Outbox>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(settings: Settings, offers: Offers, outbox: Arc<dyn Outbox>) -> Arc<Self> {
         let room = Room::new(
             settings.limits.questions as usize,
             usize::try_from(settings.limits.queued_bytes).unwrap_or(usize::MAX),
@@ -204,7 +219,7 @@ impl Machine {
                 export_ids: IdPool::default(),
                 embargo_ids: IdPool::default(),
                 exported: HashMap::new(),
-                bootstrap,
+                offers,
                 held: Held::default(),
                 next_serial: 0,
                 pipelines: Pipelines::default(),
@@ -219,6 +234,9 @@ impl Machine {
             load: Load::new(u64::MAX),
             outbox,
             quiet: Quiet::default(),
+            resting: AtomicBool::new(false),
+            awake: Quiet::default(),
+            activity: AtomicUsize::new(0),
         })
     }
 
@@ -254,7 +272,7 @@ impl Machine {
         debug_assert!(trailing.is_empty());
         drop(order);
         drop(scope);
-        self.outbox.wake();
+        self.outbox.wake(self);
         effects::defer_all(effects);
         self.flush_releases();
         result
@@ -273,10 +291,20 @@ impl Machine {
         }
     }
 
+    /// How many calls are under way, in both directions together.
+    pub(crate) fn calls_under_way(&self) -> usize {
+        self.questions.len() + self.answers.len()
+    }
+
     /// A window for one more stream.
     pub(crate) fn flow_controller(&self) -> Box<dyn FlowController> {
         let flow = &self.settings.flow;
         flow.control.controller(flow.transport.as_ref())
+    }
+
+    /// What stands between the realms of the two vats.
+    pub(crate) fn gateway(self: &Arc<Self>) -> Option<Arc<Gateway>> {
+        self.transact(|txn| txn.order.offers.gateway.clone())
     }
 
     fn address(self: &Arc<Self>) -> usize {
@@ -316,8 +344,9 @@ impl Txn<'_> {
 
     /// Queues a message for the peer, if it is still there.
     fn send(&mut self, message: wire::Message) {
-        if let Phase::Live = self.order.phase {
+        if let Phase::Live | Phase::Resting = self.order.phase {
             tracing::trace!(?message, "send");
+            self.machine.activity.fetch_add(1, Ordering::Relaxed);
             self.machine.room.queued(message.size_estimate());
             self.machine.outbox.push(message);
         }
@@ -351,13 +380,9 @@ impl Txn<'_> {
     /// Why every call fails, if the connection has ended.
     fn dead(&self) -> Option<Error> {
         match &self.order.phase {
-            Phase::Live => None,
-            Phase::Dead(error) => Some(error.clone()),
+            Phase::Live | Phase::Resting => None,
+            Phase::Dead(error) | Phase::DeadUnused(error) => Some(error.clone()),
         }
-    }
-
-    fn detail(&self) -> Detail {
-        self.machine.settings.detail
     }
 
     fn limits(&self) -> &Limits {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::describe::Described;
 use super::dest::Dest;
 use super::question::{self, Asked, Question, QuestionRef};
-use super::{Echo, Machine, Peer, Pipelines, Txn, answer};
+use super::{Echo, Machine, Peer, Pipelines, Txn, Unused, answer};
 use crate::call::{CallCell, Outcome};
 use crate::client::Client;
 use crate::delivery::{CallRequest, Delivery, Tail};
@@ -48,22 +48,50 @@ impl Machine {
         })
     }
 
-    /// Asks the peer for its bootstrap capability. The promise can be called at
-    /// once. Application threads may wait for room.
-    pub(crate) fn bootstrap(self: &Arc<Self>) -> Client {
+    /// Asks the peer for its bootstrap capability, or for what it has under the
+    /// name that is given. The promise can be called at once. Application threads
+    /// may wait for room.
+    pub(crate) fn bootstrap(self: &Arc<Self>, object: Option<Payload>) -> Client {
+        self.try_bootstrap(object).unwrap_or_else(|_| {
+            Client::broken(Error::disconnected(
+                "the connection is not used and is being closed; make a new one",
+            ))
+        })
+    }
+
+    /// As [`bootstrap`](Self::bootstrap), or nothing if nobody uses the connection
+    /// and it ends.
+    pub(crate) fn try_bootstrap(
+        self: &Arc<Self>,
+        object: Option<Payload>,
+    ) -> Result<Client, Unused> {
+        let object = match object.map(|object| object.prepared(wire::OBJECT)).transpose() {
+            Ok(object) => object,
+            Err(error) => return Ok(Client::broken(error)),
+        };
         let permit = match self.wait_for_room() {
-            Ok(permit) => permit.unwrap_or_else(|| self.room.take()),
-            Err(error) => return Client::broken(error),
+            Ok(permit) => Ok(permit.unwrap_or_else(|| self.room.take())),
+            Err(error) => Err(error),
         };
         self.transact(|txn| {
-            if let Some(error) = txn.dead() {
-                return Client::broken(error);
+            if let Some(unused) = txn.unused() {
+                return Err(unused);
+            }
+            let permit = match (permit, txn.dead()) {
+                (Ok(permit), None) => permit,
+                (Err(error), _) | (_, Some(error)) => return Ok(Client::broken(error)),
+            };
+            if let Some(object) = &object
+                && let Err(error) = txn.check_size(object)
+            {
+                return Ok(Client::broken(error));
             }
             let Some(question) = txn.ask(Asked::default(), permit) else {
-                return Client::broken(Error::overloaded("no question id is free"));
+                return Ok(Client::broken(Error::overloaded("no question id is free")));
             };
-            txn.send(wire::Message::Bootstrap(wire::Bootstrap { question: question.id().0 }));
-            txn.question_field(&question, &[]).unwrap_or_default()
+            let id = question.id().0;
+            txn.send(wire::Message::Bootstrap(wire::Bootstrap { question: id, object }));
+            Ok(txn.question_field(&question, &[]).unwrap_or_default())
         })
     }
 
@@ -334,6 +362,7 @@ impl Txn<'_> {
                 let dest = Dest::Answer(Arc::clone(question), path);
                 let node = RemotePromise::new(Arc::clone(machine), dest);
                 field.node = Arc::downgrade(&node);
+                field.pinned.upgrade().inspect(|pinned| pinned.stand_for(&node));
                 node
             });
             Some(Client::from_remote(node))
@@ -367,8 +396,8 @@ impl Txn<'_> {
         };
         let (outcome, exports, kept) = match described {
             Err(error) => {
-                let told = error.for_peer(self.detail());
-                (wire::Outcome::Exception(told), Vec::<ExportId>::new(), Err(error))
+                tracing::debug!(answer = %id, %error, internal = error.internal(), "a call of the peer's failed");
+                (wire::Outcome::Exception(error.clone()), Vec::<ExportId>::new(), Err(error))
             }
             Ok((sent, described, origin, kept)) => {
                 let exports = described.iter().filter_map(Described::export).collect();

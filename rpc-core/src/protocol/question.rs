@@ -10,7 +10,7 @@
 //!
 //! - **Asked**: the call was sent. Pipelined fields name it as their target.
 //! - **Returned**: the fields are resolved and nobody has a reason to send more
-//!   to it, except for paths that were described to the peer and must not change
+//!   to it, except for paths that were described to the peer and lead back to us
 //!   (see Note [described path]); usually there is none and the Finish follows in
 //!   the same transaction. When the Return said `noFinishNeeded`, the entry is
 //!   gone at once.
@@ -28,9 +28,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use super::Machine;
+use super::dest::Pinned;
 use super::releases::Released;
 use super::room::Permit;
 use crate::call::CallCell;
+use crate::client::Client;
 use crate::ids::{ExportId, QuestionId, Serial};
 use crate::remote_promise::RemotePromise;
 use crate::wire::Path;
@@ -39,7 +41,8 @@ use crate::wire::Path;
 pub(crate) struct Question {
     pub(crate) serial: Serial,
     pub(crate) state: State,
-    /// Held for its drop, until the call has returned or is cancelled.
+    /// Its place among those that are outstanding, until the Return or the
+    /// cancellation.
     pub(crate) permit: Option<Permit>,
 }
 
@@ -115,6 +118,18 @@ pub(crate) struct Field {
     /// Whether anything was sent through it, also through a promise that is
     /// gone since. See Note [embargo].
     pub(crate) called: bool,
+    /// What stands for it where it was described: Note [described path].
+    pub(crate) pinned: Weak<Pinned>,
+}
+
+impl Field {
+    /// Where it was described, `client` is as good from now on.
+    pub(crate) fn give_up_place(&self, client: Client) -> Client {
+        if let Some(pinned) = self.pinned.upgrade() {
+            pinned.give_up(client.clone());
+        }
+        client
+    }
 }
 
 /// The first id of a question of which only the pipeline is wanted.
@@ -150,6 +165,15 @@ impl QuestionRef {
 
     pub(crate) fn serial(&self) -> Serial {
         self.serial
+    }
+
+    /// Whether the results have come.
+    #[cfg(test)]
+    pub(crate) fn has_returned(&self) -> bool {
+        let returned = |entry: &mut Question| {
+            entry.serial == self.serial && matches!(entry.state, State::Returned)
+        };
+        self.machine.questions.with(self.id, returned) == Some(true)
     }
 }
 

@@ -165,8 +165,8 @@ mod tests {
     fn finishes_after(look: impl FnOnce(&Arc<Machine>)) -> usize {
         let sent = Arc::new(Sent::default());
         let outbox = Arc::clone(&sent) as Arc<dyn Outbox>;
-        let machine = Machine::new(Settings::default(), None, outbox);
-        let client = machine.bootstrap();
+        let machine = Machine::new(Settings::default(), crate::protocol::Offers::default(), outbox);
+        let client = machine.bootstrap(None);
         let order = machine.order.lock();
         drop(client);
         drop(order);

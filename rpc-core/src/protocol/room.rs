@@ -151,6 +151,11 @@ impl Room {
         self.changed.notify_all();
     }
 
+    /// Whether the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.lock().is_some()
+    }
+
     fn tell(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             // The lock orders us after a waiter that has counted itself but does

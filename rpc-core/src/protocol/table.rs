@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
@@ -14,21 +15,29 @@ use dashmap::DashMap;
 /// wait for each other.
 pub(crate) struct Table<K: Eq + Hash, V> {
     map: DashMap<K, V>,
+    /// To count the map's own entries takes a lock for each shard.
+    count: AtomicUsize,
 }
 
 impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     pub(crate) fn new() -> Self {
         // A few shards: all writers of one connection hold its order lock.
-        Table { map: DashMap::with_shard_amount(4) }
+        Table { map: DashMap::with_shard_amount(4), count: AtomicUsize::new(0) }
     }
 
     /// Adds an entry and returns what it replaces.
     pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
-        self.map.insert(key, value)
+        let replaced = self.map.insert(key, value);
+        if replaced.is_none() {
+            self.count.fetch_add(1, Ordering::SeqCst);
+        }
+        replaced
     }
 
     pub(crate) fn remove(&self, key: K) -> Option<V> {
-        self.map.remove(&key).map(|(_, value)| value)
+        let (_, value) = self.map.remove(&key)?;
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        Some(value)
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
@@ -41,7 +50,7 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.map.len()
+        self.count.load(Ordering::SeqCst)
     }
 
     /// Takes everything out, in the order of the ids.

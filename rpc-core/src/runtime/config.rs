@@ -1,16 +1,20 @@
 //! How a connection behaves.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Supervisor;
+use super::telling::{Detail, TraceEncoder};
 use crate::client::Client;
+use crate::error::Error;
 use crate::flow::FlowControl;
 use crate::limits::Limits;
-use crate::protocol::Detail;
+use crate::offer::{BootstrapFactory, Restorer};
+use crate::transport::PeerDescription;
 use crate::typed::FromClient;
 
-type Bootstrap = Box<dyn FnOnce(&Supervisor) -> Option<Client> + Send>;
+type Bootstrap = Box<dyn FnOnce(&Supervisor, &PeerDescription) -> Option<Client> + Send>;
 type Action = Box<dyn FnOnce(&Supervisor, Client) + Send>;
 
 /// What a connection offers, needs and may hold.
@@ -25,7 +29,10 @@ type Action = Box<dyn FnOnce(&Supervisor, Client) + Send>;
 pub struct ConnConfig {
     pub(super) limits: Limits,
     pub(super) detail: Detail,
+    pub(super) trace_encoder: TraceEncoder,
     pub(super) bootstrap: Option<Bootstrap>,
+    pub(super) restorer: Option<Arc<dyn Restorer>>,
+    pub(super) gateway: Option<Client>,
     pub(super) action: Option<Action>,
     pub(super) close_timeout: Duration,
     pub(super) flow: FlowControl,
@@ -39,7 +46,10 @@ impl ConnConfig {
         ConnConfig {
             limits: Limits::default(),
             detail: Detail::Hidden,
+            trace_encoder: TraceEncoder::default(),
             bootstrap: None,
+            restorer: None,
+            gateway: None,
             action: None,
             close_timeout: Duration::from_secs(1),
             flow: FlowControl::default(),
@@ -63,7 +73,39 @@ impl ConnConfig {
         mut self,
         make: impl FnOnce(&Supervisor) -> Option<Client> + Send + 'static,
     ) -> Self {
-        self.bootstrap = Some(Box::new(make));
+        self.bootstrap = Some(Box::new(move |supervisor, _| make(supervisor)));
+        self
+    }
+
+    /// Decides what to offer once it is known who the peer is. One factory, in an
+    /// `Arc`, can serve any number of connections.
+    #[must_use]
+    pub fn bootstrap_factory(mut self, factory: impl BootstrapFactory) -> Self {
+        self.bootstrap = Some(Box::new(move |_, peer| factory.bootstrap_for(peer)));
+        self
+    }
+
+    /// Offers capabilities by name, beside the bootstrap capability; see
+    /// [`Restorer`].
+    #[must_use]
+    pub fn restorer(mut self, restorer: impl Restorer) -> Self {
+        self.restorer = Some(Arc::new(restorer));
+        self
+    }
+
+    /// Puts a capability of the interface `RealmGateway` (of `persistent.capnp`)
+    /// between this vat and a peer whose saved references look different: one that is
+    /// in another *realm*.
+    ///
+    /// From then on no call of `Persistent.save` crosses the connection as it is. A
+    /// save of what the peer hosts becomes a call of the gateway's `import`, with a
+    /// capability that can be saved past the gateway; a save that the peer makes of
+    /// something on this side becomes a call of its `export`. A promise is saved when
+    /// it is known which side it is on; what turns out to be of the side that saves it
+    /// is saved as it is.
+    #[must_use]
+    pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
+        self.gateway = Some(gateway.into_client());
         self
     }
 
@@ -92,6 +134,35 @@ impl ConnConfig {
     #[must_use]
     pub fn debug_mode(mut self, on: bool) -> Self {
         self.detail = if on { Detail::Shown } else { Detail::Hidden };
+        self
+    }
+
+    /// Makes the trace of every error that is sent to the peer: text that tells
+    /// people where it happened. Without an encoder an error is sent with the
+    /// [trace](Error::trace) that it has, which may come from another peer.
+    ///
+    /// The encoder sees the error with what peers are not told, such as
+    /// [`Error::internal`] and [`Error::location`]; what it returns is told. It
+    /// runs on the thread that writes to the peer and must not block. Traces are
+    /// cut after 64 KiB.
+    ///
+    /// ```
+    /// use rpc_core::{ConnConfig, Error};
+    ///
+    /// let config = ConnConfig::new().trace_encoder(|error: &Error| match error.location() {
+    ///     Some(here) => format!("{here}\n{}", error.trace()),
+    ///     None => error.trace().to_owned(),
+    /// });
+    /// ```
+    #[must_use]
+    pub fn trace_encoder(self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) -> Self {
+        self.trace_encoder.set(Some(Arc::new(encoder)));
+        self
+    }
+
+    /// Uses an encoder that may be changed later.
+    pub(super) fn shared_trace_encoder(mut self, encoder: TraceEncoder) -> Self {
+        self.trace_encoder = encoder;
         self
     }
 
@@ -137,7 +208,10 @@ impl fmt::Debug for ConnConfig {
         f.debug_struct("ConnConfig")
             .field("limits", &self.limits)
             .field("detail", &self.detail)
+            .field("trace_encoder", &self.trace_encoder)
             .field("bootstrap", &self.bootstrap.is_some())
+            .field("restorer", &self.restorer.is_some())
+            .field("gateway", &self.gateway)
             .field("action", &self.action.is_some())
             .field("close_timeout", &self.close_timeout)
             .field("flow", &self.flow)

@@ -6,10 +6,11 @@
 //! ```
 //!
 //! - The *receive thread* reads and decodes. It waits for input, and for room in
-//!   its queue; nothing else.
+//!   its queue; nothing else. It works off a message that comes alone.
 //! - The *coordinator* makes one transaction of each message, and then does what
-//!   that left to be done. It never waits for anybody.
-//! - The *send thread* encodes and writes everything that is queued at once.
+//!   that left to be done. It never waits for anybody. See `receiving.rs`.
+//! - The *send thread* encodes and writes everything that is queued at once, as far
+//!   as others have not done it in place. See `sending.rs`.
 //!
 //! # The end
 //!
@@ -19,9 +20,7 @@
 //! thread reads until the peer has ended its own; then the transport is shut down
 //! and both are joined.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,24 +28,23 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
+use super::Executor;
 use super::config::ConnConfig;
 use super::pool::Pool;
-use super::queue::SendQueue;
+use super::receiving::{Inbox, Reading, Receiving};
 use super::role::{self, Role};
+use super::sending::Sending;
 use super::supervisor::Supervisor;
+use super::telling::Teller;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::message::Message as Frame;
-use crate::protocol::{FlowSource, Machine, Outbox, Settings, Snapshot};
-use crate::transport::{
-    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
-    TransportError,
-};
+use crate::gateway::Gateway;
+use crate::object::{Concurrency, LocalObject};
+use crate::offer::{ObjectId, RestorerObject};
+use crate::protocol::{Exported, FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
+use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
 use crate::watch::Event;
 use crate::wire;
-
-/// How many messages are written with one call at the most.
-const MAX_BATCH: usize = 512;
 
 /// The connections of a vat that have not ended.
 pub(super) type Registry = DashMap<u64, Arc<Shared>>;
@@ -71,9 +69,11 @@ impl Drop for Handle {
 type AtEnd = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Shared {
+    number: u64,
     machine: Arc<Machine>,
     supervisor: Supervisor,
     control: Arc<dyn TransportControl>,
+    can_rest: bool,
     /// Everything is over and joined, but for the coordinator itself.
     closed: Event,
     coordinator: Mutex<Option<JoinHandle<()>>>,
@@ -85,7 +85,14 @@ impl Connection {
     /// The peer's bootstrap capability, without waiting for it: it can be called
     /// at once. Fails every call if the peer offers none.
     pub fn bootstrap_client(&self) -> Client {
-        self.shared().machine.bootstrap()
+        self.shared().machine.bootstrap(None)
+    }
+
+    /// What the peer has under a name, without waiting for it, as
+    /// [`bootstrap_client`](Self::bootstrap_client).
+    pub fn restore_client(&self, object: impl Into<ObjectId>) -> Client {
+        let object: ObjectId = object.into();
+        self.shared().machine.bootstrap(Some(object.payload().clone()))
     }
 
     /// Who the peer is, as far as the transport knows.
@@ -120,6 +127,13 @@ impl Connection {
     /// The other half.
     pub(super) fn apply_flow_limit(&self) {
         self.shared().machine.release_held();
+    }
+
+    /// The capabilities that the peer holds of this side, to find out what keeps an
+    /// object alive; [`Vat::export_named`](super::Vat::export_named) gives objects names
+    /// to know them by. While calls are under way it may already be out of date.
+    pub fn exports(&self) -> Vec<Exported> {
+        self.shared().machine.exported()
     }
 
     /// Checks that the connection's tables are sound.
@@ -166,6 +180,30 @@ impl Connection {
         role::blocking(|| self.shared().join_before(deadline))
     }
 
+    /// The peer's bootstrap capability, or nothing if nobody uses the connection
+    /// and it is about to end, or has.
+    pub(super) fn try_bootstrap(&self) -> std::result::Result<Client, Unused> {
+        self.shared().machine.try_bootstrap(None)
+    }
+
+    /// Ends the connection if nothing is going on over it, or begins to: then this
+    /// side rests, see Note [rest]. Returns whether it does either.
+    pub(super) fn end_if_unused(&self) -> bool {
+        let Shared { machine, can_rest, .. } = self.shared();
+        if *can_rest { machine.rest() } else { machine.end_if_unused() }
+    }
+
+    /// Waits until this side does not rest any more, but no longer than until
+    /// `deadline`. Returns whether that is so.
+    pub(super) fn wait_until_awake(&self, deadline: Option<Instant>) -> bool {
+        self.shared().machine.wait_until_awake(deadline)
+    }
+
+    /// Differs after something was sent or received.
+    pub(super) fn activity(&self) -> usize {
+        self.shared().machine.activity()
+    }
+
     /// Waits until no call of the peer's is outstanding, but no longer than until
     /// `deadline`. Returns whether there is none. More may come at any moment.
     pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
@@ -178,9 +216,9 @@ impl Connection {
         self.shared().on_end(closure);
     }
 
-    /// Differs between connections that exist at the same time.
-    pub(super) fn address(&self) -> usize {
-        Arc::as_ptr(&self.handle.0) as usize
+    /// Greater than those of the connections of its vat that began before it.
+    pub(super) fn number(&self) -> u64 {
+        self.shared().number
     }
 
     fn shared(&self) -> &Shared {
@@ -229,48 +267,30 @@ impl Shared {
     }
 }
 
-/// What the send thread is told.
-enum Outgoing {
-    Message(wire::Message),
-    /// Nothing comes after this.
-    End,
-}
-
-/// What the coordinator is told.
-enum Incoming {
-    Message(wire::Message),
-    /// The peer said something that cannot be understood.
-    Malformed(Error),
-    /// The stream is over, regularly or not.
-    End(Error),
-    /// Look whether the connection has ended.
-    Wake,
-}
-
-/// The send queue, as the machine sees it.
-struct Queue {
-    outgoing: Arc<SendQueue<Outgoing>>,
-    coordinator: flume::Sender<Incoming>,
-    ended: AtomicBool,
+/// The way out, as the machine sees it, and its end.
+struct Outlet {
+    sending: Arc<Sending>,
+    receiving: Arc<Receiving>,
     supervisor: Supervisor,
 }
 
-impl Outbox for Queue {
+impl Outbox for Outlet {
     fn push(&self, message: wire::Message) {
-        self.outgoing.push(Outgoing::Message(message));
+        self.sending.push(message);
     }
 
-    fn wake(&self) {
-        self.outgoing.wake();
+    fn push_rest(&self) {
+        self.sending.push_rest();
+    }
+
+    fn wake(&self, machine: &Machine) {
+        self.sending.wake(machine);
     }
 
     fn disconnected(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.outgoing.push(Outgoing::End);
-        self.outgoing.wake();
+        self.sending.end();
         self.supervisor.stop();
-        // When the queue is full the coordinator does not sleep, and looks.
-        let _ = self.coordinator.try_send(Incoming::Wake);
+        self.receiving.end();
     }
 }
 
@@ -283,7 +303,19 @@ pub(super) fn start(
     name: String,
 ) -> Result<Connection> {
     let Transport { mut reader, writer, control } = transport;
-    let ConnConfig { limits, detail, bootstrap, action, close_timeout, flow, flow_limit } = config;
+    let ConnConfig {
+        limits,
+        detail,
+        trace_encoder,
+        bootstrap,
+        restorer,
+        gateway,
+        action,
+        close_timeout,
+        flow,
+        flow_limit,
+    } = config;
+    let teller = Teller::new(detail, trace_encoder, &limits);
     // Weak, or clients that outlive the connection would keep its socket open.
     let buffer = Arc::downgrade(&control);
     let flow = FlowSource {
@@ -298,46 +330,51 @@ pub(super) fn start(
     });
     let fds = writer.max_fds().min(limits.message_fds_sent as usize).min(wire::MAX_FDS);
     let supervisor = Supervisor::new();
-    let bootstrap = bootstrap.and_then(|make| make(&supervisor));
-    let outgoing = Arc::new(SendQueue::new());
-    let (received, incoming) = flume::bounded(limits.received_messages.max(1) as usize);
-    let queue = Arc::new(Queue {
-        outgoing: Arc::clone(&outgoing),
-        coordinator: received.clone(),
-        ended: AtomicBool::new(false),
+    let peer = control.peer();
+    let offers = Offers {
+        bootstrap: bootstrap.and_then(|make| make(&supervisor, &peer)),
+        restorer: restorer.map(|restorer| {
+            let object = Arc::new(RestorerObject { restorer, peer });
+            let executor = Arc::clone(pool) as Arc<dyn Executor>;
+            Client::from_object(LocalObject::new(object, Concurrency::Concurrent, executor))
+        }),
+        gateway: gateway.map(Gateway::new),
+    };
+    let can_rest = writer.can_rest();
+    let sending = Arc::new(Sending::new(writer, Arc::clone(&control), teller));
+    let (receiving, inbox) = Receiving::new(limits.received_messages.max(1) as usize);
+    let receiving = Arc::new(receiving);
+    let outlet = Outlet {
+        sending: Arc::clone(&sending),
+        receiving: Arc::clone(&receiving),
         supervisor: supervisor.clone(),
-    });
-    let machine = Machine::new(
-        Settings { limits, detail, flow, fds },
-        bootstrap,
-        Arc::clone(&queue) as Arc<dyn Outbox>,
-    );
+    };
+    let machine = Machine::new(Settings { limits, flow, fds }, offers, Arc::new(outlet));
     machine.set_flow_limit(flow_limit);
-    let sent = Arc::new(Event::default());
 
     let shared = Arc::new(Shared {
+        number,
         machine: Arc::clone(&machine),
         supervisor: supervisor.clone(),
         control: Arc::clone(&control),
+        can_rest,
         closed: Event::default(),
         coordinator: Mutex::new(None),
         at_end: Mutex::new(Some(Vec::new())),
     });
 
-    // All three serve the connection. What a broken stream leaves to be done is
-    // done by the send thread, and must not wait there either.
+    // All three serve the connection, and must not wait for anybody.
     let role = Role::Coordinator(Arc::downgrade(pool));
-    let sender = Sender {
-        machine: Arc::clone(&machine),
-        queue: outgoing,
-        writer,
-        control: Arc::clone(&control),
-        done: Arc::clone(&sent),
-    };
-    let send_thread = spawn(format!("{name}-send"), role.clone(), move || sender.run())?;
-    let receive_thread = match spawn(format!("{name}-receive"), role.clone(), move || {
-        receive(reader, &received);
-    }) {
+    let send_thread = spawn(format!("{name}-send"), role.clone(), {
+        let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
+        move || sending.run(&machine)
+    })?;
+    let receive_thread = spawn(format!("{name}-receive"), role.clone(), {
+        let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
+        let receiving = Arc::clone(&receiving);
+        move || receiving.read(reader, &machine, &sending)
+    });
+    let receive_thread = match receive_thread {
         Ok(thread) => thread,
         Err(error) => {
             // The send thread goes with the machine.
@@ -347,10 +384,10 @@ pub(super) fn start(
     };
     let coordinator = Coordinator {
         shared: Arc::clone(&shared),
-        queue,
-        incoming,
+        sending,
+        receiving,
+        inbox,
         threads: [send_thread, receive_thread],
-        sent,
         close_timeout,
         registry: Arc::clone(registry),
         number,
@@ -373,7 +410,7 @@ pub(super) fn start(
         let work = supervisor.clone();
         supervisor.spawn(format!("{name}-action"), move |_| {
             let _closing = closing;
-            let bootstrap = machine.bootstrap();
+            let bootstrap = machine.bootstrap(None);
             action(&work, bootstrap);
         })?;
     }
@@ -401,115 +438,13 @@ fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Resu
     })
 }
 
-/// The receive thread.
-fn receive(mut reader: Box<dyn MessageReader>, coordinator: &flume::Sender<Incoming>) {
-    loop {
-        let (event, more) = match reader.read() {
-            Ok(Some(frame)) => match wire::decode(frame) {
-                Ok(message) => (Incoming::Message(message), true),
-                Err(error) => (Incoming::Malformed(error), false),
-            },
-            Ok(None) => {
-                (Incoming::End(Error::disconnected("the peer closed the connection")), false)
-            }
-            Err(error) if error.is_peer_fault() => {
-                (Incoming::Malformed(Error::failed(error.to_string())), false)
-            }
-            Err(error) => (Incoming::End(Error::disconnected(error.to_string())), false),
-        };
-        if coordinator.send(event).is_err() || !more {
-            return;
-        }
-    }
-}
-
-/// The send thread.
-struct Sender {
-    machine: Arc<Machine>,
-    queue: Arc<SendQueue<Outgoing>>,
-    writer: Box<dyn MessageWriter>,
-    control: Arc<dyn TransportControl>,
-    done: Arc<Event>,
-}
-
-impl Sender {
-    fn run(mut self) {
-        let mut batch: Vec<Frame> = Vec::new();
-        let mut taken = VecDeque::new();
-        let mut broken = None;
-        loop {
-            if taken.is_empty() {
-                self.queue.take(&mut taken);
-            }
-            let mut bytes = 0;
-            let end = self.collect(&mut taken, &mut batch, &mut bytes);
-            if broken.is_none()
-                && !batch.is_empty()
-                && let Err(error) = self.writer.write(&mut batch)
-            {
-                self.fail(&error);
-                broken = Some(error);
-            }
-            batch.clear();
-            self.machine.room().sent(bytes);
-            if end {
-                break;
-            }
-        }
-        if broken.is_none()
-            && let Err(error) = self.writer.finish()
-        {
-            tracing::debug!(%error, "the peer was gone before the end of the stream");
-        }
-        self.done.set();
-    }
-
-    /// Encodes what was taken, as far as it fits into one batch. Returns whether
-    /// that was all for ever.
-    fn collect(
-        &self,
-        taken: &mut VecDeque<Outgoing>,
-        batch: &mut Vec<Frame>,
-        bytes: &mut usize,
-    ) -> bool {
-        while batch.len() < MAX_BATCH
-            && let Some(outgoing) = taken.pop_front()
-        {
-            let message = match outgoing {
-                Outgoing::Message(message) => message,
-                Outgoing::End => return true,
-            };
-            *bytes += message.size_estimate();
-            match wire::encode(message) {
-                Ok(frame) => batch.push(frame),
-                // Content is made sure of before it is queued.
-                Err(error) => self.machine.abort(error.with_internal("encoding failed")),
-            }
-        }
-        false
-    }
-
-    fn fail(&self, error: &TransportError) {
-        tracing::debug!(%error, "writing failed");
-        self.machine.disconnect(Error::disconnected(error.to_string()));
-        self.control.shutdown();
-    }
-}
-
-/// Whether the receive thread still reads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    GoesOn,
-    Over,
-}
-
 /// The coordinator thread.
 struct Coordinator {
     shared: Arc<Shared>,
-    queue: Arc<Queue>,
-    incoming: flume::Receiver<Incoming>,
+    sending: Arc<Sending>,
+    receiving: Arc<Receiving>,
+    inbox: Inbox,
     threads: [JoinHandle<()>; 2],
-    sent: Arc<Event>,
     close_timeout: Duration,
     registry: Arc<Registry>,
     number: u64,
@@ -517,53 +452,17 @@ struct Coordinator {
 
 impl Coordinator {
     fn run(self) {
-        let machine = &self.shared.machine;
-        let mut reading = Reading::GoesOn;
-        while !self.queue.ended.load(Ordering::SeqCst) {
-            match self.incoming.recv() {
-                Ok(Incoming::Message(message)) => machine.receive(message),
-                Ok(Incoming::Malformed(error)) => {
-                    reading = Reading::Over;
-                    machine.abort(error);
-                }
-                Ok(Incoming::End(error)) => {
-                    reading = Reading::Over;
-                    machine.disconnect(error);
-                }
-                Ok(Incoming::Wake) => {}
-                Err(_) => machine.disconnect(Error::disconnected("the receive thread is gone")),
-            }
-        }
+        let reading = self.receiving.coordinate(&self.inbox, &self.shared.machine, &self.sending);
         self.see_off(reading);
-    }
-
-    /// Reads on until the peer has ended its side, too, and forgets what it says.
-    ///
-    /// A socket that is closed with something unread in it resets the connection,
-    /// and the peer loses what it has not read yet: perhaps the calls that were
-    /// made before the end, perhaps the Abort that tells it why. And a peer that is
-    /// not read from may not come to reading what we still send.
-    fn read_to_the_end(&self, deadline: Option<Instant>) {
-        loop {
-            let next = match deadline {
-                Some(deadline) => self.incoming.recv_deadline(deadline).ok(),
-                None => self.incoming.recv().ok(),
-            };
-            match next {
-                Some(Incoming::Message(_) | Incoming::Wake) => {}
-                Some(Incoming::Malformed(_) | Incoming::End(_)) | None => return,
-            }
-        }
     }
 
     fn see_off(self, reading: Reading) {
         let deadline = Instant::now().checked_add(self.close_timeout);
         if reading == Reading::GoesOn {
-            self.read_to_the_end(deadline);
+            self.inbox.read_to_the_end(deadline);
         }
-        // Nobody may be held up by a queue that is not read any more.
-        drop(self.incoming);
-        if !self.sent.wait(deadline) {
+        drop(self.inbox);
+        if !self.sending.done().wait(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }
         self.shared.control.shutdown();

@@ -2,21 +2,25 @@
 
 mod config;
 mod connection;
+mod idle;
 mod pool;
-mod queue;
+mod receiving;
 mod role;
+mod sending;
 mod supervisor;
 mod system;
+mod telling;
+mod turns;
 mod vat;
 
 pub use self::config::ConnConfig;
 pub use self::connection::Connection;
 pub use self::pool::PoolConfig;
-pub use self::supervisor::{StopToken, Supervisor};
+pub use self::supervisor::{OwnedSupervisor, StopToken, Supervisor};
 pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
 
-pub(crate) use self::role::{asker, blocking_on, current_executor, may_wait};
+pub(crate) use self::role::{Pace, asker, blocking_on, current_executor, may_wait, set_pace};
 
 /// Work for a worker.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;

@@ -1,6 +1,6 @@
 //! What the current thread may do.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
 use super::Executor;
@@ -24,8 +24,29 @@ pub(super) enum Role {
     Worker(Arc<Pool>),
 }
 
+/// Whether a thread that has queued a message is likely to queue more right
+/// after it. See Note [in place].
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It has waited, or begun a job that nothing waits behind.
+    #[default]
+    Calm,
+    Busy,
+}
+
 thread_local! {
     static ROLE: RefCell<Role> = RefCell::default();
+    static PACE: Cell<Pace> = const { Cell::new(Pace::Calm) };
+}
+
+/// Tells what this thread is about to do.
+pub(crate) fn set_pace(pace: Pace) {
+    let _ = PACE.try_with(|current| current.set(pace));
+}
+
+/// Whether this thread should itself write what it has queued.
+pub(super) fn has_time() -> bool {
+    PACE.try_with(|current| current.replace(Pace::Busy)) == Ok(Pace::Calm)
 }
 
 /// Sets the role of the current thread for the rest of its life.
@@ -69,6 +90,11 @@ pub(crate) fn blocking_on<R>(
 /// This thread serves a connection and must not wait.
 pub(crate) fn blocking<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
     effects::catch_up();
+    let wait = || {
+        let result = wait();
+        set_pace(Pace::Calm);
+        result
+    };
     match role() {
         Role::Application => Ok(wait()),
         Role::Worker(pool) => {

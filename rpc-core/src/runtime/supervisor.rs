@@ -1,16 +1,18 @@
-//! Work that is bound to the life of a connection.
+//! Work that is bound to the life of a connection, or of an object.
 
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::Executor;
 use crate::error::{Error, Result};
 
-/// Starts threads that end with a connection. Cloning gives another handle on
-/// the same group.
+/// Starts threads that end with a connection, or with whatever owns an
+/// [`OwnedSupervisor`]. Cloning gives another handle on the same group.
 #[derive(Clone)]
 pub struct Supervisor {
     shared: Arc<Shared>,
@@ -46,12 +48,12 @@ impl Supervisor {
         Supervisor { shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }) }
     }
 
-    /// Starts a thread that is asked to stop, and joined, when the connection
-    /// ends. Waiting for answers over that connection ends by itself then; for
+    /// Starts a thread that is asked to stop, and joined, when the connection or the
+    /// owner ends. Waiting for answers over that connection ends by itself then; for
     /// everything else the thread has to look at the token.
     ///
     /// # Errors
-    /// `disconnected` when the connection has ended already, `overloaded` when
+    /// `disconnected` when that has ended already, `overloaded` when
     /// the system has no thread to give.
     pub fn spawn(
         &self,
@@ -60,7 +62,7 @@ impl Supervisor {
     ) -> Result<()> {
         let mut state = self.shared.state.lock();
         if state.phase == Phase::Stopped {
-            return Err(Error::disconnected("the connection that this work was for has ended"));
+            return Err(Error::disconnected("what this work was for has ended"));
         }
         let token = self.token();
         let handle = std::thread::Builder::new()
@@ -84,9 +86,13 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A token that tells when the connection ends.
+    /// A token that tells when the connection or the owner ends.
     pub fn token(&self) -> StopToken {
         StopToken { shared: Arc::clone(&self.shared) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shared.state.lock().running == 0
     }
 
     /// Asks every thread to stop, and starts no more.
@@ -120,6 +126,82 @@ impl Supervisor {
             }
         }
         true
+    }
+}
+
+/// A [`Supervisor`] whose threads end with whatever owns this, such as an object that
+/// has it as a field: see [`Vat::supervisor`](super::Vat::supervisor).
+///
+/// When it is dropped the threads are asked to stop, and a worker of its vat waits for
+/// them: the drop itself waits for nobody, because objects are dropped on threads that
+/// must not. Shutting the vat down ends them, too, and waits for them.
+pub struct OwnedSupervisor {
+    supervisor: Supervisor,
+    executor: Arc<dyn Executor>,
+}
+
+impl OwnedSupervisor {
+    pub(super) fn new(executor: Arc<dyn Executor>) -> Self {
+        OwnedSupervisor { supervisor: Supervisor::new(), executor }
+    }
+
+    /// Asks every thread to stop, and waits for them, other than the current one, no
+    /// longer than `timeout`. Returns whether all have ended.
+    ///
+    /// # Errors
+    /// This thread must not wait.
+    pub fn end(&self, timeout: Duration) -> Result<bool> {
+        self.supervisor.stop();
+        let deadline = Instant::now().checked_add(timeout);
+        super::role::blocking(|| self.supervisor.join(deadline))
+    }
+
+    pub(super) fn group(&self) -> WeakSupervisor {
+        WeakSupervisor { shared: Arc::downgrade(&self.supervisor.shared) }
+    }
+}
+
+impl Deref for OwnedSupervisor {
+    type Target = Supervisor;
+
+    fn deref(&self) -> &Supervisor {
+        &self.supervisor
+    }
+}
+
+impl Drop for OwnedSupervisor {
+    fn drop(&mut self) {
+        self.supervisor.stop();
+        if !self.supervisor.is_empty() {
+            let supervisor = self.supervisor.clone();
+            let join = move || {
+                // On a worker, that gives its place up while it waits.
+                let _ = super::role::blocking(|| supervisor.join(None));
+            };
+            // Without a worker they end all the same, and nobody hears of it.
+            let _ = self.executor.spawn(Box::new(join));
+        }
+    }
+}
+
+impl fmt::Debug for OwnedSupervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnedSupervisor").field(&self.supervisor).finish()
+    }
+}
+
+/// What a vat knows of its supervisors.
+pub(super) struct WeakSupervisor {
+    shared: Weak<Shared>,
+}
+
+impl WeakSupervisor {
+    pub(super) fn is_gone(&self) -> bool {
+        self.shared.strong_count() == 0
+    }
+
+    pub(super) fn upgrade(&self) -> Option<Supervisor> {
+        self.shared.upgrade().map(|shared| Supervisor { shared })
     }
 }
 

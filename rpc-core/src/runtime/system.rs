@@ -18,6 +18,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,18 +27,22 @@ use parking_lot::{Condvar, Mutex};
 
 use super::config::ConnConfig;
 use super::connection::Connection;
+use super::idle::Idler;
 use super::role;
+use super::telling::TraceEncoder;
 use super::vat::Vat;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::network::{Accepted, Reached, VatNetwork};
+use crate::offer::Restorer;
+use crate::protocol::Unused;
 use crate::transport::PeerDescription;
 use crate::typed::FromClient;
 
 /// What a vat offers to a peer that it knows by id, or `None` for nothing.
-type BootstrapFactory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
+type Factory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
 
 /// Who asks for the bootstrap capability.
 #[derive(Debug)]
@@ -59,7 +64,7 @@ pub struct RpcSystem<N: VatNetwork> {
 
 struct Handle<N: VatNetwork>(Arc<Shared<N>>);
 
-struct Shared<N: VatNetwork> {
+pub(super) struct Shared<N: VatNetwork> {
     vat: Vat,
     network: N,
     settings: Settings<N::VatId>,
@@ -68,15 +73,20 @@ struct Shared<N: VatNetwork> {
     flow_limit: Mutex<u64>,
     changed: Condvar,
     acceptor: Mutex<Option<JoinHandle<()>>>,
+    idler: Mutex<Option<Idler>>,
 }
 
 struct Settings<Id> {
-    bootstrap: BootstrapFactory<Id>,
+    bootstrap: Factory<Id>,
+    restorer: Option<Arc<dyn Restorer>>,
+    gateway: Option<Client>,
     limits: Limits,
     flow: FlowControl,
     flow_limit: u64,
     debug: bool,
+    trace_encoder: TraceEncoder,
     close_timeout: Duration,
+    idle_timeout: Option<Duration>,
 }
 
 struct Peers<Id> {
@@ -120,11 +130,15 @@ impl<N: VatNetwork> RpcSystem<N> {
             network,
             settings: Settings {
                 bootstrap: Box::new(|_| None),
+                restorer: None,
+                gateway: None,
                 limits: Limits::default(),
                 flow: FlowControl::default(),
                 flow_limit: u64::MAX,
                 debug: false,
+                trace_encoder: TraceEncoder::default(),
                 close_timeout: Duration::from_secs(1),
+                idle_timeout: None,
             },
         }
     }
@@ -137,11 +151,7 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// connection. When the vat cannot be reached, every call fails and tells
     /// why.
     pub fn bootstrap<C: FromClient>(&self, peer: &N::VatId) -> C {
-        C::from_client(match self.shared().reach(peer) {
-            Ok(Some(connection)) => connection.bootstrap_client(),
-            Ok(None) => self.shared().own_bootstrap(peer),
-            Err(error) => Client::broken(error),
-        })
+        C::from_client(self.shared().bootstrap(peer).unwrap_or_else(Client::broken))
     }
 
     /// The connection to a vat, which is made if there is none; `None` for this
@@ -151,6 +161,12 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// The vat cannot be reached, or this thread must not wait.
     pub fn connection(&self, peer: &N::VatId) -> Result<Option<Connection>> {
         self.shared().reach(peer)
+    }
+
+    /// Sets what makes the traces of errors that are sent, on every connection of
+    /// this system, also on those that exist; see [`ConnConfig::trace_encoder`].
+    pub fn set_trace_encoder(&self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) {
+        self.shared().settings.trace_encoder.set(Some(Arc::new(encoder)));
     }
 
     /// How many peers are connected.
@@ -167,28 +183,26 @@ impl<N: VatNetwork> RpcSystem<N> {
             *limit = words;
             // A connection that is not in the table yet is told when it is.
             let connections = self.shared().up();
-            for connection in &connections {
+            for (_, connection) in &connections {
                 connection.note_flow_limit(words);
             }
             connections
         };
-        connections.iter().for_each(Connection::apply_flow_limit);
+        for (_, connection) in connections {
+            connection.apply_flow_limit();
+        }
     }
 
     /// Closes connections over which nothing is going on: no calls either way, and
     /// neither side holds capabilities of the other. They are made again when
-    /// they are needed. Returns how many were closed.
+    /// they are needed. Returns for how many it was tried; does not wait.
+    ///
+    /// If the network's transports [can carry it](crate::transport::MessageWriter::rest),
+    /// as endpoints do, the other side agrees first: then nothing is lost of what
+    /// it begins at the same time. Over other transports such calls fail with
+    /// `disconnected`.
     pub fn close_idle(&self) -> usize {
-        let idle: Vec<Connection> = self
-            .shared()
-            .up()
-            .into_iter()
-            .filter(|connection| connection.snapshot().is_empty())
-            .collect();
-        for connection in &idle {
-            connection.close();
-        }
-        idle.len()
+        self.shared().up().iter().filter(|(_, connection)| connection.end_if_unused()).count()
     }
 
     /// Ends in an orderly way: accepts nobody any more, waits until the calls of
@@ -262,6 +276,21 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
+    /// Offers capabilities by name to everybody; see [`ConnConfig::restorer`].
+    #[must_use]
+    pub fn restorer(mut self, restorer: impl Restorer) -> Self {
+        self.settings.restorer = Some(Arc::new(restorer));
+        self
+    }
+
+    /// Puts a gateway between this vat and every peer: the network is another realm;
+    /// see [`ConnConfig::realm_gateway`].
+    #[must_use]
+    pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
+        self.settings.gateway = Some(gateway.into_client());
+        self
+    }
+
     /// Sets how much each connection may hold.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -291,7 +320,24 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// See [`ConnConfig::close_timeout`].
+    /// See [`ConnConfig::trace_encoder`].
+    #[must_use]
+    pub fn trace_encoder(self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) -> Self {
+        self.settings.trace_encoder.set(Some(Arc::new(encoder)));
+        self
+    }
+
+    /// Closes connections, as [`RpcSystem::close_idle`] does, after nothing was sent
+    /// or received for so long, at the earliest. Default: they stay.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// See [`ConnConfig::close_timeout`]. It also bounds how long
+    /// [`bootstrap`](RpcSystem::bootstrap) waits for a peer to agree to the closing of
+    /// an idle connection.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.settings.close_timeout = timeout;
@@ -311,7 +357,11 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
             peers: Mutex::new(Peers { phase: Phase::Open, table: HashMap::new() }),
             changed: Condvar::new(),
             acceptor: Mutex::new(None),
+            idler: Mutex::new(None),
         });
+        if let Some(timeout) = shared.settings.idle_timeout {
+            *shared.idler.lock() = Some(Idler::start(&shared, timeout)?);
+        }
         let accepting = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("rpc-accept".into())
@@ -328,6 +378,23 @@ impl<N: VatNetwork> fmt::Debug for RpcSystemBuilder<N> {
             .field("vat", &self.vat)
             .field("limits", &self.settings.limits)
             .finish_non_exhaustive()
+    }
+}
+
+impl<Id: Clone + Eq + Hash> Peers<Id> {
+    /// Puts a connection into the table, unless there is one that began after it:
+    /// then this one has ended, or is about to, though it took so long to get here.
+    /// Returns the one of the two that is in the table now, and the other one.
+    fn put(&mut self, peer: &Id, connection: Connection) -> (Connection, Option<Connection>) {
+        match self.table.get(peer) {
+            Some(Slot::Up(newer)) if newer.number() > connection.number() => {
+                (newer.clone(), Some(connection))
+            }
+            _ => match self.table.insert(peer.clone(), Slot::Up(connection.clone())) {
+                Some(Slot::Up(older)) => (connection, Some(older)),
+                Some(Slot::Connecting) | None => (connection, None),
+            },
+        }
     }
 }
 
@@ -360,18 +427,36 @@ impl<N: VatNetwork> Shared<N> {
                 connection.close();
                 return Ok(());
             }
-            peers.table.insert(peer.clone(), Slot::Up(connection.clone()))
+            peers.put(&peer, connection.clone()).1
         };
         self.changed.notify_all();
-        if let Some(Slot::Up(old)) = old {
+        if let Some(old) = old {
             old.close();
         }
         self.watch(peer, &connection);
         Ok(())
     }
 
+    fn bootstrap(self: &Arc<Self>, peer: &N::VatId) -> Result<Client> {
+        loop {
+            let Some(connection) = self.reach(peer)? else { return Ok(self.own_bootstrap(peer)) };
+            match connection.try_bootstrap() {
+                Ok(client) => return Ok(client),
+                Err(Unused::Ended) => {}
+                Err(Unused::Resting) => {
+                    let deadline = Instant::now().checked_add(self.settings.close_timeout);
+                    if !role::blocking(|| connection.wait_until_awake(deadline))? {
+                        // The peer neither agrees nor says anything.
+                        connection.close();
+                    }
+                }
+            }
+        }
+    }
+
     /// The connection to a peer; `None` for this vat itself.
     fn reach(self: &Arc<Self>, peer: &N::VatId) -> Result<Option<Connection>> {
+        let mut ended = None;
         loop {
             // Looking at a connection, and being about to wait, run what this
             // thread has noted, which may be code of the application: neither
@@ -383,40 +468,50 @@ impl<N: VatNetwork> Shared<N> {
                     if connection.failure().is_none() {
                         return Ok(Some(connection));
                     }
-                    self.forget(peer, connection.address());
+                    self.forget(peer, connection.number());
+                    ended = Some(connection);
                 }
             }
         }
-        let reached = role::blocking(|| self.network.connect(peer)).and_then(|reached| reached);
-        let made = match reached {
-            Ok(Reached::Peer(transport)) => self.begin(peer, transport).map(Some),
-            Ok(Reached::Oneself) => Ok(None),
-            Ok(Reached::Crossed) => return self.wait_for_crossed(peer),
-            Err(error) => Err(error),
+        let made = loop {
+            match role::blocking(|| self.network.connect(peer)).and_then(|reached| reached) {
+                Ok(Reached::Peer(transport)) => break self.begin(peer, transport).map(Some),
+                Ok(Reached::Oneself) => break Ok(None),
+                Ok(Reached::Crossed) => {}
+                Err(error) => break Err(error),
+            }
+            // What the network has may be what has ended here: then the network is
+            // told soon.
+            match ended.take() {
+                None => return self.wait_for_crossed(peer),
+                Some(connection) => match connection.join() {
+                    Ok(()) => {}
+                    Err(error) => break Err(error),
+                },
+            }
         };
         let outcome = {
             let mut peers = self.peers.lock();
             match (made, peers.table.get(peer)) {
-                // The peer came to us in the meantime, and that one counts.
-                (made, Some(Slot::Up(existing))) => {
-                    let existing = existing.clone();
-                    drop(peers);
-                    if let Ok(Some(spare)) = made {
-                        spare.close();
-                    }
-                    return Ok(Some(existing));
-                }
                 (Ok(Some(connection)), _) if peers.phase == Phase::Open => {
-                    peers.table.insert(peer.clone(), Slot::Up(connection.clone()));
-                    Ok(Some(connection))
+                    let (current, old) = peers.put(peer, connection);
+                    drop(peers);
+                    self.changed.notify_all();
+                    if let Some(old) = old {
+                        old.close();
+                    }
+                    Ok(Some(current))
                 }
+                // The peer came to us in the meantime.
+                (_, Some(Slot::Up(existing))) => return Ok(Some(existing.clone())),
                 (made, _) => {
                     peers.table.remove(peer);
+                    drop(peers);
+                    self.changed.notify_all();
                     made
                 }
             }
         };
-        self.changed.notify_all();
         if let Ok(Some(connection)) = &outcome {
             self.watch(peer.clone(), connection);
         }
@@ -453,11 +548,11 @@ impl<N: VatNetwork> Shared<N> {
 
     /// Takes a connection that has ended out of the table, unless there is a newer
     /// one.
-    fn forget(&self, peer: &N::VatId, address: usize) {
+    fn forget(&self, peer: &N::VatId, number: u64) {
         let mut peers = self.peers.lock();
         let ours = matches!(
             peers.table.get(peer),
-            Some(Slot::Up(current)) if current.address() == address
+            Some(Slot::Up(current)) if current.number() == number
         );
         let gone = if ours { peers.table.remove(peer) } else { None };
         drop(peers);
@@ -498,13 +593,16 @@ impl<N: VatNetwork> Shared<N> {
         let settings = &self.settings;
         let description = transport.control.peer();
         let offered = (settings.bootstrap)(&Peer { id: peer, description });
-        let config = ConnConfig::new()
+        let mut config = ConnConfig::new()
             .limits(settings.limits.clone())
             .flow_control(settings.flow.clone())
             .flow_limit(*self.flow_limit.lock())
             .debug_mode(settings.debug)
+            .shared_trace_encoder(settings.trace_encoder.clone())
             .close_timeout(settings.close_timeout)
             .bootstrap_with(move |_| offered);
+        config.restorer.clone_from(&settings.restorer);
+        config.gateway.clone_from(&settings.gateway);
         self.vat.connect(transport, config)
     }
 
@@ -525,7 +623,7 @@ impl<N: VatNetwork> Shared<N> {
         }
         connection.apply_flow_limit();
         let weak = Arc::downgrade(self);
-        let watched = connection.address();
+        let watched = connection.number();
         connection.on_end(Box::new(move || {
             if let Some(shared) = weak.upgrade() {
                 shared.forget(&peer, watched);
@@ -533,16 +631,13 @@ impl<N: VatNetwork> Shared<N> {
         }));
     }
 
-    fn up(&self) -> Vec<Connection> {
+    pub(super) fn up(&self) -> Vec<(N::VatId, Connection)> {
         let peers = self.peers.lock();
-        peers
-            .table
-            .values()
-            .filter_map(|slot| match slot {
-                Slot::Up(connection) => Some(connection.clone()),
-                Slot::Connecting => None,
-            })
-            .collect()
+        let up = peers.table.iter().filter_map(|(peer, slot)| match slot {
+            Slot::Up(connection) => Some((peer.clone(), connection.clone())),
+            Slot::Connecting => None,
+        });
+        up.collect()
     }
 
     /// Accepts and reaches nobody any more. Returns the connections there were.
@@ -553,6 +648,10 @@ impl<N: VatNetwork> Shared<N> {
             std::mem::take(&mut peers.table)
         };
         self.changed.notify_all();
+        let idler = self.idler.lock().take();
+        if let Some(idler) = idler {
+            idler.stop();
+        }
         self.network.shutdown();
         let acceptor = self.acceptor.lock().take();
         if let Some(acceptor) = acceptor

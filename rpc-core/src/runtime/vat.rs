@@ -6,11 +6,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use super::Executor;
 use super::config::ConnConfig;
 use super::connection::{self, Connection};
 use super::pool::{Pool, PoolConfig};
+use super::supervisor::{OwnedSupervisor, WeakSupervisor};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::object::{Concurrency, Dispatch, LocalObject};
@@ -49,6 +51,7 @@ struct Shared {
     next_connection: AtomicU64,
     /// Set before the connections are closed.
     closed: AtomicBool,
+    supervisors: Mutex<Vec<WeakSupervisor>>,
 }
 
 impl Vat {
@@ -66,6 +69,7 @@ impl Vat {
                 connections: Arc::new(DashMap::new()),
                 next_connection: AtomicU64::new(1),
                 closed: AtomicBool::new(false),
+                supervisors: Mutex::default(),
             }),
         }
     }
@@ -118,13 +122,32 @@ impl Vat {
         Ok(connection)
     }
 
+    /// Starts threads that end with whatever owns the supervisor: an object that has
+    /// it as a field has threads of its own, which end when its last client is gone,
+    /// and at the latest when the vat is shut down.
+    pub fn supervisor(&self) -> OwnedSupervisor {
+        let supervisor = OwnedSupervisor::new(self.executor());
+        let mut supervisors = self.shared.supervisors.lock();
+        // When it would have to grow it is time to forget those that are gone.
+        if supervisors.len() == supervisors.capacity() {
+            supervisors.retain(|group| !group.is_gone());
+        }
+        supervisors.push(supervisor.group());
+        drop(supervisors);
+        // As with connections: a shutdown that has not happened by now will find it.
+        if self.shared.closed.load(Ordering::SeqCst) {
+            supervisor.stop();
+        }
+        supervisor
+    }
+
     /// How many connections have not ended yet.
     pub fn connection_count(&self) -> usize {
         self.shared.connections.len()
     }
 
-    /// Closes every connection, waits for their threads, and for the workers to
-    /// finish what they do. Returns whether everything ended in time. Objects
+    /// Closes every connection, asks supervised threads to stop, waits for all of
+    /// these, and for the workers to finish what they do. Returns whether everything ended in time. Objects
     /// of the vat answer calls with `overloaded` from then on, and it takes no
     /// more connections.
     pub fn shutdown(&self, timeout: Duration) -> bool {
@@ -135,9 +158,15 @@ impl Vat {
         for connection in &connections {
             connection.close();
         }
+        let supervisors = std::mem::take(&mut *self.shared.supervisors.lock());
+        let supervisors: Vec<_> = supervisors.iter().filter_map(WeakSupervisor::upgrade).collect();
+        for supervisor in &supervisors {
+            supervisor.stop();
+        }
         let ended = connections.iter().all(|connection| connection.join_before(deadline));
+        let stopped = supervisors.iter().all(|supervisor| supervisor.join(deadline));
         let drained = self.shared.pool.close(deadline);
-        ended && drained
+        ended && stopped && drained
     }
 
     pub(crate) fn executor(&self) -> Arc<dyn Executor> {

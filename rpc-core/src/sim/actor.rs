@@ -20,8 +20,6 @@ use crate::runtime::{Executor, Job};
 #[derive(Default)]
 pub(super) struct Jobs {
     queue: Mutex<VecDeque<Job>>,
-    /// How many more are taken before there is no room; `None` for any number.
-    room: Mutex<Option<usize>>,
 }
 
 impl Jobs {
@@ -34,21 +32,10 @@ impl Jobs {
     pub(super) fn len(&self) -> usize {
         self.queue.lock().len()
     }
-
-    /// From now on there is room for so many more jobs only.
-    pub(super) fn limit(&self, room: Option<usize>) {
-        *self.room.lock() = room;
-    }
 }
 
 impl Executor for Jobs {
     fn spawn(&self, job: Job) -> Result<(), Job> {
-        if let Some(room) = &mut *self.room.lock() {
-            if *room == 0 {
-                return Err(job);
-            }
-            *room -= 1;
-        }
         self.queue.lock().push_back(job);
         Ok(())
     }
@@ -62,7 +49,6 @@ pub(super) struct Actor(Arc<Shared>);
 
 struct Shared {
     name: &'static str,
-    log: Log,
     seen: Mutex<Vec<u64>>,
     held: Mutex<VecDeque<IncomingCall>>,
     kept: Mutex<Vec<Client>>,
@@ -70,16 +56,12 @@ struct Shared {
     drops: AtomicUsize,
 }
 
-/// What all objects of a test saw, in order: who, and the label.
-pub(super) type Log = Arc<Mutex<Vec<(&'static str, u64)>>>;
-
 impl Actor {
     /// Makes an object that answers every call at once, with the label that came
     /// in.
-    pub(super) fn new(name: &'static str, log: Log) -> Self {
+    pub(super) fn new(name: &'static str) -> Self {
         Actor(Arc::new(Shared {
             name,
-            log,
             seen: Mutex::default(),
             held: Mutex::default(),
             kept: Mutex::default(),
@@ -215,7 +197,6 @@ impl Dispatch for Server {
     fn dispatch(&self, call: IncomingCall) {
         let label = content::label(call.params());
         self.shared.seen.lock().push(label);
-        self.shared.log.lock().push((self.shared.name, label));
         let script = Arc::clone(&self.shared.script.lock());
         script(call);
     }

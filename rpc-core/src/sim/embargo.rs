@@ -833,6 +833,79 @@ fn a_resolve_of_an_exported_promise_names_what_earlier_calls_went_to() {
     raw.finish();
 }
 
+/// Note [described path]: what was described as a field of results that the peer
+/// hosts goes on with what the Return names, in the same way, and the question is
+/// finished although the peer keeps what was described.
+#[test]
+fn a_described_field_goes_on_with_what_the_return_names() {
+    let mut net = Net::new();
+    let (server, client) = net.object("server");
+    let mut raw = Raw::new(net, Some(client));
+    raw.take_bootstrap();
+    let peer = raw.give_bootstrap(0);
+    let asked = raw.net.call(&peer, 1, &[]);
+    let (ours, fulfiller) = promise();
+    server.give(vec![ours.clone()]);
+    fulfiller.fulfill(asked.pipelined(0));
+    let put = raw.net.call(&peer, 2, &[ours]);
+    raw.send(call(0, on(0), 3, &[]));
+    raw.expect(&[
+        "call 0 on 0 (1)",
+        "call 1 on 0 (2) [receiverAnswer #0.0]",
+        "return 0 results (3) [receiverAnswer #0.0]",
+    ]);
+    server.acknowledge();
+    drop(asked);
+    raw.send(call(1, on_field(0, &[0]), 10, &[]));
+    raw.expect(&["call 2 on #0.0 (10)"]);
+    // First to a promise, then to an object of the peer's.
+    raw.send(ret(0, 0, &[Descriptor::SenderPromise(4)]));
+    raw.expect(&["finish 0"]);
+    raw.send(call(3, on_field(0, &[0]), 11, &[]));
+    raw.send(disembargo(on_field(0, &[0]), 9));
+    raw.expect(&["call 0 on 4 (11)", "disembargo receiverLoopback 9 on 4"]);
+    raw.send(raw::resolve(4, Descriptor::SenderHosted(5)));
+    raw.send(call(4, on_field(0, &[0]), 12, &[]));
+    let sent = raw.sent();
+    assert_eq!(sent.last().unwrap(), "call 3 on 4 (12)", "{sent:?}");
+    raw.send(finish(0, false));
+    drop((peer, put));
+    raw.finish();
+}
+
+/// Note [described path]: the question stays open while the way leads through the
+/// peer back to us, but it is not outstanding any more.
+#[test]
+fn a_described_field_that_leads_back_keeps_its_question_but_no_place() {
+    let mut net = Net::new();
+    let (server, client) = net.object("server");
+    let (own, given) = net.object("own");
+    let limits = Limits { questions: 1, ..limits() };
+    let mut raw = Raw::with_limits(net, limits, Some(client));
+    raw.take_bootstrap();
+    let peer = raw.give_bootstrap(0);
+    let asked = raw.net.call(&peer, 1, &[given]);
+    server.give(vec![asked.pipelined(0)]);
+    raw.send(call(0, on(0), 3, &[]));
+    assert!(raw.net.machine(raw.end).room().try_take().is_none());
+    raw.send(ret(0, 0, &[Descriptor::ReceiverHosted(1)]));
+    raw.expect(&[
+        "call 0 on 0 (1) [senderHosted 1]",
+        "return 0 results (3) [receiverAnswer #0.0]",
+        "disembargo senderLoopback 0 on #0.0",
+    ]);
+    assert!(raw.net.machine(raw.end).room().try_take().is_some());
+    server.acknowledge();
+    drop(asked);
+    raw.send(call(1, on_field(0, &[0]), 10, &[]));
+    raw.expect(&["call 1 on #0.0 (10)"]);
+    raw.send(finish(0, false));
+    raw.expect(&["finish 0"]);
+    assert_eq!(own.seen(), []);
+    drop(peer);
+    raw.finish();
+}
+
 /// Rule 28: the calls that wait behind an embargo fail with the connection.
 #[test]
 fn an_embargo_is_rejected_when_the_connection_ends() {

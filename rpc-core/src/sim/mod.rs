@@ -5,7 +5,8 @@
 //! sends waits until the test delivers it ([`net`]). Objects record the calls that
 //! they get and do with them what the test says; they run when the test runs
 //! their jobs ([`actor`]). Or the test is the peer itself, writes messages by hand
-//! and reads what comes back ([`raw`]). After every step the tables of every
+//! and reads what comes back ([`raw`]). Or nobody knows what happens next
+//! ([`walk`]). After every step the tables of every
 //! machine are checked, and at the end nothing may be left anywhere.
 #![allow(
     clippy::unwrap_used,
@@ -16,8 +17,6 @@
     clippy::option_option,
     clippy::redundant_pattern_matching
 )]
-// The harness is a whole, also where no test needs a part of it yet.
-#![allow(dead_code)]
 
 mod actor;
 mod content;
@@ -32,6 +31,8 @@ mod fds;
 mod flow_limit;
 mod hints;
 mod long;
+mod rest;
 mod tables;
 mod tail_calls;
 mod taken;
+mod walk;

@@ -9,7 +9,7 @@ use capnp::Word;
 use capnp::message::ReaderSegments;
 use parking_lot::Mutex;
 
-use super::actor::{Actor, Jobs, Log};
+use super::actor::{Actor, Jobs};
 use super::content;
 use super::line::line;
 use crate::client::Client;
@@ -20,7 +20,7 @@ use crate::message::Message as Frame;
 use crate::object::Concurrency;
 use crate::payload::Payload;
 use crate::pending::Pending;
-use crate::protocol::{Machine, Outbox, Settings, Snapshot};
+use crate::protocol::{Machine, Offers, Outbox, Settings, Snapshot};
 use crate::wire;
 
 /// Which interface and method the tests call; nothing here depends on it.
@@ -48,12 +48,17 @@ pub(super) struct Wire {
 
 enum Item {
     Message(wire::Message),
+    Rest,
     End,
 }
 
 impl Outbox for Wire {
     fn push(&self, message: wire::Message) {
         self.queue.lock().push_back(Item::Message(message));
+    }
+
+    fn push_rest(&self) {
+        self.queue.lock().push_back(Item::Rest);
     }
 
     fn disconnected(&self) {
@@ -80,14 +85,32 @@ pub(super) struct Net {
     sides: Vec<Side>,
     actors: Vec<Actor>,
     calls: Vec<Arc<Settled>>,
-    pub(super) log: Log,
     /// What was delivered, for whoever reads a failure.
     journal: Vec<String>,
+    journal_off: bool,
 }
 
 impl Net {
     pub(super) fn new() -> Self {
         Self::default()
+    }
+
+    /// What is delivered is not written down, which takes most of the time.
+    pub(super) fn keep_no_journal(&mut self) {
+        self.journal_off = true;
+    }
+
+    /// Writes something down among what is delivered.
+    pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
+        if !self.journal_off {
+            self.journal.push(text());
+        }
+    }
+
+    pub(super) fn print_journal(&self) {
+        for line in &self.journal {
+            eprintln!("{line}");
+        }
     }
 
     // ---- Making
@@ -102,7 +125,7 @@ impl Net {
         name: &'static str,
         concurrency: Concurrency,
     ) -> (Actor, Client) {
-        let actor = Actor::new(name, Arc::clone(&self.log));
+        let actor = Actor::new(name);
         self.actors.push(actor.clone());
         let client = actor.client(&self.jobs, concurrency);
         (actor, client)
@@ -110,7 +133,7 @@ impl Net {
 
     /// An object that a file descriptor belongs to.
     pub(super) fn object_with_fd(&mut self, name: &'static str, fd: SharedFd) -> (Actor, Client) {
-        let actor = Actor::new(name, Arc::clone(&self.log));
+        let actor = Actor::new(name);
         self.actors.push(actor.clone());
         let client = actor.client_with_fd(&self.jobs, fd);
         (actor, client)
@@ -144,7 +167,7 @@ impl Net {
         let fds = limits.message_fds_sent as usize;
         let settings = Settings { limits, fds, ..Settings::default() };
         let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
-        let machine = Machine::new(settings, bootstrap, outbox);
+        let machine = Machine::new(settings, Offers { bootstrap, ..Offers::default() }, outbox);
         self.sides.push(Side { machine, wire, peer });
     }
 
@@ -158,23 +181,16 @@ impl Net {
     pub(super) fn call_payload(&mut self, client: &Client, params: Payload) -> Call {
         let label = content::label(&params);
         let pending = client.call(INTERFACE, METHOD, params);
-        let settled =
-            Arc::new(Settled { label, wakes: AtomicUsize::new(0), done: Mutex::default() });
+        let settled = Settled::new(label);
         self.calls.push(Arc::clone(&settled));
-        let waker = Waker::from(Arc::clone(&settled));
-        let mut future = pending.clone();
-        let mut context = Context::from_waker(&waker);
-        if std::pin::Pin::new(&mut future).poll(&mut context).is_ready() {
-            settled.wake_by_ref();
-        }
-        drop(future);
+        settled.watch(&pending);
         self.check();
         Call { pending: Some(pending), settled }
     }
 
     /// Asks for what the other side of a link offers.
     pub(super) fn bootstrap(&mut self, end: End) -> Client {
-        let client = self.machine(end).bootstrap();
+        let client = self.machine(end).bootstrap(None);
         self.check();
         client
     }
@@ -208,13 +224,20 @@ impl Net {
         let Some(item) = self.pop(from) else { panic!("nothing is under way from {from:?}") };
         self.check();
         let text = match item {
-            None => {
+            Item::Rest => {
+                self.machine(to).peer_rests();
+                "rest".to_owned()
+            }
+            Item::End => {
                 self.machine(to).disconnect(Error::disconnected("the peer closed the connection"));
                 "end".to_owned()
             }
-            Some(message) => {
-                let text = line(&message);
-                self.journal.push(format!("{} -> {}: {text}", from.0, to.0));
+            Item::Message(message) => {
+                let mut text = String::new();
+                if !self.journal_off {
+                    text = line(&message);
+                    self.journal.push(format!("{} -> {}: {text}", from.0, to.0));
+                }
                 self.machine(to).receive(message);
                 text
             }
@@ -236,24 +259,28 @@ impl Net {
         self.run();
     }
 
-    /// Takes the oldest message that an end sent, in the form in which its peer
-    /// would see it, or the end of the stream.
-    fn pop(&self, from: End) -> Option<Option<wire::Message>> {
+    /// Takes the oldest that an end sent, in the form in which its peer would see
+    /// it.
+    fn pop(&self, from: End) -> Option<Item> {
         let side = &self.sides[from.0];
         let item = side.wire.queue.lock().pop_front()?;
-        let item = match item {
-            Item::End => None,
+        Some(match item {
             Item::Message(message) => {
                 side.machine.room().sent(message.size_estimate());
-                Some(transmit(message))
+                Item::Message(transmit(message))
             }
-        };
-        Some(item)
+            Item::Rest | Item::End => item,
+        })
     }
 
     /// Takes everything that an end sent, without delivering it.
     pub(super) fn take_sent(&mut self, from: End) -> Vec<wire::Message> {
-        let sent = std::iter::from_fn(|| self.pop(from)).flatten().collect();
+        let sent = std::iter::from_fn(|| self.pop(from))
+            .filter_map(|item| match item {
+                Item::Message(message) => Some(message),
+                Item::Rest | Item::End => None,
+            })
+            .collect();
         self.check();
         sent
     }
@@ -320,52 +347,69 @@ impl Net {
         }
     }
 
-    /// What all objects have seen, in order.
-    pub(super) fn log(&self) -> Vec<(&'static str, u64)> {
-        self.log.lock().clone()
+    /// Whether nothing is left in any table.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sides.iter().all(|side| side.machine.snapshot().is_empty())
+    }
+
+    /// Takes circles of described paths apart, which two vats can keep each other
+    /// alive with, and nothing else.
+    pub(super) fn give_up_described_fields(&self) {
+        for side in &self.sides {
+            side.machine.give_up_described_fields();
+        }
     }
 
     /// The end of a test that has dropped all its references: requires that
     /// nothing is left anywhere.
     #[track_caller]
     pub(super) fn finish(mut self) {
+        if let Err(problem) = self.find_remains() {
+            panic!("{problem}");
+        }
+    }
+
+    /// Lets everything come to rest and takes the net apart.
+    ///
+    /// # Errors
+    /// What is left.
+    pub(super) fn find_remains(&mut self) -> Result<(), String> {
         self.settle();
         self.check_agreement();
         for (number, side) in self.sides.iter().enumerate() {
             let snapshot = side.machine.snapshot();
-            assert!(snapshot.is_empty(), "side {number} still holds {snapshot:?}");
-            assert_eq!(snapshot.queued_bytes, 0, "side {number}");
+            if !snapshot.is_empty() || snapshot.queued_bytes > 0 {
+                return Err(format!("side {number} still holds {snapshot:?}"));
+            }
         }
-        assert_eq!(self.jobs.len(), 0);
+        if self.jobs.len() > 0 {
+            return Err(format!("{} jobs are left", self.jobs.len()));
+        }
         for call in &self.calls {
-            call.check();
+            call.check()?;
         }
         let machines: Vec<Weak<Machine>> =
             self.sides.drain(..).map(|side| Arc::downgrade(&side.machine)).collect();
         for (number, machine) in machines.iter().enumerate() {
-            assert_eq!(machine.strong_count(), 0, "something still refers to machine {number}");
+            if machine.strong_count() > 0 {
+                return Err(format!("something still refers to machine {number}"));
+            }
         }
         for actor in &self.actors {
-            assert_eq!(actor.drops(), 1, "how often {} was dropped", actor.name());
+            if actor.drops() != 1 {
+                return Err(format!("{} was dropped {} times", actor.name(), actor.drops()));
+            }
         }
+        Ok(())
     }
 }
 
 impl Drop for Net {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for line in &self.journal {
-                eprintln!("{line}");
-            }
+            self.print_journal();
         }
     }
-}
-
-/// Does this when a call is settled, where the library tells of it.
-pub(super) fn when_done(pending: &Pending, then: impl FnOnce() + Send + 'static) {
-    let settled = Settled::new(0);
-    *settled.done.lock() = Some(Box::new(then));
-    settled.watch(pending);
 }
 
 /// A message as it arrives at the other side of a link.
@@ -438,10 +482,6 @@ impl Call {
         self.pending.as_ref().unwrap().pipelined(&[field])
     }
 
-    pub(super) fn pending(&self) -> &Pending {
-        self.pending.as_ref().unwrap()
-    }
-
     /// The capability that a reader of the results finds in a field.
     #[track_caller]
     pub(super) fn cap(&self, field: u16) -> Client {
@@ -465,6 +505,7 @@ impl Drop for Call {
 
 /// Added to the number of wake-ups of a call that was cancelled.
 const CANCELLED: usize = 1 << 16;
+const SETTLED_LATE: usize = CANCELLED + 1;
 
 struct Settled {
     label: u64,
@@ -487,15 +528,11 @@ impl Settled {
     }
 
     /// Settled once, or cancelled and not more than once.
-    #[track_caller]
-    fn check(&self) {
-        let wakes = self.wakes.load(Ordering::SeqCst);
-        assert!(
-            wakes == 1 || wakes == CANCELLED || wakes == CANCELLED + 1,
-            "call {} was settled {} times",
-            self.label,
-            wakes % CANCELLED
-        );
+    fn check(&self) -> Result<(), String> {
+        match self.wakes.load(Ordering::SeqCst) {
+            1 | CANCELLED | SETTLED_LATE => Ok(()),
+            wakes => Err(format!("call {} was settled {} times", self.label, wakes % CANCELLED)),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! A peer that is not a machine but the test, which writes messages by hand and
 //! reads what comes back.
 
-use super::actor::Jobs;
 use super::content;
 use super::line::line;
 use super::net::{End, INTERFACE, METHOD, Net, limits, received, transmit};
@@ -107,14 +106,10 @@ impl Raw {
         self.sent();
         self.net.finish();
     }
-
-    pub(super) fn jobs(&self) -> &Jobs {
-        &self.net.jobs
-    }
 }
 
 pub(super) fn bootstrap(question: u32) -> Message {
-    Message::Bootstrap(Bootstrap { question })
+    Message::Bootstrap(Bootstrap { question, object: None })
 }
 
 /// What a call is for: an export of the machine's.

@@ -152,8 +152,9 @@ fn an_id_stays_taken_while_the_path_through_it_is_described() {
     raw.expect(&["call 0 on 0 (1)", "call 1 on 0 (2) [senderHosted 1]"]);
     raw.send(call(0, on(1), 3, &[]));
     raw.expect(&["return 0 results (3) [receiverAnswer #0.0]"]);
-    raw.send(ret(0, 0, &[Descriptor::SenderHosted(9)]));
-    raw.expect(&[]);
+    // It leads through the peer and back to us.
+    raw.send(ret(0, 0, &[Descriptor::ReceiverHosted(1)]));
+    raw.expect(&["disembargo senderLoopback 0 on #0.0"]);
     let other = raw.net.call(&server, 4, &[]);
     raw.expect(&["call 2 on 0 (4)"]);
     // The peer still calls through it: that comes back to where it was described.
@@ -207,8 +208,12 @@ fn a_described_field_of_a_question_that_is_gone_is_named_no_more() {
         answer: 0,
         release_params: false,
         no_finish_needed: true,
-        outcome: ret_outcome(3),
+        outcome: Outcome::Results(wire::Content::Built(
+            content::results(3, &[Client::broken(Error::failed("never called"))]),
+            vec![Descriptor::ReceiverHosted(0)].into(),
+        )),
     }));
+    raw.expect(&["disembargo senderLoopback 0 on #0.0"]);
     drop(asked);
     // The peer hands us what it was told: a field of our question 0, as it was.
     raw.send(call(1, on(0), 4, &[Descriptor::ReceiverAnswer(raw::promised(0, &[0]))]));

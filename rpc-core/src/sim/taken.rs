@@ -219,3 +219,31 @@ fn results_stand_behind_the_embargoes_of_all_paths_that_lead_to_them() {
         raw.finish();
     }
 }
+
+/// The call that came back was passed on, and is cancelled with the one that it was
+/// passed back for. Nobody is left who would end it but us, while the peer has not
+/// finished it and may go on to pipeline calls on it.
+#[test]
+fn what_is_pipelined_on_a_cancelled_call_that_came_back_and_was_passed_on_fails() {
+    let mut net = Net::new();
+    let (callee, passed) = net.object("callee");
+    let mut raw = Raw::new(net, None);
+    let server = raw.give_bootstrap(0);
+    callee.forward(server.clone());
+    let asked = raw.net.call(&server, 10, &[passed]);
+    raw.expect(&["call 0 on 0 (10) [senderHosted 0]"]);
+    raw.send(call_to(0, on(0), 10, &[], ResultsTo::Yourself));
+    raw.expect(&["call 1 on 0 (10)"]);
+    drop(asked);
+    raw.expect(&["finish 0 releaseResultCaps"]);
+    raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+    raw.expect(&["finish 1 releaseResultCaps", "return 0 resultsSentElsewhere"]);
+    raw.send(call(1, on_field(0, &[0]), 11, &[]));
+    raw.expect(&["return 1 failed: the call was cancelled"]);
+    raw.send(ret_with(1, Outcome::Canceled));
+    raw.send(finish(0, true));
+    raw.expect_alive();
+    callee.acknowledge();
+    drop(server);
+    raw.finish();
+}

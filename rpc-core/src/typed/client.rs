@@ -10,11 +10,13 @@ use capnp::any_pointer;
 use capnp::capability::{FromClientHook, Promise, Request};
 use capnp::private::capability::{ClientHook, ParamsHook, ResultsHook};
 
+use crate::brand::Brand;
 use crate::client::Client;
 use crate::error::Error;
 use crate::fd::{OwnedFd, SharedFd};
 use crate::hook::{self, Hook};
 use crate::object::{Concurrency, Dispatch, IncomingCall};
+use crate::offer::ObjectId;
 use crate::promise::Fulfiller;
 use crate::runtime::{Connection, Vat};
 
@@ -65,7 +67,7 @@ where
     C: FromServer<S>,
     S: Send + Sync + 'static,
 {
-    C::from_client(Client::from_dispatch(served::<C, S>(server, None)))
+    C::from_client(Client::from_dispatch(served::<C, S>(server, ObjectConfig::new())))
 }
 
 /// As [`new_client`], with a file descriptor that goes along when the capability
@@ -75,8 +77,53 @@ where
     C: FromServer<S>,
     S: Send + Sync + 'static,
 {
-    let fd = Some(Arc::new(fd.into()));
-    C::from_client(Client::from_dispatch(served::<C, S>(server, fd)))
+    C::from_client(Client::from_dispatch(served::<C, S>(server, ObjectConfig::new().fd(fd))))
+}
+
+/// How an object is made callable: see [`Vat::export_configured`].
+#[derive(Clone, Debug, Default)]
+pub struct ObjectConfig {
+    concurrency: Concurrency,
+    name: Option<Arc<str>>,
+    brand: Option<Brand>,
+    fd: Option<SharedFd>,
+}
+
+impl ObjectConfig {
+    /// One call at a time, without a name, a brand or a file descriptor.
+    pub fn new() -> Self {
+        ObjectConfig::default()
+    }
+
+    /// How many calls run at once.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
+        self.concurrency = concurrency;
+        self
+    }
+
+    /// What the object is called in logs, in the `Debug` output of its clients, in
+    /// [`Connection::exports`] and in what errors tell this process. Peers do not see
+    /// it, except on a connection in debug mode.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// A mark by which it is recognised: see [`Client::brand`].
+    #[must_use]
+    pub fn brand(mut self, brand: &Brand) -> Self {
+        self.brand = Some(brand.clone());
+        self
+    }
+
+    /// A file descriptor that goes along: see [`Vat::export_with_fd`].
+    #[must_use]
+    pub fn fd(mut self, fd: impl Into<OwnedFd>) -> Self {
+        self.fd = Some(Arc::new(fd.into()));
+        self
+    }
 }
 
 impl Vat {
@@ -95,7 +142,27 @@ impl Vat {
         C: FromServer<S>,
         S: Send + Sync + 'static,
     {
-        let server = served::<C, S>(server, None);
+        self.export_configured(server, ObjectConfig::new().concurrency(concurrency))
+    }
+
+    /// As [`export`](Self::export), with a name for people: see
+    /// [`ObjectConfig::name`].
+    pub fn export_named<C, S>(&self, name: impl Into<Arc<str>>, server: S) -> C
+    where
+        C: FromServer<S>,
+        S: Send + Sync + 'static,
+    {
+        self.export_configured(server, ObjectConfig::new().name(name))
+    }
+
+    /// As [`export`](Self::export), with all that can be chosen.
+    pub fn export_configured<C, S>(&self, server: S, config: ObjectConfig) -> C
+    where
+        C: FromServer<S>,
+        S: Send + Sync + 'static,
+    {
+        let concurrency = config.concurrency;
+        let server = served::<C, S>(server, config);
         C::from_client(self.export_dispatch_with(server, concurrency))
     }
 
@@ -112,8 +179,7 @@ impl Vat {
         C: FromServer<S>,
         S: Send + Sync + 'static,
     {
-        let fd = Some(Arc::new(fd.into()));
-        C::from_client(self.export_dispatch(served::<C, S>(server, fd)))
+        self.export_configured(server, ObjectConfig::new().fd(fd))
     }
 }
 
@@ -124,6 +190,23 @@ impl Connection {
     /// May wait for room among the outstanding questions, as a call does.
     pub fn bootstrap<C: FromClient>(&self) -> C {
         C::from_client(self.bootstrap_client())
+    }
+
+    /// What the peer has under a name, as servers of the first releases of the
+    /// protocol offer it, without waiting for it: it can be called at once. Fails
+    /// every call if the peer has nothing of that name, or nothing by name at all.
+    ///
+    /// May wait for room among the outstanding questions, as a call does.
+    ///
+    /// ```
+    /// # use rpc_core::Connection;
+    /// # use rpc_schema::greeter_capnp::greeter;
+    /// fn greeter(connection: &Connection) -> greeter::Client {
+    ///     connection.restore("greeter")
+    /// }
+    /// ```
+    pub fn restore<C: FromClient>(&self, object: impl Into<ObjectId>) -> C {
+        C::from_client(self.restore_client(object))
     }
 }
 
@@ -153,12 +236,12 @@ impl<C: FromClient> TypedFulfiller<C> {
     }
 }
 
-fn served<C, S>(server: S, fd: Option<SharedFd>) -> Arc<dyn Dispatch>
+fn served<C, S>(server: S, config: ObjectConfig) -> Arc<dyn Dispatch>
 where
     C: FromServer<S>,
     S: Send + Sync + 'static,
 {
-    Arc::new(Served::<C, S> { server: Arc::new(server), fd, client: PhantomData })
+    Arc::new(Served::<C, S> { server: Arc::new(server), config, client: PhantomData })
 }
 
 /// The object of type `S` behind a client that [`new_client`] or `from_server`
@@ -167,7 +250,11 @@ where
 /// `None` if the object is of another type or not here, and for a promise that
 /// has not been resolved to it yet.
 pub fn unwrap_server<S: Send + Sync + 'static>(client: &impl FromClient) -> Option<Arc<S>> {
-    let dispatch = client.as_client().local_dispatch()?;
+    server_of(&*client.as_client().local_dispatch()?)
+}
+
+/// The object of type `S` that a call finds here.
+pub(super) fn server_of<S: Send + Sync + 'static>(dispatch: &dyn Dispatch) -> Option<Arc<S>> {
     let server = dispatch.as_any();
     if let Some(server) = server.downcast_ref::<Arc<S>>() {
         return Some(Arc::clone(server));
@@ -178,7 +265,7 @@ pub fn unwrap_server<S: Send + Sync + 'static>(client: &impl FromClient) -> Opti
 /// An object together with the interface that it is called through.
 struct Served<C, S> {
     server: Arc<S>,
-    fd: Option<SharedFd>,
+    config: ObjectConfig,
     client: PhantomData<fn() -> C>,
 }
 
@@ -196,7 +283,15 @@ where
     }
 
     fn fd(&self) -> Option<SharedFd> {
-        self.fd.clone()
+        self.config.fd.clone()
+    }
+
+    fn brand(&self) -> Option<&Brand> {
+        self.config.brand.as_ref()
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.config.name.as_deref()
     }
 }
 

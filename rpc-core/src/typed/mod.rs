@@ -48,16 +48,18 @@ mod pipeline;
 mod promise;
 mod request;
 mod server;
+mod server_set;
 
 pub use client::{
-    FromClient, FromServer, TypedFulfiller, new_client, new_client_with_fd, promise_client,
-    unwrap_server,
+    FromClient, FromServer, ObjectConfig, TypedFulfiller, new_client, new_client_with_fd,
+    promise_client, unwrap_server,
 };
 pub use content::{Content, Detached, Response};
 pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipeline, Pipelined};
 pub use promise::Promise;
 pub use request::{Request, StreamingRequest};
 pub use server::{DeferredResults, Params, Results};
+pub use server_set::ServerSet;
 
 /// For generated code only.
 #[doc(hidden)]

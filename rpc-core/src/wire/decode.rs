@@ -9,6 +9,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind};
 use crate::message::Message as Frame;
+use crate::payload::Payload;
 use crate::rpc_capnp::{
     call, cap_descriptor, disembargo, exception, message, message_target, payload, promised_answer,
     resolve, return_,
@@ -45,6 +46,8 @@ enum Depth {
 /// A message whose content still lies in the frame that is being read.
 enum Shape {
     Whole(Message),
+    /// A bootstrap request that names an object.
+    Object(u32),
     Call(u32, Target, u64, u16, ResultsTo, Hint, CapTable),
     Results(u32, bool, bool, CapTable),
     Unknown,
@@ -54,6 +57,11 @@ impl Shape {
     fn with_frame(self, frame: Frame) -> Message {
         match self {
             Shape::Whole(message) => message,
+            Shape::Object(question) => {
+                // There is no table of capabilities in such a message.
+                let object = Some(Payload::received(frame, super::OBJECT, Vec::new()));
+                Message::Bootstrap(Bootstrap { question, object })
+            }
             Shape::Call(question, target, interface, method, results_to, hint, caps) => {
                 Message::Call(Call {
                     question,
@@ -86,12 +94,18 @@ fn read(root: message::Reader<'_>, depth: Depth, arrived: &mut Arrived) -> Resul
             Depth::Outer => match read(echoed?, Depth::Echoed, arrived)? {
                 Shape::Whole(message) => Some(Box::new(message)),
                 // Its content is of no use to anybody.
-                Shape::Call(..) | Shape::Results(..) | Shape::Unknown => None,
+                Shape::Object(_) | Shape::Call(..) | Shape::Results(..) | Shape::Unknown => None,
             },
         })),
         message::Abort(exception) => Shape::Whole(Message::Abort(read_exception(exception?)?)),
         message::Bootstrap(bootstrap) => {
-            Shape::Whole(Message::Bootstrap(Bootstrap { question: bootstrap?.get_question_id() }))
+            let bootstrap = bootstrap?;
+            let question = bootstrap.get_question_id();
+            if bootstrap.has_deprecated_object_id() && depth == Depth::Outer {
+                Shape::Object(question)
+            } else {
+                Shape::Whole(Message::Bootstrap(Bootstrap { question, object: None }))
+            }
         }
         message::Call(call) => read_call(call?, arrived)?,
         message::Return(ret) => read_return(ret?, arrived)?,
@@ -265,10 +279,5 @@ fn read_exception(exception: exception::Reader<'_>) -> Result<Error, Error> {
             details.push((detail.get_detail_id(), detail.get_data()?.to_vec()));
         }
     }
-    Ok(Error::with_parts(
-        kind,
-        text(exception.get_reason()?),
-        text(exception.get_trace()?),
-        details,
-    ))
+    Ok(Error::received(kind, text(exception.get_reason()?), text(exception.get_trace()?), details))
 }

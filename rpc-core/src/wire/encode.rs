@@ -3,8 +3,8 @@
 use capnp::message::{Builder, HeapAllocator};
 
 use super::{
-    Attached, CapTable, Content, Context, Descriptor, Hint, Message, Outcome, PromisedAnswer,
-    ResultsTo, Target,
+    Attached, Bootstrap, CapTable, Content, Context, Descriptor, Hint, Message, Outcome,
+    PromisedAnswer, ResultsTo, Target,
 };
 use crate::error::{Error, ErrorKind};
 use crate::message::Message as Frame;
@@ -77,6 +77,14 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
             root.set_release_param_caps(ret.release_params);
             root.set_no_finish_needed(ret.no_finish_needed);
             Ok(framed(builder, fds))
+        }
+        Message::Bootstrap(Bootstrap { question, object: Some(object) }) => {
+            let mut builder = object.into_builder()?;
+            match builder.get_root::<message::Builder<'_>>()?.which()? {
+                message::Bootstrap(bootstrap) => bootstrap?.set_question_id(question),
+                _ => return Err(Error::failed("an object id was built for another message")),
+            }
+            Ok(framed(builder, Attached::default()))
         }
         other => encode_small(other),
     }

@@ -40,6 +40,8 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Bootstrap {
     pub(crate) question: u32,
+    /// The name of what is asked for, if it is not the bootstrap capability.
+    pub(crate) object: Option<Payload>,
 }
 
 #[derive(Debug)]
@@ -235,6 +237,16 @@ impl std::fmt::Debug for Content {
 }
 
 impl Message {
+    /// The error that this tells the peer of.
+    pub(crate) fn error_mut(&mut self) -> Option<&mut Error> {
+        match self {
+            Message::Return(Return { outcome: Outcome::Exception(error), .. })
+            | Message::Resolve(Resolve { resolution: Err(error), .. })
+            | Message::Abort(error) => Some(error),
+            _ => None,
+        }
+    }
+
     /// About how many bytes this occupies on the wire; never less than what it
     /// keeps in memory.
     pub(crate) fn size_estimate(&self) -> usize {
@@ -248,7 +260,9 @@ impl Message {
                 content.size_in_words() + 3 * content.descriptors().len()
             }
             Message::Return(Return { outcome: Outcome::Exception(error), .. })
-            | Message::Abort(error) => (error.reason().len() + error.trace().len()) / 8,
+            | Message::Resolve(Resolve { resolution: Err(error), .. })
+            | Message::Abort(error) => error.size() / 8,
+            Message::Bootstrap(Bootstrap { object: Some(object), .. }) => object.size_in_words(),
             Message::Unknown(frame) => frame.size_in_words(),
             _ => 0,
         };
@@ -260,3 +274,5 @@ impl Message {
 pub(crate) const PARAMS: Carrier = Carrier::Call;
 /// See [`PARAMS`].
 pub(crate) const RESULTS: Carrier = Carrier::Return;
+/// See [`PARAMS`].
+pub(crate) const OBJECT: Carrier = Carrier::Bootstrap;

@@ -190,7 +190,7 @@ int callAll(kj::AsyncIoContext& io, kj::StringPtr address, kj::ArrayPtr<char* co
     fflush(stdout);
   };
   kj::ArrayPtr<const Named> all[] = {callBehaviours(), promiseBehaviours(), lifetimeBehaviours(),
-                                     bulkBehaviours()};
+                                     membraneBehaviours(), bulkBehaviours()};
   for (auto behaviours: all) {
     for (auto& behaviour: behaviours) {
       if (selected.size() > 0 &&

@@ -158,6 +158,7 @@ struct Named {
 kj::ArrayPtr<const Named> callBehaviours();
 kj::ArrayPtr<const Named> promiseBehaviours();
 kj::ArrayPtr<const Named> lifetimeBehaviours();
+kj::ArrayPtr<const Named> membraneBehaviours();
 kj::ArrayPtr<const Named> bulkBehaviours();
 
 // Runs what is selected, all if nothing is, and returns the exit code.

@@ -7,6 +7,7 @@
 #include <capnp/rpc-twoparty.h>
 #include <kj/debug.h>
 
+#include "membrane.h"
 #include "objects.h"
 
 namespace {
@@ -63,6 +64,16 @@ private:
   State state;
 };
 
+// Revokes a membrane when it is dropped.
+class Revokes final: public TestHandle::Server {
+public:
+  explicit Revokes(kj::Own<Intercepts> policy): policy(kj::mv(policy)) {}
+  ~Revokes() noexcept(false) { policy->revoke(); }
+
+private:
+  kj::Own<Intercepts> policy;
+};
+
 class ObjectsObject final: public TestObjects::Server {
 public:
   explicit ObjectsObject(State state): state(kj::mv(state)) {}
@@ -83,6 +94,14 @@ public:
   GIVES(testHandle, TestHandleContext, HandleObject)
   GIVES(testMembrane, TestMembraneContext, MembraneObject)
 #undef GIVES
+
+  kj::Promise<void> membraned(MembranedContext context) override {
+    auto policy = kj::refcounted<Intercepts>();
+    TestMembrane::Client inside = kj::heap<MembraneObject>(state);
+    context.getResults().setObject(capnp::membrane(inside, policy->addRef()));
+    context.getResults().setRevoker(kj::heap<Revokes>(kj::mv(policy)));
+    return kj::READY_NOW;
+  }
 
   kj::Promise<void> testControl(TestControlContext context) override {
     context.getResults().setObject(kj::heap<ControlObject>(kj::addRef(*state)));

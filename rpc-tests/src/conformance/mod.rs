@@ -8,6 +8,7 @@
 
 pub mod client;
 mod foo;
+mod intercepts;
 pub mod server;
 
 use std::io;

@@ -44,19 +44,19 @@ pub(super) fn run(command: &mut Command) -> Result<String, String> {
     Err(format!("{}: {}", output.status, last.join("\n")))
 }
 
-/// Builds the C++ peer into a folder that is named after its sources, unless it
-/// is there.
-pub(super) fn build_cxx() -> Result<PathBuf, String> {
+/// Builds a C++ program, which is called `peer`, from the sources in `peers/name`
+/// into a folder that is named after them, unless it is there.
+pub(super) fn build_cxx(name: &str) -> Result<PathBuf, String> {
     run(Command::new("capnp").arg("--version")).map_err(|_| "capnp not installed")?;
     let library = run(Command::new("pkg-config").args(["--modversion", "capnp-rpc"]))
         .map_err(|_| "libcapnp's headers not installed, or pkg-config is not")?;
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "g++".into());
     run(Command::new(&compiler).arg("--version"))
         .map_err(|_| format!("{} not installed", compiler.display()))?;
-    let sources = package().join("peers/cxx");
+    let sources = package().join("peers").join(name);
     let hash = hash_of_files(&[&sources, &schema_folder()], &library)
         .map_err(|error| error.to_string())?;
-    let folder = target()?.join("peers").join(format!("cxx-{hash:016x}"));
+    let folder = target()?.join("peers").join(format!("{name}-{hash:016x}"));
     let program = folder.join("peer");
     if program.exists() {
         return Ok(program);

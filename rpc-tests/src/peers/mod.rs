@@ -103,6 +103,20 @@ pub fn schema_compiler() -> Result<Command, Missing> {
         .map_err(|why| Missing::new("capnp", format!("not installed ({why})")))
 }
 
+/// The C++ program of `peers/cxx-extras`, which shows what is not among the
+/// conformance behaviours. Blocks while it builds.
+///
+/// # Errors
+/// [`Missing`] as for [`Peer::find`].
+pub fn cxx_extras() -> Result<Command, Missing> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOUND
+        .get_or_init(|| find::build_cxx("cxx-extras"))
+        .clone()
+        .map(Command::new)
+        .map_err(|why| Missing::new("C++ extras", why))
+}
+
 /// The folder of the `.capnp` files.
 pub fn schema_folder() -> PathBuf {
     find::workspace().join("schema")
@@ -122,7 +136,7 @@ impl Peer {
         static FOUND: [OnceLock<Result<Vec<OsString>, String>>; 3] = [const { OnceLock::new() }; 3];
         FOUND[self as usize]
             .get_or_init(|| match self {
-                Self::Cxx => find::build_cxx().map(|program| vec![program.into()]),
+                Self::Cxx => find::build_cxx("cxx").map(|program| vec![program.into()]),
                 Self::Pycapnp => find::pycapnp(),
                 Self::CapnpRpc => find::build_capnp_rpc().map(|program| vec![program.into()]),
             })

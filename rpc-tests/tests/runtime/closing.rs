@@ -6,12 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rpc_core::{
-    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, StopToken,
-    Supervisor,
+    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, OwnedSupervisor,
+    StopToken, Supervisor,
 };
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
-use crate::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with, plain};
+use crate::support::objects::{
+    self, Keeper, answer_foo, call_foo, foo, foo_request, foo_with, plain,
+};
 use crate::support::raw::{RawPeer, Target};
 use crate::support::{Blocked, Census, Event, LONG, Pair, Watchdog, Wire, until, vat};
 
@@ -321,6 +323,64 @@ fn supervised_threads_end_with_their_connection() {
     pair.end();
 }
 
+/// An object with a thread of its own, which ends with it.
+#[test]
+fn supervised_threads_end_with_their_object() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("clo");
+    let census = Census::new();
+    let work = |supervisor: &OwnedSupervisor| {
+        let counted = census.count();
+        let work = move |token: &StopToken| {
+            token.wait();
+            drop(counted);
+        };
+        supervisor.spawn("clo-work", work).unwrap();
+    };
+    let supervisor = vat.supervisor();
+    work(&supervisor);
+    let handle: Supervisor = supervisor.clone();
+    let object = foo_with(&vat, Concurrency::Serial, supervisor, answer_foo);
+    call_foo(&object).unwrap();
+    // One of its own threads has the last client.
+    let (own, go) = (object.clone(), Event::new());
+    let told = go.clone();
+    handle
+        .spawn("clo-own", move |_| {
+            told.wait();
+            drop(own);
+        })
+        .unwrap();
+    drop(object);
+    assert!(!handle.token().is_stopped());
+    assert_eq!(census.alive(), 1);
+    go.set();
+    until("the object's threads to end", || census.alive() == 0);
+    let late = handle.spawn("clo-late", |_| unreachable!());
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Disconnected);
+
+    // Ended by its owner, who waits.
+    let supervisor = vat.supervisor();
+    work(&supervisor);
+    assert!(supervisor.end(LONG).unwrap());
+    assert_eq!(census.alive(), 0);
+
+    // By the drop of the last client, which waits for nobody, and then by the end of
+    // the vat, whoever still holds the object.
+    let supervisor = vat.supervisor();
+    work(&supervisor);
+    drop(foo_with(&vat, Concurrency::Serial, supervisor, answer_foo));
+    let supervisor = vat.supervisor();
+    work(&supervisor);
+    let object = foo_with(&vat, Concurrency::Serial, supervisor, answer_foo);
+    assert!(vat.shutdown(LONG));
+    assert_eq!(census.alive(), 0);
+    drop(object);
+    #[cfg(target_os = "linux")]
+    until("threads to go", || crate::support::threads_named("clo-") == 0);
+    assert!(vat.supervisor().token().is_stopped());
+}
+
 #[test]
 fn a_connection_is_closed_when_its_action_returns() {
     let _watchdog = Watchdog::start();
@@ -413,9 +473,9 @@ fn without_a_bootstrap_calls_on_it_fail() {
     pair.finish();
 }
 
-/// When writing fails it is the send thread that ends the connection, and does
-/// what that leaves to be done. It serves the connection as the coordinator does:
-/// if it waited there, nobody could end it.
+/// When writing fails, reading ends, too, after what has arrived: write errors
+/// become read errors. So it is the coordinator that ends the connection, and does
+/// what that leaves to be done; if it waited there, nobody could end it.
 #[test]
 fn a_broken_stream_is_seen_off_by_a_thread_that_may_not_wait() {
     struct Waits {
@@ -437,17 +497,41 @@ fn a_broken_stream_is_seen_off_by_a_thread_that_may_not_wait() {
     let object = foo_with(&vat, Concurrency::Serial, held, answer_foo);
     let (mut peer, connection) =
         RawPeer::connect(&vat, ConnConfig::new().bootstrap(object.into_client()));
-    // The coordinator has to be done with the object, or might be the last to hold
-    // it: so not this answer, but that of a later question is one that nobody reads.
     peer.bootstrapped(0);
     peer.writer().shutdown(std::net::Shutdown::Read).unwrap();
     peer.call(1, &Target::Answer(0, Vec::new()), 0, &[]);
     let (thread, error) = tells.recv().unwrap();
-    assert!(thread.ends_with("-send"), "{thread}");
+    assert!(thread.ends_with("-coordinator"), "{thread}");
     assert!(error.reason().contains("must not wait"), "{error}");
     assert!(connection.join_timeout(LONG).unwrap());
+    let reason = connection.failure().unwrap();
+    assert!(reason.reason().contains("broke"), "{reason}");
     drop(fulfiller);
     assert!(vat.shutdown(LONG));
+}
+
+/// Behaviour: write errors become read errors. What arrived before them is worked
+/// off.
+#[test]
+fn calls_that_arrived_before_writing_failed_are_still_run() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("cli2");
+    let census = Census::new();
+    let count = census.clone();
+    let object = objects::any(&vat, Concurrency::Serial, move |call| {
+        drop(count.count());
+        drop(call);
+    });
+    let (mut peer, connection) = RawPeer::connect(&vat, ConnConfig::new().bootstrap(object));
+    let target = Target::Import(peer.bootstrapped(0));
+    peer.writer().shutdown(std::net::Shutdown::Read).unwrap();
+    for question in 1..=100 {
+        peer.call(question, &target, 0, &[]);
+    }
+    peer.end();
+    assert!(connection.join_timeout(LONG).unwrap());
+    assert!(vat.shutdown(LONG));
+    assert_eq!(census.made(), 100);
 }
 
 /// Whoever looks at a connection holds its lock for a moment. A reference that is

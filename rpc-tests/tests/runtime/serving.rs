@@ -132,7 +132,7 @@ fn an_inline_object_runs_on_whoever_delivers_the_call() {
     let client: test_interface::Client = pair.bootstrap();
     call_foo(&client).unwrap();
     let name = told.recv().unwrap();
-    assert_eq!(name, "se5s-1-coordinator");
+    assert!(["se5s-1-receive", "se5s-1-coordinator"].contains(&name.as_str()), "{name}");
     drop(client);
     pair.finish();
     // Without a connection it is the caller.

@@ -45,7 +45,8 @@ Persistent.SaveParams f76fba59183073a5 (0,1): sealFor@0 p0
 Persistent.SaveResults b76848c18c40efbf (0,1): sturdyRef@0 p0";
 
 pub(crate) const PERSISTENT_INTERFACES: &str = "\
-Persistent c8cb212fcd9f5691: save@0 Persistent.SaveParams -> Persistent.SaveResults";
+Persistent c8cb212fcd9f5691: save@0 Persistent.SaveParams -> Persistent.SaveResults
+RealmGateway 84ff286cd00a3ed4: import@0 (cap :Persistent, params :Persistent.SaveParams) -> Persistent.SaveResults; export@1 (cap :Persistent, params :Persistent.SaveParams) -> Persistent.SaveResults";
 
 pub(crate) const PERSISTENT_ANNOTATIONS: &str = "persistent f622595091cafb67";
 

@@ -158,7 +158,7 @@ impl EndPoint {
     /// `None` if there is no such connection, its end was received, or it was
     /// claimed before.
     pub fn claim(&self, connection: ConnectionId) -> Option<Incoming> {
-        self.local.claim(connection).map(|inbox| Incoming { inbox })
+        self.local.claim(connection).map(Incoming::of)
     }
 
     /// Multicast is part of the interface that this one follows, but TCP has
@@ -186,7 +186,6 @@ impl EndPoint {
         self.local.close();
     }
 
-    #[cfg(test)]
     pub(super) fn local(&self) -> &Arc<Local> {
         &self.local
     }
@@ -270,6 +269,14 @@ impl Connection {
         }
     }
 
+    /// The upper half of the ids of connections that share its socket.
+    pub(super) fn link(&self) -> u32 {
+        match &self.route {
+            Route::Peer(link, _) => link.id,
+            Route::Own(..) => 0,
+        }
+    }
+
     /// The endpoint to which it leads.
     pub fn peer(&self) -> &EndPointAddress {
         match &self.route {
@@ -341,6 +348,20 @@ impl Incoming {
             Taken::End(Ending::EndPointClosed) => Err(IncomingError::EndPointClosed),
             Taken::TimedOut => Err(IncomingError::TimedOut),
         }
+    }
+
+    pub(super) fn of(inbox: Arc<Inbox>) -> Self {
+        Incoming { inbox }
+    }
+
+    /// Forgets what has arrived and will arrive; who waits for it gets the end.
+    pub(super) fn abandon(&self) {
+        self.inbox.abandon();
+    }
+
+    /// Makes the end be a loss, unless there is an end already.
+    pub(super) fn fail(&self, reason: &str) {
+        self.inbox.fail(Ending::Lost(reason.to_owned()));
     }
 
     /// How the endpoint named it.

@@ -32,7 +32,7 @@ pub(super) enum Entry {
     Opened(Arc<Inbox>),
     Message(Arc<Inbox>),
     Closed(Arc<Inbox>),
-    Lost { peer: EndPointAddress, reason: String, connections: Vec<ConnectionId> },
+    Lost { peer: EndPointAddress, link: u32, reason: String, connections: Vec<ConnectionId> },
     NetworkFailed(String),
     EndPointClosed,
 }
@@ -111,6 +111,8 @@ struct InboxState {
     messages: VecDeque<Vec<u8>>,
     owner: Owner,
     end: Option<Ending>,
+    /// The end needs a place among the endpoint's events whoever the owner is.
+    announces_end: bool,
 }
 
 /// Who takes the messages.
@@ -156,7 +158,12 @@ impl Inbox {
         from: EndPointAddress,
         link: Option<Arc<Link>>,
     ) -> Arc<Self> {
-        let state = InboxState { messages: VecDeque::new(), owner: Owner::Receiver, end: None };
+        let state = InboxState {
+            messages: VecDeque::new(),
+            owner: Owner::Receiver,
+            end: None,
+            announces_end: false,
+        };
         Arc::new(Inbox {
             connection,
             from,
@@ -179,7 +186,20 @@ impl Inbox {
     pub(super) fn end(&self, end: Ending) -> Delivery {
         let mut state = self.state.lock();
         state.end.get_or_insert(end);
-        self.delivery(&state)
+        let delivery = self.delivery(&state);
+        if state.announces_end { Delivery::Announce } else { delivery }
+    }
+
+    /// Makes the end be announced also if there is a claimant, or was one. To be
+    /// called before the connection is claimed.
+    pub(super) fn announce_end(&self) {
+        self.state.lock().announces_end = true;
+    }
+
+    /// Makes the claimant get this end after what has arrived.
+    pub(super) fn fail(&self, end: Ending) {
+        self.state.lock().end.get_or_insert(end);
+        self.available.notify_all();
     }
 
     fn delivery(&self, state: &InboxState) -> Delivery {
@@ -229,13 +249,16 @@ impl Inbox {
         }
     }
 
-    /// Forgets the messages and those that may still come.
+    /// Forgets the messages and those that may still come. Who waits for one gets
+    /// the end.
     pub(super) fn abandon(&self) {
         let messages = {
             let mut state = self.state.lock();
             state.owner = Owner::Nobody;
+            state.end.get_or_insert(Ending::Closed);
             std::mem::take(&mut state.messages)
         };
+        self.available.notify_all();
         for message in messages {
             self.message_taken(message.len());
         }

@@ -37,7 +37,7 @@ use super::wire::{Control, DialectTerms, Terms};
 pub(super) struct Link {
     pub(super) address: EndPointAddress,
     /// The upper half of its connections' ids.
-    id: u32,
+    pub(super) id: u32,
     pub(super) local: Arc<Local>,
     state: Mutex<State>,
     /// A dial was decided, or the peer was left, or came back.
@@ -133,7 +133,7 @@ impl Link {
             Output::Lost(reason) => {
                 let connections = end_all(state, &Ending::Lost(reason.clone()));
                 let peer = self.address.clone();
-                local.events.push(Entry::Lost { peer, reason, connections });
+                local.events.push(Entry::Lost { peer, link: self.id, reason, connections });
             }
             Output::Leave => local.forget(self),
             Output::Wake => {

@@ -225,7 +225,7 @@ impl Local {
                 self.claimable.remove(&inbox.connection);
                 Event::ConnectionClosed { connection: inbox.connection }
             }
-            Entry::Lost { peer, reason, connections } => {
+            Entry::Lost { peer, reason, connections, .. } => {
                 for connection in connections {
                     self.claimable.remove(&connection);
                 }

@@ -9,8 +9,10 @@ mod faults;
 mod handshakes;
 mod leaving;
 mod multiplexed;
+mod originals;
 mod raw;
 mod scripts;
+mod vats;
 
 use std::time::Duration;
 

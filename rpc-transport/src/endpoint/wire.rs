@@ -46,13 +46,13 @@ pub(crate) fn read_exact(input: &mut impl Read, room: &mut [u8]) -> Result<(), W
     })
 }
 
-fn read_u32(input: &mut impl Read) -> Result<u32, WireError> {
+pub(crate) fn read_u32(input: &mut impl Read) -> Result<u32, WireError> {
     let mut bytes = [0; 4];
     read_exact(input, &mut bytes)?;
     Ok(u32::from_be_bytes(bytes))
 }
 
-fn read_u64(input: &mut impl Read) -> Result<u64, WireError> {
+pub(crate) fn read_u64(input: &mut impl Read) -> Result<u64, WireError> {
     let mut bytes = [0; 8];
     read_exact(input, &mut bytes)?;
     Ok(u64::from_be_bytes(bytes))

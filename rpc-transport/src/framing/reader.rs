@@ -16,6 +16,10 @@ const FIRST_BUFFER: usize = 4 << 10;
 /// memory that they stay in.
 const LARGEST_BUFFER: usize = 64 << 10;
 
+/// How much is read of a message that may be long, in bytes, before its length is
+/// known.
+const PEEK: usize = 512;
+
 /// How much memory is set aside for a long message before any of it arrived, in
 /// words; see Note [paying as it arrives].
 const FIRST_STEP: usize = 16 << 10;
@@ -38,6 +42,8 @@ pub struct FramedReader<R> {
     end: usize,
     /// The last read filled all the room that it was given.
     buffer_was_filled: bool,
+    /// The last message was too long for the buffer.
+    last_was_long: bool,
     /// The segment table of the message that is being read.
     lengths: Vec<u32>,
     limits: FrameLimits,
@@ -69,12 +75,23 @@ impl<R: Read> FramedReader<R> {
             start: 0,
             end: 0,
             buffer_was_filled: false,
+            last_was_long: false,
             lengths: Vec::new(),
             limits: FrameLimits::default(),
             state: State::Open,
         };
         reader.apply_limits();
         reader
+    }
+
+    /// Whether nothing of the next message was read from the stream yet.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        self.start == self.end && self.state == State::Open
+    }
+
+    /// The stream.
+    pub(crate) fn inner_mut(&mut self) -> &mut R {
+        self.source.inner_mut()
     }
 
     fn apply_limits(&mut self) {
@@ -133,6 +150,7 @@ impl<R: Read> FramedReader<R> {
     }
 
     fn read_content(&mut self, total: usize) -> Result<Vec<Word>, TransportError> {
+        self.last_was_long = total * WORD > LARGEST_BUFFER;
         if total * WORD > LARGEST_BUFFER {
             return self.read_long_content(total);
         }
@@ -185,7 +203,11 @@ impl<R: Read> FramedReader<R> {
     fn want(&mut self, count: usize) -> io::Result<bool> {
         while self.end - self.start < count {
             self.make_room(count);
-            let read = self.source.read(&mut self.buffer[self.end..])?;
+            // Long messages come one after the other, and what is buffered of them
+            // has to be copied: so little more is read than tells how long it is.
+            let most = if self.last_was_long { count.max(PEEK) } else { self.buffer.len() };
+            let room = self.buffer.len().min(self.end + most);
+            let read = self.source.read(&mut self.buffer[self.end..room])?;
             self.end += read;
             self.buffer_was_filled = self.end == self.buffer.len();
             if read == 0 {

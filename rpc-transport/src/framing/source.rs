@@ -65,6 +65,10 @@ impl<R: Read> Source<R> {
         }
     }
 
+    pub(super) fn inner_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
     /// The offset of the next byte that is read.
     pub(super) fn offset(&self) -> u64 {
         self.offset

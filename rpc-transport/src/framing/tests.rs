@@ -24,6 +24,7 @@ struct SourceState {
     pieces: VecDeque<usize>,
     calls: usize,
     largest_room: usize,
+    rooms: Vec<usize>,
 }
 
 impl Source {
@@ -47,6 +48,7 @@ impl Read for Source {
         let mut state = self.0.lock();
         state.calls += 1;
         state.largest_room = state.largest_room.max(room.len());
+        state.rooms.push(room.len());
         let piece = state.pieces.pop_front().unwrap_or(usize::MAX);
         if piece == 0 {
             return Err(io::ErrorKind::Interrupted.into());
@@ -465,5 +467,20 @@ proptest! {
             reader.has_buffered();
         }
         prop_assert!(words * 8 <= length);
+    }
+}
+
+/// What is buffered of a long message has to be copied into the memory that it
+/// stays in, and long messages come one after the other.
+#[test]
+fn little_is_buffered_of_a_long_message_that_follows_another() {
+    const LONG: [u32; 1] = [40 << 10];
+    let source = Source::new(framed((0..3).map(|seed| message(seed, &LONG)).collect()));
+    let mut reader = FramedReader::new(source.clone());
+    for seed in 0..3 {
+        let received = reader.read().unwrap().unwrap();
+        assert_eq!(content(&received), content(&message(seed, &LONG)));
+        let rooms = std::mem::take(&mut source.0.lock().rooms);
+        assert_eq!(rooms[0] <= 512, seed > 0, "{rooms:?}");
     }
 }

@@ -28,6 +28,14 @@ pub(crate) struct SendFds<W> {
     pub(crate) most: usize,
 }
 
+/// Writes some bytes, as `write_vectored` does, but fails with
+/// [`io::ErrorKind::WouldBlock`] where that would wait.
+pub(crate) type WriteNow<W> = fn(&mut W, &[IoSlice<'_>]) -> io::Result<usize>;
+
+/// Larger batches, in bytes, are left to a thread that may wait. What the stream
+/// does not take at once has to be copied.
+const MOST_AT_ONCE: usize = 256 << 10;
+
 /// Writes messages to a stream of bytes.
 ///
 /// A batch goes out in as few calls as possible: segment tables and short
@@ -40,6 +48,10 @@ pub struct FramedWriter<W> {
     finish: fn(W) -> io::Result<()>,
     /// `None` where there are only bytes.
     fds: Option<SendFds<W>>,
+    /// `None` where it is not known whether a write waits.
+    now: Option<WriteNow<W>>,
+    /// Bytes of messages that were begun, to be written before anything else.
+    rest: Vec<u8>,
     /// Kept between batches so that its memory is.
     copied: Vec<u8>,
     /// A write failed, perhaps in the middle of a message.
@@ -58,7 +70,21 @@ impl<W: Write> FramedWriter<W> {
     /// Writes to `inner`, and ends it with `finish` after everything was written
     /// and flushed.
     pub fn with_finish(inner: W, finish: fn(W) -> io::Result<()>) -> Self {
-        FramedWriter { inner: Some(inner), finish, fds: None, copied: Vec::new(), broken: false }
+        FramedWriter {
+            inner: Some(inner),
+            finish,
+            fds: None,
+            now: None,
+            rest: Vec::new(),
+            copied: Vec::new(),
+            broken: false,
+        }
+    }
+
+    /// The same for a stream that can say that it would have to wait.
+    pub(crate) fn writing_now(mut self, now: WriteNow<W>) -> Self {
+        self.now = Some(now);
+        self
     }
 
     /// The same for a stream that carries file descriptors, too.
@@ -76,7 +102,11 @@ impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
         let Some(inner) = &mut self.inner else {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the stream was finished").into());
         };
-        match write_all(inner, self.fds.as_ref(), &mut self.copied, batch) {
+        let rest = std::mem::take(&mut self.rest);
+        let written = inner
+            .write_all(&rest)
+            .and_then(|()| write_all(inner, self.fds.as_ref(), &mut self.copied, batch));
+        match written {
             Ok(()) => {
                 batch.clear();
                 Ok(())
@@ -86,6 +116,42 @@ impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
                 Err(error.into())
             }
         }
+    }
+
+    fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
+        let (Some(inner), Some(now)) = (&mut self.inner, self.now) else {
+            return Ok(batch.is_empty());
+        };
+        let bytes: usize = batch.iter().map(|message| WORD * message.size_in_words()).sum();
+        let fds = batch.iter().any(|message| !message.fds().is_empty());
+        if self.broken || !self.rest.is_empty() || fds || bytes > MOST_AT_ONCE {
+            return Ok(false);
+        }
+        self.copied.clear();
+        let mut round = Round { copied: &mut self.copied, pieces: Vec::new(), described: 0 };
+        if round.gather(batch)? < batch.len() {
+            return Ok(false);
+        }
+        let mut slices = round.slices();
+        let mut slices = slices.as_mut_slice();
+        let sent = loop {
+            match now(inner, &slices[..slices.len().min(MAX_SLICES)]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break 0,
+                Err(error) => {
+                    self.broken = true;
+                    return Err(error.into());
+                }
+                Ok(sent) => break sent,
+            }
+        };
+        if sent == 0 {
+            return Ok(batch.is_empty());
+        }
+        IoSlice::advance_slices(&mut slices, sent);
+        slices.iter().for_each(|slice| self.rest.extend_from_slice(slice));
+        batch.clear();
+        Ok(self.rest.is_empty())
     }
 
     fn max_fds(&self) -> usize {

@@ -1394,6 +1394,2446 @@ pub mod persistent {
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
+pub mod realm_gateway {
+    #![allow(unused_variables)]
+    /// What a server's `import` is called with.
+    pub type ImportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner> = ::rpc_core::typed::Params<
+        crate::persistent_capnp::realm_gateway::import_params::Owned<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        >,
+    >;
+    /// What a server's `import` returns.
+    pub type ImportResults<InternalRef, InternalOwner> = ::rpc_core::typed::Results<
+        crate::persistent_capnp::persistent::save_results::Owned<
+            InternalRef,
+            InternalOwner,
+        >,
+    >;
+    /// What a server's `export` is called with.
+    pub type ExportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner> = ::rpc_core::typed::Params<
+        crate::persistent_capnp::realm_gateway::export_params::Owned<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        >,
+    >;
+    /// What a server's `export` returns.
+    pub type ExportResults<ExternalRef, ExternalOwner> = ::rpc_core::typed::Results<
+        crate::persistent_capnp::persistent::save_results::Owned<
+            ExternalRef,
+            ExternalOwner,
+        >,
+    >;
+    /// A capability of the interface `persistent.capnp:RealmGateway`.
+    ///
+    /// Stands between a realm and another one, in which references and owners look
+    /// different. A vat that is connected to a vat of another realm is given one of
+    /// these for the connection. From then on it decides what happens when a
+    /// capability is saved across that border: nobody else on this side of it ever
+    /// sees the other side's references.
+    pub struct Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+        hook: ::rpc_core::hook::Hook,
+        types: ::core::marker::PhantomData<
+            fn() -> (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+        >,
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        /// Makes an object of this process callable. It may also be an
+        /// `Arc` or a `Box` of one.
+        pub fn from_server<ServerImpl>(server: ServerImpl) -> Self
+        where
+            ServerImpl: Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+        {
+            ::rpc_core::typed::new_client(server)
+        }
+        /// The same capability as one of another interface. Nothing is
+        /// checked: if the object does not implement it, calls fail as
+        /// `unimplemented`.
+        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+            Other::from_client(self.hook.into_client())
+        }
+        /// A call of `persistent.capnp:RealmGateway.import`.
+        ///
+        /// Somebody inside saves a capability from outside. Returns a reference that
+        /// means something inside. Saving \`cap\` itself does not lead back here.
+        pub fn import_request(
+            &self,
+        ) -> ::rpc_core::typed::Request<
+            crate::persistent_capnp::realm_gateway::import_params::Owned<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >,
+            crate::persistent_capnp::persistent::save_results::Owned<
+                InternalRef,
+                InternalOwner,
+            >,
+        > {
+            ::rpc_core::typed::Request::new(
+                self.hook.client(),
+                0x84ff_286c_d00a_3ed4,
+                0u16,
+            )
+        }
+        /// A call of `persistent.capnp:RealmGateway.export`.
+        ///
+        /// Somebody outside saves a capability from inside. Returns a reference that
+        /// means something outside.
+        pub fn export_request(
+            &self,
+        ) -> ::rpc_core::typed::Request<
+            crate::persistent_capnp::realm_gateway::export_params::Owned<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >,
+            crate::persistent_capnp::persistent::save_results::Owned<
+                ExternalRef,
+                ExternalOwner,
+            >,
+        > {
+            ::rpc_core::typed::Request::new(
+                self.hook.client(),
+                0x84ff_286c_d00a_3ed4,
+                1u16,
+            )
+        }
+    }
+    impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::clone::Clone
+    for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+        fn clone(&self) -> Self {
+            Self {
+                hook: self.hook.clone(),
+                types: ::core::marker::PhantomData,
+            }
+        }
+    }
+    impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::fmt::Debug
+    for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_tuple("persistent.capnp:RealmGateway")
+                .field(self.hook.client())
+                .finish()
+        }
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::typed::FromClient
+    for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    where
+        InternalRef: 'static,
+        ExternalRef: 'static,
+        InternalOwner: 'static,
+        ExternalOwner: 'static,
+    {
+        fn from_client(client: ::rpc_core::Client) -> Self {
+            Self {
+                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                types: ::core::marker::PhantomData,
+            }
+        }
+        fn into_client(self) -> ::rpc_core::Client {
+            self.hook.into_client()
+        }
+        fn as_client(&self) -> &::rpc_core::Client {
+            self.hook.client()
+        }
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::capnp::capability::FromClientHook
+    for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+        fn new(
+            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+        ) -> Self {
+            Self {
+                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                types: ::core::marker::PhantomData,
+            }
+        }
+        fn into_client_hook(
+            self,
+        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
+            ::rpc_core::typed::generated::hook_of(self.hook)
+        }
+        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+            &self.hook
+        }
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::capnp::capability::FromTypelessPipeline
+    for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            Self {
+                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                types: ::core::marker::PhantomData,
+            }
+        }
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::capnp::traits::HasTypeId
+    for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+        const TYPE_ID: u64 = 0x84ff_286c_d00a_3ed4;
+    }
+    impl<
+        'a,
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::capnp::traits::FromPointerReader<'a>
+    for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        fn get_from_pointer(
+            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+        ) -> ::rpc_core::capnp::Result<Self> {
+            ::core::result::Result::Ok(
+                ::rpc_core::capnp::capability::FromClientHook::new(
+                    reader.get_capability()?,
+                ),
+            )
+        }
+    }
+    impl<
+        'a,
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::capnp::traits::FromPointerBuilder<'a>
+    for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        fn init_pointer(
+            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _size: u32,
+        ) -> Self {
+            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+        }
+        fn get_from_pointer(
+            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+        ) -> ::rpc_core::capnp::Result<Self> {
+            ::core::result::Result::Ok(
+                ::rpc_core::capnp::capability::FromClientHook::new(
+                    builder.get_capability()?,
+                ),
+            )
+        }
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::capnp::traits::SetterInput<
+        Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+    > for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        fn set_pointer_builder(
+            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            input: Self,
+            _canonicalize: bool,
+        ) -> ::rpc_core::capnp::Result<()> {
+            builder
+                .set_capability(
+                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        input,
+                    ),
+                );
+            ::core::result::Result::Ok(())
+        }
+    }
+    /// The interface as a type argument.
+    pub struct Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+        types: ::core::marker::PhantomData<
+            fn() -> (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+        >,
+    }
+    impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::clone::Clone
+    for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+        fn clone(&self) -> Self {
+            *self
+        }
+    }
+    impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::marker::Copy
+    for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {}
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::capnp::introspect::Introspect
+    for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        fn introspect() -> ::rpc_core::capnp::introspect::Type {
+            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+        }
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::capnp::traits::Owned
+    for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        type Reader<'a> = Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>;
+        type Builder<'a> = Client<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        >;
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    > ::rpc_core::capnp::traits::Pipelined
+    for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        type Pipeline = Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>;
+    }
+    /// What an object of the interface `persistent.capnp:RealmGateway` does.
+    ///
+    /// Stands between a realm and another one, in which references and owners look
+    /// different. A vat that is connected to a vat of another realm is given one of
+    /// these for the connection. From then on it decides what happens when a
+    /// capability is saved across that border: nobody else on this side of it ever
+    /// sees the other side's references.
+    pub trait Server<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+    >: ::core::marker::Send + ::core::marker::Sync + 'static
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        /// Serves `import`. If it is not written, callers are told so.
+        ///
+        /// Somebody inside saves a capability from outside. Returns a reference that
+        /// means something inside. Saving \`cap\` itself does not lead back here.
+        fn import(
+            &self,
+            params: ImportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+            results: ImportResults<InternalRef, InternalOwner>,
+        ) -> ::rpc_core::Result<()> {
+            let _ = (params, results);
+            ::core::result::Result::Err(
+                ::rpc_core::Error::unimplemented(
+                    "this persistent.capnp:RealmGateway has no import",
+                ),
+            )
+        }
+        /// Serves `export`. If it is not written, callers are told so.
+        ///
+        /// Somebody outside saves a capability from inside. Returns a reference that
+        /// means something outside.
+        fn export(
+            &self,
+            params: ExportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+            results: ExportResults<ExternalRef, ExternalOwner>,
+        ) -> ::rpc_core::Result<()> {
+            let _ = (params, results);
+            ::core::result::Result::Err(
+                ::rpc_core::Error::unimplemented(
+                    "this persistent.capnp:RealmGateway has no export",
+                ),
+            )
+        }
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+        ServerImpl: Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+            + ?Sized,
+    > Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    for ::std::sync::Arc<ServerImpl>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        fn import(
+            &self,
+            params: ImportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+            results: ImportResults<InternalRef, InternalOwner>,
+        ) -> ::rpc_core::Result<()> {
+            <ServerImpl as Server<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >>::import(&**self, params, results)
+        }
+        fn export(
+            &self,
+            params: ExportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+            results: ExportResults<ExternalRef, ExternalOwner>,
+        ) -> ::rpc_core::Result<()> {
+            <ServerImpl as Server<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >>::export(&**self, params, results)
+        }
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+        ServerImpl: Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+            + ?Sized,
+    > Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    for ::std::boxed::Box<ServerImpl>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        fn import(
+            &self,
+            params: ImportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+            results: ImportResults<InternalRef, InternalOwner>,
+        ) -> ::rpc_core::Result<()> {
+            <ServerImpl as Server<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >>::import(&**self, params, results)
+        }
+        fn export(
+            &self,
+            params: ExportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+            results: ExportResults<ExternalRef, ExternalOwner>,
+        ) -> ::rpc_core::Result<()> {
+            <ServerImpl as Server<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >>::export(&**self, params, results)
+        }
+    }
+    impl<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+        ServerImpl: Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+            + ?Sized,
+    > ::rpc_core::typed::FromServer<ServerImpl>
+    for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+            match call.interface_id() {
+                0x84ff_286c_d00a_3ed4 => {
+                    dispatch_methods::<
+                        InternalRef,
+                        ExternalRef,
+                        InternalOwner,
+                        ExternalOwner,
+                        ServerImpl,
+                    >(server, call)
+                }
+                _ => {
+                    ::rpc_core::typed::generated::unknown_interface(
+                        call,
+                        "persistent.capnp:RealmGateway",
+                    )
+                }
+            }
+        }
+    }
+    /// Runs the method that a call of this very interface asks for.
+    #[doc(hidden)]
+    pub fn dispatch_methods<
+        InternalRef,
+        ExternalRef,
+        InternalOwner,
+        ExternalOwner,
+        ServerImpl: Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+            + ?Sized,
+    >(server: &ServerImpl, call: ::rpc_core::IncomingCall)
+    where
+        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+    {
+        match call.method_id() {
+            0u16 => {
+                ::rpc_core::typed::generated::run(
+                    call,
+                    |params, results| {
+                        <ServerImpl as Server<
+                            InternalRef,
+                            ExternalRef,
+                            InternalOwner,
+                            ExternalOwner,
+                        >>::import(server, params, results)
+                    },
+                )
+            }
+            1u16 => {
+                ::rpc_core::typed::generated::run(
+                    call,
+                    |params, results| {
+                        <ServerImpl as Server<
+                            InternalRef,
+                            ExternalRef,
+                            InternalOwner,
+                            ExternalOwner,
+                        >>::export(server, params, results)
+                    },
+                )
+            }
+            _ => {
+                ::rpc_core::typed::generated::unknown_method(
+                    call,
+                    "persistent.capnp:RealmGateway",
+                    0x84ff_286c_d00a_3ed4,
+                )
+            }
+        }
+    }
+    pub mod import_params {
+        #[derive(Copy, Clone)]
+        pub struct Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+            _phantom: ::core::marker::PhantomData<
+                (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+            >,
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::introspect::Introspect
+        for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn introspect() -> ::rpc_core::capnp::introspect::Type {
+                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        generic: &_private::RAW_SCHEMA,
+                        field_types: _private::get_field_types::<
+                            InternalRef,
+                            ExternalRef,
+                            InternalOwner,
+                            ExternalOwner,
+                        >,
+                        annotation_types: _private::get_annotation_types::<
+                            InternalRef,
+                            ExternalRef,
+                            InternalOwner,
+                            ExternalOwner,
+                        >,
+                        type_id: ::core::any::TypeId::of::<
+                            Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+                        >(),
+                    })
+                    .into()
+            }
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::Owned
+        for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            type Reader<'a> = Reader<
+                'a,
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+            type Builder<'a> = Builder<
+                'a,
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::OwnedStruct
+        for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            type Reader<'a> = Reader<
+                'a,
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+            type Builder<'a> = Builder<
+                'a,
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::Pipelined
+        for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            type Pipeline = Pipeline<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+        }
+        pub struct Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            _phantom: ::core::marker::PhantomData<
+                (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+            >,
+        }
+        impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::marker::Copy
+        for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {}
+        impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::clone::Clone
+        for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::HasTypeId
+        for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn from(
+                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            ) -> Self {
+                Self {
+                    reader,
+                    _phantom: ::core::marker::PhantomData,
+                }
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::core::convert::From<
+            Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+        > for ::rpc_core::capnp::dynamic_value::Reader<'a>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn from(
+                reader: Reader<
+                    'a,
+                    InternalRef,
+                    ExternalRef,
+                    InternalOwner,
+                    ExternalOwner,
+                >,
+            ) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        reader.reader,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types::<
+                                InternalRef,
+                                ExternalRef,
+                                InternalOwner,
+                                ExternalOwner,
+                            >,
+                            annotation_types: _private::get_annotation_types::<
+                                InternalRef,
+                                ExternalRef,
+                                InternalOwner,
+                                ExternalOwner,
+                            >,
+                            type_id: ::core::any::TypeId::of::<
+                                Owned<
+                                    InternalRef,
+                                    ExternalRef,
+                                    InternalOwner,
+                                    ExternalOwner,
+                                >,
+                            >(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::fmt::Debug
+        for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn fmt(
+                &self,
+                f: &mut ::core::fmt::Formatter<'_>,
+            ) -> ::core::result::Result<(), ::core::fmt::Error> {
+                core::fmt::Debug::fmt(
+                    &::core::convert::Into::<
+                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    >::into(*self),
+                    f,
+                )
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn get_from_pointer(
+                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(reader.get_struct(default)?.into())
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn into_internal_struct_reader(
+                self,
+            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                self.reader
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::Imbue<'a>
+        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn imbue(
+                &mut self,
+                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.reader
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            pub fn reborrow(
+                &self,
+            ) -> Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+                Self { ..*self }
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.reader.total_size()
+            }
+            #[inline]
+            pub fn get_cap(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::persistent_capnp::persistent::Client<ExternalRef, ExternalOwner>,
+            > {
+                match self.reader.get_pointer_field(0).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn has_cap(&self) -> bool {
+                !self.reader.get_pointer_field(0).is_null()
+            }
+            #[inline]
+            pub fn get_params(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::persistent_capnp::persistent::save_params::Reader<
+                    'a,
+                    InternalRef,
+                    InternalOwner,
+                >,
+            > {
+                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                    &self.reader.get_pointer_field(1),
+                    ::core::option::Option::None,
+                )
+            }
+            #[inline]
+            pub fn has_params(&self) -> bool {
+                !self.reader.get_pointer_field(1).is_null()
+            }
+        }
+        pub struct Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            _phantom: ::core::marker::PhantomData<
+                (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+            >,
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::HasStructSize
+        for Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+                data: 0,
+                pointers: 2,
+            };
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::HasTypeId
+        for Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn from(
+                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            ) -> Self {
+                Self {
+                    builder,
+                    _phantom: ::core::marker::PhantomData,
+                }
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::core::convert::From<
+            Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+        > for ::rpc_core::capnp::dynamic_value::Builder<'a>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn from(
+                builder: Builder<
+                    'a,
+                    InternalRef,
+                    ExternalRef,
+                    InternalOwner,
+                    ExternalOwner,
+                >,
+            ) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        builder.builder,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types::<
+                                InternalRef,
+                                ExternalRef,
+                                InternalOwner,
+                                ExternalOwner,
+                            >,
+                            annotation_types: _private::get_annotation_types::<
+                                InternalRef,
+                                ExternalRef,
+                                InternalOwner,
+                                ExternalOwner,
+                            >,
+                            type_id: ::core::any::TypeId::of::<
+                                Owned<
+                                    InternalRef,
+                                    ExternalRef,
+                                    InternalOwner,
+                                    ExternalOwner,
+                                >,
+                            >(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::ImbueMut<'a>
+        for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn imbue_mut(
+                &mut self,
+                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.builder
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn init_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                _size: u32,
+            ) -> Self {
+                builder
+                    .init_struct(
+                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    )
+                    .into()
+            }
+            fn get_from_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(
+                    builder
+                        .get_struct(
+                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            default,
+                        )?
+                        .into(),
+                )
+            }
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::SetterInput<
+            Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+        > for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn set_pointer_builder(
+                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                value: Self,
+                canonicalize: bool,
+            ) -> ::rpc_core::capnp::Result<()> {
+                pointer.set_struct(&value.reader, canonicalize)
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            pub fn into_reader(
+                self,
+            ) -> Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+                self.builder.into_reader().into()
+            }
+            pub fn reborrow(
+                &mut self,
+            ) -> Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+                Builder {
+                    builder: self.builder.reborrow(),
+                    ..*self
+                }
+            }
+            pub fn reborrow_as_reader(
+                &self,
+            ) -> Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+                self.builder.as_reader().into()
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.builder.as_reader().total_size()
+            }
+            #[inline]
+            pub fn get_cap(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::persistent_capnp::persistent::Client<ExternalRef, ExternalOwner>,
+            > {
+                match self.builder.get_pointer_field(0).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn set_cap(
+                &mut self,
+                value: crate::persistent_capnp::persistent::Client<
+                    ExternalRef,
+                    ExternalOwner,
+                >,
+            ) {
+                self.builder
+                    .reborrow()
+                    .get_pointer_field(0)
+                    .set_capability(
+                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                            value,
+                        ),
+                    );
+            }
+            #[inline]
+            pub fn has_cap(&self) -> bool {
+                !self.builder.is_pointer_field_null(0)
+            }
+            #[inline]
+            pub fn get_params(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::persistent_capnp::persistent::save_params::Builder<
+                    'a,
+                    InternalRef,
+                    InternalOwner,
+                >,
+            > {
+                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                    self.builder.get_pointer_field(1),
+                    ::core::option::Option::None,
+                )
+            }
+            #[inline]
+            pub fn set_params(
+                &mut self,
+                value: crate::persistent_capnp::persistent::save_params::Reader<
+                    '_,
+                    InternalRef,
+                    InternalOwner,
+                >,
+            ) -> ::rpc_core::capnp::Result<()> {
+                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                    self.builder.reborrow().get_pointer_field(1),
+                    value,
+                    false,
+                )
+            }
+            #[inline]
+            pub fn init_params(
+                self,
+            ) -> crate::persistent_capnp::persistent::save_params::Builder<
+                'a,
+                InternalRef,
+                InternalOwner,
+            > {
+                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                    self.builder.get_pointer_field(1),
+                    0,
+                )
+            }
+            #[inline]
+            pub fn has_params(&self) -> bool {
+                !self.builder.is_pointer_field_null(1)
+            }
+        }
+        pub struct Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _phantom: ::core::marker::PhantomData<
+                (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+            >,
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::capability::FromTypelessPipeline
+        for Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+                Self {
+                    _typeless: typeless,
+                    _phantom: ::core::marker::PhantomData,
+                }
+            }
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Pipelined,
+            <InternalRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            ExternalRef: ::rpc_core::capnp::traits::Pipelined,
+            <ExternalRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            InternalOwner: ::rpc_core::capnp::traits::Pipelined,
+            <InternalOwner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            ExternalOwner: ::rpc_core::capnp::traits::Pipelined,
+            <ExternalOwner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+        {
+            pub fn get_cap(
+                &self,
+            ) -> crate::persistent_capnp::persistent::Client<
+                ExternalRef,
+                ExternalOwner,
+            > {
+                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                    self._typeless.get_pointer_field(0),
+                )
+            }
+            pub fn get_params(
+                &self,
+            ) -> crate::persistent_capnp::persistent::save_params::Pipeline<
+                InternalRef,
+                InternalOwner,
+            > {
+                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                    self._typeless.get_pointer_field(1),
+                )
+            }
+        }
+        mod _private {
+            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 86] = [
+                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::rpc_core::capnp::word(77, 87, 9, 57, 29, 204, 194, 240),
+                ::rpc_core::capnp::word(30, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
+                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::rpc_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
+                ::rpc_core::capnp::word(58, 82, 101, 97, 108, 109, 71, 97),
+                ::rpc_core::capnp::word(116, 101, 119, 97, 121, 46, 105, 109),
+                ::rpc_core::capnp::word(112, 111, 114, 116, 36, 80, 97, 114),
+                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(120, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(117, 0, 0, 0, 58, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
+                ::rpc_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 3, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
+                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(165, 115, 48, 24, 89, 186, 111, 247),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
+                ::rpc_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 2, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ];
+            pub(crate) fn get_field_types<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >(index: u16) -> ::rpc_core::capnp::introspect::Type
+            where
+                InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+                ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+                InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+                ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            {
+                match index {
+                    0 => {
+                        <crate::persistent_capnp::persistent::Owned<
+                            ExternalRef,
+                            ExternalOwner,
+                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    1 => {
+                        <crate::persistent_capnp::persistent::save_params::Owned<
+                            InternalRef,
+                            InternalOwner,
+                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                }
+            }
+            pub(crate) fn get_annotation_types<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >(
+                child_index: Option<u16>,
+                index: u32,
+            ) -> ::rpc_core::capnp::introspect::Type
+            where
+                InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+                ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+                InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+                ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            {
+                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                    child_index,
+                    index,
+                )
+            }
+            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                &ENCODED_NODE,
+            );
+            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                &ARENA,
+                NONUNION_MEMBERS,
+                MEMBERS_BY_DISCRIMINANT,
+                MEMBERS_BY_NAME,
+            );
+            pub(crate) static NONUNION_MEMBERS: &[u16] = &[0, 1];
+            pub(crate) static MEMBERS_BY_DISCRIMINANT: &[u16] = &[];
+            pub(crate) static MEMBERS_BY_NAME: &[u16] = &[0, 1];
+            pub(crate) const TYPE_ID: u64 = 0xf0c2_cc1d_3909_574d;
+        }
+    }
+    pub mod export_params {
+        #[derive(Copy, Clone)]
+        pub struct Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+            _phantom: ::core::marker::PhantomData<
+                (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+            >,
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::introspect::Introspect
+        for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn introspect() -> ::rpc_core::capnp::introspect::Type {
+                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        generic: &_private::RAW_SCHEMA,
+                        field_types: _private::get_field_types::<
+                            InternalRef,
+                            ExternalRef,
+                            InternalOwner,
+                            ExternalOwner,
+                        >,
+                        annotation_types: _private::get_annotation_types::<
+                            InternalRef,
+                            ExternalRef,
+                            InternalOwner,
+                            ExternalOwner,
+                        >,
+                        type_id: ::core::any::TypeId::of::<
+                            Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+                        >(),
+                    })
+                    .into()
+            }
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::Owned
+        for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            type Reader<'a> = Reader<
+                'a,
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+            type Builder<'a> = Builder<
+                'a,
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::OwnedStruct
+        for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            type Reader<'a> = Reader<
+                'a,
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+            type Builder<'a> = Builder<
+                'a,
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::Pipelined
+        for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            type Pipeline = Pipeline<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >;
+        }
+        pub struct Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            _phantom: ::core::marker::PhantomData<
+                (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+            >,
+        }
+        impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::marker::Copy
+        for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {}
+        impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::clone::Clone
+        for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::HasTypeId
+        for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn from(
+                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            ) -> Self {
+                Self {
+                    reader,
+                    _phantom: ::core::marker::PhantomData,
+                }
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::core::convert::From<
+            Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+        > for ::rpc_core::capnp::dynamic_value::Reader<'a>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn from(
+                reader: Reader<
+                    'a,
+                    InternalRef,
+                    ExternalRef,
+                    InternalOwner,
+                    ExternalOwner,
+                >,
+            ) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        reader.reader,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types::<
+                                InternalRef,
+                                ExternalRef,
+                                InternalOwner,
+                                ExternalOwner,
+                            >,
+                            annotation_types: _private::get_annotation_types::<
+                                InternalRef,
+                                ExternalRef,
+                                InternalOwner,
+                                ExternalOwner,
+                            >,
+                            type_id: ::core::any::TypeId::of::<
+                                Owned<
+                                    InternalRef,
+                                    ExternalRef,
+                                    InternalOwner,
+                                    ExternalOwner,
+                                >,
+                            >(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::fmt::Debug
+        for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn fmt(
+                &self,
+                f: &mut ::core::fmt::Formatter<'_>,
+            ) -> ::core::result::Result<(), ::core::fmt::Error> {
+                core::fmt::Debug::fmt(
+                    &::core::convert::Into::<
+                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    >::into(*self),
+                    f,
+                )
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn get_from_pointer(
+                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(reader.get_struct(default)?.into())
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn into_internal_struct_reader(
+                self,
+            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                self.reader
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::Imbue<'a>
+        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn imbue(
+                &mut self,
+                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.reader
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            pub fn reborrow(
+                &self,
+            ) -> Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+                Self { ..*self }
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.reader.total_size()
+            }
+            #[inline]
+            pub fn get_cap(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::persistent_capnp::persistent::Client<InternalRef, InternalOwner>,
+            > {
+                match self.reader.get_pointer_field(0).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn has_cap(&self) -> bool {
+                !self.reader.get_pointer_field(0).is_null()
+            }
+            #[inline]
+            pub fn get_params(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::persistent_capnp::persistent::save_params::Reader<
+                    'a,
+                    ExternalRef,
+                    ExternalOwner,
+                >,
+            > {
+                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                    &self.reader.get_pointer_field(1),
+                    ::core::option::Option::None,
+                )
+            }
+            #[inline]
+            pub fn has_params(&self) -> bool {
+                !self.reader.get_pointer_field(1).is_null()
+            }
+        }
+        pub struct Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            _phantom: ::core::marker::PhantomData<
+                (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+            >,
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::HasStructSize
+        for Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+                data: 0,
+                pointers: 2,
+            };
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::HasTypeId
+        for Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn from(
+                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            ) -> Self {
+                Self {
+                    builder,
+                    _phantom: ::core::marker::PhantomData,
+                }
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::core::convert::From<
+            Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+        > for ::rpc_core::capnp::dynamic_value::Builder<'a>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn from(
+                builder: Builder<
+                    'a,
+                    InternalRef,
+                    ExternalRef,
+                    InternalOwner,
+                    ExternalOwner,
+                >,
+            ) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        builder.builder,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types::<
+                                InternalRef,
+                                ExternalRef,
+                                InternalOwner,
+                                ExternalOwner,
+                            >,
+                            annotation_types: _private::get_annotation_types::<
+                                InternalRef,
+                                ExternalRef,
+                                InternalOwner,
+                                ExternalOwner,
+                            >,
+                            type_id: ::core::any::TypeId::of::<
+                                Owned<
+                                    InternalRef,
+                                    ExternalRef,
+                                    InternalOwner,
+                                    ExternalOwner,
+                                >,
+                            >(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::ImbueMut<'a>
+        for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn imbue_mut(
+                &mut self,
+                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.builder
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn init_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                _size: u32,
+            ) -> Self {
+                builder
+                    .init_struct(
+                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    )
+                    .into()
+            }
+            fn get_from_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(
+                    builder
+                        .get_struct(
+                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            default,
+                        )?
+                        .into(),
+                )
+            }
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::traits::SetterInput<
+            Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
+        > for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            fn set_pointer_builder(
+                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                value: Self,
+                canonicalize: bool,
+            ) -> ::rpc_core::capnp::Result<()> {
+                pointer.set_struct(&value.reader, canonicalize)
+            }
+        }
+        impl<
+            'a,
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        {
+            pub fn into_reader(
+                self,
+            ) -> Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+                self.builder.into_reader().into()
+            }
+            pub fn reborrow(
+                &mut self,
+            ) -> Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+                Builder {
+                    builder: self.builder.reborrow(),
+                    ..*self
+                }
+            }
+            pub fn reborrow_as_reader(
+                &self,
+            ) -> Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+                self.builder.as_reader().into()
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.builder.as_reader().total_size()
+            }
+            #[inline]
+            pub fn get_cap(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::persistent_capnp::persistent::Client<InternalRef, InternalOwner>,
+            > {
+                match self.builder.get_pointer_field(0).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn set_cap(
+                &mut self,
+                value: crate::persistent_capnp::persistent::Client<
+                    InternalRef,
+                    InternalOwner,
+                >,
+            ) {
+                self.builder
+                    .reborrow()
+                    .get_pointer_field(0)
+                    .set_capability(
+                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                            value,
+                        ),
+                    );
+            }
+            #[inline]
+            pub fn has_cap(&self) -> bool {
+                !self.builder.is_pointer_field_null(0)
+            }
+            #[inline]
+            pub fn get_params(
+                self,
+            ) -> ::rpc_core::capnp::Result<
+                crate::persistent_capnp::persistent::save_params::Builder<
+                    'a,
+                    ExternalRef,
+                    ExternalOwner,
+                >,
+            > {
+                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                    self.builder.get_pointer_field(1),
+                    ::core::option::Option::None,
+                )
+            }
+            #[inline]
+            pub fn set_params(
+                &mut self,
+                value: crate::persistent_capnp::persistent::save_params::Reader<
+                    '_,
+                    ExternalRef,
+                    ExternalOwner,
+                >,
+            ) -> ::rpc_core::capnp::Result<()> {
+                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                    self.builder.reborrow().get_pointer_field(1),
+                    value,
+                    false,
+                )
+            }
+            #[inline]
+            pub fn init_params(
+                self,
+            ) -> crate::persistent_capnp::persistent::save_params::Builder<
+                'a,
+                ExternalRef,
+                ExternalOwner,
+            > {
+                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                    self.builder.get_pointer_field(1),
+                    0,
+                )
+            }
+            #[inline]
+            pub fn has_params(&self) -> bool {
+                !self.builder.is_pointer_field_null(1)
+            }
+        }
+        pub struct Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _phantom: ::core::marker::PhantomData<
+                (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
+            >,
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > ::rpc_core::capnp::capability::FromTypelessPipeline
+        for Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
+            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+                Self {
+                    _typeless: typeless,
+                    _phantom: ::core::marker::PhantomData,
+                }
+            }
+        }
+        impl<
+            InternalRef,
+            ExternalRef,
+            InternalOwner,
+            ExternalOwner,
+        > Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        where
+            InternalRef: ::rpc_core::capnp::traits::Pipelined,
+            <InternalRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            ExternalRef: ::rpc_core::capnp::traits::Pipelined,
+            <ExternalRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            InternalOwner: ::rpc_core::capnp::traits::Pipelined,
+            <InternalOwner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            ExternalOwner: ::rpc_core::capnp::traits::Pipelined,
+            <ExternalOwner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+        {
+            pub fn get_cap(
+                &self,
+            ) -> crate::persistent_capnp::persistent::Client<
+                InternalRef,
+                InternalOwner,
+            > {
+                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                    self._typeless.get_pointer_field(0),
+                )
+            }
+            pub fn get_params(
+                &self,
+            ) -> crate::persistent_capnp::persistent::save_params::Pipeline<
+                ExternalRef,
+                ExternalOwner,
+            > {
+                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                    self._typeless.get_pointer_field(1),
+                )
+            }
+        }
+        mod _private {
+            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 86] = [
+                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::rpc_core::capnp::word(170, 163, 45, 72, 139, 161, 175, 236),
+                ::rpc_core::capnp::word(30, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
+                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::rpc_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
+                ::rpc_core::capnp::word(58, 82, 101, 97, 108, 109, 71, 97),
+                ::rpc_core::capnp::word(116, 101, 119, 97, 121, 46, 101, 120),
+                ::rpc_core::capnp::word(112, 111, 114, 116, 36, 80, 97, 114),
+                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(120, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(117, 0, 0, 0, 58, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
+                ::rpc_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 2, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
+                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(165, 115, 48, 24, 89, 186, 111, 247),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
+                ::rpc_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(1, 0, 3, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ];
+            pub(crate) fn get_field_types<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >(index: u16) -> ::rpc_core::capnp::introspect::Type
+            where
+                InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+                ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+                InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+                ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            {
+                match index {
+                    0 => {
+                        <crate::persistent_capnp::persistent::Owned<
+                            InternalRef,
+                            InternalOwner,
+                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    1 => {
+                        <crate::persistent_capnp::persistent::save_params::Owned<
+                            ExternalRef,
+                            ExternalOwner,
+                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                }
+            }
+            pub(crate) fn get_annotation_types<
+                InternalRef,
+                ExternalRef,
+                InternalOwner,
+                ExternalOwner,
+            >(
+                child_index: Option<u16>,
+                index: u32,
+            ) -> ::rpc_core::capnp::introspect::Type
+            where
+                InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+                ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
+                InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+                ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            {
+                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                    child_index,
+                    index,
+                )
+            }
+            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                &ENCODED_NODE,
+            );
+            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                &ARENA,
+                NONUNION_MEMBERS,
+                MEMBERS_BY_DISCRIMINANT,
+                MEMBERS_BY_NAME,
+            );
+            pub(crate) static NONUNION_MEMBERS: &[u16] = &[0, 1];
+            pub(crate) static MEMBERS_BY_DISCRIMINANT: &[u16] = &[];
+            pub(crate) static MEMBERS_BY_NAME: &[u16] = &[0, 1];
+            pub(crate) const TYPE_ID: u64 = 0xecaf_a18b_482d_a3aa;
+        }
+    }
+}
+#[allow(warnings, clippy::all, clippy::pedantic)]
 pub mod persistent_ {
     pub const ID: u64 = 0xf622595091cafb67;
     pub fn get_type() -> ::rpc_core::capnp::introspect::Type {

@@ -5653,6 +5653,14 @@ pub mod test_objects {
     pub type TestControlResults = ::rpc_core::typed::Results<
         crate::test_control_capnp::test_objects::test_control_results::Owned,
     >;
+    /// What a server's `membraned` is called with.
+    pub type MembranedParams = ::rpc_core::typed::Params<
+        crate::test_control_capnp::test_objects::membraned_params::Owned,
+    >;
+    /// What a server's `membraned` returns.
+    pub type MembranedResults = ::rpc_core::typed::Results<
+        crate::test_control_capnp::test_objects::membraned_results::Owned,
+    >;
     /// A capability of the interface `test-control.capnp:TestObjects`.
     ///
     /// Each conformance object by itself, new on every call, for peers that can't
@@ -5819,6 +5827,24 @@ pub mod test_objects {
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 10u16,
+            )
+        }
+        /// A call of `test-control.capnp:TestObjects.membraned`.
+        ///
+        /// A TestMembrane behind a membrane of its own. What the membrane intercepts
+        /// returns "inbound" if it came from outside, "outbound" if from inside. When
+        /// \`revoker\` is dropped, the membrane is revoked: everything that goes through it
+        /// fails, with a reason that contains "revoked".
+        pub fn membraned_request(
+            &self,
+        ) -> ::rpc_core::typed::Request<
+            crate::test_control_capnp::test_objects::membraned_params::Owned,
+            crate::test_control_capnp::test_objects::membraned_results::Owned,
+        > {
+            ::rpc_core::typed::Request::new(
+                self.hook.client(),
+                0xe55c_eab8_a894_c42a,
+                11u16,
             )
         }
     }
@@ -6097,6 +6123,24 @@ pub mod test_objects {
                 ),
             )
         }
+        /// Serves `membraned`. If it is not written, callers are told so.
+        ///
+        /// A TestMembrane behind a membrane of its own. What the membrane intercepts
+        /// returns "inbound" if it came from outside, "outbound" if from inside. When
+        /// \`revoker\` is dropped, the membrane is revoked: everything that goes through it
+        /// fails, with a reason that contains "revoked".
+        fn membraned(
+            &self,
+            params: MembranedParams,
+            results: MembranedResults,
+        ) -> ::rpc_core::Result<()> {
+            let _ = (params, results);
+            ::core::result::Result::Err(
+                ::rpc_core::Error::unimplemented(
+                    "this test-control.capnp:TestObjects has no membraned",
+                ),
+            )
+        }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {
         fn test_interface(
@@ -6176,6 +6220,13 @@ pub mod test_objects {
         ) -> ::rpc_core::Result<()> {
             <ServerImpl as Server>::test_control(&**self, params, results)
         }
+        fn membraned(
+            &self,
+            params: MembranedParams,
+            results: MembranedResults,
+        ) -> ::rpc_core::Result<()> {
+            <ServerImpl as Server>::membraned(&**self, params, results)
+        }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {
         fn test_interface(
@@ -6254,6 +6305,13 @@ pub mod test_objects {
             results: TestControlResults,
         ) -> ::rpc_core::Result<()> {
             <ServerImpl as Server>::test_control(&**self, params, results)
+        }
+        fn membraned(
+            &self,
+            params: MembranedParams,
+            results: MembranedResults,
+        ) -> ::rpc_core::Result<()> {
+            <ServerImpl as Server>::membraned(&**self, params, results)
         }
     }
     impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
@@ -6362,6 +6420,14 @@ pub mod test_objects {
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_control(server, params, results)
+                    },
+                )
+            }
+            11u16 => {
+                ::rpc_core::typed::generated::run(
+                    call,
+                    |params, results| {
+                        <ServerImpl as Server>::membraned(server, params, results)
                     },
                 )
             }
@@ -13327,6 +13393,709 @@ pub mod test_objects {
             pub(crate) const TYPE_ID: u64 = 0xf63d_bcec_187f_1351;
         }
     }
+    pub mod membraned_params {
+        #[derive(Copy, Clone)]
+        pub struct Owned(());
+        impl ::rpc_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::rpc_core::capnp::introspect::Type {
+                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        generic: &_private::RAW_SCHEMA,
+                        field_types: _private::get_field_types,
+                        annotation_types: _private::get_annotation_types,
+                        type_id: ::core::any::TypeId::of::<Owned>(),
+                    })
+                    .into()
+            }
+        }
+        impl ::rpc_core::capnp::traits::Owned for Owned {
+            type Reader<'a> = Reader<'a>;
+            type Builder<'a> = Builder<'a>;
+        }
+        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+            type Reader<'a> = Reader<'a>;
+            type Builder<'a> = Builder<'a>;
+        }
+        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+            type Pipeline = Pipeline;
+        }
+        pub struct Reader<'a> {
+            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        }
+        impl ::core::marker::Copy for Reader<'_> {}
+        impl ::core::clone::Clone for Reader<'_> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        for Reader<'a> {
+            fn from(
+                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            ) -> Self {
+                Self { reader }
+            }
+        }
+        impl<'a> ::core::convert::From<Reader<'a>>
+        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+            fn from(reader: Reader<'a>) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        reader.reader,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types,
+                            annotation_types: _private::get_annotation_types,
+                            type_id: ::core::any::TypeId::of::<Owned>(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl ::core::fmt::Debug for Reader<'_> {
+            fn fmt(
+                &self,
+                f: &mut ::core::fmt::Formatter<'_>,
+            ) -> ::core::result::Result<(), ::core::fmt::Error> {
+                core::fmt::Debug::fmt(
+                    &::core::convert::Into::<
+                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    >::into(*self),
+                    f,
+                )
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            fn get_from_pointer(
+                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(reader.get_struct(default)?.into())
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+            fn into_internal_struct_reader(
+                self,
+            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                self.reader
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+            fn imbue(
+                &mut self,
+                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.reader
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl Reader<'_> {
+            pub fn reborrow(&self) -> Reader<'_> {
+                Self { ..*self }
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.reader.total_size()
+            }
+        }
+        pub struct Builder<'a> {
+            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        }
+        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+                data: 0,
+                pointers: 0,
+            };
+        }
+        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        for Builder<'a> {
+            fn from(
+                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            ) -> Self {
+                Self { builder }
+            }
+        }
+        impl<'a> ::core::convert::From<Builder<'a>>
+        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+            fn from(builder: Builder<'a>) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        builder.builder,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types,
+                            annotation_types: _private::get_annotation_types,
+                            type_id: ::core::any::TypeId::of::<Owned>(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+            fn imbue_mut(
+                &mut self,
+                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.builder
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            fn init_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                _size: u32,
+            ) -> Self {
+                builder
+                    .init_struct(
+                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    )
+                    .into()
+            }
+            fn get_from_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(
+                    builder
+                        .get_struct(
+                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            default,
+                        )?
+                        .into(),
+                )
+            }
+        }
+        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+            fn set_pointer_builder(
+                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                value: Self,
+                canonicalize: bool,
+            ) -> ::rpc_core::capnp::Result<()> {
+                pointer.set_struct(&value.reader, canonicalize)
+            }
+        }
+        impl<'a> Builder<'a> {
+            pub fn into_reader(self) -> Reader<'a> {
+                self.builder.into_reader().into()
+            }
+            pub fn reborrow(&mut self) -> Builder<'_> {
+                Builder {
+                    builder: self.builder.reborrow(),
+                }
+            }
+            pub fn reborrow_as_reader(&self) -> Reader<'_> {
+                self.builder.as_reader().into()
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.builder.as_reader().total_size()
+            }
+        }
+        pub struct Pipeline {
+            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        }
+        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+                Self { _typeless: typeless }
+            }
+        }
+        impl Pipeline {}
+        mod _private {
+            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 19] = [
+                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::rpc_core::capnp::word(237, 171, 24, 65, 132, 195, 72, 128),
+                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(21, 0, 0, 0, 130, 1, 0, 0),
+                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 109),
+                ::rpc_core::capnp::word(101, 109, 98, 114, 97, 110, 101, 100),
+                ::rpc_core::capnp::word(36, 80, 97, 114, 97, 109, 115, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ];
+            pub(crate) fn get_field_types(
+                index: u16,
+            ) -> ::rpc_core::capnp::introspect::Type {
+                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            }
+            pub(crate) fn get_annotation_types(
+                child_index: Option<u16>,
+                index: u32,
+            ) -> ::rpc_core::capnp::introspect::Type {
+                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                    child_index,
+                    index,
+                )
+            }
+            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                &ENCODED_NODE,
+            );
+            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                &ARENA,
+                NONUNION_MEMBERS,
+                MEMBERS_BY_DISCRIMINANT,
+                MEMBERS_BY_NAME,
+            );
+            pub(crate) static NONUNION_MEMBERS: &[u16] = &[];
+            pub(crate) static MEMBERS_BY_DISCRIMINANT: &[u16] = &[];
+            pub(crate) static MEMBERS_BY_NAME: &[u16] = &[];
+            pub(crate) const TYPE_ID: u64 = 0x8048_c384_4118_abed;
+        }
+    }
+    pub mod membraned_results {
+        #[derive(Copy, Clone)]
+        pub struct Owned(());
+        impl ::rpc_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::rpc_core::capnp::introspect::Type {
+                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        generic: &_private::RAW_SCHEMA,
+                        field_types: _private::get_field_types,
+                        annotation_types: _private::get_annotation_types,
+                        type_id: ::core::any::TypeId::of::<Owned>(),
+                    })
+                    .into()
+            }
+        }
+        impl ::rpc_core::capnp::traits::Owned for Owned {
+            type Reader<'a> = Reader<'a>;
+            type Builder<'a> = Builder<'a>;
+        }
+        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+            type Reader<'a> = Reader<'a>;
+            type Builder<'a> = Builder<'a>;
+        }
+        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+            type Pipeline = Pipeline;
+        }
+        pub struct Reader<'a> {
+            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        }
+        impl ::core::marker::Copy for Reader<'_> {}
+        impl ::core::clone::Clone for Reader<'_> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        for Reader<'a> {
+            fn from(
+                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            ) -> Self {
+                Self { reader }
+            }
+        }
+        impl<'a> ::core::convert::From<Reader<'a>>
+        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+            fn from(reader: Reader<'a>) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        reader.reader,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types,
+                            annotation_types: _private::get_annotation_types,
+                            type_id: ::core::any::TypeId::of::<Owned>(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl ::core::fmt::Debug for Reader<'_> {
+            fn fmt(
+                &self,
+                f: &mut ::core::fmt::Formatter<'_>,
+            ) -> ::core::result::Result<(), ::core::fmt::Error> {
+                core::fmt::Debug::fmt(
+                    &::core::convert::Into::<
+                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    >::into(*self),
+                    f,
+                )
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            fn get_from_pointer(
+                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(reader.get_struct(default)?.into())
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+            fn into_internal_struct_reader(
+                self,
+            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                self.reader
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+            fn imbue(
+                &mut self,
+                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.reader
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl<'a> Reader<'a> {
+            pub fn reborrow(&self) -> Reader<'_> {
+                Self { ..*self }
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.reader.total_size()
+            }
+            #[inline]
+            pub fn get_object(
+                self,
+            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
+                match self.reader.get_pointer_field(0).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn has_object(&self) -> bool {
+                !self.reader.get_pointer_field(0).is_null()
+            }
+            #[inline]
+            pub fn get_revoker(
+                self,
+            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_handle::Client> {
+                match self.reader.get_pointer_field(1).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn has_revoker(&self) -> bool {
+                !self.reader.get_pointer_field(1).is_null()
+            }
+        }
+        pub struct Builder<'a> {
+            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        }
+        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+                data: 0,
+                pointers: 2,
+            };
+        }
+        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl<
+            'a,
+        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        for Builder<'a> {
+            fn from(
+                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            ) -> Self {
+                Self { builder }
+            }
+        }
+        impl<'a> ::core::convert::From<Builder<'a>>
+        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+            fn from(builder: Builder<'a>) -> Self {
+                Self::Struct(
+                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        builder.builder,
+                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            generic: &_private::RAW_SCHEMA,
+                            field_types: _private::get_field_types,
+                            annotation_types: _private::get_annotation_types,
+                            type_id: ::core::any::TypeId::of::<Owned>(),
+                        }),
+                    ),
+                )
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+            fn imbue_mut(
+                &mut self,
+                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            ) {
+                self.builder
+                    .imbue(
+                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            cap_table,
+                        ),
+                    )
+            }
+        }
+        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            fn init_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                _size: u32,
+            ) -> Self {
+                builder
+                    .init_struct(
+                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    )
+                    .into()
+            }
+            fn get_from_pointer(
+                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
+            ) -> ::rpc_core::capnp::Result<Self> {
+                ::core::result::Result::Ok(
+                    builder
+                        .get_struct(
+                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            default,
+                        )?
+                        .into(),
+                )
+            }
+        }
+        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+            fn set_pointer_builder(
+                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                value: Self,
+                canonicalize: bool,
+            ) -> ::rpc_core::capnp::Result<()> {
+                pointer.set_struct(&value.reader, canonicalize)
+            }
+        }
+        impl<'a> Builder<'a> {
+            pub fn into_reader(self) -> Reader<'a> {
+                self.builder.into_reader().into()
+            }
+            pub fn reborrow(&mut self) -> Builder<'_> {
+                Builder {
+                    builder: self.builder.reborrow(),
+                }
+            }
+            pub fn reborrow_as_reader(&self) -> Reader<'_> {
+                self.builder.as_reader().into()
+            }
+            pub fn total_size(
+                &self,
+            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                self.builder.as_reader().total_size()
+            }
+            #[inline]
+            pub fn get_object(
+                self,
+            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
+                match self.builder.get_pointer_field(0).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn set_object(
+                &mut self,
+                value: crate::test_capnp::test_membrane::Client,
+            ) {
+                self.builder
+                    .reborrow()
+                    .get_pointer_field(0)
+                    .set_capability(
+                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                            value,
+                        ),
+                    );
+            }
+            #[inline]
+            pub fn has_object(&self) -> bool {
+                !self.builder.is_pointer_field_null(0)
+            }
+            #[inline]
+            pub fn get_revoker(
+                self,
+            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_handle::Client> {
+                match self.builder.get_pointer_field(1).get_capability() {
+                    ::core::result::Result::Ok(c) => {
+                        ::core::result::Result::Ok(
+                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                        )
+                    }
+                    ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
+                }
+            }
+            #[inline]
+            pub fn set_revoker(
+                &mut self,
+                value: crate::test_capnp::test_handle::Client,
+            ) {
+                self.builder
+                    .reborrow()
+                    .get_pointer_field(1)
+                    .set_capability(
+                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                            value,
+                        ),
+                    );
+            }
+            #[inline]
+            pub fn has_revoker(&self) -> bool {
+                !self.builder.is_pointer_field_null(1)
+            }
+        }
+        pub struct Pipeline {
+            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        }
+        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+                Self { _typeless: typeless }
+            }
+        }
+        impl Pipeline {
+            pub fn get_object(&self) -> crate::test_capnp::test_membrane::Client {
+                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                    self._typeless.get_pointer_field(0),
+                )
+            }
+            pub fn get_revoker(&self) -> crate::test_capnp::test_handle::Client {
+                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                    self._typeless.get_pointer_field(1),
+                )
+            }
+        }
+        mod _private {
+            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 53] = [
+                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::rpc_core::capnp::word(193, 182, 161, 28, 41, 18, 196, 215),
+                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
+                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(41, 0, 0, 0, 119, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 109),
+                ::rpc_core::capnp::word(101, 109, 98, 114, 97, 110, 101, 100),
+                ::rpc_core::capnp::word(36, 82, 101, 115, 117, 108, 116, 115),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(41, 0, 0, 0, 58, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(49, 0, 0, 0, 66, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                ::rpc_core::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
+                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(12, 156, 166, 128, 205, 141, 125, 192),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(114, 101, 118, 111, 107, 101, 114, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(21, 58, 229, 65, 254, 94, 142, 163),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ];
+            pub(crate) fn get_field_types(
+                index: u16,
+            ) -> ::rpc_core::capnp::introspect::Type {
+                match index {
+                    0 => {
+                        <crate::test_capnp::test_membrane::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    1 => {
+                        <crate::test_capnp::test_handle::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                }
+            }
+            pub(crate) fn get_annotation_types(
+                child_index: Option<u16>,
+                index: u32,
+            ) -> ::rpc_core::capnp::introspect::Type {
+                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                    child_index,
+                    index,
+                )
+            }
+            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                &ENCODED_NODE,
+            );
+            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                &ARENA,
+                NONUNION_MEMBERS,
+                MEMBERS_BY_DISCRIMINANT,
+                MEMBERS_BY_NAME,
+            );
+            pub(crate) static NONUNION_MEMBERS: &[u16] = &[0, 1];
+            pub(crate) static MEMBERS_BY_DISCRIMINANT: &[u16] = &[];
+            pub(crate) static MEMBERS_BY_NAME: &[u16] = &[0, 1];
+            pub(crate) const TYPE_ID: u64 = 0xd7c4_1229_1ca1_b6c1;
+        }
+    }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
 pub mod test_all {
@@ -14022,6 +14791,24 @@ pub mod test_all {
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 10u16,
+            )
+        }
+        /// A call of `test-control.capnp:TestObjects.membraned`.
+        ///
+        /// A TestMembrane behind a membrane of its own. What the membrane intercepts
+        /// returns "inbound" if it came from outside, "outbound" if from inside. When
+        /// \`revoker\` is dropped, the membrane is revoked: everything that goes through it
+        /// fails, with a reason that contains "revoked".
+        pub fn membraned_request(
+            &self,
+        ) -> ::rpc_core::typed::Request<
+            crate::test_control_capnp::test_objects::membraned_params::Owned,
+            crate::test_control_capnp::test_objects::membraned_results::Owned,
+        > {
+            ::rpc_core::typed::Request::new(
+                self.hook.client(),
+                0xe55c_eab8_a894_c42a,
+                11u16,
             )
         }
         /// A call of `test.capnp:TestExtends.qux`.

@@ -9,17 +9,16 @@
 mod options;
 mod peers;
 mod process;
-mod table;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use benches::Result;
 use benches::figures::Figure;
+use benches::table::Table;
 
 use crate::options::Options;
 use crate::process::Server;
-use crate::table::Table;
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args().skip(1)).and_then(|options| compare(&options)) {

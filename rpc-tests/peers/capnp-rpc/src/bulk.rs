@@ -33,6 +33,8 @@ behaviours! {
     "many-callbacks" => many_callbacks,
     "membrane-objects" => membrane_objects,
     "membrane-tail-calls" => membrane_tail_calls,
+    "membrane" => membrane,
+    "membrane-at-server" => membrane_at_server,
     "caller-id" => caller_id,
     "file-descriptors" => file_descriptors,
     "call-counts" => call_counts,
@@ -220,6 +222,57 @@ async fn membrane_tail_calls(c: Rc<Context>) -> Outcome {
     c.needs_results_of_tail_calls()?;
     for (thing, text) in sides(&c).await? {
         call_through_server(&c, &thing, text, true).await?;
+    }
+    Ok(())
+}
+
+fn membrane(_: Rc<Context>) -> Ready<Outcome> {
+    skipped("the crate has no membranes")
+}
+
+async fn expect(thing: &Thing, through: &str, intercepted: &str) -> Outcome {
+    let passed = thing.pass_through_request().send().promise.await?;
+    check_eq!(passed.get()?.get_text()?.to_str()?, through);
+    let answered = thing.intercept_request().send().promise.await?;
+    check_eq!(answered.get()?.get_text()?.to_str()?, intercepted);
+    Ok(())
+}
+
+async fn membrane_at_server(c: Rc<Context>) -> Outcome {
+    // Calls on what comes back out pass through the server.
+    c.needs_results_of_pipelined_calls()?;
+    let made = c.objects().membraned_request().send().promise.await?;
+    let (outside, revoker) = (made.get()?.get_object()?, made.get()?.get_revoker()?);
+    drop(made);
+    let making = outside.make_thing_request().send();
+    expect(&making.pipeline.get_thing(), "inside", "inbound").await?;
+    let inside = making.promise.await?.get()?.get_thing()?;
+    expect(&inside, "inside", "inbound").await?;
+    let ours: Thing = capnp_rpc::new_client(OurThing);
+    let mut pass = outside.call_pass_through_request();
+    pass.get().set_thing(ours.clone());
+    let passed = pass.send().promise.await?;
+    check_eq!(passed.get()?.get_text()?.to_str()?, "outside");
+    let mut intercept = outside.call_intercept_request();
+    intercept.get().set_thing(ours.clone());
+    let intercepted = intercept.send().promise.await?;
+    check_eq!(intercepted.get()?.get_text()?.to_str()?, "outbound");
+    for (thing, through, intercepted) in
+        [(ours, "outside", "outside"), (inside.clone(), "inside", "inbound")]
+    {
+        let mut loopback = outside.loopback_request();
+        loopback.get().set_thing(thing);
+        let looping = loopback.send();
+        expect(&looping.pipeline.get_thing(), through, intercepted).await?;
+        let back = looping.promise.await?.get()?.get_thing()?;
+        expect(&back, through, intercepted).await?;
+    }
+    let waiting = outside.wait_forever_request().send();
+    expect(&inside, "inside", "inbound").await?;
+    drop(revoker);
+    let passing = inside.pass_through_request().send();
+    for error in [failure(waiting.promise).await?, failure(passing.promise).await?] {
+        check!(error.to_string().contains("revoked"), "{error}");
     }
     Ok(())
 }

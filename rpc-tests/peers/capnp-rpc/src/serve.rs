@@ -176,6 +176,7 @@ pub(crate) const NEVER_RUNS: &str =
 const LIMITS: &[(&str, &str)] = &[
     ("tail-call-back", NEVER_RUNS),
     ("enormous-result-fails-alone", "the implementation sends messages of any size"),
+    ("membrane-at-server", "the crate has no membranes"),
     ("file-descriptors", "the implementation does not pass file descriptors"),
     ("tables-at-rest", "the implementation does not tell the sizes of its tables"),
 ];

@@ -266,6 +266,11 @@ impl Context {
     }
 
     /// New objects of the server.
+    /// Where objects of this side run.
+    pub(super) fn vat(&self) -> &Vat {
+        &self.vat
+    }
+
     pub(super) fn objects(&self) -> test_objects::Client {
         self.theirs()
     }

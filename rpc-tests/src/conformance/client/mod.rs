@@ -4,6 +4,7 @@ mod bulk;
 mod calls;
 mod context;
 mod lifetimes;
+mod membranes;
 mod ours;
 mod promises;
 mod script;
@@ -76,10 +77,16 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn behaviours() -> impl Iterator<Item = Behaviour> {
-    [calls::BEHAVIOURS, promises::BEHAVIOURS, lifetimes::BEHAVIOURS, bulk::BEHAVIOURS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        calls::BEHAVIOURS,
+        promises::BEHAVIOURS,
+        lifetimes::BEHAVIOURS,
+        membranes::BEHAVIOURS,
+        bulk::BEHAVIOURS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Runs the selected behaviours, all if none is selected, each over a connection

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use rpc_core::{Error, Result};
 use rpc_schema::rpc_twoparty_capnp::{Side, vat_id};
-use rpc_schema::test_capnp::test_authenticated_bootstrap;
+use rpc_schema::test_capnp::{test_authenticated_bootstrap, test_membrane};
 use rpc_schema::test_control_capnp::{test_control, test_objects};
 
 use super::membrane::Membrane;
@@ -16,6 +16,7 @@ use super::objects::{
 };
 use super::pipeline::Pipeline;
 use super::state::{ConnectionState, counted};
+use crate::conformance::intercepts::{Intercepts, Revokes};
 
 pub(super) struct Control {
     pub(super) state: Arc<ConnectionState>,
@@ -135,6 +136,20 @@ impl test_objects::Server for Objects {
         test_handle, TestHandleParams, TestHandleResults: Handle::new;
         test_membrane, TestMembraneParams, TestMembraneResults:
             |state| Membrane { state: Arc::clone(state) };
+    }
+
+    fn membraned(
+        &self,
+        _: test_objects::MembranedParams,
+        mut results: test_objects::MembranedResults,
+    ) -> Result<()> {
+        let vat = &self.state.vat;
+        let membrane = rpc_core::Membrane::new(Intercepts::new(vat));
+        let inside: test_membrane::Client =
+            counted(&self.state, Membrane { state: Arc::clone(&self.state) });
+        results.get().set_object(membrane.wrap(&inside));
+        results.get().set_revoker(vat.export(Revokes(membrane)));
+        Ok(())
     }
 
     fn test_control(

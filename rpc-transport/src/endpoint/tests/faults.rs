@@ -37,19 +37,31 @@ fn check_dropped(dialect: Dialect, words: &[u32], expected: &str) {
 }
 
 #[test]
-fn who_breaks_the_rules_is_dropped() {
+fn unknown_and_unopened_connection_ids_are_rejected() {
     for dialect in OLD {
         check_dropped(dialect, &[1, 1024], "not open");
         check_dropped(dialect, &[0, 1024, 0, 1025, 1, 1024, 1, 1024], "not open");
         check_dropped(dialect, &[1024, 0], "not open");
         check_dropped(dialect, &[0, 1024, 1025, 0], "not open");
         check_dropped(dialect, &[0, 7], "connection 7");
+        check_dropped(dialect, &[0, 1, 0, 2], "connection 1");
         check_dropped(dialect, &[0, 1024, 0, 1024], "connection 1024");
         check_dropped(dialect, &[0, 1030, 0, 1029], "connection 1029");
+    }
+}
+
+#[test]
+fn limits_on_messages_and_connections_hit_the_offender_alone() {
+    for dialect in OLD {
         check_dropped(dialect, &[0, 1024, 1024, 1001], "limit is 1000");
         check_dropped(dialect, &[0, 1024, 1024, u32::MAX], "limit is 1000");
-        check_dropped(dialect, &[0, 1, 0, 2], "connection 1");
         check_dropped(dialect, &[0, 1024, 0, 1025, 0, 1026, 0, 1027], "more than 3");
+    }
+}
+
+#[test]
+fn unknown_control_words_drop_the_peer() {
+    for dialect in OLD {
         check_dropped(dialect, &[6, 0, 0], "control word 6");
         check_dropped(dialect, &[1023], "control word 1023");
     }

@@ -205,7 +205,7 @@ fn frames_have_these_bytes() {
 }
 
 #[test]
-fn payloads_are_appended_and_not_trusted() {
+fn a_length_that_was_announced_is_not_set_aside() {
     let mut buffer = b"ab".to_vec();
     read_payload(&mut &b"cdef"[..], 3, &mut buffer).unwrap();
     assert_eq!(buffer, b"abcde");

@@ -2,14 +2,16 @@
 
 use std::fmt;
 
-use benches::figures::Line;
+use crate::figures::Line;
 
 /// The figures of every peer in every round.
-pub(crate) struct Table {
+#[derive(Debug)]
+pub struct Table {
     peers: Vec<String>,
     rows: Vec<Row>,
 }
 
+#[derive(Debug)]
 struct Row {
     figure: String,
     /// By peer, then by round.
@@ -17,12 +19,13 @@ struct Row {
 }
 
 impl Table {
-    pub(crate) fn new(peers: Vec<String>) -> Self {
+    /// For these peers, the first of which is compared with the others.
+    pub fn new(peers: Vec<String>) -> Self {
         Table { peers, rows: Vec::new() }
     }
 
     /// Enters what a peer achieved in a round. Rounds come in order.
-    pub(crate) fn add(&mut self, peer: usize, round: usize, line: &Line) {
+    pub fn add(&mut self, peer: usize, round: usize, line: &Line) {
         let known = self.rows.iter().position(|row| row.figure == line.name);
         let index = known.unwrap_or_else(|| {
             let values = vec![Vec::new(); self.peers.len()];
@@ -87,7 +90,8 @@ fn better(figure: &str) -> &'static str {
     if figure.ends_with("_per_s") || figure.ends_with("MBps") { "more" } else { "less" }
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The middle one, or the middle of the two middle ones.
+pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
     match values.len() {

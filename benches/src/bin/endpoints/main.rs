@@ -1,0 +1,179 @@
+//! Measures endpoints in their three dialects and raw sockets side by side, in
+//! turns, and prints what each needed and the ratios.
+//!
+//! A machine that does other work at the same time makes every absolute figure
+//! doubtful; so, as in `compare`, what counts are the ratios within a round.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use benches::cli::positive;
+use benches::endpoints::{
+    Carrier, Echo, LONG, SIZES, beside_a_long_message, many_connections, throughput,
+};
+use benches::figures::Line;
+use benches::table::{Table, median};
+use benches::{Failure, Result};
+use rpc_transport::endpoint::Dialect;
+
+const USAGE: &str = "endpoints [--rounds N] [--milliseconds N]
+Measures each figure N times (default 5), each for so long (default 300)";
+
+/// Prints the cost of connections of a dialect and ends; for a process of its own.
+const COST: &str = "--cost-of-connections";
+
+/// How many connections are opened to see what one costs.
+const MANY: usize = 10_000;
+
+/// How many long messages go while short ones are sent.
+const LONG_MESSAGES: usize = 4;
+
+const DIALECTS: [Dialect; 3] = [Dialect::Multiplexed, Dialect::Versioned, Dialect::Original];
+
+struct Options {
+    rounds: usize,
+    time: Duration,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match &arguments[..] {
+        [option] if option == "--help" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        [option, dialect] if option == COST => print_cost(dialect),
+        _ => parse(&arguments).and_then(|options| measure(&options)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("endpoints: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Result<Options> {
+    let mut options = Options { rounds: 5, time: Duration::from_millis(300) };
+    for pair in arguments.chunks(2) {
+        match pair {
+            [option, value] if option == "--rounds" => options.rounds = positive(option, value)?,
+            [option, value] if option == "--milliseconds" => {
+                options.time = Duration::from_millis(positive(option, value)? as u64);
+            }
+            _ => return Err(format!("usage: {USAGE}").into()),
+        }
+    }
+    Ok(options)
+}
+
+fn measure(options: &Options) -> Result<()> {
+    let mut table = Table::new(Carrier::ALL.iter().map(Carrier::to_string).collect());
+    for size in SIZES {
+        let name = format!("round_trip_{}_us", readable(size));
+        in_turns(&mut table, options, &name, &Carrier::ALL, |carrier| {
+            round_trip(carrier, size, options.time)
+        })?;
+    }
+    for size in SIZES {
+        let name = format!("throughput_{}_MBps", readable(size));
+        in_turns(&mut table, options, &name, &Carrier::ALL, |carrier| {
+            Ok(throughput(carrier, size, options.time)? / 1e6)
+        })?;
+    }
+    println!("{table}");
+
+    let mut table = Table::new(Carrier::ALL.iter().map(Carrier::to_string).collect());
+    for (name, percent) in [("p50", 50), ("p99", 99)] {
+        let name = format!("beside_{}_{name}_us", readable(LONG));
+        in_turns(&mut table, options, &name, &Carrier::ALL, |carrier| {
+            let times = beside_a_long_message(carrier, LONG_MESSAGES)?;
+            let mut times: Vec<f64> = times.into_iter().map(micros).collect();
+            times.sort_unstable_by(f64::total_cmp);
+            Ok(times.get(times.len() * percent / 100).copied().unwrap_or(f64::NAN))
+        })?;
+    }
+    println!("{table}");
+
+    let carriers = DIALECTS.map(Carrier::Endpoints);
+    let mut table = Table::new(carriers.iter().map(Carrier::to_string).collect());
+    for round in 0..options.rounds {
+        for turn in 0..carriers.len() {
+            let index = (turn + round) % carriers.len();
+            for line in cost(carriers[index])? {
+                table.add(index, round, &line);
+            }
+        }
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn in_turns(
+    table: &mut Table,
+    options: &Options,
+    name: &str,
+    carriers: &[Carrier],
+    measure: impl Fn(Carrier) -> Result<f64>,
+) -> Result<()> {
+    for round in 0..options.rounds {
+        eprintln!("{name}, round {} of {}", round + 1, options.rounds);
+        for turn in 0..carriers.len() {
+            let index = (turn + round) % carriers.len();
+            table.add(index, round, &line(name, measure(carriers[index])?)?);
+        }
+    }
+    Ok(())
+}
+
+/// The median, in microseconds.
+fn round_trip(carrier: Carrier, size: usize, time: Duration) -> Result<f64> {
+    let mut echo = Echo::new(carrier, size)?;
+    echo.round_trip()?;
+    let end = Instant::now() + time;
+    let mut times = Vec::new();
+    while Instant::now() < end {
+        let start = Instant::now();
+        echo.round_trip()?;
+        times.push(micros(start.elapsed()));
+    }
+    Ok(median(&times))
+}
+
+/// What a connection of a dialect costs, in a process that does nothing else.
+fn cost(carrier: Carrier) -> Result<Vec<Line>> {
+    let carrier = carrier.to_string();
+    let output = Command::new(std::env::current_exe()?).args([COST, &carrier]).output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    String::from_utf8(output.stdout)?.lines().map(str::parse).collect()
+}
+
+fn print_cost(name: &str) -> Result<()> {
+    let dialect = DIALECTS
+        .into_iter()
+        .find(|dialect| Carrier::Endpoints(*dialect).to_string() == name)
+        .ok_or_else(|| Failure::from(format!("there is no dialect {name}")))?;
+    let cost = many_connections(dialect, MANY)?;
+    println!("{}", line("connection_open_us", micros(cost.time))?);
+    println!("{}", line("connection_bytes", cost.bytes)?);
+    Ok(())
+}
+
+fn line(name: &str, value: f64) -> Result<Line> {
+    format!("{name} {value:.3}").parse()
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn readable(bytes: usize) -> String {
+    match bytes {
+        bytes if bytes >= 1 << 20 => format!("{}MiB", bytes >> 20),
+        bytes if bytes >= 1 << 10 => format!("{}KiB", bytes >> 10),
+        bytes => format!("{bytes}B"),
+    }
+}

@@ -1,0 +1,234 @@
+//! From and to the errors of others.
+
+use std::error::Error as StdError;
+use std::io;
+
+use super::{Error, ErrorKind};
+
+/// Reading a message yields the capnp crate's errors; they keep their kind.
+impl From<capnp::Error> for Error {
+    #[track_caller]
+    fn from(error: capnp::Error) -> Self {
+        let kind = match error.kind {
+            capnp::ErrorKind::Overloaded => ErrorKind::Overloaded,
+            capnp::ErrorKind::Disconnected => ErrorKind::Disconnected,
+            capnp::ErrorKind::Unimplemented => ErrorKind::Unimplemented,
+            _ => ErrorKind::Failed,
+        };
+        let reason = match (error.kind, error.extra.is_empty()) {
+            // These four say nothing beyond the kind, which we keep anyway.
+            (
+                capnp::ErrorKind::Failed
+                | capnp::ErrorKind::Overloaded
+                | capnp::ErrorKind::Disconnected
+                | capnp::ErrorKind::Unimplemented,
+                false,
+            ) => error.extra,
+            _ => error.to_string(),
+        };
+        Error::new(kind, reason)
+    }
+}
+
+/// Keeps kind and reason. The capnp crate's errors have no place for the rest.
+impl From<Error> for capnp::Error {
+    fn from(error: Error) -> Self {
+        let reason = error.reason().to_owned();
+        match error.kind() {
+            ErrorKind::Failed => capnp::Error::failed(reason),
+            ErrorKind::Overloaded => capnp::Error::overloaded(reason),
+            ErrorKind::Disconnected => capnp::Error::disconnected(reason),
+            ErrorKind::Unimplemented => capnp::Error::unimplemented(reason),
+        }
+    }
+}
+
+impl From<capnp::NotInSchema> for Error {
+    #[track_caller]
+    fn from(error: capnp::NotInSchema) -> Self {
+        Error::failed(format!("a value is not in this version of the schema: {error}"))
+    }
+}
+
+/// - `disconnected`: a connection was lost, or nobody is there to connect to.
+/// - `overloaded`: something is exhausted, busy, or has taken too long.
+/// - `unimplemented`: the system does not have the operation.
+/// - `failed`: everything else.
+///
+/// An [`Error`] that was wrapped by [`io::Error::other`] comes out as it was.
+impl From<io::Error> for Error {
+    #[track_caller]
+    fn from(error: io::Error) -> Self {
+        if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            return inner.clone();
+        }
+        Error::new(kind_of_io(error.kind()), error.to_string())
+    }
+}
+
+fn kind_of_io(kind: io::ErrorKind) -> ErrorKind {
+    use io::ErrorKind as Io;
+    match kind {
+        Io::ConnectionReset
+        | Io::ConnectionAborted
+        | Io::ConnectionRefused
+        | Io::HostUnreachable
+        | Io::NetworkUnreachable
+        | Io::NetworkDown
+        | Io::NotConnected
+        | Io::BrokenPipe
+        | Io::UnexpectedEof => ErrorKind::Disconnected,
+        Io::OutOfMemory
+        | Io::QuotaExceeded
+        | Io::StorageFull
+        | Io::ResourceBusy
+        | Io::TimedOut
+        | Io::WouldBlock => ErrorKind::Overloaded,
+        Io::Unsupported => ErrorKind::Unimplemented,
+        _ => ErrorKind::Failed,
+    }
+}
+
+/// Keeps everything: converting back gives the same error.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Failed => io::ErrorKind::Other,
+            ErrorKind::Overloaded => io::ErrorKind::ResourceBusy,
+            ErrorKind::Disconnected => io::ErrorKind::ConnectionReset,
+            ErrorKind::Unimplemented => io::ErrorKind::Unsupported,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// An error of one of the types that convert by themselves is converted as those
+/// are. Everything else is `failed`; what caused it is kept as
+/// [internal](Error::internal) detail.
+impl From<Box<dyn StdError + Send + Sync>> for Error {
+    #[track_caller]
+    fn from(error: Box<dyn StdError + Send + Sync>) -> Self {
+        let error = match error.downcast::<Error>() {
+            Ok(error) => return *error,
+            Err(error) => error,
+        };
+        let error = match error.downcast::<io::Error>() {
+            Ok(error) => return (*error).into(),
+            Err(error) => error,
+        };
+        let error = match error.downcast::<capnp::Error>() {
+            Ok(error) => return (*error).into(),
+            Err(error) => error,
+        };
+        let failed = Error::failed(error.to_string());
+        let causes: Vec<String> = std::iter::successors(error.source(), |cause| (*cause).source())
+            .map(ToString::to_string)
+            .collect();
+        if causes.is_empty() { failed } else { failed.with_internal(causes.join(": ")) }
+    }
+}
+
+/// Errors of the standard library that a method may meet while it reads its
+/// parameters.
+macro_rules! failed {
+    ($($of:ty: $what:literal),* $(,)?) => {$(
+        impl From<$of> for Error {
+            #[track_caller]
+            fn from(error: $of) -> Self {
+                Error::failed(format!(concat!($what, ": {}"), error))
+            }
+        }
+    )*};
+}
+
+failed! {
+    std::str::Utf8Error: "text is not valid UTF-8",
+    std::string::FromUtf8Error: "text is not valid UTF-8",
+    std::num::TryFromIntError: "a number is out of range",
+    std::num::ParseIntError: "text is not a whole number",
+    std::num::ParseFloatError: "text is not a number",
+    std::array::TryFromSliceError: "data has another length than expected",
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+
+    use super::*;
+
+    const KINDS: [ErrorKind; 4] = [
+        ErrorKind::Failed,
+        ErrorKind::Overloaded,
+        ErrorKind::Disconnected,
+        ErrorKind::Unimplemented,
+    ];
+
+    #[test]
+    fn an_error_keeps_kind_and_reason_through_the_capnp_crate_and_back() {
+        for kind in KINDS {
+            let error = Error::new(kind, "the reason");
+            let back = Error::from(capnp::Error::from(error.clone()));
+            assert_eq!(back, error);
+            assert_eq!(back.reason(), "the reason");
+        }
+    }
+
+    #[test]
+    fn an_error_keeps_everything_through_an_io_error_and_back() {
+        for kind in KINDS {
+            let error = Error::new(kind, "x").with_trace("here").with_detail(7, vec![1]);
+            let wrapped = io::Error::from(error.clone());
+            assert_eq!(kind_of_io(wrapped.kind()), kind);
+            let back = Error::from(wrapped);
+            assert_eq!(back, error);
+            assert_eq!((back.trace(), back.detail(7)), ("here", Some(&[1][..])));
+        }
+    }
+
+    #[test]
+    fn io_errors_get_the_kind_that_says_what_to_do() {
+        for (io, kind) in [
+            (io::ErrorKind::ConnectionRefused, ErrorKind::Disconnected),
+            (io::ErrorKind::StorageFull, ErrorKind::Overloaded),
+            (io::ErrorKind::TimedOut, ErrorKind::Overloaded),
+            (io::ErrorKind::Unsupported, ErrorKind::Unimplemented),
+            (io::ErrorKind::NotFound, ErrorKind::Failed),
+        ] {
+            assert_eq!(Error::from(io::Error::from(io)).kind(), kind, "{io}");
+        }
+    }
+
+    #[test]
+    fn a_boxed_error_is_converted_as_what_it_is() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("no settings")]
+        struct Outer(#[source] io::Error);
+
+        fn boxed(error: impl StdError + Send + Sync + 'static) -> Error {
+            Error::from(Box::<dyn StdError + Send + Sync>::from(error))
+        }
+        assert_eq!(boxed(Error::overloaded("x")), Error::overloaded("x"));
+        assert_eq!(
+            boxed(io::Error::from(io::ErrorKind::BrokenPipe)).kind(),
+            ErrorKind::Disconnected
+        );
+        assert_eq!(boxed(capnp::Error::unimplemented("y".into())), Error::unimplemented("y"));
+        let failed = boxed(Outer(io::Error::other("it is locked")));
+        assert_eq!((failed.reason(), failed.internal()), ("no settings", "it is locked"));
+    }
+
+    #[test]
+    fn an_error_tells_where_it_was_made_or_converted() {
+        fn fails() -> Result<u8, Error> {
+            Ok("x".parse::<u8>()?)
+        }
+        let made = Error::failed("x");
+        assert!(made.location().is_some_and(|location| location.line() == line!() - 1));
+        let converted = fails().map_err(|error| error.location().map(Location::file));
+        assert_eq!(converted, Err(Some(file!())));
+        assert_eq!(
+            Error::received(ErrorKind::Failed, "x".into(), String::new(), vec![]).location(),
+            None
+        );
+    }
+}

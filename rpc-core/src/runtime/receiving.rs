@@ -1,0 +1,200 @@
+//! The way into a connection: the receive thread, and whoever makes the steps.
+//!
+//! The *coordinator's* work is to make one transaction of each message, and then
+//! what that left to be done. It never waits for anybody. While much is under way,
+//! and at the end, the coordinator thread does it, so that reading and decoding go on
+//! beside it. While little is, the receive thread, which would only wait for the next
+//! message, works one off itself when nothing is before or behind it: that saves a
+//! wake-up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::role::{self, Pace};
+use super::sending::{FEW_CALLS, Sending};
+use crate::error::Error;
+use crate::protocol::Machine;
+use crate::transport::{MessageReader, Received};
+use crate::wire;
+
+/// How many messages are worked off before what they left to be sent is sent.
+const MAX_HELD: usize = 128;
+
+pub(super) struct Receiving {
+    to_coordinator: flume::Sender<Incoming>,
+    /// Messages that the coordinator thread has not worked off. Only the receive
+    /// thread adds to it, so it knows when it is zero that nothing is before the
+    /// message that it holds.
+    behind: AtomicUsize,
+    /// The connection has ended: the coordinator thread sees it off.
+    ended: AtomicBool,
+}
+
+/// What the coordinator thread takes its work from. When it is dropped, nobody is
+/// held up any more by a queue that is not read.
+pub(super) struct Inbox(flume::Receiver<Incoming>);
+
+/// What the coordinator is told.
+enum Incoming {
+    Message(wire::Message),
+    /// The peer rests.
+    Rest,
+    /// The peer said something that cannot be understood.
+    Malformed(Error),
+    /// The stream is over, regularly or not.
+    End(Error),
+    /// Look whether the connection has ended.
+    Wake,
+}
+
+/// Whether the receive thread still reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    GoesOn,
+    Over,
+}
+
+impl Receiving {
+    /// `bound` is how many messages may wait for the coordinator.
+    pub(super) fn new(bound: usize) -> (Self, Inbox) {
+        let (to_coordinator, incoming) = flume::bounded(bound);
+        let (behind, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+        (Receiving { to_coordinator, behind, ended }, Inbox(incoming))
+    }
+
+    /// The connection has ended. Does not wait.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        // When the queue is full the coordinator does not sleep, and looks.
+        let _ = self.to_coordinator.try_send(Incoming::Wake);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// What the receive thread does, until the stream is over.
+    pub(super) fn read(
+        &self,
+        mut reader: Box<dyn MessageReader>,
+        machine: &Arc<Machine>,
+        sending: &Sending,
+    ) {
+        let _gone = Gone(self);
+        loop {
+            let mut event = next(&mut *reader);
+            if let Incoming::Message(message) = event {
+                if machine.calls_under_way() <= FEW_CALLS
+                    && !reader.has_buffered()
+                    && self.behind.load(Ordering::SeqCst) == 0
+                {
+                    role::set_pace(Pace::Calm);
+                    let _held = sending.hold(machine);
+                    machine.receive(message);
+                    continue;
+                }
+                event = Incoming::Message(message);
+            }
+            let last = event.is_last();
+            if !self.pass_on(event) || last {
+                return;
+            }
+        }
+    }
+
+    /// Waits for room in the queue. Returns whether anybody will look at it.
+    fn pass_on(&self, event: Incoming) -> bool {
+        self.behind.fetch_add(1, Ordering::SeqCst);
+        self.to_coordinator.send(event).is_ok()
+    }
+
+    /// What the coordinator thread does, until the connection has ended.
+    pub(super) fn coordinate(
+        &self,
+        inbox: &Inbox,
+        machine: &Arc<Machine>,
+        sending: &Sending,
+    ) -> Reading {
+        let mut reading = Reading::GoesOn;
+        while !self.has_ended() {
+            // This holds a sender itself.
+            let Ok(first) = inbox.0.recv() else { break };
+            role::set_pace(Pace::Busy);
+            let _held = sending.hold(machine);
+            for event in std::iter::once(first).chain(inbox.0.try_iter()).take(MAX_HELD) {
+                if event.is_last() {
+                    reading = Reading::Over;
+                }
+                match event {
+                    Incoming::Message(message) => machine.receive(message),
+                    Incoming::Rest => machine.peer_rests(),
+                    Incoming::Malformed(error) => machine.abort(error),
+                    Incoming::End(error) => {
+                        machine.disconnect(sending.failure().unwrap_or(error));
+                    }
+                    Incoming::Wake => continue,
+                }
+                self.behind.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        reading
+    }
+}
+
+impl Inbox {
+    /// Reads on until the peer has ended its side, too, and forgets what it says.
+    ///
+    /// A socket that is closed with something unread in it resets the connection,
+    /// and the peer loses what it has not read yet: perhaps the calls that were
+    /// made before the end, perhaps the Abort that tells it why. And a peer that is
+    /// not read from may not come to reading what we still send.
+    pub(super) fn read_to_the_end(&self, deadline: Option<Instant>) {
+        loop {
+            let next = match deadline {
+                Some(deadline) => self.0.recv_deadline(deadline).ok(),
+                None => self.0.recv().ok(),
+            };
+            if next.is_none_or(|event| event.is_last()) {
+                return;
+            }
+        }
+    }
+}
+
+impl Incoming {
+    fn is_last(&self) -> bool {
+        match self {
+            Incoming::Message(_) | Incoming::Rest | Incoming::Wake => false,
+            Incoming::Malformed(_) | Incoming::End(_) => true,
+        }
+    }
+}
+
+fn next(reader: &mut dyn MessageReader) -> Incoming {
+    match reader.read_next() {
+        Ok(Received::Message(frame)) => match wire::decode(frame) {
+            Ok(message) => Incoming::Message(message),
+            Err(error) => Incoming::Malformed(error),
+        },
+        Ok(Received::Rest) => Incoming::Rest,
+        Ok(Received::End) => Incoming::End(Error::disconnected("the peer closed the connection")),
+        Err(error) if error.is_peer_fault() => {
+            Incoming::Malformed(Error::failed(error.to_string()))
+        }
+        Err(error) => Incoming::End(Error::disconnected(error.to_string())),
+    }
+}
+
+/// Ends the connection of a receive thread that panics.
+struct Gone<'a>(&'a Receiving);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = Error::disconnected("the receive thread panicked");
+            // Unless the connection has ended anyway.
+            self.0.pass_on(Incoming::End(error));
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The way out of a connection: the send queue and whoever writes.
+//!
+//! Note [in place]
+//!
+//! The send thread is the resident of the queue's turn (Note [turns]). A thread
+//! that has queued something and is about to wait, for an answer or for its next
+//! job, writes it itself: that saves a wake-up and costs it nothing. It never
+//! waits there: what the transport does not take at once is left to the send
+//! thread.
+//!
+//! A thread that goes on to queue more leaves the writing to the send thread, which
+//! writes many messages with one call while the other one makes them. Nobody knows
+//! beforehand which it is; so a thread writes itself once, and again after it has
+//! waited in between or taken up another job: see [`Pace`](super::role::Pace). When
+//! many calls are under way there always is more, and only the send thread writes.
+//! Long messages are worth a call of their own in any case.
+//! Threads that serve a connection know: they hold everything back until they have
+//! worked off what had arrived, and then write it.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::role;
+use super::telling::Teller;
+use super::turns::{Turn, TurnQueue};
+use crate::error::Error;
+use crate::message::Message as Frame;
+use crate::protocol::{Machine, Room};
+use crate::transport::{MessageWriter, TransportControl, TransportError};
+use crate::watch::Event;
+use crate::wire;
+
+/// How many messages are written with one call at the most.
+const MAX_BATCH: usize = 512;
+
+/// With how many calls under way, in both directions, there is nothing to be gained
+/// from doing several at once.
+pub(super) const FEW_CALLS: usize = 4;
+
+/// With so many bytes to write, to write them with others saves nothing.
+const LARGE: usize = 16 << 10;
+
+pub(super) struct Sending {
+    queue: TurnQueue<Outgoing>,
+    /// Absent while somebody has the turn, and works with it without a lock.
+    writing: Mutex<Option<Box<Writing>>>,
+    control: Arc<dyn TransportControl>,
+    /// Why writing failed, if it did.
+    failure: Mutex<Option<Error>>,
+    /// Nothing more will be written.
+    done: Event,
+}
+
+enum Outgoing {
+    Message(wire::Message),
+    /// This side rests.
+    Rest,
+    /// Nothing comes after this.
+    End,
+}
+
+struct Writing {
+    writer: Box<dyn MessageWriter>,
+    teller: Teller,
+    /// Taken from the queue.
+    taken: VecDeque<Outgoing>,
+    /// Encoded. What is half written is with the writer.
+    batch: Vec<Frame>,
+    /// How much the batch was counted for, with what the writer has of it.
+    bytes: usize,
+    next: Next,
+    stream: Stream,
+    /// A message that could not be encoded, of which the peer is to be told.
+    unencodable: Option<Error>,
+}
+
+/// What comes behind the batch.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Next {
+    #[default]
+    Messages,
+    Rest,
+    End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Whole,
+    Broken,
+}
+
+thread_local! {
+    /// For which queue this thread holds everything back: its address, or 0.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Sending {
+    pub(super) fn new(
+        writer: Box<dyn MessageWriter>,
+        control: Arc<dyn TransportControl>,
+        teller: Teller,
+    ) -> Self {
+        let writing = Writing {
+            writer,
+            teller,
+            taken: VecDeque::new(),
+            batch: Vec::new(),
+            bytes: 0,
+            next: Next::Messages,
+            stream: Stream::Whole,
+            unencodable: None,
+        };
+        Sending {
+            queue: TurnQueue::new(),
+            writing: Mutex::new(Some(Box::new(writing))),
+            control,
+            failure: Mutex::new(None),
+            done: Event::default(),
+        }
+    }
+
+    /// Queues a message. [`wake`](Self::wake) must follow. Does not wait.
+    pub(super) fn push(&self, message: wire::Message) {
+        self.queue.push(Outgoing::Message(message));
+    }
+
+    /// Says that this side rests, behind what was pushed. As [`push`](Self::push).
+    pub(super) fn push_rest(&self) {
+        self.queue.push(Outgoing::Rest);
+    }
+
+    /// Sees to it that what was pushed is written. Does not wait.
+    pub(super) fn wake(&self, machine: &Machine) {
+        if HELD.try_with(Cell::get) == Ok(self.address()) {
+            return;
+        }
+        let Some(turn) = self.queue.claim() else { return };
+        let large = machine.room().bytes() >= LARGE;
+        if large || (machine.calls_under_way() <= FEW_CALLS && role::has_time()) {
+            self.write_in_place(turn, machine.room());
+        } else {
+            turn.hand_over();
+        }
+    }
+
+    /// Nothing more will be pushed. Does not wait.
+    pub(super) fn end(&self) {
+        self.queue.push(Outgoing::End);
+        if let Some(turn) = self.queue.claim() {
+            turn.hand_over();
+        }
+    }
+
+    /// Everything was written, or cannot be.
+    pub(super) fn done(&self) -> &Event {
+        &self.done
+    }
+
+    /// Why writing failed, if it did.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.failure.lock().clone()
+    }
+
+    /// Holds back what this thread pushes until the guard is dropped.
+    pub(super) fn hold<'a>(&'a self, machine: &'a Machine) -> Held<'a> {
+        HELD.set(self.address());
+        Held { sending: self, machine }
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    fn write_in_place(&self, turn: Turn<'_, Outgoing>, room: &Room) {
+        let bytes = self.with_writing(|writing| {
+            turn.take(&mut writing.taken);
+            writing.collect();
+            writing.try_write()
+        });
+        let Some(bytes) = bytes else { return turn.hand_over() };
+        // What came in the meantime comes from threads that are busy.
+        drop(turn.finish());
+        room.sent(bytes);
+    }
+
+    /// What the send thread does, until the end.
+    pub(super) fn run(&self, machine: &Arc<Machine>) {
+        let mut over = false;
+        while !over {
+            let mut turn = self.queue.wait();
+            loop {
+                over = self.write(&turn, machine);
+                match turn.finish() {
+                    Err(more) if !over => turn = more,
+                    _ => break,
+                }
+            }
+        }
+        self.done.set();
+    }
+
+    /// Writes what waits. Returns whether that was all for ever.
+    fn write(&self, turn: &Turn<'_, Outgoing>, machine: &Arc<Machine>) -> bool {
+        self.with_writing(|writing| {
+            loop {
+                if writing.taken.is_empty() {
+                    turn.take(&mut writing.taken);
+                }
+                writing.collect();
+                if let Some(error) = writing.unencodable.take() {
+                    // Content is made sure of before it is queued.
+                    machine.abort(error.with_internal("encoding failed"));
+                }
+                let next = std::mem::take(&mut writing.next);
+                if let Err(error) = writing.write(next) {
+                    self.fail(&error);
+                }
+                machine.room().sent(writing.written());
+                if next == Next::End {
+                    return true;
+                }
+                if writing.taken.is_empty() {
+                    return false;
+                }
+            }
+        })
+    }
+
+    /// Only for whoever has the turn.
+    fn with_writing<R>(&self, work: impl FnOnce(&mut Writing) -> R) -> R {
+        /// Puts it back, also when there is a panic.
+        struct Borrowed<'a>(&'a Mutex<Option<Box<Writing>>>, Option<Box<Writing>>);
+        impl Drop for Borrowed<'_> {
+            fn drop(&mut self) {
+                *self.0.lock() = self.1.take();
+            }
+        }
+        let mut borrowed = Borrowed(&self.writing, self.writing.lock().take());
+        match &mut borrowed.1 {
+            Some(writing) => work(writing),
+            None => unreachable!("one thread has the turn, and puts back what it took"),
+        }
+    }
+
+    /// The stream is broken in this direction, and will be in the other one as
+    /// soon as what has arrived is read: there may be calls in it, and an Abort
+    /// that tells why. The receive thread then ends the connection.
+    fn fail(&self, error: &TransportError) {
+        tracing::debug!(%error, "writing failed");
+        *self.failure.lock() = Some(Error::disconnected(error.to_string()));
+        self.control.shutdown();
+    }
+}
+
+impl Writing {
+    /// Encodes what was taken, as far as it fits into one batch.
+    fn collect(&mut self) {
+        while self.next == Next::Messages
+            && self.batch.len() < MAX_BATCH
+            && let Some(outgoing) = self.taken.pop_front()
+        {
+            let mut message = match outgoing {
+                Outgoing::Message(message) => message,
+                Outgoing::Rest => {
+                    self.next = Next::Rest;
+                    return;
+                }
+                Outgoing::End => {
+                    self.next = Next::End;
+                    return;
+                }
+            };
+            self.bytes += message.size_estimate();
+            if let Some(error) = message.error_mut() {
+                *error = self.teller.tell(error);
+            }
+            match wire::encode(message) {
+                Ok(frame) => self.batch.push(frame),
+                Err(error) => self.unencodable = Some(error),
+            }
+        }
+    }
+
+    /// Writes what does not need to wait. Returns how much that was if nothing is
+    /// left to be done.
+    fn try_write(&mut self) -> Option<usize> {
+        if self.stream == Stream::Broken
+            || self.next != Next::Messages
+            || self.unencodable.is_some()
+        {
+            return None;
+        }
+        match self.writer.try_write(&mut self.batch) {
+            Ok(true) if self.taken.is_empty() => Some(self.written()),
+            // An error shows again.
+            _ => None,
+        }
+    }
+
+    /// Writes the batch and what comes behind it.
+    fn write(&mut self, next: Next) -> Result<(), TransportError> {
+        if self.stream == Stream::Broken {
+            return Ok(());
+        }
+        let written = self.writer.write(&mut self.batch).and_then(|()| match next {
+            Next::Messages => Ok(()),
+            Next::Rest => self.writer.rest(),
+            Next::End => {
+                if let Err(error) = self.writer.finish() {
+                    tracing::debug!(%error, "the peer was gone before the end of the stream");
+                }
+                Ok(())
+            }
+        });
+        if written.is_err() {
+            self.stream = Stream::Broken;
+        }
+        written
+    }
+
+    /// The batch is written, or never will be. Returns how much it was counted for.
+    fn written(&mut self) -> usize {
+        self.batch.clear();
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+/// Holds back what a thread pushes; writes it when dropped.
+pub(super) struct Held<'a> {
+    sending: &'a Sending,
+    machine: &'a Machine,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        HELD.set(0);
+        if let Some(turn) = self.sending.queue.claim() {
+            self.sending.write_in_place(turn, self.machine.room());
+        }
+    }
+}

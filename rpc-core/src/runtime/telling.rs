@@ -1,0 +1,159 @@
+//! What a peer is told of an error.
+//!
+//! It is decided when the message that has the error is about to be written, by
+//! whoever does that: the application's trace encoder runs without any lock.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::error::Error;
+use crate::limits::Limits;
+
+/// Makes the trace of an error that is sent.
+pub(super) type Encode = Arc<dyn Fn(&Error) -> String + Send + Sync>;
+
+/// A trace encoder that may be set while connections use it.
+#[derive(Clone, Default)]
+pub(super) struct TraceEncoder(Arc<RwLock<Option<Encode>>>);
+
+impl TraceEncoder {
+    pub(super) fn set(&self, encode: Option<Encode>) {
+        let before = std::mem::replace(&mut *self.0.write(), encode);
+        drop(before);
+    }
+
+    fn current(&self) -> Option<Encode> {
+        self.0.read().clone()
+    }
+}
+
+impl fmt::Debug for TraceEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.current().is_some() { "set" } else { "not set" })
+    }
+}
+
+/// How much of what went wrong inside is told to the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Detail {
+    #[default]
+    Hidden,
+    Shown,
+}
+
+/// The most bytes of a reason, and of a trace.
+const MAX_TEXT: usize = 64 << 10;
+
+/// The most bytes of an exception, also on a connection that takes very large
+/// messages, and on one that takes very small ones.
+const EXCEPTION: [u64; 2] = [16 << 10, 1 << 20];
+
+/// Tells a peer of errors.
+#[derive(Debug)]
+pub(super) struct Teller {
+    pub(super) detail: Detail,
+    pub(super) encoder: TraceEncoder,
+    /// An exception may have so many bytes: a message that is over the peer's
+    /// limit would end the connection.
+    budget: usize,
+}
+
+impl Teller {
+    pub(super) fn new(detail: Detail, encoder: TraceEncoder, limits: &Limits) -> Self {
+        let [least, most] = EXCEPTION;
+        let budget = (limits.message_words.saturating_mul(8) / 4).clamp(least, most);
+        let budget = usize::try_from(budget).unwrap_or(MAX_TEXT);
+        Teller { detail, encoder, budget }
+    }
+
+    /// The error as the peer will see it.
+    pub(super) fn tell(&self, error: &Error) -> Error {
+        let trace = match self.encoder.current() {
+            None => error.trace().to_owned(),
+            Some(encode) => {
+                catch_unwind(AssertUnwindSafe(|| encode(error))).unwrap_or_else(|panic| {
+                    tracing::error!("a trace encoder panicked");
+                    // Its drop may panic again, which nobody could make sense of.
+                    std::mem::forget(panic);
+                    error.trace().to_owned()
+                })
+            }
+        };
+        let reason = match (self.detail, error.internal()) {
+            (Detail::Hidden, _) | (Detail::Shown, "") => error.reason().to_owned(),
+            (Detail::Shown, internal) => format!("{}: {internal}", error.reason()),
+        };
+        let text = MAX_TEXT.min(self.budget / 4);
+        let (reason, trace) = (cut(reason, text), cut(trace, text));
+        let mut left = self.budget.saturating_sub(reason.len() + trace.len());
+        let fitting = error.details().take_while(|(_, data)| {
+            let enough = data.len() <= left;
+            left = left.saturating_sub(data.len());
+            enough
+        });
+        let details = fitting.count();
+        if details < error.details().len() {
+            tracing::warn!(%error, "details of an error are too large to be sent");
+        }
+        error.as_told(reason, trace, details)
+    }
+}
+
+/// The start of a text, if it is longer than `max` bytes.
+fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn teller(detail: Detail) -> Teller {
+        Teller::new(detail, TraceEncoder::default(), &Limits::default())
+    }
+
+    #[test]
+    fn internal_detail_is_for_debug_mode() {
+        let error = Error::failed("no").with_internal("a secret");
+        let told = teller(Detail::Hidden).tell(&error);
+        assert_eq!((told.reason(), told.internal()), ("no", ""));
+        assert_eq!(teller(Detail::Shown).tell(&error).reason(), "no: a secret");
+    }
+
+    #[test]
+    fn the_encoder_makes_the_trace_and_sees_everything() {
+        let teller = teller(Detail::Hidden);
+        let error = Error::failed("no").with_internal("a secret").with_trace("there");
+        assert_eq!(teller.tell(&error).trace(), "there");
+        teller.encoder.set(Some(Arc::new(|error: &Error| {
+            format!("{}, {}, {:?}", error.trace(), error.internal(), error.location().is_some())
+        })));
+        assert_eq!(teller.tell(&error).trace(), "there, a secret, true");
+        teller.encoder.set(Some(Arc::new(|_: &Error| panic!("on purpose"))));
+        assert_eq!(teller.tell(&error).trace(), "there");
+    }
+
+    #[test]
+    fn an_error_of_any_size_fits_into_a_message() {
+        let long = "ä".repeat(1 << 20);
+        let error = Error::failed(long.clone())
+            .with_trace(long)
+            .with_detail(1, vec![1; 1000])
+            .with_detail(2, vec![2; 2 << 20])
+            .with_detail(3, vec![3]);
+        let told = teller(Detail::Hidden).tell(&error);
+        assert_eq!((told.reason().len(), told.trace().len()), (MAX_TEXT, MAX_TEXT));
+        assert_eq!(told.details().map(|(id, _)| id).collect::<Vec<_>>(), [1]);
+
+        let limits = Limits { message_words: 64, ..Limits::default() };
+        let told = Teller::new(Detail::Hidden, TraceEncoder::default(), &limits).tell(&error);
+        assert!(told.reason().len() + told.trace().len() <= 8 << 10 && told.details().len() == 1);
+    }
+}

@@ -1,0 +1,81 @@
+//! References to objects that outlive connections and processes: level 2 of the
+//! protocol.
+//!
+//! An object that can be saved implements [`Savable`]: it names its kind, and the
+//! state that one like it can be made of. [`Persistence`] makes it callable, answers
+//! `Persistent.save` for it, and brings it back:
+//!
+//! ```
+//! use rpc_core::{FromClient, Result, Vat};
+//! use rpc_persist::{MemoryStore, Owner, Persistence, Savable};
+//! use rpc_schema::greeter_capnp::greeter;
+//!
+//! struct Greeter {
+//!     greeting: String,
+//! }
+//!
+//! impl greeter::Server for Greeter {
+//!     fn greet(&self, params: greeter::GreetParams, mut results: greeter::GreetResults) -> Result<()> {
+//!         let name = params.get()?.get_name()?.to_str()?;
+//!         results.get().set_greeting(format!("{}, {name}!", self.greeting));
+//!         Ok(())
+//!     }
+//! }
+//!
+//! impl Savable for Greeter {
+//!     fn kind(&self) -> &str {
+//!         "greeter"
+//!     }
+//!     fn state(&self) -> Result<Vec<u8>> {
+//!         Ok(self.greeting.clone().into_bytes())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! // A store that lasts is RedbStore.
+//! let persistence = Persistence::builder(&Vat::new(), MemoryStore::new())
+//!     .kind("greeter", |persistence, state| {
+//!         let greeting = String::from_utf8(state.to_vec())?;
+//!         let greeter: greeter::Client = persistence.export(Greeter { greeting });
+//!         Ok(greeter.into_client())
+//!     })
+//!     .build();
+//! let greeter: greeter::Client = persistence.export(Greeter { greeting: "Good evening".into() });
+//!
+//! // Whoever has the object saves it; for themselves, if they are wise.
+//! let alice = Owner::new("alice");
+//! let reference = rpc_persist::save(&greeter, Some(&alice))?;
+//!
+//! // Another day: alice, and nobody else, gets it back.
+//! let greeter: greeter::Client = persistence.restore(&reference, Some(&alice))?;
+//! let mut request = greeter.greet_request();
+//! request.get().set_name("Alice");
+//! assert_eq!(request.call()?.get()?.get_greeting()?, "Good evening, Alice!");
+//! assert!(persistence.restore::<greeter::Client>(&reference, Some(&Owner::new("eve"))).is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Secrets
+//!
+//! A [`SturdyRef`] is 256 random bits: nobody guesses one. The store keeps only a
+//! hash of each, so that a copy of the store gives no access. A reference is sealed
+//! for an [`Owner`], so that a stolen one gives no access either: it is restored for
+//! that owner only. How somebody proves to be an owner is up to the application,
+//! which hands everybody the [`restorer`](Persistence::restorer) that is theirs.
+
+#![forbid(unsafe_code)]
+
+mod persistence;
+#[cfg(feature = "redb")]
+mod redb_store;
+mod reference;
+mod savable;
+mod store;
+
+pub use persistence::{Persistence, PersistenceBuilder, Unsealed};
+#[cfg(feature = "redb")]
+pub use redb_store::RedbStore;
+pub use reference::{Owner, SturdyRef};
+pub use savable::{Savable, save};
+pub use store::{Key, MemoryStore, Record, SturdyStore};

@@ -1,0 +1,238 @@
+//! Saving and bringing back.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use rpc_core::transport::PeerDescription;
+use rpc_core::{Client, Concurrency, Error, FromClient, FromServer, ObjectId, Result, Vat};
+use rpc_schema::sturdy_capnp::{restorer, sturdy_ref};
+
+use crate::reference::{Owner, SturdyRef};
+use crate::savable::{Savable, SavableObject, Saver};
+use crate::store::{Record, SturdyStore};
+
+/// Makes an object of its state.
+type Maker = Box<dyn Fn(&Persistence, &[u8]) -> Result<Client> + Send + Sync>;
+
+/// Saves objects of a vat, and brings them back. Cloning gives another handle.
+#[derive(Clone)]
+pub struct Persistence(Arc<Shared>);
+
+struct Shared {
+    vat: Vat,
+    store: Box<dyn SturdyStore>,
+    kinds: HashMap<String, Maker>,
+    unsealed: Unsealed,
+}
+
+/// Whether objects may be saved for nobody in particular: then whoever has the
+/// reference can restore it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unsealed {
+    /// Saving without an owner fails.
+    #[default]
+    Refused,
+    /// It works.
+    Allowed,
+}
+
+/// How a [`Persistence`] is made.
+pub struct PersistenceBuilder(Shared);
+
+impl PersistenceBuilder {
+    /// Says how objects of one kind are made of their state. The closure usually
+    /// [exports](Persistence::export) a new object; it may block.
+    ///
+    /// Each time a reference is restored an object is made. If all of them are to be
+    /// the same one, the application remembers it.
+    #[must_use]
+    pub fn kind(
+        mut self,
+        kind: impl Into<String>,
+        make: impl Fn(&Persistence, &[u8]) -> Result<Client> + Send + Sync + 'static,
+    ) -> Self {
+        self.0.kinds.insert(kind.into(), Box::new(make));
+        self
+    }
+
+    /// Sets whether saving takes an owner. Default: it does.
+    #[must_use]
+    pub fn unsealed(mut self, unsealed: Unsealed) -> Self {
+        self.0.unsealed = unsealed;
+        self
+    }
+
+    /// It is complete.
+    pub fn build(self) -> Persistence {
+        Persistence(Arc::new(self.0))
+    }
+}
+
+impl Persistence {
+    /// Starts to describe how objects of `vat` are saved in `store`.
+    pub fn builder(vat: &Vat, store: impl SturdyStore) -> PersistenceBuilder {
+        PersistenceBuilder(Shared {
+            vat: vat.clone(),
+            store: Box::new(store),
+            kinds: HashMap::new(),
+            unsealed: Unsealed::default(),
+        })
+    }
+
+    /// Makes an object callable that can be saved: beside its own methods it has
+    /// those of `Persistent`.
+    pub fn export<C, S>(&self, server: S) -> C
+    where
+        C: FromServer<S>,
+        S: Savable,
+    {
+        self.export_with(server, Concurrency::default())
+    }
+
+    /// As [`export`](Self::export), with a choice of how many calls run at once.
+    /// An object that can be saved must not be [`Concurrency::Inline`], for saving
+    /// blocks.
+    pub fn export_with<C, S>(&self, server: S, concurrency: Concurrency) -> C
+    where
+        C: FromServer<S>,
+        S: Savable,
+    {
+        let server = Arc::new(server);
+        let saver = Saver { object: Arc::clone(&server), persistence: self.clone() };
+        let object = SavableObject::<C, S> { server, saver, client: PhantomData };
+        C::from_client(self.0.vat.export_dispatch_with(Arc::new(object), concurrency))
+    }
+
+    /// Saves an object, as `Persistent.save` does. Blocks until it is on the disk.
+    ///
+    /// # Errors
+    /// The object or the store cannot; or there is no owner and
+    /// [there must be one](PersistenceBuilder::unsealed); or nothing makes objects
+    /// of this kind.
+    pub fn save(
+        &self,
+        object: &(impl Savable + ?Sized),
+        owner: Option<&Owner>,
+    ) -> Result<SturdyRef> {
+        if owner.is_none() && self.0.unsealed == Unsealed::Refused {
+            return Err(Error::failed("say for whom to save this: set `sealFor`"));
+        }
+        let kind = object.kind();
+        if !self.0.kinds.contains_key(kind) {
+            return Err(Error::failed(format!(
+                "objects of the kind {kind:?} could not be restored: see PersistenceBuilder::kind"
+            )));
+        }
+        let state = object.state()?;
+        let reference = SturdyRef::random()?;
+        let record = Record { owner: owner.cloned(), kind: kind.to_owned(), state };
+        self.0.store.put(&reference.key(), &record)?;
+        Ok(reference)
+    }
+
+    /// Brings back what was saved. Blocks while the object is made. `owner` must be
+    /// who the application knows the caller to be, not who the caller says.
+    ///
+    /// # Errors
+    /// There is no such reference, or it is sealed for somebody else, which is not
+    /// told apart. Or the object cannot be made any more.
+    pub fn restore<C: FromClient>(
+        &self,
+        reference: &SturdyRef,
+        owner: Option<&Owner>,
+    ) -> Result<C> {
+        let record = self.find(reference, owner)?.ok_or_else(|| {
+            Error::failed("there is no such reference, or it is sealed for somebody else")
+        })?;
+        let make = self.0.kinds.get(&record.kind).ok_or_else(|| {
+            Error::failed(format!("nothing makes objects of the kind {:?} any more", record.kind))
+        })?;
+        Ok(C::from_client(make(self, &record.state)?))
+    }
+
+    /// Makes a reference useless, for ever. Who got the object from it before keeps
+    /// that. Returns whether there was such a reference of this owner's.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn revoke(&self, reference: &SturdyRef, owner: Option<&Owner>) -> Result<bool> {
+        Ok(self.find(reference, owner)?.is_some() && self.0.store.remove(&reference.key())?)
+    }
+
+    fn find(&self, reference: &SturdyRef, owner: Option<&Owner>) -> Result<Option<Record>> {
+        let record = self.0.store.get(&reference.key())?;
+        // What is sealed for nobody is for everybody.
+        Ok(record.filter(|record| record.owner.is_none() || record.owner.as_ref() == owner))
+    }
+
+    /// A capability that restores and revokes for an owner: whoever has it is that
+    /// owner to us. A [bootstrap factory](rpc_core::BootstrapFactory) may give it
+    /// to a peer that it knows, or a method that has checked a password.
+    pub fn restorer(&self, owner: Option<Owner>) -> restorer::Client {
+        let server = OwnRestorer { persistence: self.clone(), owner };
+        self.0.vat.export_with(server, Concurrency::Concurrent)
+    }
+
+    /// Restores for peers that name the reference in their bootstrap request. Who
+    /// the peer is, is up to `owner`, which may refuse it.
+    ///
+    /// The peer makes an [`ObjectId`] of its [`SturdyRef`] and calls
+    /// [`Connection::restore`](rpc_core::Connection::restore).
+    pub fn restorer_by(
+        &self,
+        owner: impl Fn(&PeerDescription) -> Result<Option<Owner>> + Send + Sync + 'static,
+    ) -> impl rpc_core::Restorer {
+        let persistence = self.clone();
+        move |object: &ObjectId, peer: &PeerDescription| {
+            let owner = owner(peer)?;
+            let reference = object
+                .read(|content| SturdyRef::read(content.get_as::<sturdy_ref::Reader<'_>>()?))?;
+            persistence.restore::<Client>(&reference, owner.as_ref())
+        }
+    }
+}
+
+impl fmt::Debug for Persistence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Persistence")
+            .field("vat", &self.0.vat)
+            .field("kinds", &self.0.kinds.keys().collect::<Vec<_>>())
+            .field("unsealed", &self.0.unsealed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PersistenceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PersistenceBuilder")
+            .field("kinds", &self.0.kinds.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+struct OwnRestorer {
+    persistence: Persistence,
+    owner: Option<Owner>,
+}
+
+impl restorer::Server for OwnRestorer {
+    fn restore(
+        &self,
+        params: restorer::RestoreParams,
+        mut results: restorer::RestoreResults,
+    ) -> Result<()> {
+        let reference = SturdyRef::read(params.get()?.get_ref()?)?;
+        let object: Client = self.persistence.restore(&reference, self.owner.as_ref())?;
+        let object = rpc_core::hook::Hook::boxed(object);
+        results.get().init_object().set_as_capability(object);
+        Ok(())
+    }
+
+    fn revoke(&self, params: restorer::RevokeParams, _: restorer::RevokeResults) -> Result<()> {
+        let reference = SturdyRef::read(params.get()?.get_ref()?)?;
+        self.persistence.revoke(&reference, self.owner.as_ref())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! Objects that can be saved.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use rpc_core::{Dispatch, FromClient, FromServer, IncomingCall, Result};
+use rpc_schema::persistent_capnp::persistent;
+use rpc_schema::sturdy_capnp::{owner, sturdy_ref};
+
+use crate::persistence::Persistence;
+use crate::reference::{Owner, SturdyRef};
+
+/// The interface `Persistent` in this crate's realm.
+pub(crate) type PersistentClient = persistent::Client<sturdy_ref::Owned, owner::Owned>;
+
+const PERSISTENT: u64 = 0xc8cb_212f_cd9f_5691;
+
+/// An object that one like it can be made of later.
+pub trait Savable: Send + Sync + 'static {
+    /// Which of the [kinds](crate::PersistenceBuilder::kind) makes it again.
+    fn kind(&self) -> &str;
+
+    /// Of what it is made again.
+    ///
+    /// The state is kept as it is when the object is saved. Where it changes later,
+    /// let this be a name under which the application itself keeps the rest.
+    ///
+    /// # Errors
+    /// The object cannot be saved now; the caller is told.
+    fn state(&self) -> Result<Vec<u8>>;
+}
+
+/// Saves an object, wherever it is, for an owner, or for whoever has the reference.
+/// Blocks until it is saved.
+///
+/// # Errors
+/// `unimplemented` when the object cannot be saved.
+pub fn save(object: &impl FromClient, owner: Option<&Owner>) -> Result<SturdyRef> {
+    let object = PersistentClient::from_client(object.as_client().clone());
+    let mut request = object.save_request();
+    if let Some(owner) = owner {
+        owner.write(request.get().init_seal_for());
+    }
+    let response = request.call()?;
+    SturdyRef::read(response.get()?.get_sturdy_ref()?)
+}
+
+/// An object and what saves it: whatever is not a call of `Persistent` is a call of
+/// the object.
+pub(crate) struct SavableObject<C, S> {
+    pub(crate) server: Arc<S>,
+    pub(crate) saver: Saver<S>,
+    pub(crate) client: std::marker::PhantomData<fn() -> C>,
+}
+
+impl<C, S> Dispatch for SavableObject<C, S>
+where
+    C: FromServer<S>,
+    S: Savable,
+{
+    fn dispatch(&self, call: IncomingCall) {
+        if call.interface_id() == PERSISTENT {
+            <PersistentClient as FromServer<Saver<S>>>::dispatch(&self.saver, call);
+        } else {
+            C::dispatch(&self.server, call);
+        }
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        &self.server
+    }
+}
+
+pub(crate) struct Saver<S> {
+    pub(crate) object: Arc<S>,
+    pub(crate) persistence: Persistence,
+}
+
+impl<S: Savable> persistent::Server<sturdy_ref::Owned, owner::Owned> for Saver<S> {
+    fn save(
+        &self,
+        params: persistent::SaveParams<sturdy_ref::Owned, owner::Owned>,
+        mut results: persistent::SaveResults<sturdy_ref::Owned, owner::Owned>,
+    ) -> Result<()> {
+        let params = params.get()?;
+        let owner =
+            if params.has_seal_for() { Some(Owner::read(params.get_seal_for()?)?) } else { None };
+        let reference = self.persistence.save(&*self.object, owner.as_ref())?;
+        reference.write(results.get().init_sturdy_ref());
+        Ok(())
+    }
+}
