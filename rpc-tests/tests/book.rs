@@ -70,10 +70,8 @@ fn links_lead_to_files_and_headings() {
 }
 
 /// `path.rs::item` stands for an item, a field, a variant or a note in a file of
-/// rpc-core.
-#[test]
-fn what_corresponds_to_the_haskell_module_exists() {
-    let text = fs::read_to_string(root().join("docs/correspondence.md")).unwrap();
+/// rpc-core. Returns how many there are.
+fn check_items(text: &str) -> usize {
     let mut checked = 0;
     for code in text.split('`').skip(1).step_by(2) {
         let Some((path, item)) = code.split_once(".rs::") else { continue };
@@ -84,5 +82,97 @@ fn what_corresponds_to_the_haskell_module_exists() {
         assert!(found, "{code}: not there");
         checked += 1;
     }
+    checked
+}
+
+#[test]
+fn what_corresponds_to_the_haskell_module_exists() {
+    let text = fs::read_to_string(root().join("docs/correspondence.md")).unwrap();
+    let checked = check_items(&text);
     assert!(checked > 200, "only {checked} references were found");
+}
+
+#[test]
+fn what_corresponds_to_the_cxx_file_exists() {
+    let text = fs::read_to_string(root().join("docs/correspondence-cxx.md")).unwrap();
+    let checked = check_items(&text);
+    assert!(checked > 200, "only {checked} references were found");
+}
+
+/// The cells of a row of a table, without the space around them.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    let row = line.strip_prefix('|')?.strip_suffix('|')?;
+    Some(row.split('|').map(str::trim).collect())
+}
+
+/// A name of the C++ file: its class, or nothing, and from when to when it is there.
+type Name = (String, String, &'static str);
+
+const FROM_TO: [&str; 3] = ["", "0.7", "0.9"];
+
+/// Each name that the last section of the chapter lists.
+fn listed_names(section: &str) -> Vec<Name> {
+    let rows = section.lines().filter_map(cells).skip(2);
+    rows.flat_map(|row| {
+        let [class, columns @ ..] = row.as_slice() else { panic!("an empty row") };
+        assert_eq!(columns.len(), FROM_TO.len(), "{class}");
+        let class = class.trim_matches(['`', '—']).to_owned();
+        let column = |(names, when): (&&str, &'static str)| {
+            let names: Vec<String> = between_ticks(names);
+            let class = class.clone();
+            names.into_iter().map(move |name| (class.clone(), name, when)).collect::<Vec<_>>()
+        };
+        columns.iter().zip(FROM_TO).flat_map(column).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+fn between_ticks(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Each name that has a row: in the tables whose second column is `when`.
+fn names_with_rows(body: &str) -> Vec<Name> {
+    let (mut class, mut in_table, mut names) = (String::new(), false, Vec::new());
+    for line in body.lines() {
+        if let Some(heading) = line.trim_start_matches('#').strip_prefix(' ')
+            && line.starts_with('#')
+        {
+            class = between_ticks(heading).pop().unwrap_or_default();
+        }
+        let Some(row) = cells(line) else {
+            in_table = false;
+            continue;
+        };
+        match row.as_slice() {
+            [_, "when", ..] => in_table = true,
+            [there, when, here, _] if in_table && !there.starts_with("---") => {
+                let when = FROM_TO.into_iter().find(|known| known == when);
+                let when = when.unwrap_or_else(|| panic!("unknown release: {line}"));
+                assert!(!here.is_empty(), "not said where it is: {line}");
+                names.extend(
+                    between_ticks(there).into_iter().map(|name| (class.clone(), name, when)),
+                );
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+#[test]
+fn every_name_of_the_cxx_file_has_its_row() {
+    let text = fs::read_to_string(root().join("docs/correspondence-cxx.md")).unwrap();
+    let (body, list) = text.split_once("\n## Every name\n").unwrap();
+    let (mut listed, mut rows) = (listed_names(list), names_with_rows(body));
+    assert!(listed.len() > 250, "only {} names are listed", listed.len());
+    for names in [&mut listed, &mut rows] {
+        names.sort();
+        for pair in names.windows(2) {
+            assert!(pair[0] != pair[1], "twice: {:?}", pair[0]);
+        }
+    }
+    let missing: Vec<_> = listed.iter().filter(|name| !rows.contains(name)).collect();
+    let strange: Vec<_> = rows.iter().filter(|name| !listed.contains(name)).collect();
+    assert!(missing.is_empty() && strange.is_empty(), "no row: {missing:?}\nno name: {strange:?}");
 }
