@@ -29,6 +29,7 @@ use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream, StreamSlot};
 use crate::local_promise::LocalPromise;
 use crate::watch::{WatchKey, Watcher};
+use crate::wire::Hint;
 
 pub(crate) struct Wrapped {
     membrane: Arc<Shared>,
@@ -246,7 +247,7 @@ impl Wrapped {
             return Delivery::Call(call).fail(&error);
         }
         let crossing = Crossing::new(Arc::clone(&self.membrane), self.direction);
-        let (cell, interest) = CallCell::new(Sink::Here);
+        let (cell, interest) = CallCell::new(Sink::Here, Hint::None);
         let fields = call.cell.take_across(interest, &crossing);
         let params = self.membrane.carry(&call.params, self.direction.opposite());
         drop(call.params);
