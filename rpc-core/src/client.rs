@@ -249,7 +249,7 @@ impl Client {
         runtime::blocking(|| stream.wait_until_empty())?
     }
 
-    fn stream(&self) -> Arc<Stream> {
+    pub(crate) fn stream(&self) -> Arc<Stream> {
         let client = self.shortened();
         let remote = |machine: &Arc<Machine>| machine.flow_controller();
         match &client.0 {
