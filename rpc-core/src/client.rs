@@ -292,7 +292,7 @@ impl Client {
         runtime::blocking_on(what, |interrupt| stream.wait_until_empty(interrupt))?
     }
 
-    fn stream(&self) -> Arc<Stream> {
+    pub(crate) fn stream(&self) -> Arc<Stream> {
         let client = self.shortened();
         let remote = |machine: &Arc<Machine>| machine.flow_controller();
         match &client.0 {
