@@ -72,7 +72,9 @@ enum Kind {
 // pinned to its own place. Whatever is sent there would come back for ever, so
 // the places that the circle leads through are given up, too: calls fail when
 // they come by, and the two vats do not keep each other's promises alive. (A
-// circle through three vats looks like a chain to each of them.)
+// circle through three vats looks like a chain to each of them. One that leads
+// through a pipeline given out early shows when the call is answered; until then
+// what is sent there goes round.)
 
 /// The most promises that one may be chained through before the chain is taken
 /// for a circle.

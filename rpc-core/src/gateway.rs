@@ -59,7 +59,7 @@ pub(crate) struct Gateway {
     client: Client,
     /// Where the saves of a promise wait: one queue for all of them, however often
     /// the peer saves it and changes its mind.
-    waiting: Mutex<HashMap<(usize, Direction), Weak<LocalPromise>>>,
+    waiting: Mutex<HashMap<(usize, Direction), Weak<Saves>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,25 +121,26 @@ impl Gateway {
         delivery: Delivery,
     ) {
         let key = (promise.address(), direction);
-        let (queue, new) = {
+        // Whatever is found there keeps its promise alive: it is of this very one.
+        let known = self.waiting.lock().get(&key).and_then(Weak::upgrade);
+        let queue = known.as_ref().and_then(|saves| saves.queue.upgrade());
+        if let Some(queue) = queue {
+            return Client::from_promise(queue).dispatch(delivery);
+        }
+        // If two threads come here at the same time there are two queues, which is
+        // as good.
+        let (queue, saves) = Saves::new(self, machine, promise.clone(), direction);
+        {
             let mut waiting = self.waiting.lock();
-            if let Some(queue) = waiting.get(&key).and_then(Weak::upgrade) {
-                (queue, None)
-            } else {
-                let (queue, saves) = Saves::new(self, machine, promise.clone(), direction);
-                if waiting.len() >= FEW {
-                    waiting.retain(|_, queue| queue.strong_count() > 0);
-                }
-                waiting.insert(key, Arc::downgrade(&queue));
-                (queue, Some(saves))
+            if waiting.len() >= FEW {
+                waiting.retain(|_, saves| saves.strong_count() > 0);
             }
-        };
+            waiting.insert(key, Weak::clone(&saves));
+        }
         // The queue is kept until it is watched for: a save that was cancelled at once
         // must not leave a watcher behind.
         Client::from_promise(Arc::clone(&queue)).dispatch(delivery);
-        if let Some(saves) = new
-            && let Err(watcher) = promise.watch(Watcher::Saves(saves))
-        {
+        if let Err(watcher) = promise.watch(Watcher::Saves(saves)) {
             // It was resolved just now.
             effects::defer(Effect::Notify(watcher));
         }

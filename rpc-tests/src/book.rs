@@ -14,6 +14,7 @@ chapters! {
     servers "docs/servers.md"
     streams "docs/streams.md"
     errors "docs/errors.md"
+    capabilities "docs/capabilities.md"
     membranes "docs/membranes.md"
     limits "docs/limits.md"
     networks "docs/networks.md"

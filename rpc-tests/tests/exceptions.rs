@@ -177,6 +177,19 @@ fn a_panic_is_told_of_by_the_trace_encoder_alone() {
 }
 
 #[test]
+fn an_abort_tells_trace_and_details_too() {
+    let _watchdog = Watchdog::start();
+    let pair = Pair::new("abt", |vat| failing(vat, Error::failed("x")).into_client());
+    pair.server.abort(Error::failed("enough").with_trace("there").with_detail(7, vec![1]));
+    assert!(pair.client.join_timeout(support::LONG).unwrap());
+    let failure = pair.client.failure().unwrap();
+    assert_eq!(failure.kind(), ErrorKind::Disconnected);
+    assert!(failure.reason().ends_with("enough"), "{failure}");
+    assert_eq!((failure.trace(), failure.detail(7)), ("there", Some(&[1][..])));
+    pair.end();
+}
+
+#[test]
 fn a_failure_too_large_for_a_message_fails_alone() {
     let _watchdog = Watchdog::start();
     let pair = Pair::new("big", |vat| {

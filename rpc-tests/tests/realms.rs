@@ -14,12 +14,13 @@ use std::sync::{Arc, Mutex};
 use capnp::text;
 use rpc_core::{
     Client, Concurrency, ConnConfig, Dispatch, Error, ErrorKind, FromClient, IncomingCall, Result,
-    Vat, new_client,
+    RpcSystem, Vat, new_client,
 };
 use rpc_persist::{Owner, SturdyRef};
 use rpc_schema::persistent_capnp::{persistent, realm_gateway};
 use rpc_schema::sturdy_capnp::{owner, sturdy_ref};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
+use rpc_transport::{Address, SocketNetwork, SocketVat};
 use support::{Event, Pair, Watchdog, Wire};
 
 type Inside = persistent::Client<sturdy_ref::Owned, owner::Owned>;
@@ -512,6 +513,58 @@ fn what_the_gateway_fails_with_is_what_the_save_fails_with() {
     assert_eq!(save_inside(&object, "nobody").unwrap_err(), Error::overloaded("not today"));
     assert_eq!(save_inside(&object, "alice").unwrap(), reference(b'x'));
     drop(object);
+    pair.finish();
+}
+
+#[test]
+fn a_system_has_one_gateway_for_every_peer() {
+    let _watchdog = Watchdog::start();
+    let border = Border::new();
+    let listener = "127.0.0.1:0".parse::<Address>().unwrap().listen().unwrap();
+    let network = SocketNetwork::listening(listener).unwrap();
+    let server = RpcSystem::builder(&Vat::new(), network)
+        .bootstrap(border.inside(5))
+        .realm_gateway(border.gateway.clone())
+        .start()
+        .unwrap();
+    let name = SocketVat::At(server.network().local_address().unwrap().clone());
+    for _ in 0..2 {
+        let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+        let object: Client = client.bootstrap(&name);
+        assert_eq!(save_outside(&object, "bob").unwrap(), "ref 5");
+    }
+}
+
+#[test]
+fn saves_and_resolutions_that_race_all_find_their_object() {
+    let _watchdog = Watchdog::start();
+    let border = Border::new();
+    let event = Event::new();
+    event.set();
+    let echo: test_more_stuff::Client = new_client(Echo(event));
+    let gateway = Some(border.gateway.clone());
+    let pair = connected(Wire::Memory, gateway, None, echo.into_client());
+    let echo: test_more_stuff::Client = pair.bootstrap();
+    std::thread::scope(|scope| {
+        for byte in 0..4 {
+            let (echo, border) = (&echo, &border);
+            scope.spawn(move || {
+                let own = test_call_order::Client::from_client(border.inside(byte));
+                for _ in 0..100 {
+                    let mut request = echo.echo_request();
+                    request.get().set_cap(own.clone());
+                    let returned = request.send();
+                    let promise = returned.pipeline().get_cap().into_client();
+                    assert_eq!(save_inside(&promise, "alice").unwrap(), reference(byte));
+                    let returned = returned.wait().unwrap();
+                    let promise = returned.get().unwrap().get_cap().unwrap().into_client();
+                    assert_eq!(save_inside(&promise, "alice").unwrap(), reference(byte));
+                }
+            });
+        }
+    });
+    assert!(border.log().iter().all(|line| line.starts_with("inside")));
+    drop(echo);
     pair.finish();
 }
 

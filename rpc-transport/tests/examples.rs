@@ -55,6 +55,40 @@ fn pass_fd() {
 }
 
 #[test]
+fn membrane() {
+    let expected = "\
+in:  greetGuest
+out: the guest is asked
+Good evening, Grace.
+greet: failed: bring a guest
+greetGuest: failed: the party is over
+";
+    assert_eq!(output(&mut example("membrane")), expected);
+}
+
+#[test]
+fn reconnect() {
+    let expected = "\
+Hello, Ada! This is connection 1.
+Hello, Grace! This is connection 2.
+Hello, Barbara! This is connection 3.
+";
+    assert_eq!(output(&mut example("reconnect")), expected);
+}
+
+#[test]
+fn upload() {
+    assert_eq!(output(&mut example("upload")), "64 MiB arrived\n");
+}
+
+#[test]
+fn chat() {
+    let mut expected = "8 guests said 3 things each\n".to_owned();
+    expected.push_str(&"one heard 24 of them\n".repeat(8));
+    assert_eq!(output(&mut example("chat")), expected);
+}
+
+#[test]
 fn threads() {
     let expected = "64 threads made 6400 calls through one client\n";
     assert_eq!(output(&mut example("threads")), expected);

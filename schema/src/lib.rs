@@ -20,6 +20,10 @@ schema!(
     calculator_capnp
 );
 schema!(
+    /// A room in which programs talk.
+    chat_capnp
+);
+schema!(
     /// What calls cost, measured.
     echo_capnp
 );

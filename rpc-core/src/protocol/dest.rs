@@ -78,8 +78,8 @@ fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer 
 // A's promise was described as a field of B's results, and that field turned out
 // to be A's own, while another field of the same results is A's promise, the two
 // vats keep each other's entries until the connection ends, even if nobody else
-// has them. This lies in the protocol: there is no message that would let one of
-// them know.
+// has them. This lies in the protocol: each side counts what the other one holds,
+// and no message tells that nothing but the circle holds it.
 
 /// A capability that always is whatever the peer has behind one place. To us it
 /// looks settled.

@@ -86,7 +86,7 @@ impl Txn<'_> {
             crate::ErrorKind::Disconnected,
             format!("the peer ended the connection: {}", error.reason()),
             error.trace().to_owned(),
-            Vec::new(),
+            error.details().map(|(id, data)| (id, data.to_vec())).collect(),
         );
         self.disconnect(reason);
     }

@@ -72,7 +72,8 @@ pub(crate) enum Results {
 // Our question gets a Return, too, which only says that the results were sent
 // elsewhere; it stays open beyond that, because calls that the peer has pipelined
 // on its own question still come to us, and go back as pipelined calls on ours
-// (that is the described path of the answer). It is finished when the peer
+// (that is the described path of the answer). What its fields turn out to be is
+// never told here: a promise for one stays a promise. It ends when the peer
 // finishes its question. When the peer finishes early, so do we: cancelling goes
 // through.
 //

@@ -661,3 +661,36 @@ fn a_descriptor_of_an_unknown_kind_is_a_capability_that_fails() {
     raw.expect_alive();
     raw.finish();
 }
+
+/// Note [described path]: A answers B with a field of what B returns, and with
+/// something of B's; B answers A with that. The ways lead through both results, and
+/// neither vat can see that nobody else has them. They go with the connection.
+#[test]
+fn results_that_lead_through_each_other_are_kept_until_the_connection_ends() {
+    let mut net = Net::new();
+    let (on_a, of_a) = net.object("on a");
+    let (on_b, of_b) = net.object("on b");
+    let (a, b) = net.link(Some(of_a), Some(of_b));
+    let (to_b, to_a) = (net.bootstrapped(a), net.bootstrapped(b));
+    on_a.hold();
+    on_b.hold();
+    let from_b = net.call(&to_b, 1, &[]);
+    let from_a = net.call(&to_a, 2, &[]);
+    net.settle();
+    on_a.answer_with(&[from_b.pipelined(0), to_b.clone()]);
+    on_b.answer_with(&[from_a.pipelined(1)]);
+    net.settle();
+    on_b.acknowledge();
+    let through_both = net.call(&from_a.cap(0), 3, &[]);
+    net.settle();
+    through_both.ok();
+    drop((to_a, to_b, from_a, from_b, through_both));
+    net.settle();
+    for end in [a, b] {
+        let left = net.snapshot(end);
+        assert_eq!((left.questions, left.answers), (1, 1), "{left:?}");
+    }
+    net.cut(a);
+    on_a.acknowledge();
+    net.finish();
+}

@@ -52,7 +52,8 @@ fn call_backs_do_not_wait_for_the_flow_limit() {
         });
         drop(keeper);
         pair.settle();
-        assert_eq!(pair.server.snapshot().words_in_flight, 0);
+        // A call is over right after its answer was sent, perhaps not before.
+        until("the last call to be over", || pair.server.snapshot().words_in_flight == 0);
         assert_eq!(pair.server.snapshot().held_back, 0);
         pair.finish();
     }

@@ -25,7 +25,7 @@ use self::world::{Check, World};
 use super::net::Net;
 
 /// How many walks `cargo test` makes, and how long they are.
-const RUNS: u64 = 300;
+const RUNS: u64 = 150;
 const STEPS: usize = 300;
 
 /// Whether a walk keeps what was delivered.

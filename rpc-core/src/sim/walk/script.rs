@@ -110,27 +110,27 @@ impl Random {
     }
 }
 
-/// How often each kind of step is taken, out of a thousand or so.
+/// How often each kind of step is taken, in proportion.
 type Weights = [(Do, u64); 18];
 
 const WEIGHTS: Weights = [
-    (Do::Call, 200),
-    (Do::Pipeline, 70),
+    (Do::Call, 150),
+    (Do::Pipeline, 100),
     (Do::Read, 60),
-    (Do::DropCall, 40),
-    (Do::NewObject, 20),
+    (Do::DropCall, 20),
+    (Do::NewObject, 10),
     (Do::NewPromise, 50),
-    (Do::Fulfil, 45),
-    (Do::Reject, 6),
-    (Do::Clone, 10),
-    (Do::Drop, 40),
-    (Do::Answer, 110),
-    (Do::Early, 15),
-    (Do::Fail, 8),
+    (Do::Fulfil, 60),
+    (Do::Reject, 4),
+    (Do::Clone, 5),
+    (Do::Drop, 5),
+    (Do::Answer, 150),
+    (Do::Early, 10),
+    (Do::Fail, 6),
     (Do::TailCall, 25),
-    (Do::Bootstrap, 15),
-    (Do::Deliver, 300),
-    (Do::Run, 80),
+    (Do::Bootstrap, 10),
+    (Do::Deliver, 400),
+    (Do::Run, 200),
     (Do::Cut, 0),
 ];
 

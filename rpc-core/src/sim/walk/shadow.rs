@@ -145,6 +145,34 @@ impl Shadow {
         }
     }
 
+    /// Whether a stream is, or led on from, what a call returns that was passed on:
+    /// who passed it on may never be told what that is, see Note [tail calls].
+    pub(super) fn is_passed_on(&self, stream: Stream) -> bool {
+        let mut node = self.streams[stream].node;
+        loop {
+            let state = &self.nodes[node];
+            let tail = |call: CallId| matches!(self.calls[call].answer, Answer::Tail(_));
+            if state.field_of.is_some_and(tail) {
+                return true;
+            }
+            let Kind::To(next, _) = state.kind else { return false };
+            node = next;
+        }
+    }
+
+    /// Whether a stream leads through what has been told early of a call's results.
+    pub(super) fn is_told_early(&self, stream: Stream) -> bool {
+        let mut node = self.streams[stream].node;
+        while let Kind::To(next, _) = self.nodes[node].kind {
+            let open = |call: CallId| self.calls[call].answer == Answer::None;
+            if self.nodes[node].field_of.is_some_and(open) {
+                return true;
+            }
+            node = next;
+        }
+        false
+    }
+
     // ---- Links
 
     /// Somebody cuts links.

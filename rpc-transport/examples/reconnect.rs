@@ -1,0 +1,69 @@
+//! A client that outlives its connection.
+//!
+//! The server hangs up after every answer. The client goes on calling the same
+//! capability, which is connected to anew.
+//!
+//! ```text
+//! cargo run --example reconnect
+//! ```
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rpc_core::{ConnConfig, Error, Result, Vat, auto_reconnect};
+use rpc_schema::greeter_capnp::greeter;
+use rpc_transport::tcp;
+
+struct Greeter {
+    visit: u32,
+}
+
+impl greeter::Server for Greeter {
+    fn greet(
+        &self,
+        params: greeter::GreetParams,
+        mut results: greeter::GreetResults,
+    ) -> Result<()> {
+        let name = params.get()?.get_name()?.to_str()?;
+        results.get().set_greeting(format!("Hello, {name}! This is connection {}.", self.visit));
+        Ok(())
+    }
+}
+
+fn main() -> Result<()> {
+    let listener = tcp::Listener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let server = thread::spawn(move || -> Result<()> {
+        let vat = Vat::new();
+        for visit in 1..=3 {
+            let greeter: greeter::Client = vat.export(Greeter { visit });
+            let config = ConnConfig::new().bootstrap(greeter);
+            vat.connect(listener.accept()?, config)?.join()?;
+        }
+        Ok(())
+    });
+
+    let vat = Vat::new();
+    // Dropping the last handle on a connection would close it.
+    let current = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&current);
+    let (greeter, _control) = auto_reconnect(move || -> Result<greeter::Client> {
+        let connection = vat.connect(tcp::connect(address)?, ConnConfig::new())?;
+        let greeter = connection.bootstrap();
+        *kept.lock().map_err(|_| Error::failed("another thread panicked"))? = Some(connection);
+        Ok(greeter)
+    });
+    for name in ["Ada", "Grace", "Barbara"] {
+        let mut request = greeter.greet_request();
+        request.get().set_name(name);
+        println!("{}", request.call()?.get()?.get_greeting()?.to_str()?);
+        // Whoever ends a connection, the next call takes another one.
+        let connection =
+            current.lock().map_err(|_| Error::failed("another thread panicked"))?.take();
+        if let Some(connection) = connection {
+            connection.close();
+            connection.join()?;
+        }
+    }
+    server.join().map_err(|_| Error::failed("the server panicked"))?
+}
