@@ -41,12 +41,13 @@ use crate::delivery::Tail;
 use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
+use crate::interrupt::{Interrupt, Scope, Wake};
 use crate::local_promise::LocalPromise;
 use crate::membrane::Crossing;
 use crate::payload::Payload;
 use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
-use crate::wire::Path;
+use crate::wire::{Hint, Path};
 
 /// The most calls that one may wait for, one behind the other, before that is
 /// taken for a circle.
@@ -60,6 +61,7 @@ pub(crate) struct CallCell {
     state: Mutex<State>,
     done: Condvar,
     sink: Sink,
+    hint: Hint,
     interest: OnceLock<Weak<Interest>>,
 }
 
@@ -93,6 +95,8 @@ struct State {
     /// Note [flow limit].
     words: u64,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
+    /// The method that runs for this call, if it is to be interrupted.
+    method: Option<Arc<Scope>>,
     /// The other call whose outcome will be this one's.
     taken_from: Option<Arc<Interest>>,
 }
@@ -190,7 +194,8 @@ impl Drop for Interest {
 }
 
 impl CallCell {
-    pub(crate) fn new(sink: Sink) -> (Arc<CallCell>, Arc<Interest>) {
+    /// `hint` is what the caller will not do.
+    pub(crate) fn new(sink: Sink, hint: Hint) -> (Arc<CallCell>, Arc<Interest>) {
         let cell = Arc::new(CallCell {
             state: Mutex::new(State {
                 phase: Phase::Waiting,
@@ -203,16 +208,27 @@ impl CallCell {
                 queued_in: None,
                 words: 0,
                 on_cancel: Vec::new(),
+                method: None,
                 taken_from: None,
             }),
             done: Condvar::new(),
             sink,
+            hint,
             interest: OnceLock::new(),
         });
         let interest = Arc::new(Interest { cell: Arc::clone(&cell) });
         // The cell is new: nobody has set it before.
         let _ = cell.interest.set(Arc::downgrade(&interest));
         (cell, interest)
+    }
+
+    pub(crate) fn hint(&self) -> Hint {
+        self.hint
+    }
+
+    /// Whether somebody in this process made the call.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.sink, Sink::Here)
     }
 
     /// The peer's question that this answers with its outcome, if it is one of
@@ -320,6 +336,10 @@ impl CallCell {
         match &self.sink {
             Sink::Here => outcome,
             Sink::Answer(machine, id, serial) => match machine.upgrade() {
+                Some(machine) if self.hint == Hint::OnlyPipeline => {
+                    machine.transact(|txn| txn.keep_answer(*id, *serial));
+                    outcome
+                }
                 Some(machine) => {
                     // Content without capabilities leaves without a copy, if
                     // nobody else holds it; and nobody looks for any in it.
@@ -367,20 +387,28 @@ impl CallCell {
     }
 
     /// Waits for the outcome; `None` when the deadline came first.
-    pub(crate) fn wait(&self, deadline: Option<std::time::Instant>) -> Option<Outcome> {
+    ///
+    /// # Errors
+    /// Something came first that ends the wait.
+    pub(crate) fn wait(
+        &self,
+        deadline: Option<std::time::Instant>,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Outcome>, Error> {
         let mut state = self.state.lock();
         loop {
             if let Phase::Done(outcome) = &state.phase {
-                return Some(outcome.clone());
+                return Ok(Some(outcome.clone()));
             }
+            interrupt.check()?;
             match deadline {
                 None => self.done.wait(&mut state),
                 Some(deadline) => {
                     if self.done.wait_until(&mut state, deadline).timed_out() {
-                        return match &state.phase {
+                        return Ok(match &state.phase {
                             Phase::Done(outcome) => Some(outcome.clone()),
                             _ => None,
-                        };
+                        });
                     }
                 }
             }
@@ -582,6 +610,9 @@ impl CallCell {
         let outcome = match &state.phase {
             Phase::Completing(outcome) | Phase::Done(outcome) => outcome.clone(),
             Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) | Phase::Returning(..) => {
+                if self.hint == Hint::NoPipelining {
+                    return Ok(Client::broken(not_pipelined()));
+                }
                 if let Some(field) = state.fields.get(path).and_then(Weak::upgrade) {
                     return Ok(Client::from_promise(field));
                 }
@@ -711,6 +742,19 @@ impl CallCell {
         }
     }
 
+    /// From now on a cancellation ends the waits of the method that runs for this call.
+    /// Must not be called under a lock.
+    pub(crate) fn interrupts(&self, method: &Arc<Scope>) {
+        let mut state = self.state.lock();
+        let cancelled = state.demand == Demand::Cancelled;
+        let before = state.method.replace(Arc::clone(method));
+        drop(state);
+        drop(before);
+        if cancelled {
+            method.cancel();
+        }
+    }
+
     fn is_done(&self) -> bool {
         matches!(self.state.lock().phase, Phase::Done(_))
     }
@@ -733,7 +777,11 @@ impl CallCell {
         let queue = state.queued_in.take();
         let hooks = std::mem::take(&mut state.on_cancel);
         let taken_from = state.taken_from.take();
+        let method = state.method.take();
         drop(state);
+        if let Some(method) = method {
+            method.cancel();
+        }
         // The last reference to the question sends its Finish. Nothing else would
         // end the call, for which a peer may still have a name.
         if question.is_some() {
@@ -780,6 +828,21 @@ impl CallCell {
         drop(before);
     }
 
+    /// If the call is held back: the place, at which it stays if it is cancelled. For
+    /// use under the order lock of its connection.
+    pub(crate) fn goes_on_waiting(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        let held = match state.queued_in.take() {
+            Some(held @ (Queue::Held(_), _)) => held,
+            other => {
+                state.queued_in = other;
+                return None;
+            }
+        };
+        drop(state);
+        Some(held.1)
+    }
+
     /// The call left the queue that it waited in.
     pub(crate) fn left_queue(&self) {
         let left = self.state.lock().queued_in.take();
@@ -806,6 +869,13 @@ impl CallCell {
         {
             machine.call_is_over(words);
         }
+    }
+}
+
+impl Wake for CallCell {
+    fn wake(&self) {
+        drop(self.state.lock());
+        self.done.notify_all();
     }
 }
 
@@ -878,6 +948,14 @@ fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
         }
     }
     Ok(payload.with_caps(caps))
+}
+
+/// What becomes of a pipelined call where none was to be made.
+pub(crate) fn not_pipelined() -> Error {
+    Error::failed(
+        "the call was made without promise pipelining: \
+         wait for its results before calling what they hold",
+    )
 }
 
 /// The capability at the end of `path` in an outcome.

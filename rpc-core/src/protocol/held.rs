@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{Abort, Machine, Txn};
+use crate::call::CallCell;
 use crate::client::Client;
 use crate::delivery::{Delivery, Route};
 use crate::effects::{self, Effect};
@@ -117,9 +118,20 @@ enum Item {
         target: Found,
         delivery: Delivery,
         words: u64,
+        cancelling: Cancelling,
     },
     /// An embargo is over, and this is what was behind it.
     Lift(Arc<LocalPromise>, Client),
+}
+
+/// What becomes of a call that is cancelled while it waits.
+#[derive(PartialEq, Eq)]
+enum Cancelling {
+    /// It goes no further.
+    Early,
+    /// It arrives nevertheless: for peers that require the early cancellation
+    /// workaround.
+    Late,
 }
 
 impl Item {
@@ -175,11 +187,11 @@ impl Machine {
         while let Some(item) = self.transact(|txn| txn.next_held()) {
             match item {
                 Item::Lift(promise, target) => promise.resolve(target),
-                Item::Delivery { target, delivery, .. } => {
+                Item::Delivery { target, delivery, cancelling, .. } => {
                     if let Delivery::Call(call) = &delivery {
                         call.cell.left_queue();
                     }
-                    if delivery.is_cancelled() {
+                    if delivery.is_cancelled() && cancelling == Cancelling::Early {
                         delivery.fail(&Error::failed("the call was cancelled"));
                     } else {
                         // Held until then: it may be what keeps a call wanted.
@@ -232,7 +244,7 @@ impl Txn<'_> {
             self.effect(effect);
             return Ok(());
         }
-        self.hold(Item::Delivery { target, delivery, words });
+        self.hold(Item::Delivery { target, delivery, words, cancelling: Cancelling::Early });
         let (bytes, limit) = (self.order.held.bytes, self.limits().held_back_bytes);
         if bytes > limit {
             return Err(Abort(Error::overloaded(format!(
@@ -268,6 +280,16 @@ impl Txn<'_> {
         self.machine.load.held.fetch_add(1, Ordering::SeqCst);
         // Looked at after it is here: see the state model.
         self.effect(Effect::ReleaseHeld(Arc::clone(self.machine)));
+    }
+
+    /// The caller has finished a call, and is one of those that do so although they
+    /// want it to arrive: if it waits, it goes on waiting.
+    pub(super) fn let_arrive(&mut self, cell: &CallCell) {
+        if let Some(place) = cell.goes_on_waiting()
+            && let Some(Item::Delivery { cancelling, .. }) = self.order.held.queue.get_mut(&place)
+        {
+            *cancelling = Cancelling::Late;
+        }
     }
 
     fn count(&self, delivery: &Delivery, words: u64) {

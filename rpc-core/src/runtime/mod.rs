@@ -20,7 +20,7 @@ pub use self::supervisor::{OwnedSupervisor, StopToken, Supervisor};
 pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
 
-pub(crate) use self::role::{Pace, asker, blocking, current_executor, may_wait, set_pace};
+pub(crate) use self::role::{Pace, asker, blocking_on, current_executor, may_wait, set_pace};
 
 /// Work for a worker.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
