@@ -34,8 +34,8 @@ fn our_own_object_comes_back_and_is_called_without_a_message_w() {
             let mut hold = theirs.hold_request();
             hold.get().set_cap(ours.clone());
             hold.call().unwrap();
-            let held = theirs.get_held_request().call().unwrap();
-            let held = held.get().unwrap().get_cap().unwrap();
+            let response = theirs.get_held_request().call().unwrap();
+            let held = response.get().unwrap().get_cap().unwrap();
             assert_eq!(held.as_client(), ours.as_client(), "{}", session.server);
             let before = session.calls();
             for _ in 0..10 {
@@ -46,7 +46,7 @@ fn our_own_object_comes_back_and_is_called_without_a_message_w() {
             let mut hold = theirs.hold_request();
             hold.get().set_cap(theirs.clone().cast_to::<test_interface::Client>());
             hold.call().unwrap();
-            drop((ours, held));
+            drop((ours, held, response));
             until("our object to go", || census.alive() == 0);
         },
     );
@@ -140,7 +140,7 @@ fn embargo_in_two_hops(session: &Session, promised: bool) {
     let resolved = echoed.wait().unwrap().get().unwrap().get_cap().unwrap();
     calls.push(reference.send_through(&pipeline));
     if let Second::Promise(fulfiller) = second {
-        fulfiller.fulfill(ours);
+        fulfiller.fulfill(ours.clone());
     }
     calls.push(reference.send_through(&resolved));
     calls.push(reference.send_through(&pipeline));
@@ -151,7 +151,7 @@ fn embargo_in_two_hops(session: &Session, promised: bool) {
     order.assert_right(&session.server);
     assert_eq!(order.arrived(), 6);
 
-    drop((far, early, echoed, target, pipeline, resolved, reference, calls));
+    drop((far, early, echoed, target, pipeline, resolved, reference, calls, ours));
     until("our object to go", || census.alive() == 0);
     connection.close();
     assert!(connection.join_timeout(LONG).unwrap());

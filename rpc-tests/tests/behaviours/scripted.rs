@@ -1,7 +1,10 @@
 //! Behaviours whose messages must cross in a certain way: a peer over a Unix socket
 //! that says what the test wants.
 
-use rpc_core::{Concurrency, ConnConfig, FromClient, Payload, promise_client};
+use rpc_core::capnp::any_pointer;
+use rpc_core::capnp::traits::ImbueMut;
+use rpc_core::hook::{CapTable, Hook};
+use rpc_core::{Client, Concurrency, ConnConfig, Error, FromClient, Payload, promise_client};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
 use crate::support::objects::{Keeper, any, plain};
@@ -10,6 +13,15 @@ use crate::support::{Census, LONG, Watchdog, until, vat};
 
 /// What the peer's bootstrap object is called by in the peer's table.
 const THEIRS: u32 = 1;
+
+/// Makes content the capability with index 0.
+fn first_capability(mut content: any_pointer::Builder<'_>) {
+    let mut table = CapTable::new();
+    let mut imbued = content.reborrow();
+    imbued.imbue_mut(&mut table);
+    let stand_in = Client::broken(Error::failed("only its index matters"));
+    imbued.set_as_capability(Hook::boxed(stand_in));
+}
 
 /// A vat with a connection on which the peer has been asked for its bootstrap object.
 fn asked(name: &str) -> (rpc_core::Vat, RawPeer, rpc_core::Connection, test_more_stuff::Client) {
@@ -20,7 +32,14 @@ fn asked(name: &str) -> (rpc_core::Vat, RawPeer, rpc_core::Connection, test_more
         Said::Bootstrap(question) => Some(*question),
         _ => None,
     });
-    peer.results(question, &[Cap::SenderHosted(THEIRS)]);
+    peer.send(|message| {
+        let mut ret = message.init_return();
+        ret.set_answer_id(question);
+        ret.set_release_param_caps(false);
+        let mut payload = ret.init_results();
+        raw::write_cap(payload.reborrow().init_cap_table(1).get(0), &Cap::SenderHosted(THEIRS));
+        first_capability(payload.get_content());
+    });
     theirs.as_client().resolve().unwrap();
     (vat, peer, connection, theirs)
 }

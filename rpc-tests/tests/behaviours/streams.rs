@@ -191,21 +191,22 @@ fn dropping_the_capability_does_not_cancel_the_stream_w() {
                 of_stream.next().is_some_and(|count| count.get_calls() == u64::from(CALLS))
             });
             let mut open = HashSet::new();
-            let (mut calls, mut returns) = (0, 0);
+            let mut calls = 0;
             for step in steps(session) {
                 match step {
                     Step::Call(id) => {
                         assert!(open.insert(id));
                         calls += 1;
                     }
-                    Step::Return(id) => returns += u32::from(open.remove(&id)),
+                    Step::Return(id) => {
+                        open.remove(&id);
+                    }
                     Step::Finish(id) => {
                         assert!(!open.contains(&id), "{}: cancelled", session.server);
                     }
                 }
             }
             assert_eq!(calls, CALLS);
-            assert_eq!(returns + u32::try_from(open.len()).unwrap(), CALLS);
         },
     );
 }
