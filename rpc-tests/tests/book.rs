@@ -99,6 +99,38 @@ fn what_corresponds_to_the_cxx_file_exists() {
     assert!(checked > 200, "only {checked} references were found");
 }
 
+/// `path.rs::function` in the chapter stands for a test, or for a behaviour of the
+/// conformance program that is in its list.
+#[test]
+fn every_test_of_the_conformance_chapter_is_there_and_run() {
+    let text = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
+    let mut checked = 0;
+    for code in between_ticks(&text) {
+        let Some((path, function)) = code.split_once(".rs::") else { continue };
+        let folder = if path.starts_with("rpc-") { "" } else { "rpc-tests" };
+        let file = root().join(folder).join(format!("{path}.rs"));
+        let source = fs::read_to_string(&file).unwrap_or_else(|_| panic!("{code}: no such file"));
+        let lines: Vec<&str> = source.lines().map(str::trim).collect();
+        let at = lines.iter().position(|line| line.starts_with(&format!("fn {function}(")));
+        let at = at.unwrap_or_else(|| panic!("{code}: no such function"));
+        let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        let is_test = attributes.clone().any(|line| *line == "#[test]");
+        assert!(attributes.clone().all(|line| !line.contains("ignore")), "{code}: is not run");
+        let is_behaviour = source.contains(&format!("\", {function})"));
+        assert!(is_test || is_behaviour, "{code}: is no test");
+        checked += 1;
+    }
+    assert!(checked > 80, "only {checked} tests were found");
+    for row in text.lines().filter_map(cells).filter(|row| !row[0].starts_with("---")) {
+        assert_eq!(row.len(), 4, "{row:?}");
+        let levels: Vec<&str> = row[1].split(", ").collect();
+        let known = levels.iter().all(|level| ["W", "R", "P"].contains(level));
+        assert!(known || row[1] == "level", "no level: {row:?}");
+        assert!(row[2].contains(".rs::") || row[2] == "here", "no test: {row:?}");
+        assert!(!row[3].is_empty() || row[1] == "P", "with whom: {row:?}");
+    }
+}
+
 /// The cells of a row of a table, without the space around them.
 fn cells(line: &str) -> Option<Vec<&str>> {
     let row = line.strip_prefix('|')?.strip_suffix('|')?;
