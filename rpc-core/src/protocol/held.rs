@@ -111,6 +111,19 @@ impl Found {
     pub(super) fn client(client: Client) -> Self {
         Found { now: Route::Client(client.clone()), later: Route::Client(client) }
     }
+
+    /// Where to, now that it is later. What else it held must go only when the delivery
+    /// is on its way: it may be what keeps a call wanted.
+    fn take(self) -> (Client, Route) {
+        match self.later {
+            // It was finished before there were any results that could have been
+            // described: the place is still what it was.
+            Route::Field(cell, path) if cell.is_cancelled() => {
+                (self.now.client(), Route::Field(cell, path))
+            }
+            later => (later.client(), self.now),
+        }
+    }
 }
 
 enum Item {
@@ -194,15 +207,13 @@ impl Machine {
                     if delivery.is_cancelled() && cancelling == Cancelling::Early {
                         delivery.fail(&Error::failed("the call was cancelled"));
                     } else {
-                        // Held until then: it may be what keeps a call wanted.
-                        let now = target.now;
-                        let target = target.later.client();
+                        let (target, kept) = target.take();
                         let gateway = gateway::is_save(&delivery).then(|| self.gateway()).flatten();
                         match gateway {
                             Some(gateway) => gateway.save_inwards(self, target, delivery),
                             None => target.dispatch(delivery),
                         }
-                        drop(now);
+                        drop(kept);
                     }
                 }
             }
@@ -269,7 +280,18 @@ impl Txn<'_> {
         self.order.held.forced = self.order.held.next_place;
     }
 
-    fn hold(&mut self, item: Item) {
+    fn hold(&mut self, mut item: Item) {
+        if let Item::Delivery { target, .. } = &mut item
+            && let Route::Field(cell, path) = &target.now
+        {
+            // Only another lock can tell what it is; but that must be had before the
+            // peer finishes the call. A promise stands in until right after this
+            // transaction.
+            let promise = LocalPromise::new(None);
+            let route = Route::Field(Arc::clone(cell), path.clone());
+            self.effect(Effect::Resolve(Arc::clone(&promise), route));
+            target.now = Route::Client(Client::from_promise(promise));
+        }
         let held = &mut self.order.held;
         held.next_place += 1;
         held.bytes += item.bytes();
