@@ -18,9 +18,12 @@ const TCP: &str = "127.0.0.1:0";
 
 type Foo = test_interface::Client;
 
-/// The connections that were made so far, and what breaks each of them.
+/// A connection, and what breaks it.
+type Link = (Connection, Arc<dyn TransportControl>);
+
+/// The connections that were made so far.
 #[derive(Clone, Default)]
-struct Made(Arc<Mutex<Vec<(Connection, Arc<dyn TransportControl>)>>>);
+struct Made(Arc<Mutex<Vec<Link>>>);
 
 impl Made {
     fn count(&self) -> usize {
