@@ -8,6 +8,7 @@ mod support;
 mod files;
 mod peers;
 mod promises;
+mod reconnecting;
 mod scripted;
 mod shutdown;
 mod streams;

@@ -14,13 +14,14 @@ use crate::support::{LONG, Watchdog, until, vat};
 pub(crate) struct Session {
     /// Who serves.
     pub(crate) server: String,
+    pub(crate) address: Address,
     pub(crate) vat: Vat,
     pub(crate) connection: Connection,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Session {
-    fn open(server: String, address: &Address, config: ConnConfig) -> Self {
+    fn open(server: String, address: Address, config: ConnConfig) -> Self {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = Arc::clone(&lines);
         let transport = tap::tap(address.connect_timeout(LONG).unwrap(), move |line| {
@@ -28,7 +29,7 @@ impl Session {
         });
         let vat = vat("beh");
         let connection = vat.connect(transport, config).unwrap();
-        Session { server, vat, connection, lines }
+        Session { server, address, vat, connection, lines }
     }
 
     /// The messages so far, in the order in which they were sent and received, as
@@ -71,7 +72,7 @@ pub(crate) fn at_each_server(
         // Only now, because it may take its time to build a peer.
         let _watchdog = Watchdog::start();
         let _doing = crate::support::watchdog::doing(&server);
-        let session = Session::open(server, &address.parse().unwrap(), config(ConnConfig::new()));
+        let session = Session::open(server, address.parse().unwrap(), config(ConnConfig::new()));
         test(&session);
         session.finish();
     };
