@@ -34,8 +34,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::client::Client;
 use crate::delivery::Tail;
 use crate::effects::{self, Effect};
@@ -46,6 +44,7 @@ use crate::membrane::Crossing;
 use crate::payload::Payload;
 use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
+use crate::sync::{Condvar, Mutex};
 use crate::wire::Path;
 
 /// The most calls that one may wait for, one behind the other, before that is

@@ -129,7 +129,7 @@ struct Pending {
     drops: RefCell<VecDeque<Effect>>,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static PENDING: Pending = Pending::default();
 }
 

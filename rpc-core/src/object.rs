@@ -18,8 +18,6 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
-
 use crate::brand::Brand;
 use crate::call::CallCell;
 use crate::client::Client;
@@ -30,6 +28,7 @@ use crate::fd::SharedFd;
 use crate::flow::StreamSlot;
 use crate::payload::Payload;
 use crate::runtime::{self, Executor, Pace};
+use crate::sync::Mutex;
 
 /// What stands behind a capability of this process. Generated code implements
 /// it for every server; implement it by hand for an object whose methods are not
@@ -231,7 +230,7 @@ impl Drop for LocalObject {
     }
 }
 
-thread_local! {
+crate::sync::thread_local! {
     /// The cell of the call whose method runs on this thread, by address, or 0.
     static RUNNING: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
@@ -241,18 +240,18 @@ struct PanicScope(usize);
 
 impl PanicScope {
     fn enter(cell: &Arc<CallCell>) -> Self {
-        PanicScope(RUNNING.replace(Arc::as_ptr(cell) as usize))
+        PanicScope(RUNNING.with(|running| running.replace(Arc::as_ptr(cell) as usize)))
     }
 
     /// Whether a method panics right now, and its panic will answer this call.
     fn will_answer(cell: &Arc<CallCell>) -> bool {
-        std::thread::panicking() && RUNNING.get() == Arc::as_ptr(cell) as usize
+        std::thread::panicking() && RUNNING.with(std::cell::Cell::get) == Arc::as_ptr(cell) as usize
     }
 }
 
 impl Drop for PanicScope {
     fn drop(&mut self) {
-        RUNNING.set(self.0);
+        RUNNING.with(|running| running.set(self.0));
     }
 }
 

@@ -6,8 +6,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use super::wrapped::Wrapped;
 use super::{Direction, MembranePolicy, Passage};
 use crate::call::{CallCell, Outcome};
@@ -15,6 +13,7 @@ use crate::client::Client;
 use crate::effects;
 use crate::error::{Error, Result};
 use crate::payload::Payload;
+use crate::sync::Mutex;
 
 /// At how many calls it is looked for the first time which of them have ended.
 const FIRST_SWEEP: usize = 16;
