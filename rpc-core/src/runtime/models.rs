@@ -305,3 +305,29 @@ fn a_job_that_waits_for_another_one_lets_it_run() {
         assert!(pool.close(None));
     });
 }
+
+/// One of two workers is idle when two jobs come: the second one waits in the queue,
+/// and has a place as soon as the other worker gives up its own.
+#[test]
+fn a_place_that_is_given_up_is_taken_also_while_the_idle_have_other_work() {
+    explore(|| {
+        let pool = pool(2);
+        let came = Arc::new(Event::default());
+        // Leaves an idle worker behind, if that does not find its time over.
+        spawn(&pool, Box::new(|| ()));
+        let (own, outer) = (Arc::clone(&came), Arc::clone(&pool));
+        spawn(
+            &pool,
+            Box::new(move || {
+                // This one waits for the next, where nobody sees it.
+                let waits_for = Arc::clone(&own);
+                spawn(&outer, Box::new(move || assert!(waits_for.wait(None))));
+                let set = Arc::clone(&own);
+                spawn(&outer, Box::new(move || set.set()));
+                role::blocking(|| own.wait(None)).unwrap();
+            }),
+        );
+        assert!(came.wait(None));
+        assert!(pool.close(None));
+    });
+}

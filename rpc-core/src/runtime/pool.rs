@@ -168,7 +168,8 @@ impl Pool {
         {
             let mut state = self.state.lock();
             state.waiting += 1;
-            if !state.queue.is_empty() && state.idle == 0 && self.has_place(&state) {
+            // Those that are idle have been told of as many jobs.
+            if state.idle < state.queue.len() && self.has_place(&state) {
                 // Without a thread the job stays queued for the others.
                 let _ = self.start_worker(&mut state, None);
             }
