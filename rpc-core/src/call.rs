@@ -38,8 +38,6 @@ mod pipelining;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::{Condvar, Mutex};
-
 use self::joining::with_fields;
 pub(crate) use self::pipelining::cap_of;
 
@@ -53,6 +51,7 @@ use crate::membrane::Crossing;
 use crate::payload::Payload;
 use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
+use crate::sync::{Condvar, Mutex};
 use crate::wire::{Hint, Path};
 
 /// What became of a call.

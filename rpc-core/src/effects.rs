@@ -130,7 +130,7 @@ struct Pending {
     drops: RefCell<VecDeque<Effect>>,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static PENDING: Pending = Pending::default();
 }
 

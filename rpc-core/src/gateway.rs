@@ -24,8 +24,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use crate::client::{Client, View};
 use crate::delivery::{CallRequest, Delivery, Tail};
 use crate::effects::{self, Effect};
@@ -34,6 +32,7 @@ use crate::fd::SharedFd;
 use crate::local_promise::LocalPromise;
 use crate::object::{Concurrency, Dispatch, IncomingCall};
 use crate::protocol::Machine;
+use crate::sync::Mutex;
 use crate::watch::{WatchKey, Watcher};
 
 /// `Persistent.save`

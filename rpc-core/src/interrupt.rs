@@ -13,11 +13,10 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::error::Error;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, thread_local};
 
 /// Something that threads wait for.
 pub(crate) trait Wake: Send + Sync {

@@ -111,6 +111,7 @@ mod remote_promise;
 mod runtime;
 #[cfg(test)]
 mod sim;
+mod sync;
 pub mod transport;
 pub mod typed;
 mod watch;

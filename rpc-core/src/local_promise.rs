@@ -24,8 +24,6 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::call::{CallCell, Interest};
 use crate::client::Client;
 use crate::delivery::Delivery;
@@ -33,6 +31,7 @@ use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::flow::StreamSlot;
 use crate::membrane::Wrapped;
+use crate::sync::Mutex;
 use crate::watch::{WatchKey, Watcher};
 
 /// A promise for a capability, resolved by somebody in this process.

@@ -18,8 +18,6 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
-
 use crate::brand::Brand;
 use crate::call::CallCell;
 use crate::client::Client;
@@ -31,6 +29,7 @@ use crate::flow::StreamSlot;
 use crate::interrupt::{self, Aside};
 use crate::payload::Payload;
 use crate::runtime::{self, Executor, Pace};
+use crate::sync::Mutex;
 
 /// What stands behind a capability of this process. Generated code implements
 /// it for every server; implement it by hand for an object whose methods are not
@@ -232,7 +231,7 @@ impl Drop for LocalObject {
     }
 }
 
-thread_local! {
+crate::sync::thread_local! {
     /// The cell of the call whose method runs on this thread, by address, or 0.
     static RUNNING: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
@@ -242,12 +241,12 @@ struct PanicScope(usize);
 
 impl PanicScope {
     fn enter(cell: &Arc<CallCell>) -> Self {
-        PanicScope(RUNNING.replace(Arc::as_ptr(cell) as usize))
+        PanicScope(RUNNING.with(|running| running.replace(Arc::as_ptr(cell) as usize)))
     }
 
     /// Whether the method that runs on this thread is this call's.
     fn runs_for(cell: &Arc<CallCell>) -> bool {
-        RUNNING.get() == Arc::as_ptr(cell) as usize
+        RUNNING.with(std::cell::Cell::get) == Arc::as_ptr(cell) as usize
     }
 
     /// Whether a method panics right now, and its panic will answer this call.
@@ -258,7 +257,7 @@ impl PanicScope {
 
 impl Drop for PanicScope {
     fn drop(&mut self) {
-        RUNNING.set(self.0);
+        RUNNING.with(|running| running.set(self.0));
     }
 }
 

@@ -21,14 +21,13 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use crate::call::CallCell;
 use crate::client::Client;
 use crate::effects::{self, Effect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::local_promise::LocalPromise;
 use crate::runtime;
+use crate::sync::Mutex;
 use crate::typed::FromClient;
 
 /// Makes a capability that is connected anew at the next call after one has failed

@@ -19,12 +19,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::client::Client;
 use crate::effects::{self, Effect};
 use crate::flow::StreamSlot;
 use crate::protocol::{Dest, Machine};
+use crate::sync::Mutex;
 use crate::watch::{WatchKey, Watcher};
 
 pub(crate) struct RemotePromise {

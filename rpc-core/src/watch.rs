@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::client::Client;
 use crate::error::Error;
 use crate::gateway::Saves;
@@ -13,6 +11,7 @@ use crate::local_promise::LocalPromise;
 use crate::membrane::Wrapped;
 use crate::protocol::Machine;
 use crate::runtime::{Executor, Job};
+use crate::sync::{Condvar, Mutex};
 
 /// Somebody who waits for a promise to resolve.
 pub(crate) enum Watcher {

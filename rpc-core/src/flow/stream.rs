@@ -5,12 +5,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use super::FlowController;
 use crate::call::Outcome;
 use crate::error::{Error, Result};
 use crate::interrupt::{Interrupt, Wake};
+use crate::sync::{Condvar, Mutex};
 
 /// The window of one capability and what fills it.
 pub(crate) struct Stream {

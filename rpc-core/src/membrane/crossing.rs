@@ -7,14 +7,13 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use super::wrapped::Wrapped;
 use super::{Direction, MembranePolicy, Passage};
 use crate::call::{CallCell, Outcome};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::payload::Payload;
+use crate::sync::Mutex;
 
 /// At how many calls it is looked for the first time which of them have ended.
 const FIRST_SWEEP: usize = 16;

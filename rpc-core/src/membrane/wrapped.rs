@@ -16,8 +16,6 @@
 
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use super::crossing::{Crossing, Shared};
 use super::{Direction, Passage};
 use crate::call::{CallCell, Sink};
@@ -28,6 +26,7 @@ use crate::error::Error;
 use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream, StreamSlot};
 use crate::local_promise::LocalPromise;
+use crate::sync::Mutex;
 use crate::watch::{WatchKey, Watcher};
 use crate::wire::Hint;
 

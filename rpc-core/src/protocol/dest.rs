@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use super::Machine;
 use super::import::ImportRef;
 use super::question::QuestionRef;
@@ -12,6 +10,7 @@ use crate::delivery::Delivery;
 use crate::effects::{self, Effect};
 use crate::flow::StreamSlot;
 use crate::remote_promise::RemotePromise;
+use crate::sync::Mutex;
 use crate::wire::{self, Path};
 
 /// What a message to the peer may have as its target. Holds what it names.

@@ -20,11 +20,10 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::client::Client;
 use crate::effects::{self, Effect};
 use crate::ids::Serial;
+use crate::sync::Mutex;
 
 /// One export.
 pub(crate) struct Export {

@@ -37,7 +37,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{Abort, Machine, Txn};
 use crate::call::CallCell;
@@ -47,6 +46,7 @@ use crate::effects::{self, Effect};
 use crate::error::Error;
 use crate::gateway::{self, Gateway};
 use crate::local_promise::LocalPromise;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What is known without the order lock.
 pub(super) struct Load {

@@ -36,10 +36,10 @@ mod table;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crossbeam_queue::SegQueue;
-use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use self::dest::{Dest, Pinned};
 pub(crate) use self::export::ExportSlot;

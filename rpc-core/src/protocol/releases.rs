@@ -16,12 +16,12 @@
 //! decided by looking whether references to it exist now.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use super::question::{self, Results};
 use super::{Machine, Txn};
 use crate::effects::{self, Effect, LockScope};
 use crate::ids::{ImportId, QuestionId, Serial};
+use crate::sync::atomic::{Ordering, fence};
 use crate::wire;
 
 /// The last reference to something was dropped.
@@ -138,9 +138,8 @@ impl Txn<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use parking_lot::Mutex;
-
     use super::super::{Machine, Outbox, Settings};
+    use crate::sync::Mutex;
     use crate::wire::Message;
 
     #[derive(Default)]

@@ -12,13 +12,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::ThreadId;
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::Error;
 use crate::interrupt::{Interrupt, Wake};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{Condvar, Mutex};
 
 pub(crate) struct Room {
     max_questions: usize,
@@ -86,7 +85,7 @@ impl Room {
     /// This worker's place beyond the limit, if it is free. What is queued to be
     /// sent leaves whatever the calls do, so that is no reason to go ahead.
     fn try_take_extra(self: &Arc<Self>) -> Option<Permit> {
-        let worker = std::thread::current().id();
+        let worker = thread::current().id();
         if self.bytes.load(Ordering::SeqCst) >= self.max_bytes || !self.extras.lock().insert(worker)
         {
             return None;

@@ -3,9 +3,9 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
+use crate::sync::Map;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// One table of a connection.
 ///
@@ -14,7 +14,7 @@ use dashmap::DashMap;
 /// map never outlives the method that took it: two of them on one thread could
 /// wait for each other.
 pub(crate) struct Table<K: Eq + Hash, V> {
-    map: DashMap<K, V>,
+    map: Map<K, V>,
     /// To count the map's own entries takes a lock for each shard.
     count: AtomicUsize,
 }
@@ -22,7 +22,7 @@ pub(crate) struct Table<K: Eq + Hash, V> {
 impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     pub(crate) fn new() -> Self {
         // A few shards: all writers of one connection hold its order lock.
-        Table { map: DashMap::with_shard_amount(4), count: AtomicUsize::new(0) }
+        Table { map: Map::with_shards(4), count: AtomicUsize::new(0) }
     }
 
     /// Adds an entry and returns what it replaces.
@@ -35,18 +35,18 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     }
 
     pub(crate) fn remove(&self, key: K) -> Option<V> {
-        let (_, value) = self.map.remove(&key)?;
+        let value = self.map.remove(key)?;
         self.count.fetch_sub(1, Ordering::SeqCst);
         Some(value)
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
-        self.map.contains_key(&key)
+        self.map.contains(key)
     }
 
     /// Looks at, or changes, one entry. `step` must not touch this table.
     pub(crate) fn with<R>(&self, key: K, step: impl FnOnce(&mut V) -> R) -> Option<R> {
-        self.map.get_mut(&key).map(|mut entry| step(&mut entry))
+        self.map.with(key, step)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -55,22 +55,21 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
 
     /// Takes everything out, in the order of the ids.
     pub(crate) fn take_all(&self) -> Vec<(K, V)> {
-        let mut keys: Vec<K> = self.map.iter().map(|entry| *entry.key()).collect();
+        let mut keys = Vec::new();
+        self.map.for_each(|key: K, _| keys.push(key));
         keys.sort_unstable();
         keys.into_iter().filter_map(|key| Some((key, self.remove(key)?))).collect()
     }
 
     /// Looks at every entry, in no particular order.
-    pub(crate) fn for_each(&self, mut look: impl FnMut(K, &V)) {
-        for entry in &self.map {
-            look(*entry.key(), entry.value());
-        }
+    pub(crate) fn for_each(&self, look: impl FnMut(K, &V)) {
+        self.map.for_each(look);
     }
 }
 
 impl<K: Eq + Hash + fmt::Debug, V> fmt::Debug for Table<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} entries", self.map.len())
+        write!(f, "{} entries", self.count.load(Ordering::SeqCst))
     }
 }
 

@@ -26,7 +26,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
 
 use super::Executor;
 use super::config::ConnConfig;
@@ -42,6 +41,7 @@ use crate::gateway::Gateway;
 use crate::object::{Concurrency, LocalObject};
 use crate::offer::{ObjectId, RestorerObject};
 use crate::protocol::{Exported, FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
+use crate::sync::Mutex;
 use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
 use crate::watch::Event;
 use crate::wire;

@@ -3,6 +3,8 @@
 mod config;
 mod connection;
 mod idle;
+#[cfg(all(test, rpc_model))]
+mod models;
 mod pool;
 mod receiving;
 mod role;

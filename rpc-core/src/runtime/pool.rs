@@ -11,13 +11,13 @@
 //! place, so that call-backs always find a worker. What a method blocks on
 //! outside this library is not seen; for that the limit is generous.
 
+use crate::sync::thread::JoinHandle;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 use super::role::{self, Role};
 use super::{Executor, Job};
@@ -105,7 +105,7 @@ impl Pool {
         // Handed over apart from the closure, which is lost if no thread starts.
         let slot = Arc::new(Mutex::new(job));
         let first = Arc::clone(&slot);
-        let started = std::thread::Builder::new().name(name).spawn(move || {
+        let started = thread::Builder::new().name(name).spawn(move || {
             role::assume(Role::Worker(Arc::clone(&pool)));
             let first = first.lock().take();
             pool.work(first);
@@ -148,7 +148,7 @@ impl Pool {
         }
     }
 
-    fn next(&self, state: &mut parking_lot::MutexGuard<'_, State>) -> Option<Job> {
+    fn next(&self, state: &mut MutexGuard<'_, State>) -> Option<Job> {
         let mut slept = false;
         loop {
             if let Some(job) = state.queue.pop_front() {
@@ -168,7 +168,8 @@ impl Pool {
         {
             let mut state = self.state.lock();
             state.waiting += 1;
-            if !state.queue.is_empty() && state.idle == 0 && self.has_place(&state) {
+            // Those that are idle have been told of as many jobs.
+            if state.idle < state.queue.len() && self.has_place(&state) {
                 // Without a thread the job stays queued for the others.
                 let _ = self.start_worker(&mut state, None);
             }
@@ -200,7 +201,7 @@ impl Pool {
         let handles = std::mem::take(&mut state.handles);
         drop(state);
         for handle in handles {
-            if handle.thread().id() != std::thread::current().id() {
+            if handle.thread().id() != thread::current().id() {
                 // Panics were caught inside.
                 let _ = handle.join();
             }

@@ -34,7 +34,7 @@ pub(crate) enum Pace {
     Busy,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static ROLE: RefCell<Role> = RefCell::default();
     static PACE: Cell<Pace> = const { Cell::new(Pace::Calm) };
 }
@@ -51,7 +51,7 @@ pub(super) fn has_time() -> bool {
 
 /// Sets the role of the current thread for the rest of its life.
 pub(super) fn assume(role: Role) {
-    ROLE.set(role);
+    drop(ROLE.with(|current| current.replace(role)));
 }
 
 fn role() -> Role {

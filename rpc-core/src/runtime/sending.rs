@@ -21,14 +21,13 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::role;
 use super::telling::Teller;
 use super::turns::{Turn, TurnQueue};
 use crate::error::Error;
 use crate::message::Message as Frame;
 use crate::protocol::{Machine, Room};
+use crate::sync::Mutex;
 use crate::transport::{MessageWriter, TransportControl, TransportError};
 use crate::watch::Event;
 use crate::wire;
@@ -92,7 +91,7 @@ enum Stream {
     Broken,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     /// For which queue this thread holds everything back: its address, or 0.
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
@@ -166,7 +165,7 @@ impl Sending {
 
     /// Holds back what this thread pushes until the guard is dropped.
     pub(super) fn hold<'a>(&'a self, machine: &'a Machine) -> Held<'a> {
-        HELD.set(self.address());
+        HELD.with(|held| held.set(self.address()));
         Held { sending: self, machine }
     }
 
@@ -336,7 +335,7 @@ pub(super) struct Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        HELD.set(0);
+        HELD.with(|held| held.set(0));
         if let Some(turn) = self.sending.queue.claim() {
             self.sending.write_in_place(turn, self.machine.room());
         }

@@ -6,10 +6,9 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use super::Executor;
 use crate::error::{Error, Result};
+use crate::sync::{Condvar, Mutex};
 
 /// Starts threads that end with a connection, or with whatever owns an
 /// [`OwnedSupervisor`]. Cloning gives another handle on the same group.

@@ -23,8 +23,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use super::config::ConnConfig;
 use super::connection::Connection;
 use super::idle::Idler;
@@ -38,6 +36,7 @@ use crate::limits::Limits;
 use crate::network::{Accepted, Reached, VatNetwork};
 use crate::offer::Restorer;
 use crate::protocol::Unused;
+use crate::sync::{Condvar, Mutex};
 use crate::transport::PeerDescription;
 use crate::typed::FromClient;
 

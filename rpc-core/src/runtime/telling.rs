@@ -7,10 +7,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::sync::RwLock;
 
 /// Makes the trace of an error that is sent.
 pub(super) type Encode = Arc<dyn Fn(&Error) -> String + Send + Sync>;

@@ -24,9 +24,9 @@
 //! turn.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex};
 
 /// The memory that an empty queue keeps, in items.
 const KEPT: usize = 1024;

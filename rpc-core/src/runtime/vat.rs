@@ -6,7 +6,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
 
 use super::Executor;
 use super::config::ConnConfig;
@@ -16,6 +15,7 @@ use super::supervisor::{OwnedSupervisor, WeakSupervisor};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::object::{Concurrency, Dispatch, LocalObject};
+use crate::sync::Mutex;
 use crate::transport::Transport;
 
 /// How a vat behaves.

@@ -6,8 +6,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
 use super::content;
 use crate::client::Client;
 use crate::error::Result;
@@ -15,6 +13,7 @@ use crate::fd::SharedFd;
 use crate::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
 use crate::payload::Payload;
 use crate::runtime::{Executor, Job};
+use crate::sync::Mutex;
 
 /// Jobs that wait until the test runs them.
 #[derive(Default)]

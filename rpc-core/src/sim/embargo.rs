@@ -669,7 +669,7 @@ fn pipelined_fields_are_resolved_when_the_caller_sees_the_result() {
     let asked = raw.net.call(&server, 1, &[]);
     let field = asked.pipelined(0);
     let look = field.clone();
-    let looked = std::sync::Arc::new(parking_lot::Mutex::new(None));
+    let looked = std::sync::Arc::new(crate::sync::Mutex::new(None));
     let seen = std::sync::Arc::clone(&looked);
     asked.when_settled(move || *seen.lock() = Some(look.is_unresolved()));
     raw.send(ret(0, 0, &[Descriptor::SenderHosted(5)]));

@@ -21,7 +21,9 @@
 mod actor;
 mod content;
 mod line;
-mod net;
+#[cfg(rpc_model)]
+mod models;
+pub(crate) mod net;
 mod raw;
 mod resolve;
 

@@ -7,7 +7,6 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use capnp::Word;
 use capnp::message::ReaderSegments;
-use parking_lot::Mutex;
 
 use super::actor::{Actor, Jobs};
 use super::content;
@@ -21,6 +20,7 @@ use crate::object::Concurrency;
 use crate::payload::Payload;
 use crate::pending::Pending;
 use crate::protocol::{Machine, Offers, Outbox, Settings, Snapshot};
+use crate::sync::Mutex;
 use crate::wire;
 
 /// Which interface and method the tests call; nothing here depends on it.
@@ -430,7 +430,7 @@ pub(super) fn frame(message: wire::Message) -> Frame {
 }
 
 /// A frame that was built, as one that was received.
-pub(super) fn received(frame: &Frame) -> Frame {
+pub(crate) fn received(frame: &Frame) -> Frame {
     let mut words = Vec::new();
     let mut lengths = Vec::new();
     copy(frame, &mut words, &mut lengths);

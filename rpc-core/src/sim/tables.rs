@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::content;
 use super::net::{Net, frame, limits};
 use super::raw::{self, Raw, call, finish, on, on_field, release, ret};
@@ -12,6 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
 use crate::promise::promise;
 use crate::rpc_capnp;
+use crate::sync::Mutex;
 use crate::wire::{self, Descriptor, Message, Outcome, Return};
 
 /// Rule 2.

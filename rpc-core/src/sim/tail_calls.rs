@@ -1,12 +1,12 @@
 //! Tail calls, and peers that answer them against the rules.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 use super::actor::acknowledge;
 use super::net::Net;
 use super::raw::{self, Raw};
 use crate::client::Client;
+use crate::sync::Mutex;
 use crate::wire::{Descriptor, Outcome};
 
 #[test]

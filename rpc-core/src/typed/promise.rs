@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use super::content::Response;
 use super::pipeline::{FromTypelessPipeline, Pipeline, Pipelined};
 use crate::error::Result;
 use crate::pending::Pending;
+use crate::sync::Mutex;
 
 /// A call that was sent and whose response may not have arrived.
 ///

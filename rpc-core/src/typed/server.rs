@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use capnp::traits::Owned;
-use parking_lot::Mutex;
 
 use super::content::{Content, Detached};
 use super::request::{Draft, Request};
@@ -15,6 +14,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::object::{Cancellation, IncomingCall};
 use crate::payload::PayloadBuilder;
+use crate::sync::Mutex;
 
 // Note [answering]
 //

@@ -6,8 +6,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
 use super::script::{Do, Shape, Step};
 use super::shadow::{Answer, CallId, FIELDS, Kind, Links, Object, Shadow, Stream};
 use crate::client::Client;
@@ -17,6 +15,7 @@ use crate::promise::{Fulfiller, promise};
 use crate::runtime::Executor;
 use crate::sim::content;
 use crate::sim::net::{Call, End, INTERFACE, METHOD, Net};
+use crate::sync::Mutex;
 
 /// What goes wrong, in a sentence.
 pub(super) type Check = Result<(), String>;

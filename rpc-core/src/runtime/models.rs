@@ -1,0 +1,333 @@
+//! The queue of turns, whoever writes and the workers, under the scheduler of
+//! Note [models].
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use shuttle::rand::{Rng, thread_rng};
+
+use super::pool::{Pool, PoolConfig};
+use super::role::{self, Pace};
+use super::sending::Sending;
+use super::telling::{Detail, Teller, TraceEncoder};
+use super::turns::{Turn, TurnQueue};
+use super::{Executor, Job};
+use crate::limits::Limits;
+use crate::message::Message as Frame;
+use crate::protocol::{Machine, Offers, Outbox, Settings};
+use crate::sim::net::received;
+use crate::sync::{Mutex, explore, thread};
+use crate::transport::{MessageWriter, PeerDescription, TransportControl, TransportError};
+use crate::watch::Event;
+use crate::wire;
+
+#[test]
+fn whoever_has_the_turn_takes_every_item_in_order_and_once() {
+    const ITEMS: usize = 3;
+    const PRODUCERS: usize = 2;
+    type Seen = std::sync::Mutex<[usize; PRODUCERS]>;
+    fn consume(mut turn: Turn<'_, (usize, usize)>, seen: &Seen, consuming: &Mutex<()>) {
+        let mut taken = VecDeque::new();
+        loop {
+            turn.take(&mut taken);
+            let alone = consuming.try_lock().expect("only one has the turn");
+            for (producer, item) in taken.drain(..) {
+                let mut seen = seen.lock().unwrap();
+                assert_eq!(item, seen[producer]);
+                seen[producer] += 1;
+            }
+            drop(alone);
+            match turn.finish() {
+                Ok(()) => return,
+                Err(more) => turn = more,
+            }
+        }
+    }
+    explore(|| {
+        let shared = Arc::new((TurnQueue::new(), Seen::default(), Mutex::new(())));
+        let own = Arc::clone(&shared);
+        let resident = thread::spawn(move || {
+            let (queue, seen, consuming) = &*own;
+            while seen.lock().unwrap()[0] <= ITEMS {
+                consume(queue.wait(), seen, consuming);
+            }
+        });
+        let producers: Vec<_> = (0..PRODUCERS)
+            .map(|producer| {
+                let own = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let (queue, seen, consuming) = &*own;
+                    for item in 0..ITEMS {
+                        queue.push((producer, item));
+                        let Some(turn) = queue.claim() else { continue };
+                        if thread_rng().r#gen() {
+                            turn.hand_over();
+                        } else {
+                            consume(turn, seen, consuming);
+                        }
+                    }
+                })
+            })
+            .collect();
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        // The last one is the resident's, so that it comes to its end.
+        let (queue, seen, _) = &*shared;
+        queue.push((0, ITEMS));
+        if let Some(turn) = queue.claim() {
+            turn.hand_over();
+        }
+        resident.join().unwrap();
+        assert_eq!(*seen.lock().unwrap(), [ITEMS + 1, ITEMS]);
+    });
+}
+
+/// What a scripted transport has got.
+#[derive(Default)]
+struct Written {
+    ids: std::sync::Mutex<Vec<u32>>,
+    ends: AtomicUsize,
+    shutdowns: AtomicUsize,
+    writing: Mutex<()>,
+}
+
+/// Takes some of a batch at once, and breaks after so many messages.
+struct Scripted {
+    written: Arc<Written>,
+    left: usize,
+    broken: bool,
+}
+
+impl Scripted {
+    fn take(&mut self, batch: &mut Vec<Frame>, count: usize) -> Result<(), TransportError> {
+        let _alone = self.written.writing.try_lock().expect("one thread writes at a time");
+        if self.broken {
+            return Err(TransportError::Truncated);
+        }
+        for frame in batch.drain(..count) {
+            if self.left == 0 {
+                self.broken = true;
+                return Err(TransportError::Truncated);
+            }
+            self.left -= 1;
+            let wire::Message::Release(release) = wire::decode(received(&frame)).unwrap() else {
+                panic!("nothing else was sent");
+            };
+            self.written.ids.lock().unwrap().push(release.id);
+        }
+        Ok(())
+    }
+}
+
+impl MessageWriter for Scripted {
+    fn write(&mut self, batch: &mut Vec<Frame>) -> Result<(), TransportError> {
+        self.take(batch, batch.len())
+    }
+
+    fn try_write(&mut self, batch: &mut Vec<Frame>) -> Result<bool, TransportError> {
+        let count = thread_rng().gen_range(0..=batch.len());
+        self.take(batch, count)?;
+        Ok(batch.is_empty())
+    }
+
+    fn finish(&mut self) -> Result<(), TransportError> {
+        self.written.ends.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+struct Control(Arc<Written>);
+
+impl TransportControl for Control {
+    fn shutdown(&self) {
+        self.0.shutdowns.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn peer(&self) -> PeerDescription {
+        PeerDescription::default()
+    }
+}
+
+struct NoOutbox;
+
+impl Outbox for NoOutbox {
+    fn push(&self, _: wire::Message) {}
+
+    fn disconnected(&self) {}
+}
+
+/// A connection's way out, and what was queued on it.
+struct Out {
+    sending: Sending,
+    machine: Arc<Machine>,
+    /// Locked while a message is queued, as the order lock is.
+    queued: Mutex<Vec<u32>>,
+}
+
+impl Out {
+    fn new(written: &Arc<Written>, left: usize) -> Arc<Self> {
+        let teller = Teller::new(Detail::Hidden, TraceEncoder::default(), &Limits::default());
+        let writer = Scripted { written: Arc::clone(written), left, broken: false };
+        let control = Arc::new(Control(Arc::clone(written)));
+        Arc::new(Out {
+            sending: Sending::new(Box::new(writer), control, teller),
+            machine: Machine::new(Settings::default(), Offers::default(), Arc::new(NoOutbox)),
+            queued: Mutex::default(),
+        })
+    }
+
+    fn push(&self, id: u32) {
+        let message = wire::Message::Release(wire::Release { id, count: 1 });
+        let mut queued = self.queued.lock();
+        queued.push(id);
+        self.machine.room().queued(message.size_estimate());
+        self.sending.push(message);
+    }
+
+    /// Queues a few messages, as somebody who waits now and then, or who serves.
+    fn use_it(&self, first: u32) {
+        for id in first..first + 2 {
+            if thread_rng().r#gen() {
+                role::set_pace(Pace::Calm);
+            }
+            self.push(id);
+            self.sending.wake(&self.machine);
+        }
+        let held = self.sending.hold(&self.machine);
+        for id in first + 2..first + 4 {
+            self.push(id);
+            self.sending.wake(&self.machine);
+        }
+        drop(held);
+    }
+}
+
+/// Two threads send and a third one is the send thread. Returns what was queued.
+fn send_all(written: &Arc<Written>, left: usize) -> Vec<u32> {
+    let out = Out::new(written, left);
+    let own = Arc::clone(&out);
+    let resident = thread::spawn(move || own.sending.run(&own.machine));
+    let users = [10, 20].map(|first| {
+        let own = Arc::clone(&out);
+        thread::spawn(move || own.use_it(first))
+    });
+    users.into_iter().for_each(|user| user.join().unwrap());
+    out.sending.end();
+    assert!(out.sending.done().wait(None));
+    resident.join().unwrap();
+    assert_eq!(out.machine.room().bytes(), 0);
+    let broken = written.shutdowns.load(Ordering::SeqCst) > 0;
+    assert_eq!(out.sending.failure().is_some(), broken);
+    out.queued.lock().clone()
+}
+
+#[test]
+fn what_is_queued_is_written_in_order_and_once_by_whoever_writes() {
+    explore(|| {
+        let written = Arc::new(Written::default());
+        let queued = send_all(&written, usize::MAX);
+        assert_eq!(*written.ids.lock().unwrap(), queued);
+        assert_eq!(written.ends.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn the_send_thread_ends_when_a_write_fails_and_nothing_comes_after_the_failure() {
+    explore(|| {
+        let written = Arc::new(Written::default());
+        let left = thread_rng().gen_range(0..8);
+        let queued = send_all(&written, left);
+        assert_eq!(*written.ids.lock().unwrap(), queued[..left]);
+        assert_eq!(written.shutdowns.load(Ordering::SeqCst), 1);
+    });
+}
+
+fn pool(max_workers: usize) -> Arc<Pool> {
+    Pool::new("model".to_owned(), PoolConfig { max_workers, ..PoolConfig::default() })
+}
+
+/// A job that counts itself.
+fn counted(count: &Arc<AtomicUsize>) -> Job {
+    let count = Arc::clone(count);
+    Box::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    })
+}
+
+fn spawn(pool: &Pool, job: Job) {
+    assert!(pool.spawn(job).is_ok(), "the pool is open and its queue has room");
+}
+
+#[test]
+fn a_closed_pool_has_run_every_job_that_it_took() {
+    explore(|| {
+        let pool = pool(1);
+        let (ran, taken) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let users = [(); 2].map(|()| {
+            let (pool, ran, taken) = (Arc::clone(&pool), Arc::clone(&ran), Arc::clone(&taken));
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    if pool.spawn(counted(&ran)).is_ok() {
+                        taken.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            })
+        });
+        assert!(pool.close(None));
+        users.into_iter().for_each(|user| user.join().unwrap());
+        assert_eq!(ran.load(Ordering::SeqCst), taken.load(Ordering::SeqCst));
+    });
+}
+
+#[test]
+fn a_job_that_waits_for_another_one_lets_it_run() {
+    explore(|| {
+        let pool = pool(1);
+        let users = [(); 2].map(|()| {
+            let pool = Arc::clone(&pool);
+            let ran = Arc::new(Event::default());
+            let own = Arc::clone(&ran);
+            let outer = Arc::clone(&pool);
+            spawn(
+                &pool,
+                Box::new(move || {
+                    let (inner, own) = (Arc::new(Event::default()), own);
+                    let set = Arc::clone(&inner);
+                    spawn(&outer, Box::new(move || set.set()));
+                    role::blocking(|| inner.wait(None)).unwrap();
+                    own.set();
+                }),
+            );
+            ran
+        });
+        users.iter().for_each(|ran| assert!(ran.wait(None)));
+        assert!(pool.close(None));
+    });
+}
+
+/// One of two workers is idle when two jobs come: the second one waits in the queue,
+/// and has a place as soon as the other worker gives up its own.
+#[test]
+fn a_place_that_is_given_up_is_taken_also_while_the_idle_have_other_work() {
+    explore(|| {
+        let pool = pool(2);
+        let came = Arc::new(Event::default());
+        // Leaves an idle worker behind, if that does not find its time over.
+        spawn(&pool, Box::new(|| ()));
+        let (own, outer) = (Arc::clone(&came), Arc::clone(&pool));
+        spawn(
+            &pool,
+            Box::new(move || {
+                // This one waits for the next, where nobody sees it.
+                let waits_for = Arc::clone(&own);
+                spawn(&outer, Box::new(move || assert!(waits_for.wait(None))));
+                let set = Arc::clone(&own);
+                spawn(&outer, Box::new(move || set.set()));
+                role::blocking(|| own.wait(None)).unwrap();
+            }),
+        );
+        assert!(came.wait(None));
+        assert!(pool.close(None));
+    });
+}

@@ -1,0 +1,39 @@
+//! A map that many threads use at once.
+
+use std::hash::Hash;
+
+use dashmap::DashMap;
+
+/// What it keeps others out with never outlives a call of one of its methods.
+pub(crate) struct Map<K: Eq + Hash, V>(DashMap<K, V>);
+
+impl<K: Eq + Hash + Copy, V> Map<K, V> {
+    pub(crate) fn with_shards(shards: usize) -> Self {
+        Map(DashMap::with_shard_amount(shards))
+    }
+
+    /// Adds an entry and returns what it replaces.
+    pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
+        self.0.insert(key, value)
+    }
+
+    pub(crate) fn remove(&self, key: K) -> Option<V> {
+        self.0.remove(&key).map(|(_, value)| value)
+    }
+
+    pub(crate) fn contains(&self, key: K) -> bool {
+        self.0.contains_key(&key)
+    }
+
+    /// Looks at, or changes, one entry. `step` must not touch this map.
+    pub(crate) fn with<R>(&self, key: K, step: impl FnOnce(&mut V) -> R) -> Option<R> {
+        self.0.get_mut(&key).map(|mut entry| step(&mut entry))
+    }
+
+    /// Looks at every entry, in no particular order. `look` must not touch this map.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(K, &V)) {
+        for entry in &self.0 {
+            look(*entry.key(), entry.value());
+        }
+    }
+}

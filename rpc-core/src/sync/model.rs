@@ -1,0 +1,234 @@
+//! The same under the scheduler of a model: see Note [models].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::{PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::sync as model;
+
+pub(crate) use shuttle::sync::atomic;
+pub(crate) use shuttle::thread_local;
+
+#[derive(Default)]
+pub(crate) struct Mutex<T>(model::Mutex<T>);
+
+pub(crate) struct MutexGuard<'a, T> {
+    mutex: &'a model::Mutex<T>,
+    /// Absent only while its owner waits for a condition.
+    held: Option<model::MutexGuard<'a, T>>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Mutex(model::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        MutexGuard { mutex: &self.0, held: Some(held) }
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let held = match self.0.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(held)) => held.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(MutexGuard { mutex: &self.0, held: Some(held) })
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.held.as_ref().unwrap_or_else(|| unreachable!("its owner waits"))
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.held.as_mut().unwrap_or_else(|| unreachable!("its owner waits"))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Condvar(model::Condvar);
+
+/// Whether the time was over before anybody told of a change.
+pub(crate) struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    pub(crate) fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+impl Default for Condvar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Condvar(model::Condvar::new())
+    }
+
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        if let Some(held) = guard.held.take() {
+            guard.held = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Waits, or finds at once that the time is over: then others had the lock in
+    /// between, and whom they woke was not this one.
+    pub(crate) fn wait_for<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        _: Duration,
+    ) -> WaitTimeoutResult {
+        let timed_out = thread_rng().r#gen();
+        if timed_out {
+            guard.held = None;
+            guard.held = Some(guard.mutex.lock().unwrap_or_else(PoisonError::into_inner));
+        } else {
+            self.wait(guard);
+        }
+        WaitTimeoutResult(timed_out)
+    }
+
+    pub(crate) fn wait_until<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        _: Instant,
+    ) -> WaitTimeoutResult {
+        self.wait_for(guard, Duration::ZERO)
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct RwLock<T>(model::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn read(&self) -> model::RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> model::RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One lock keeps all others out, so that a `step` that touches the map it was
+/// called by is found out whatever keys it is about.
+pub(crate) struct Map<K, V>(Mutex<BTreeMap<K, V>>);
+
+impl<K: Ord + Copy, V> Map<K, V> {
+    pub(crate) fn with_shards(_: usize) -> Self {
+        Map(Mutex::new(BTreeMap::new()))
+    }
+
+    pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
+        self.0.lock().insert(key, value)
+    }
+
+    pub(crate) fn remove(&self, key: K) -> Option<V> {
+        self.0.lock().remove(&key)
+    }
+
+    pub(crate) fn contains(&self, key: K) -> bool {
+        self.0.lock().contains_key(&key)
+    }
+
+    pub(crate) fn with<R>(&self, key: K, step: impl FnOnce(&mut V) -> R) -> Option<R> {
+        self.0.lock().get_mut(&key).map(step)
+    }
+
+    pub(crate) fn for_each(&self, mut look: impl FnMut(K, &V)) {
+        self.0.lock().iter().for_each(|(key, value)| look(*key, value));
+    }
+}
+
+pub(crate) mod thread {
+    //! The threads of a model.
+
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    pub(crate) use shuttle::thread::{Result, Thread, ThreadId, current};
+
+    pub(crate) struct Builder(shuttle::thread::Builder);
+
+    pub(crate) struct JoinHandle<T> {
+        handle: shuttle::thread::JoinHandle<T>,
+        finished: Arc<AtomicBool>,
+    }
+
+    impl Builder {
+        pub(crate) fn new() -> Self {
+            Builder(shuttle::thread::Builder::new())
+        }
+
+        pub(crate) fn name(self, name: String) -> Self {
+            Builder(self.0.name(name))
+        }
+
+        pub(crate) fn spawn<T: Send + 'static>(
+            self,
+            body: impl FnOnce() -> T + Send + 'static,
+        ) -> io::Result<JoinHandle<T>> {
+            let finished = Arc::new(AtomicBool::new(false));
+            let own = Arc::clone(&finished);
+            let handle = self.0.spawn(move || {
+                let result = body();
+                own.store(true, Ordering::SeqCst);
+                result
+            })?;
+            Ok(JoinHandle { handle, finished })
+        }
+    }
+
+    impl<T> JoinHandle<T> {
+        pub(crate) fn is_finished(&self) -> bool {
+            self.finished.load(Ordering::SeqCst)
+        }
+
+        pub(crate) fn join(self) -> Result<T> {
+            self.handle.join()
+        }
+
+        pub(crate) fn thread(&self) -> &Thread {
+            self.handle.thread()
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spawn<T: Send + 'static>(
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> shuttle::thread::JoinHandle<T> {
+        shuttle::thread::spawn(body)
+    }
+}
