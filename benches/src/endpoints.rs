@@ -257,10 +257,9 @@ pub fn throughput(carrier: Carrier, size: usize, time: Duration) -> Result<f64> 
     Ok(bytes as f64 / start.elapsed().as_secs_f64())
 }
 
-/// How long short messages take, one at a time, that are sent while a message of
-/// [`LONG`] bytes is under way to the same peer on another connection; this for
-/// `count` long messages. Over a raw socket there is one short message behind each
-/// long one.
+/// How long a short message takes that is sent right after a message of [`LONG`]
+/// bytes to the same peer, which is on another connection; over a raw socket there
+/// is only one. This `count` times.
 ///
 /// # Errors
 /// It could not be measured.
@@ -288,11 +287,13 @@ fn beside_on_endpoints(dialect: Dialect, count: usize) -> Result<Vec<Duration>> 
     let mut times = Vec::new();
     for number in 0..count {
         long.send_vec(vec![0; LONG])?;
+        let start = Instant::now();
+        short.send(&[SHORT])?;
+        short_end.receive()?;
+        times.push(start.elapsed());
+        // The next one has the way for itself again.
         while arrived.load(Ordering::SeqCst) == number {
-            let start = Instant::now();
-            short.send(&[SHORT])?;
-            short_end.receive()?;
-            times.push(start.elapsed());
+            thread::yield_now();
         }
     }
     drop(long);

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fd::SharedFd;
 use crate::flow::{FixedWindow, Stream};
 use crate::gateway;
+use crate::interrupt::Wake;
 use crate::local_promise::LocalPromise;
 use crate::membrane::Wrapped;
 use crate::object::{Concurrency, Dispatch, LocalObject};
@@ -20,7 +21,9 @@ use crate::protocol::{ExportSlot, ImportRef, Machine, Permit, Pinned};
 use crate::reconnect::Reconnecting;
 use crate::remote_promise::RemotePromise;
 use crate::runtime;
+use crate::typed::Pipeline;
 use crate::watch::{Event, WatchKey, Watcher};
+use crate::wire::Hint;
 
 /// A capability: a reference to an object, here or elsewhere, known or only
 /// promised, that any thread may hold, clone, call and drop.
@@ -199,7 +202,43 @@ impl Client {
     ///
     /// Failures, also of the sending itself, are the call's outcome.
     pub fn call(&self, interface_id: u64, method_id: u16, params: Payload) -> Pending {
-        let (cell, interest) = CallCell::new(Sink::Here);
+        self.call_with(interface_id, method_id, params, Hint::None)
+    }
+
+    /// Starts a call of which only the pipeline is of interest: what the results are
+    /// going to hold can be called, and nobody is told what they are. The callee is
+    /// told so, and sends none.
+    ///
+    /// The call is over when everything that was made of the pipeline is dropped.
+    /// Until then it counts among the outstanding questions, for which this may wait
+    /// as [`call`](Self::call) does.
+    pub fn call_pipeline_only(
+        &self,
+        interface_id: u64,
+        method_id: u16,
+        params: Payload,
+    ) -> Pipeline {
+        Pipeline::new(self.call_with(interface_id, method_id, params, Hint::OnlyPipeline))
+    }
+
+    /// As [`call`](Self::call), without the possibility to call what the results are
+    /// going to hold before they are there, which makes it easier for the callee. For
+    /// methods whose results hold no capabilities.
+    ///
+    /// The callee is told by a hint (`noPromisePipelining`) that not all peers are up
+    /// to: the C++ implementation (1.x) gives up a call with it that a method passes
+    /// on, as a tail call, to an object of a third vat or of the caller's.
+    pub fn call_without_pipeline(
+        &self,
+        interface_id: u64,
+        method_id: u16,
+        params: Payload,
+    ) -> Pending {
+        self.call_with(interface_id, method_id, params, Hint::NoPipelining)
+    }
+
+    fn call_with(&self, interface_id: u64, method_id: u16, params: Payload, hint: Hint) -> Pending {
+        let (cell, interest) = CallCell::new(Sink::Here, hint);
         let target = self.shortened();
         let permit = match target.wait_for_room() {
             Ok(permit) => permit,
@@ -237,7 +276,8 @@ impl Client {
         if stream.has_room() || !runtime::may_wait() {
             return Ok(());
         }
-        runtime::blocking(|| stream.wait_for_room())?
+        let what = Arc::clone(&stream) as Arc<dyn Wake>;
+        runtime::blocking_on(what, |interrupt| stream.wait_for_room(interrupt))?
     }
 
     /// Waits until every streaming call that was made through this capability
@@ -248,10 +288,11 @@ impl Client {
     /// What a call of the stream failed with, or that this thread must not wait.
     pub fn finish_stream(&self) -> Result<()> {
         let stream = self.stream();
-        runtime::blocking(|| stream.wait_until_empty())?
+        let what = Arc::clone(&stream) as Arc<dyn Wake>;
+        runtime::blocking_on(what, |interrupt| stream.wait_until_empty(interrupt))?
     }
 
-    fn stream(&self) -> Arc<Stream> {
+    pub(crate) fn stream(&self) -> Arc<Stream> {
         let client = self.shortened();
         let remote = |machine: &Arc<Machine>| machine.flow_controller();
         match &client.0 {
@@ -316,7 +357,9 @@ impl Client {
                     };
                 }
             }
-            let in_time = runtime::blocking(|| event.wait(deadline))?;
+            let what = Arc::clone(&event) as Arc<dyn Wake>;
+            let wait = |interrupt: &_| event.wait_unless(deadline, interrupt);
+            let in_time = runtime::blocking_on(what, wait)??;
             if !in_time {
                 return Err(Error::overloaded("the promise was not resolved in time"));
             }
@@ -337,7 +380,8 @@ impl Client {
         let event = Arc::new(Event::default());
         // Otherwise it has resolved just now.
         if client.watch(Watcher::Thread(Arc::clone(&event))).is_ok() {
-            runtime::blocking(|| event.wait(None))?;
+            let what = Arc::clone(&event) as Arc<dyn Wake>;
+            runtime::blocking_on(what, |interrupt| event.wait_unless(None, interrupt))??;
         }
         Ok(Some(client.shortened()))
     }

@@ -34,6 +34,7 @@ use crate::call::{CallCell, Interest, Outcome};
 use crate::client::Client;
 use crate::delivery::{Delivery, Route};
 use crate::gateway::Gateway;
+use crate::interrupt::Aside;
 use crate::local_promise::LocalPromise;
 use crate::object::LocalObject;
 use crate::protocol::{Echo, Machine};
@@ -184,6 +185,8 @@ pub(crate) fn application(code: impl FnOnce()) {
             let _ = PENDING.try_with(|pending| pending.nesting.set(pending.nesting.get() - 1));
         }
     }
+    // It is nobody's method that is on this stack further up.
+    let aside = Aside::begin();
     let outer = PENDING.try_with(|pending| {
         let depth = pending.nesting.get();
         pending.nesting.set(depth + 1);
@@ -196,7 +199,7 @@ pub(crate) fn application(code: impl FnOnce()) {
         // Its own drop may panic again, which nobody could make sense of.
         std::mem::forget(panic);
     }
-    drop(outer);
+    drop((outer, aside));
 }
 
 /// Sets back whether the queue is run by somebody further up the stack.

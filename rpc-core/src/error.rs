@@ -51,8 +51,17 @@ struct Inner {
     details: Vec<(u64, Vec<u8>)>,
     /// What only debug mode tells a peer.
     internal: String,
+    origin: Origin,
     /// Where in this process it was made; `None` if a peer sent it.
     location: Option<&'static Location<'static>>,
+}
+
+/// What an error comes from, where that is not for peers to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Usual,
+    /// A method waited whose call was cancelled.
+    Cancellation,
 }
 
 impl Error {
@@ -65,6 +74,7 @@ impl Error {
             trace: String::new(),
             details: Vec::new(),
             internal: String::new(),
+            origin: Origin::Usual,
             location: Some(Location::caller()),
         }))
     }
@@ -100,8 +110,25 @@ impl Error {
         trace: String,
         details: Vec<(u64, Vec<u8>)>,
     ) -> Self {
-        let internal = String::new();
-        Error(Arc::new(Inner { kind, reason, trace, details, internal, location: None }))
+        let (internal, origin) = (String::new(), Origin::Usual);
+        let location = None;
+        Error(Arc::new(Inner { kind, reason, trace, details, internal, origin, location }))
+    }
+
+    /// What a wait fails with, in a method that has allowed it, when the call that the
+    /// method runs for is cancelled.
+    #[track_caller]
+    pub(crate) fn cancelled() -> Self {
+        Self::failed("the call that this method runs for was cancelled")
+            .change(|inner| inner.origin = Origin::Cancellation)
+    }
+
+    /// Whether this says that a wait was given up because the call that the method
+    /// runs for was cancelled, see
+    /// [`IncomingCall::allow_cancellation`](crate::IncomingCall::allow_cancellation).
+    /// Its kind is `Failed`. A peer that it is told to does not know the difference.
+    pub fn is_cancellation(&self) -> bool {
+        self.0.origin == Origin::Cancellation
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -111,6 +138,7 @@ impl Error {
             trace: self.0.trace.clone(),
             details: self.0.details.clone(),
             internal: self.0.internal.clone(),
+            origin: self.0.origin,
             location: self.0.location,
         };
         change(&mut inner);

@@ -94,6 +94,7 @@ mod flow;
 mod gateway;
 pub mod hook;
 pub mod ids;
+mod interrupt;
 mod limits;
 mod local_promise;
 mod membrane;

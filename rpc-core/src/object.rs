@@ -26,6 +26,7 @@ use crate::effects::{self, Effect};
 use crate::error::{Error, Result};
 use crate::fd::SharedFd;
 use crate::flow::StreamSlot;
+use crate::interrupt::{self, Aside};
 use crate::payload::Payload;
 use crate::runtime::{self, Executor, Pace};
 use crate::sync::Mutex;
@@ -189,7 +190,7 @@ impl LocalObject {
             return call.respond(Err(error.clone()));
         }
         let Some(server) = self.server() else { return };
-        let guard = PanicScope::enter(&cell);
+        let guard = (PanicScope::enter(&cell), Aside::begin());
         let outcome = catch_unwind(AssertUnwindSafe(|| server.dispatch(call)));
         drop(guard);
         if let Err(panic) = outcome {
@@ -243,9 +244,14 @@ impl PanicScope {
         PanicScope(RUNNING.with(|running| running.replace(Arc::as_ptr(cell) as usize)))
     }
 
+    /// Whether the method that runs on this thread is this call's.
+    fn runs_for(cell: &Arc<CallCell>) -> bool {
+        RUNNING.with(std::cell::Cell::get) == Arc::as_ptr(cell) as usize
+    }
+
     /// Whether a method panics right now, and its panic will answer this call.
     fn will_answer(cell: &Arc<CallCell>) -> bool {
-        std::thread::panicking() && RUNNING.with(std::cell::Cell::get) == Arc::as_ptr(cell) as usize
+        std::thread::panicking() && PanicScope::runs_for(cell)
     }
 }
 
@@ -334,6 +340,24 @@ impl IncomingCall {
     /// The part of the call that tells of its cancellation.
     pub(crate) fn cancellation(&self) -> Cancellation {
         Cancellation { cell: Arc::clone(&self.cell), executor: Arc::clone(&self.object.executor) }
+    }
+
+    /// Lets a cancellation interrupt the method that calls this: when its caller loses
+    /// interest, or is gone, whatever the method waits for inside this library, now or
+    /// later, fails with an error that [is a
+    /// cancellation](Error::is_cancellation), and it should return that. What it
+    /// returns is discarded. Without this, a method learns of a cancellation only if
+    /// it asks, and its waits go on.
+    ///
+    /// Waits are those for a call, for a promise to resolve, for room on a connection
+    /// and for a stream. This is for the thread that runs the method, until that
+    /// returns; on others it does nothing.
+    pub fn allow_cancellation(&self) {
+        if PanicScope::runs_for(&self.cell) {
+            let method = Arc::default();
+            interrupt::allow(Arc::clone(&method));
+            self.cell.interrupts(&method);
+        }
     }
 
     /// Gives out capabilities of the results before the call is answered: calls

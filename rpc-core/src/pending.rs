@@ -11,6 +11,7 @@ use crate::call::{Interest, Outcome};
 use crate::client::Client;
 use crate::effects;
 use crate::error::{Error, Result};
+use crate::interrupt::Wake;
 use crate::payload::Payload;
 use crate::runtime;
 
@@ -33,13 +34,14 @@ impl Pending {
     ///
     /// # Errors
     /// The call failed, or this thread must not wait because it serves a
-    /// connection.
+    /// connection, or runs a method whose own call was cancelled
+    /// ([`Error::is_cancellation`]).
     pub fn wait(&self) -> Result<Payload> {
         if let Some(outcome) = self.try_result() {
             return outcome;
         }
-        // Without a deadline there always is an outcome.
-        runtime::blocking(|| self.0.cell().wait(None))?.unwrap_or_else(|| Err(too_late()))
+        // Without a deadline it is never too late.
+        self.wait_before(None)
     }
 
     /// Waits for the outcome no longer than `timeout`. The call itself goes on;
@@ -63,7 +65,14 @@ impl Pending {
         if let Some(outcome) = self.try_result() {
             return outcome;
         }
-        runtime::blocking(|| self.0.cell().wait(Some(deadline)))?.unwrap_or_else(|| Err(too_late()))
+        self.wait_before(Some(deadline))
+    }
+
+    fn wait_before(&self, deadline: Option<Instant>) -> Result<Payload> {
+        let cell = self.0.cell();
+        let what = Arc::clone(cell) as Arc<dyn Wake>;
+        let outcome = runtime::blocking_on(what, |interrupt| cell.wait(deadline, interrupt))??;
+        outcome.unwrap_or_else(|| Err(too_late()))
     }
 
     /// The outcome, if it is there. Does not wait.

@@ -40,6 +40,9 @@ use crate::typed::FromClient;
 /// So do calls that wait for a connecting that fails; the call after that tries
 /// once more. Capabilities that came from an earlier connection stay broken.
 ///
+/// The last handle on a [`Connection`](crate::Connection) closes it when it is dropped,
+/// so `connect` must put its own where it lives until the next one takes its place.
+///
 /// A callee may answer with `disconnected` because of a connection of its own; that
 /// counts as well.
 ///

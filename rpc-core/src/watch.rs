@@ -3,8 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use crate::client::Client;
+use crate::error::Error;
 use crate::gateway::Saves;
 use crate::ids::{ExportId, Serial};
+use crate::interrupt::{Interrupt, Wake};
 use crate::local_promise::LocalPromise;
 use crate::membrane::Wrapped;
 use crate::protocol::Machine;
@@ -99,17 +101,46 @@ impl Event {
 
     /// Waits; `false` when the deadline came first.
     pub(crate) fn wait(&self, deadline: Option<std::time::Instant>) -> bool {
+        // Nothing else ends the wait.
+        self.wait_while(deadline, || Ok(())).unwrap_or(false)
+    }
+
+    /// As [`wait`](Self::wait), unless the wait is to end.
+    ///
+    /// # Errors
+    /// It is.
+    pub(crate) fn wait_unless(
+        &self,
+        deadline: Option<std::time::Instant>,
+        interrupt: &Interrupt,
+    ) -> Result<bool, Error> {
+        self.wait_while(deadline, || interrupt.check())
+    }
+
+    fn wait_while(
+        &self,
+        deadline: Option<std::time::Instant>,
+        check: impl Fn() -> Result<(), Error>,
+    ) -> Result<bool, Error> {
         let mut happened = self.happened.lock();
         while !*happened {
+            check()?;
             match deadline {
                 None => self.condition.wait(&mut happened),
                 Some(deadline) => {
                     if self.condition.wait_until(&mut happened, deadline).timed_out() {
-                        return *happened;
+                        return Ok(*happened);
                     }
                 }
             }
         }
-        true
+        Ok(true)
+    }
+}
+
+impl Wake for Event {
+    fn wake(&self) {
+        drop(self.happened.lock());
+        self.condition.notify_all();
     }
 }

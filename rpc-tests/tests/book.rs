@@ -69,6 +69,72 @@ fn links_lead_to_files_and_headings() {
     assert!(links > 20, "the links were not found");
 }
 
+/// The sources of the crates that a chapter may speak of.
+fn sources() -> Vec<String> {
+    fn collect(folder: &Path, sources: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, sources);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push(fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut sources = Vec::new();
+    for krate in ["rpc-core", "rpc-transport", "rpc-persist", "rpc-codegen"] {
+        collect(&root().join(krate).join("src"), &mut sources);
+    }
+    sources
+}
+
+/// Whether a file has something to say about a type: defines it, or implements it.
+fn is_about(source: &str, name: &str) -> bool {
+    ["struct", "enum", "trait", "type", "impl", "for"].iter().any(|before| {
+        let found = format!("{before} {name}");
+        source.match_indices(&found).any(|(at, _)| {
+            let next = source[at + found.len()..].chars().next();
+            next.is_some_and(|next| !next.is_alphanumeric() && next != '_')
+        })
+    })
+}
+
+/// `Type::item` in the guide is a method, a field or a variant of one of our types.
+/// (What is in blocks of code is compiled.)
+#[test]
+fn what_the_guide_names_exists() {
+    let sources = sources();
+    let mut files: Vec<PathBuf> = chapters()
+        .filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with("correspondence"))
+        .collect();
+    files.push(root().join("README.md"));
+    let mut checked = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        // Every second piece is within a block.
+        let prose = text.split("```").step_by(2);
+        for code in prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)) {
+            let Some((name, item)) = code.rsplit_once("::") else { continue };
+            // What is around it, as in `Ok(Passage::Through)`, is not ours.
+            let name = name.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            if !name.starts_with(|c: char| c.is_ascii_uppercase()) {
+                continue;
+            }
+            let end = item.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(item.len());
+            let item = &item[..end];
+            let mut about = sources.iter().filter(|source| is_about(source, name));
+            let found = if item.is_empty() {
+                about.next().is_some()
+            } else {
+                about.any(|source| has_word(source, item))
+            };
+            assert!(found, "{}: `{code}` is not there", file.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 80, "only {checked} names were found");
+}
+
 /// `path.rs::item` stands for an item, a field, a variant or a note in a file of
 /// rpc-core. Returns how many there are.
 fn check_items(text: &str) -> usize {
@@ -97,6 +163,38 @@ fn what_corresponds_to_the_cxx_file_exists() {
     let text = fs::read_to_string(root().join("docs/correspondence-cxx.md")).unwrap();
     let checked = check_items(&text);
     assert!(checked > 200, "only {checked} references were found");
+}
+
+/// `path.rs::function` in the chapter stands for a test, or for a behaviour of the
+/// conformance program that is in its list.
+#[test]
+fn every_test_of_the_conformance_chapter_is_there_and_run() {
+    let text = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
+    let mut checked = 0;
+    for code in between_ticks(&text) {
+        let Some((path, function)) = code.split_once(".rs::") else { continue };
+        let folder = if path.starts_with("rpc-") { "" } else { "rpc-tests" };
+        let file = root().join(folder).join(format!("{path}.rs"));
+        let source = fs::read_to_string(&file).unwrap_or_else(|_| panic!("{code}: no such file"));
+        let lines: Vec<&str> = source.lines().map(str::trim).collect();
+        let at = lines.iter().position(|line| line.starts_with(&format!("fn {function}(")));
+        let at = at.unwrap_or_else(|| panic!("{code}: no such function"));
+        let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        let is_test = attributes.clone().any(|line| *line == "#[test]");
+        assert!(attributes.clone().all(|line| !line.contains("ignore")), "{code}: is not run");
+        let is_behaviour = source.contains(&format!("\", {function})"));
+        assert!(is_test || is_behaviour, "{code}: is no test");
+        checked += 1;
+    }
+    assert!(checked > 80, "only {checked} tests were found");
+    for row in text.lines().filter_map(cells).filter(|row| !row[0].starts_with("---")) {
+        assert_eq!(row.len(), 4, "{row:?}");
+        let levels: Vec<&str> = row[1].split(", ").collect();
+        let known = levels.iter().all(|level| ["W", "R", "P"].contains(level));
+        assert!(known || row[1] == "level", "no level: {row:?}");
+        assert!(row[2].contains(".rs::") || row[2] == "here", "no test: {row:?}");
+        assert!(!row[3].is_empty() || row[1] == "P", "with whom: {row:?}");
+    }
 }
 
 /// The cells of a row of a table, without the space around them.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::FlowController;
 use crate::call::Outcome;
 use crate::error::{Error, Result};
+use crate::interrupt::{Interrupt, Wake};
 use crate::sync::{Condvar, Mutex};
 
 /// The window of one capability and what fills it.
@@ -59,8 +60,8 @@ impl Stream {
     /// goes on with several messages, and is not woken for each of them.
     ///
     /// # Errors
-    /// What a message failed with in the meantime.
-    pub(crate) fn wait_for_room(&self) -> Result<()> {
+    /// What a message failed with in the meantime, or what else ends the wait.
+    pub(crate) fn wait_for_room(&self, interrupt: &Interrupt) -> Result<()> {
         let mut state = self.state.lock();
         let mut enough = State::has_room as fn(&State) -> bool;
         loop {
@@ -70,6 +71,7 @@ impl Stream {
             if enough(&state) {
                 return Ok(());
             }
+            interrupt.check()?;
             enough = State::is_half_empty;
             self.changed.wait(&mut state);
         }
@@ -84,13 +86,21 @@ impl Stream {
     /// Waits until everything was answered.
     ///
     /// # Errors
-    /// What a message failed with.
-    pub(crate) fn wait_until_empty(&self) -> Result<()> {
+    /// What a message failed with, or what else ends the wait.
+    pub(crate) fn wait_until_empty(&self, interrupt: &Interrupt) -> Result<()> {
         let mut state = self.state.lock();
         while state.in_flight > 0 && state.failure.is_none() {
+            interrupt.check()?;
             self.changed.wait(&mut state);
         }
         state.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Wake for Stream {
+    fn wake(&self) {
+        drop(self.state.lock());
+        self.changed.notify_all();
     }
 }
 
@@ -168,7 +178,7 @@ mod tests {
         first.answered(&Ok(Payload::empty().clone()));
         assert!(stream.has_room());
         second.answered(&Ok(Payload::empty().clone()));
-        stream.wait_until_empty().unwrap();
+        stream.wait_until_empty(&Interrupt::never()).unwrap();
     }
 
     #[test]
@@ -189,8 +199,8 @@ mod tests {
         let second = stream.send(60).unwrap();
         first.answered(&Err(Error::failed("one")));
         second.answered(&Err(Error::failed("two")));
-        assert_eq!(stream.wait_for_room().unwrap_err().reason(), "one");
+        assert_eq!(stream.wait_for_room(&Interrupt::never()).unwrap_err().reason(), "one");
         assert_eq!(stream.send(1).err().unwrap().reason(), "one");
-        assert_eq!(stream.wait_until_empty().unwrap_err().reason(), "one");
+        assert_eq!(stream.wait_until_empty(&Interrupt::never()).unwrap_err().reason(), "one");
     }
 }

@@ -4,13 +4,13 @@
 //! that may run application code, and no other lock is taken.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use super::wrapped::Wrapped;
 use super::{Direction, MembranePolicy, Passage};
 use crate::call::{CallCell, Outcome};
 use crate::client::Client;
-use crate::effects;
 use crate::error::{Error, Result};
 use crate::payload::Payload;
 use crate::sync::Mutex;
@@ -110,7 +110,9 @@ impl Shared {
         content.with_caps(caps.collect())
     }
 
-    /// Asks the policy. It is application code: see Note [effects].
+    /// Asks the policy. It is application code, but what it starts waits until the
+    /// call is on its way, as far as anything waits on this thread: among it may be
+    /// the next call that comes here. (See Note [effects].)
     pub(super) fn decide(
         &self,
         direction: Direction,
@@ -118,14 +120,16 @@ impl Shared {
         method: u16,
         target: &Client,
     ) -> Result<Passage> {
-        let mut decision = None;
-        effects::application(|| {
-            decision = Some(match direction {
-                Direction::In => self.policy.inbound_call(interface, method, target),
-                Direction::Out => self.policy.outbound_call(interface, method, target),
-            });
-        });
-        decision.unwrap_or_else(|| Err(Error::failed("the policy of a membrane panicked")))
+        let ask = || match direction {
+            Direction::In => self.policy.inbound_call(interface, method, target),
+            Direction::Out => self.policy.outbound_call(interface, method, target),
+        };
+        catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|panic| {
+            tracing::error!("the policy of a membrane panicked");
+            // Its own drop may panic again, which nobody could make sense of.
+            std::mem::forget(panic);
+            Err(Error::failed("the policy of a membrane panicked"))
+        })
     }
 
     /// Notes a call that is about to cross, so that revoking ends it.

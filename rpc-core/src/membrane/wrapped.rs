@@ -28,6 +28,7 @@ use crate::flow::{FixedWindow, Stream, StreamSlot};
 use crate::local_promise::LocalPromise;
 use crate::sync::Mutex;
 use crate::watch::{WatchKey, Watcher};
+use crate::wire::Hint;
 
 pub(crate) struct Wrapped {
     membrane: Arc<Shared>,
@@ -245,7 +246,7 @@ impl Wrapped {
             return Delivery::Call(call).fail(&error);
         }
         let crossing = Crossing::new(Arc::clone(&self.membrane), self.direction);
-        let (cell, interest) = CallCell::new(Sink::Here);
+        let (cell, interest) = CallCell::new(Sink::Here, Hint::None);
         let fields = call.cell.take_across(interest, &crossing);
         let params = self.membrane.carry(&call.params, self.direction.opposite());
         drop(call.params);
@@ -304,25 +305,32 @@ impl Wrapped {
     /// What this wraps has resolved, or it was revoked: lets go what waits, and
     /// tells who wants to know. Must not be called under a lock.
     pub(crate) fn tell(self: &Arc<Self>) {
-        let (inner, held) = {
-            let state = self.state.lock();
-            (state.inner.clone(), state.held.upgrade())
-        };
-        let next = match inner {
+        let next = match self.inner() {
             Ok(inner) => self.membrane.cross(&inner, self.direction),
             Err(error) => Client::broken(error),
         };
         self.keep(&next);
-        if let Some(held) = held {
-            held.resolve(next.clone());
-        }
-        if let Some(stream) = self.stream.get() {
-            next.adopt_stream(stream);
-        }
-        let watchers = {
-            let mut state = self.state.lock();
-            state.watch = Watch::Told;
-            std::mem::take(&mut state.watchers)
+        let (mut released, mut streaming) = (None, None);
+        // Until nothing is left under the lock that lets nothing come any more.
+        let watchers = loop {
+            let (held, stream) = {
+                let mut state = self.state.lock();
+                let held = state.held.upgrade().filter(|held| !is(released.as_ref(), held));
+                let stream = self.stream.get().filter(|stream| !is(streaming.as_ref(), stream));
+                if held.is_none() && stream.is_none() {
+                    state.watch = Watch::Told;
+                    break std::mem::take(&mut state.watchers);
+                }
+                (held, stream)
+            };
+            if let Some(stream) = stream {
+                next.adopt_stream(Arc::clone(&stream));
+                streaming = Some(stream);
+            }
+            if let Some(held) = held {
+                held.resolve(next.clone());
+                released = Some(held);
+            }
         };
         for watcher in watchers {
             effects::defer(Effect::Notify(watcher));
@@ -366,30 +374,48 @@ impl Wrapped {
     /// The stream of the calls through this. It is not that of what is behind: a
     /// call that is not let through does not end that one.
     pub(crate) fn stream(self: &Arc<Self>) -> Arc<Stream> {
-        let inner = self.inner();
-        let stream = self.stream.get_or_make(|| {
-            let innermost = inner.as_ref().ok().map(Client::innermost);
-            match innermost.as_ref().and_then(Client::machine) {
-                Some(machine) => machine.flow_controller(),
-                None => Box::new(FixedWindow::DEFAULT),
-            }
-        });
-        if let Ok(inner) = inner
-            && inner.is_promise()
-        {
-            self.watch_inner(&inner);
-            if self.state.lock().watch == Watch::Told
-                && let Some(next) = self.resolved()
-            {
-                next.adopt_stream(Arc::clone(&stream));
-            }
+        if let Some(stream) = self.stream.get() {
+            return stream;
         }
-        stream
+        let innermost = self.inner().ok().map(|inner| inner.innermost());
+        let controller = match innermost.as_ref().and_then(Client::machine) {
+            Some(machine) => machine.flow_controller(),
+            None => Box::new(FixedWindow::DEFAULT),
+        };
+        let stream = Stream::new(controller);
+        self.adopt_stream(Arc::clone(&stream));
+        // Or that of whoever was faster, here or where this has led by now.
+        match self.stream.get() {
+            Some(stream) => stream,
+            None => self.resolved().map_or(stream, |next| next.stream()),
+        }
     }
 
-    pub(crate) fn adopt_stream(&self, stream: Arc<Stream>) {
-        self.stream.adopt(stream);
+    /// Goes on with a stream, here or where this has led by now.
+    pub(crate) fn adopt_stream(self: &Arc<Self>, stream: Arc<Stream>) {
+        {
+            let state = self.state.lock();
+            if state.watch != Watch::Told {
+                self.stream.adopt(stream);
+                let inner = state.inner.clone();
+                drop(state);
+                if let Ok(inner) = inner
+                    && inner.is_promise()
+                {
+                    self.watch_inner(&inner);
+                }
+                return;
+            }
+        }
+        if let Some(next) = self.resolved() {
+            next.adopt_stream(stream);
+        }
     }
+}
+
+/// Whether it is the one that was found before.
+fn is<T>(before: Option<&Arc<T>>, found: &Arc<T>) -> bool {
+    before.is_some_and(|before| Arc::ptr_eq(before, found))
 }
 
 fn fail(call: CallRequest, error: &Error) -> Option<(Client, Delivery)> {

@@ -17,6 +17,9 @@
 //! A Finish that comes first is answered at once: the peer gets its id back, and
 //! the work, which is told that nobody wants it any more, may go on for itself.
 //!
+//! A call that was made for its pipeline only goes the same way, but no Return is sent:
+//! Note [pipeline only].
+//!
 //! Results without capabilities leave nothing behind: the Return says
 //! `noFinishNeeded` and the entry is gone at once. A Finish that comes
 //! nevertheless is ignored.

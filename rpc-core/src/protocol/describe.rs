@@ -16,7 +16,7 @@ use crate::ids::{AnswerId, ExportId, ImportId};
 use crate::local_promise::LocalPromise;
 use crate::remote_promise::RemotePromise;
 use crate::watch::{ExportWatcher, WatchKey, Watcher};
-use crate::wire::{self, Attached, CapTable, Descriptor, Path, PromisedAnswer};
+use crate::wire::{self, Attached, CapTable, Descriptor, Hint, Path, PromisedAnswer};
 
 /// A capability as a message will name it.
 pub(super) struct Described {
@@ -452,6 +452,11 @@ impl Txn<'_> {
         let cell = cell.ok_or_else(|| {
             Error::failed(format!("pipelined on question {id}, which is not outstanding"))
         })?;
+        if cell.hint() == Hint::NoPipelining {
+            return Err(Error::failed(format!(
+                "pipelined on question {id}, which was asked with noPromisePipelining"
+            )));
+        }
         Ok((cell, path.clone()))
     }
 

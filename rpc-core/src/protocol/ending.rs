@@ -65,7 +65,7 @@ impl Txn<'_> {
         machine.room.close(error.clone());
 
         for (id, entry) in machine.questions.take_all() {
-            self.order.question_ids.release(id.0);
+            self.free_question(id);
             match entry.state {
                 question::State::Asked(asked) => self.settle_with(asked, Err(error.clone())),
                 question::State::Returned | question::State::Finished { .. } => {}

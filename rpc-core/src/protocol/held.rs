@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Abort, Machine, Txn};
+use crate::call::CallCell;
 use crate::client::Client;
 use crate::delivery::{Delivery, Route};
 use crate::effects::{self, Effect};
@@ -110,6 +111,19 @@ impl Found {
     pub(super) fn client(client: Client) -> Self {
         Found { now: Route::Client(client.clone()), later: Route::Client(client) }
     }
+
+    /// Where to, now that it is later. What else it held must go only when the delivery
+    /// is on its way: it may be what keeps a call wanted.
+    fn take(self) -> (Client, Route) {
+        match self.later {
+            // It was finished before there were any results that could have been
+            // described: the place is still what it was.
+            Route::Field(cell, path) if cell.is_cancelled() => {
+                (self.now.client(), Route::Field(cell, path))
+            }
+            later => (later.client(), self.now),
+        }
+    }
 }
 
 enum Item {
@@ -117,9 +131,20 @@ enum Item {
         target: Found,
         delivery: Delivery,
         words: u64,
+        cancelling: Cancelling,
     },
     /// An embargo is over, and this is what was behind it.
     Lift(Arc<LocalPromise>, Client),
+}
+
+/// What becomes of a call that is cancelled while it waits.
+#[derive(PartialEq, Eq)]
+enum Cancelling {
+    /// It goes no further.
+    Early,
+    /// It arrives nevertheless: for peers that require the early cancellation
+    /// workaround.
+    Late,
 }
 
 impl Item {
@@ -175,22 +200,20 @@ impl Machine {
         while let Some(item) = self.transact(|txn| txn.next_held()) {
             match item {
                 Item::Lift(promise, target) => promise.resolve(target),
-                Item::Delivery { target, delivery, .. } => {
+                Item::Delivery { target, delivery, cancelling, .. } => {
                     if let Delivery::Call(call) = &delivery {
                         call.cell.left_queue();
                     }
-                    if delivery.is_cancelled() {
+                    if delivery.is_cancelled() && cancelling == Cancelling::Early {
                         delivery.fail(&Error::failed("the call was cancelled"));
                     } else {
-                        // Held until then: it may be what keeps a call wanted.
-                        let now = target.now;
-                        let target = target.later.client();
+                        let (target, kept) = target.take();
                         let gateway = gateway::is_save(&delivery).then(|| self.gateway()).flatten();
                         match gateway {
                             Some(gateway) => gateway.save_inwards(self, target, delivery),
                             None => target.dispatch(delivery),
                         }
-                        drop(now);
+                        drop(kept);
                     }
                 }
             }
@@ -232,7 +255,7 @@ impl Txn<'_> {
             self.effect(effect);
             return Ok(());
         }
-        self.hold(Item::Delivery { target, delivery, words });
+        self.hold(Item::Delivery { target, delivery, words, cancelling: Cancelling::Early });
         let (bytes, limit) = (self.order.held.bytes, self.limits().held_back_bytes);
         if bytes > limit {
             return Err(Abort(Error::overloaded(format!(
@@ -257,7 +280,18 @@ impl Txn<'_> {
         self.order.held.forced = self.order.held.next_place;
     }
 
-    fn hold(&mut self, item: Item) {
+    fn hold(&mut self, mut item: Item) {
+        if let Item::Delivery { target, .. } = &mut item
+            && let Route::Field(cell, path) = &target.now
+        {
+            // Only another lock can tell what it is; but that must be had before the
+            // peer finishes the call. A promise stands in until right after this
+            // transaction.
+            let promise = LocalPromise::new(None);
+            let route = Route::Field(Arc::clone(cell), path.clone());
+            self.effect(Effect::Resolve(Arc::clone(&promise), route));
+            target.now = Route::Client(Client::from_promise(promise));
+        }
         let held = &mut self.order.held;
         held.next_place += 1;
         held.bytes += item.bytes();
@@ -268,6 +302,16 @@ impl Txn<'_> {
         self.machine.load.held.fetch_add(1, Ordering::SeqCst);
         // Looked at after it is here: see the state model.
         self.effect(Effect::ReleaseHeld(Arc::clone(self.machine)));
+    }
+
+    /// The caller has finished a call, and is one of those that do so although they
+    /// want it to arrive: if it waits, it goes on waiting.
+    pub(super) fn let_arrive(&mut self, cell: &CallCell) {
+        if let Some(place) = cell.goes_on_waiting()
+            && let Some(Item::Delivery { cancelling, .. }) = self.order.held.queue.get_mut(&place)
+        {
+            *cancelling = Cancelling::Late;
+        }
     }
 
     fn count(&self, delivery: &Delivery, words: u64) {

@@ -9,7 +9,7 @@ use super::embargo::Embargo;
 use super::held::Found;
 use super::import::{self, Resolution};
 use super::question::{self, Asked, Results};
-use super::{Abort, Machine, Txn};
+use super::{Abort, Machine, Peer, Txn};
 use crate::call::{CallCell, Interest, Outcome, Sink, cap_of};
 use crate::client::{Client, View};
 use crate::delivery::{CallRequest, Delivery, Route, Tail};
@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
 use crate::local_promise::LocalPromise;
 use crate::payload::Payload;
-use crate::wire::{self, Context, Descriptor, Target};
+use crate::wire::{self, Context, Descriptor, Hint, Target};
 
 impl Machine {
     /// Handles one message of the peer. An error in it ends the connection with
@@ -95,7 +95,7 @@ impl Txn<'_> {
 
     fn receive_bootstrap(&mut self, bootstrap: wire::Bootstrap) -> Result<(), Abort> {
         let id = AnswerId(bootstrap.question);
-        let cell = self.begin_answer(id, ResultsTo::Caller)?;
+        let cell = self.begin_answer(id, ResultsTo::Caller, Hint::None)?;
         let offers = &self.order.offers;
         let effect = match (bootstrap.object, &offers.bootstrap, &offers.restorer) {
             (None, Some(client), _) => {
@@ -153,7 +153,7 @@ impl Txn<'_> {
         };
         let params = self.receive_content(call.params, wire::PARAMS)?;
         let words = params.size_in_words() as u64;
-        let cell = self.begin_answer(id, results_to)?;
+        let cell = self.begin_answer(id, results_to, call.hint)?;
         let request = CallRequest {
             interface: call.interface,
             method: call.method,
@@ -187,6 +187,7 @@ impl Txn<'_> {
         &mut self,
         id: AnswerId,
         results_to: ResultsTo,
+        hint: Hint,
     ) -> Result<Arc<CallCell>, Abort> {
         if self.machine.answers.contains(id) {
             return Err(Abort::new(format!("question {id} is asked while it is outstanding")));
@@ -199,10 +200,11 @@ impl Txn<'_> {
         }
         let serial = self.serial();
         let machine = Arc::downgrade(self.machine);
-        let (cell, interest) = CallCell::new(match results_to {
+        let sink = match results_to {
             ResultsTo::Caller => Sink::Answer(machine, id, serial),
             ResultsTo::Kept | ResultsTo::Taken => Sink::Kept(machine, id, serial),
-        });
+        };
+        let (cell, interest) = CallCell::new(sink, hint);
         self.machine.answers.insert(
             id,
             Answer {
@@ -231,6 +233,9 @@ impl Txn<'_> {
     fn receive_return(&mut self, ret: wire::Return) -> Result<(), Abort> {
         let machine = self.machine;
         let id = QuestionId(ret.answer);
+        if id.is_pipeline_only() {
+            return self.receive_unwanted_return(id, &ret);
+        }
         let entry = machine.questions.with(id, |entry| {
             let state = std::mem::replace(&mut entry.state, question::State::Returned);
             (state, entry.permit.take())
@@ -283,6 +288,20 @@ impl Txn<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// The peer does not know that nobody wants this: Note [pipeline only].
+    fn receive_unwanted_return(&mut self, id: QuestionId, ret: &wire::Return) -> Result<(), Abort> {
+        if id.0 - question::FIRST_PIPELINE_ONLY >= self.order.pipelines.asked {
+            return Err(Abort::new(format!("Return for question {id}, which was not asked")));
+        }
+        self.order.pipelines.peer = Peer::Answers;
+        // What it was given is known as long as the question is not finished.
+        let params = self.machine.questions.with(id, |entry| match &mut entry.state {
+            question::State::Asked(asked) => std::mem::take(&mut asked.params),
+            question::State::Returned | question::State::Finished { .. } => Vec::new(),
+        });
+        self.release_params(ret.release_params, &params.unwrap_or_default())
     }
 
     fn release_params(&mut self, release: bool, params: &[ExportId]) -> Result<(), Abort> {
@@ -478,7 +497,11 @@ impl Txn<'_> {
         let id = AnswerId(finish.question);
         // Peers differ in whether they finish what needs no Finish.
         let Some(entry) = self.machine.answers.remove(id) else { return Ok(()) };
+        if finish.early_cancellation_workaround {
+            self.let_arrive(&entry.cell);
+        }
         let result = match &entry.state {
+            answer::State::Running if entry.cell.hint() == Hint::OnlyPipeline => Ok(()),
             answer::State::Running => {
                 let outcome = match entry.results_to {
                     ResultsTo::Caller => wire::Outcome::Canceled,

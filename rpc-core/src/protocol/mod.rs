@@ -65,6 +65,7 @@ use crate::error::Error;
 use crate::flow::{FlowControl, FlowController};
 use crate::gateway::Gateway;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
+use crate::interrupt::Wake;
 use crate::limits::Limits;
 use crate::wire;
 
@@ -157,6 +158,22 @@ struct Order {
     /// What the peer has sent and is not delivered yet: Note [flow limit].
     held: Held,
     next_serial: u64,
+    pipelines: Pipelines,
+}
+
+/// Questions of which only the pipeline is wanted: Note [pipeline only].
+#[derive(Default)]
+struct Pipelines {
+    asked: u32,
+    peer: Peer,
+}
+
+/// Whether the peer does without a Return where none is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Peer {
+    #[default]
+    TakesHints,
+    Answers,
 }
 
 #[derive(Clone, Debug)]
@@ -205,6 +222,7 @@ impl Machine {
                 offers,
                 held: Held::default(),
                 next_serial: 0,
+                pipelines: Pipelines::default(),
             }),
             questions: Table::new(),
             answers: Table::new(),
@@ -314,7 +332,8 @@ impl Machine {
             return Ok(None);
         }
         let asker = crate::runtime::asker();
-        crate::runtime::blocking(|| self.room.wait(asker))?.map(Some)
+        let what = Arc::clone(&self.room) as Arc<dyn Wake>;
+        crate::runtime::blocking_on(what, |interrupt| self.room.wait(asker, interrupt))?.map(Some)
     }
 }
 

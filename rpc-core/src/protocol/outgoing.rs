@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::describe::Described;
 use super::dest::Dest;
 use super::question::{self, Asked, Question, QuestionRef};
-use super::{Echo, Machine, Txn, Unused, answer};
+use super::{Echo, Machine, Peer, Pipelines, Txn, Unused, answer};
 use crate::call::{CallCell, Outcome};
 use crate::client::Client;
 use crate::delivery::{CallRequest, Delivery, Tail};
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
 use crate::payload::Payload;
 use crate::remote_promise::RemotePromise;
-use crate::wire::{self, CapTable, Content, Path};
+use crate::wire::{self, CapTable, Content, Hint, Path};
 
 /// Words that a message needs beside its content and its descriptors.
 const FRAME_WORDS: usize = 16;
@@ -192,6 +192,15 @@ impl Txn<'_> {
             Some(_) => (question::Results::Kept, wire::ResultsTo::Yourself, Tail::Allowed),
             None => (question::Results::Here, wire::ResultsTo::Caller, Tail::No),
         };
+        let (results, hint) = match cell.hint() {
+            Hint::OnlyPipeline if self.may_ask_for_pipeline() => {
+                (question::Results::Unwanted, Hint::OnlyPipeline)
+            }
+            // Who passes a call on does not say for its caller what a peer may take
+            // amiss, see `Client::call_without_pipeline`.
+            Hint::NoPipelining if cell.is_own() => (results, Hint::NoPipelining),
+            _ => (results, Hint::None),
+        };
         let asked = Asked {
             results,
             cell: answer.is_none().then(|| Arc::clone(&cell)),
@@ -205,10 +214,7 @@ impl Txn<'_> {
         };
         let Some(fields) = cell.asked(&question, tail) else {
             // Cancelled before it left: as if it had never been made.
-            if let Some(entry) = self.machine.questions.remove(question.id()) {
-                self.order.question_ids.release(question.id().0);
-                drop(entry);
-            }
+            self.forget_question(question.id());
             self.withdraw(exports.into_iter());
             let error = Error::failed("the call was cancelled");
             return self.effect(Effect::Complete(cell, Err(error)));
@@ -225,6 +231,7 @@ impl Txn<'_> {
             method,
             params: Content::Built(params, caps),
             results_to,
+            hint,
         }));
         if let Some(id) = answer {
             self.return_from_question(id, question.id());
@@ -241,7 +248,8 @@ impl Txn<'_> {
     /// The answer that a call may be a tail call for: the one that its outcome is
     /// for, if it is owed to the peer that the call goes to.
     fn tail_answer(&self, cell: &CallCell, tail: Tail) -> Option<AnswerId> {
-        if tail == Tail::No {
+        // Who wants no Return is not sent one that names another question.
+        if tail == Tail::No || cell.hint() == Hint::OnlyPipeline {
             return None;
         }
         let (id, serial) = cell.asked_by(self.machine)?;
@@ -301,7 +309,13 @@ impl Txn<'_> {
 
     /// Enters a question.
     fn ask(&mut self, asked: Asked, permit: super::Permit) -> Option<Arc<QuestionRef>> {
-        let id = QuestionId(self.order.question_ids.allocate()?);
+        let id = match asked.results {
+            question::Results::Unwanted => {
+                self.order.pipelines.asked += 1;
+                QuestionId(question::FIRST_PIPELINE_ONLY + self.order.pipelines.asked - 1)
+            }
+            _ => QuestionId(self.order.question_ids.allocate()?),
+        };
         let serial = self.serial();
         let question =
             Question { serial, state: question::State::Asked(asked), permit: Some(permit) };
@@ -312,9 +326,21 @@ impl Txn<'_> {
     /// Both sides have forgotten a question: its id is free.
     pub(super) fn forget_question(&mut self, id: QuestionId) {
         if let Some(entry) = self.machine.questions.remove(id) {
-            self.order.question_ids.release(id.0);
+            self.free_question(id);
             drop(entry);
         }
+    }
+
+    pub(super) fn free_question(&mut self, id: QuestionId) {
+        if !id.is_pipeline_only() {
+            self.order.question_ids.release(id.0);
+        }
+    }
+
+    /// Whether a question may be asked that wants no Return.
+    fn may_ask_for_pipeline(&self) -> bool {
+        let Pipelines { asked, peer } = self.order.pipelines;
+        peer == Peer::TakesHints && asked < question::FIRST_PIPELINE_ONLY
     }
 
     /// The promise for the field of a question's results: the same one for the
@@ -361,8 +387,11 @@ impl Txn<'_> {
             Ok((sent, described, results.origin, results.kept))
         });
         // Without capabilities there is nothing that a Finish would end.
+        let hint = machine.answers.with(id, |entry| entry.cell.hint());
         let finish = match &described {
             Ok((_, described, ..)) if described.is_empty() => Finish::NotNeeded,
+            // Nor is there any pipelined call that has to learn of the error.
+            Err(_) if hint == Some(Hint::NoPipelining) => Finish::NotNeeded,
             _ => Finish::Awaited,
         };
         let (outcome, exports, kept) = match described {
@@ -408,6 +437,16 @@ impl Txn<'_> {
             outcome,
         }));
         kept
+    }
+
+    /// A call has ended of which the peer wants the pipeline only, which is in the
+    /// call's cell.
+    pub(crate) fn keep_answer(&mut self, id: AnswerId, serial: Serial) {
+        self.machine.answers.with(id, |entry| {
+            if entry.serial == serial {
+                entry.state = answer::State::Returned { exports: Vec::new() };
+            }
+        });
     }
 
     /// A call has ended whose results the peer wants to stay here.

@@ -18,6 +18,9 @@
 //!   results' capabilities; when the Return comes nothing of it is imported, and
 //!   only then is the id free.
 //!
+//! A question of which only the pipeline is wanted is Asked until its Finish, which
+//! ends it: Note [pipeline only].
+//!
 //! An id is used again only after both messages. [`QuestionRef`]s count who can
 //! still name the question.
 
@@ -62,7 +65,22 @@ pub(crate) enum Results {
     Kept,
     /// They stay with the peer, which has told that they are there.
     Returned,
+    /// They stay with the peer, which does not tell: Note [pipeline only].
+    Unwanted,
 }
+
+// Note [pipeline only]
+//
+// A question of which only the pipeline is wanted says `onlyPromisePipeline`. It
+// gets no Return, so its Finish alone ends it, and says releaseResultCaps for
+// whatever the peer may have exported. A peer that does not know the hint returns
+// nevertheless, perhaps when the Finish has been sent already. So that such a Return
+// is not taken for that of another question, these have ids of their own, from 2^31
+// on, which are not used twice. After the first such Return, and when the ids are
+// used up, ordinary questions are asked instead.
+//
+// On the other side, a call that came with the hint keeps its outcome in its cell,
+// where pipelined calls find it, until the Finish.
 
 // Note [tail calls]
 //
@@ -112,6 +130,16 @@ impl Field {
             pinned.give_up(client.clone());
         }
         client
+    }
+}
+
+/// The first id of a question of which only the pipeline is wanted.
+pub(super) const FIRST_PIPELINE_ONLY: u32 = 1 << 31;
+
+impl QuestionId {
+    /// Whether only the pipeline is wanted: Note [pipeline only].
+    pub(super) fn is_pipeline_only(self) -> bool {
+        self.0 >= FIRST_PIPELINE_ONLY
     }
 }
 

@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use super::question::{self, Asked, Results};
+use super::question::{self, Results};
 use super::{Machine, Txn};
 use crate::effects::{self, Effect, LockScope};
 use crate::ids::{ImportId, QuestionId, Serial};
@@ -88,19 +88,18 @@ impl Txn<'_> {
         match state.flatten() {
             // Answered with `noFinishNeeded`, or gone with the connection.
             None => {}
-            Some(question::State::Asked(Asked { results: Results::Returned, .. })) => {
-                // Nothing of the results came here.
-                self.send(wire::Message::Finish(wire::Finish {
-                    question: id.0,
-                    release_results: true,
-                }));
+            Some(question::State::Asked(asked))
+                if matches!(asked.results, Results::Returned | Results::Unwanted) =>
+            {
+                // Nothing of the results came here, or will.
+                self.send_finish(id, true);
                 self.forget_question(id);
+                if let Some(cell) = asked.cell {
+                    self.effect(Effect::drop(cell));
+                }
             }
             Some(question::State::Asked(asked)) => {
-                self.send(wire::Message::Finish(wire::Finish {
-                    question: id.0,
-                    release_results: true,
-                }));
+                self.send_finish(id, true);
                 let params = asked.params;
                 // Nobody here waits for it any more, and there are peers that send
                 // no Return for what was finished first.
@@ -115,16 +114,23 @@ impl Txn<'_> {
             }
             Some(question::State::Returned) => {
                 // Its capabilities were imported: they have counts of their own.
-                self.send(wire::Message::Finish(wire::Finish {
-                    question: id.0,
-                    release_results: false,
-                }));
+                self.send_finish(id, false);
                 self.forget_question(id);
             }
             Some(finished @ question::State::Finished { .. }) => {
                 machine.questions.with(id, |question| question.state = finished);
             }
         }
+    }
+
+    fn send_finish(&mut self, id: QuestionId, release_results: bool) {
+        self.send(wire::Message::Finish(wire::Finish {
+            question: id.0,
+            release_results,
+            // A call of ours is delivered before a Finish can cancel it, and what may
+            // be cancelled is up to the peer.
+            early_cancellation_workaround: false,
+        }));
     }
 }
 

@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::interrupt::{Interrupt, Wake};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex};
@@ -97,8 +98,12 @@ impl Room {
     /// Waits for a place.
     ///
     /// # Errors
-    /// The connection has ended.
-    pub(crate) fn wait(self: &Arc<Self>, asker: Asker) -> Result<Permit, Error> {
+    /// The connection has ended, or something else ends the wait.
+    pub(crate) fn wait(
+        self: &Arc<Self>,
+        asker: Asker,
+        interrupt: &Interrupt,
+    ) -> Result<Permit, Error> {
         let mut closed = self.closed.lock();
         // From here on whoever frees a place takes the lock and tells us.
         self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -113,6 +118,9 @@ impl Room {
                 && let Some(permit) = self.try_take_extra()
             {
                 break Ok(permit);
+            }
+            if let Err(error) = interrupt.check() {
+                break Err(error);
             }
             self.changed.wait(&mut closed);
         };
@@ -154,6 +162,13 @@ impl Room {
             drop(self.closed.lock());
             self.changed.notify_all();
         }
+    }
+}
+
+impl Wake for Room {
+    fn wake(&self) {
+        drop(self.closed.lock());
+        self.changed.notify_all();
     }
 }
 

@@ -141,8 +141,10 @@ impl Machine {
         {
             return Err(format!("a dead connection still holds {:?}", self.snapshot()));
         }
+        let mut numbered = 0;
+        self.questions.for_each(|id, _| numbered += usize::from(!id.is_pipeline_only()));
         let pools = [
-            ("question", order.question_ids.in_use(), self.questions.len()),
+            ("question", order.question_ids.in_use(), numbered),
             ("export", order.export_ids.in_use(), self.exports.len()),
             ("embargo", order.embargo_ids.in_use(), self.embargoes.len()),
         ];

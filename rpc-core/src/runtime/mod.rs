@@ -24,7 +24,7 @@ pub use self::vat::{Vat, VatConfig};
 
 #[cfg(all(test, rpc_model))]
 pub(crate) use self::role::serve;
-pub(crate) use self::role::{Pace, asker, blocking, current_executor, may_wait, set_pace};
+pub(crate) use self::role::{Pace, asker, blocking_on, current_executor, may_wait, set_pace};
 
 /// Work for a worker.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;

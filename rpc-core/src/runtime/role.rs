@@ -8,6 +8,7 @@ use super::pool::Pool;
 use super::vat::Vat;
 use crate::effects;
 use crate::error::Error;
+use crate::interrupt::{Interrupt, Wake};
 use crate::protocol::Asker;
 
 /// Whom a thread works for.
@@ -75,6 +76,18 @@ pub(crate) fn asker() -> Asker {
         Role::Worker(_) => Asker::Worker,
         Role::Application | Role::Coordinator(_) => Asker::Application,
     }
+}
+
+/// As [`blocking`], for a wait of which `what` wakes whoever waits, and which is to
+/// end when the method on this thread is cancelled, if it allows that.
+///
+/// # Errors
+/// As [`blocking`].
+pub(crate) fn blocking_on<R>(
+    what: Arc<dyn Wake>,
+    wait: impl FnOnce(&Interrupt) -> R,
+) -> Result<R, Error> {
+    blocking(|| wait(&Interrupt::begin(what)))
 }
 
 /// Runs something that waits.

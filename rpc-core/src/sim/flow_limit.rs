@@ -17,12 +17,6 @@ fn load(net: &Net, end: End) -> (u64, usize) {
     (snapshot.words_in_flight, snapshot.held_back)
 }
 
-fn set_limit(net: &Net, end: End, words: u64) {
-    net.machine(end).set_flow_limit(words);
-    net.machine(end).release_held();
-    net.check();
-}
-
 /// A machine that offers an object which keeps its calls open, one at a time
 /// being taken.
 fn one_at_a_time(limits: Limits) -> (Raw, Actor) {
@@ -31,7 +25,7 @@ fn one_at_a_time(limits: Limits) -> (Raw, Actor) {
     object.hold();
     let mut raw = Raw::with_limits(net, limits, Some(client));
     raw.take_bootstrap();
-    set_limit(&raw.net, raw.end, 0);
+    raw.net.set_flow_limit(raw.end, 0);
     (raw, object)
 }
 
@@ -52,7 +46,7 @@ fn calls_over_the_limit_wait_for_the_answers_of_earlier_ones() {
     answer(&mut raw, &object);
     assert_eq!((object.seen(), load(&raw.net, raw.end)), (vec![1, 2], (words, 1)));
     // Room for two: they are counted, not the words above the limit.
-    set_limit(&raw.net, raw.end, words);
+    raw.net.set_flow_limit(raw.end, words);
     raw.send(call(4, on(0), 4, &[]));
     assert_eq!((object.seen(), load(&raw.net, raw.end)), (vec![1, 2, 3], (2 * words, 1)));
     answer(&mut raw, &object);
@@ -72,7 +66,7 @@ fn calls_over_the_limit_wait_for_the_answers_of_earlier_ones() {
 #[test]
 fn a_call_that_is_larger_than_the_limit_passes_alone() {
     let (mut raw, object) = one_at_a_time(limits());
-    set_limit(&raw.net, raw.end, 1);
+    raw.net.set_flow_limit(raw.end, 1);
     raw.send(call(1, on(0), 1, &[]));
     raw.send(call(2, on(0), 2, &[]));
     assert_eq!(object.seen(), [1]);
@@ -89,11 +83,11 @@ fn raising_the_limit_delivers_what_was_held_back_in_order() {
         raw.send(call(question, on(0), u64::from(question), &[]));
     }
     assert_eq!(object.seen(), [1]);
-    set_limit(&raw.net, raw.end, u64::MAX);
+    raw.net.set_flow_limit(raw.end, u64::MAX);
     raw.net.run();
     assert_eq!(object.seen(), [1, 2, 3, 4, 5]);
     // Lowering it takes nothing back, and holds back the next one.
-    set_limit(&raw.net, raw.end, 0);
+    raw.net.set_flow_limit(raw.end, 0);
     raw.send(call(6, on(0), 6, &[]));
     assert_eq!((object.seen().len(), load(&raw.net, raw.end).1), (5, 1));
     for _ in 0..6 {
@@ -139,11 +133,11 @@ fn a_call_that_is_held_back_finds_a_target_that_is_released_behind_it() {
     let (second, given) = raw.net.object("second");
     raw.send(call(1, on(0), 1, &[]));
     let first = object.take();
-    set_limit(&raw.net, raw.end, u64::MAX);
+    raw.net.set_flow_limit(raw.end, u64::MAX);
     raw.send(call(2, on(0), 2, &[]));
     object.answer_with(&[given]);
     raw.expect(&["return 2 results (0) [senderHosted 1]"]);
-    set_limit(&raw.net, raw.end, 0);
+    raw.net.set_flow_limit(raw.end, 0);
     raw.send(call(3, on(1), 3, &[]));
     raw.send(call(4, on_field(2, &[0]), 4, &[]));
     assert_eq!(load(&raw.net, raw.end).1, 2);
@@ -175,7 +169,7 @@ fn a_call_that_is_held_back_goes_the_way_that_was_described_meanwhile() {
         let theirs = held.params().caps()[0].clone();
         held.respond(Ok(content::results(0, &[])));
         raw.expect(&["return 1 results (0) noFinishNeeded"]);
-        set_limit(&raw.net, raw.end, u64::MAX);
+        raw.net.set_flow_limit(raw.end, u64::MAX);
         raw.send(call(2, on(0), 2, &[]));
         raw.send(call(3, on(0), 3, &[]));
         let (open, promising) = (object.take(), object.take());
@@ -189,7 +183,7 @@ fn a_call_that_is_held_back_goes_the_way_that_was_described_meanwhile() {
             raw.expect(&["return 3 results (0) [senderPromise 1]"]);
             on(1)
         };
-        set_limit(&raw.net, raw.end, 0);
+        raw.net.set_flow_limit(raw.end, 0);
         raw.send(call(4, target.clone(), 4, &[]));
         assert_eq!(load(&raw.net, raw.end).1, 1);
         fulfiller.fulfill(theirs.clone());
@@ -216,6 +210,41 @@ fn a_call_that_is_held_back_goes_the_way_that_was_described_meanwhile() {
         drop((theirs, ours));
         raw.finish();
     }
+}
+
+/// A call is answered with a question of ours, and finished, while what was pipelined
+/// on it is held back: that still goes to the question.
+#[test]
+fn what_is_held_back_keeps_the_question_that_it_goes_to() {
+    let mut net = Net::new();
+    let (object, client) = net.object("object");
+    let mut raw = Raw::new(net, Some(client));
+    raw.take_bootstrap();
+    object.on_call(|call| {
+        let target = call.params().caps()[0].clone();
+        call.forward(&target);
+    });
+    raw.send(call(1, on(0), 1, &[Descriptor::SenderHosted(5)]));
+    raw.sent();
+    object.hold();
+    raw.send(call(2, on(0), 2, &[]));
+    raw.net.set_flow_limit(raw.end, 0);
+    raw.send(call(3, on_field(1, &[0]), 3, &[]));
+    raw.send(disembargo(on_field(1, &[0]), 70));
+    raw.send(finish(1, false));
+    raw.expect(&[]);
+    answer(&mut raw, &object);
+    raw.expect(&[
+        "return 2 results (0) noFinishNeeded",
+        "call 1 on #0.0 (3)",
+        "disembargo receiverLoopback 70 on #0.0",
+        "finish 0 releaseResultCaps",
+    ]);
+    raw.send(ret(1, 3, &[]));
+    raw.expect(&["finish 1", "return 3 results (3) noFinishNeeded"]);
+    raw.expect_alive();
+    object.acknowledge();
+    raw.finish();
 }
 
 /// Rule 15: it travels as a call does.
@@ -257,7 +286,7 @@ fn an_embargo_ends_behind_the_calls_that_are_held_back() {
     echo.echo();
     own.hold();
     let (a, b) = net.link(None, Some(echo_client));
-    set_limit(&net, a, 0);
+    net.set_flow_limit(a, 0);
     let remote = net.bootstrapped(a);
     let asked = net.call(&remote, 10, &[given]);
     let field = asked.pipelined(0);
@@ -311,7 +340,7 @@ fn a_call_that_is_passed_on_counts_once() {
     behind.hold();
     let (a, b) = net.link(None, Some(front_client));
     let (b_to_c, c) = net.link(None, Some(behind_client));
-    set_limit(&net, b, 0);
+    net.set_flow_limit(b, 0);
     front.forward(net.bootstrapped(b_to_c));
     let remote = net.bootstrapped(a);
     let calls = [net.call(&remote, 1, &[]), net.call(&remote, 2, &[])];
@@ -344,7 +373,7 @@ fn a_call_that_goes_back_to_the_peer_does_not_count() {
     });
     let mut raw = Raw::new(net, Some(client));
     raw.take_bootstrap();
-    set_limit(&raw.net, raw.end, 0);
+    raw.net.set_flow_limit(raw.end, 0);
     for question in 1..=2 {
         raw.send(call(question, on(0), 1, &[Descriptor::SenderHosted(5)]));
     }
@@ -435,7 +464,7 @@ fn what_is_held_back_is_gone_with_its_connection() {
     object.hold();
     let (a, b) = net.link(None, Some(client));
     let remote = net.bootstrapped(a);
-    set_limit(&net, b, 0);
+    net.set_flow_limit(b, 0);
     let calls = [net.call(&remote, 1, &[]), net.call(&remote, 2, &[given])];
     net.settle();
     assert_eq!((object.seen(), load(&net, b).1), (vec![1], 1));
@@ -463,7 +492,7 @@ fn calls_of_an_inline_object_are_delivered_one_after_the_other() {
     quick.on_call(|call| call.respond(Ok(content::results(0, &[]))));
     let mut raw = Raw::new(net, Some(slow_client));
     raw.take_bootstrap();
-    set_limit(&raw.net, raw.end, 0);
+    raw.net.set_flow_limit(raw.end, 0);
     raw.send(call(1, on(0), 1, &[]));
     slow.answer_with(&[quick_client]);
     raw.expect(&["return 1 results (0) [senderHosted 1]"]);

@@ -9,8 +9,8 @@ use std::fmt::Write;
 use super::content;
 use crate::payload::{Carrier, Payload};
 use crate::wire::{
-    Attached, Content, Context, Descriptor, Message, Outcome, PromisedAnswer, ResultsTo, Return,
-    Target,
+    Attached, Content, Context, Descriptor, Hint, Message, Outcome, PromisedAnswer, ResultsTo,
+    Return, Target,
 };
 
 /// Describes a message that was decoded.
@@ -27,6 +27,11 @@ pub(super) fn line(message: &Message) -> String {
                 ResultsTo::Caller => {}
                 ResultsTo::Yourself => text.push_str(" yourself"),
                 ResultsTo::Unknown => text.push_str(" to somebody"),
+            }
+            match call.hint {
+                Hint::None => {}
+                Hint::NoPipelining => text.push_str(" noPromisePipelining"),
+                Hint::OnlyPipeline => text.push_str(" onlyPromisePipeline"),
             }
             text
         }

@@ -315,6 +315,13 @@ impl Net {
         panic!("messages go round in circles");
     }
 
+    /// Sets how many words of its peer's calls an end may have under way.
+    pub(super) fn set_flow_limit(&self, end: End, words: u64) {
+        self.machine(end).set_flow_limit(words);
+        self.machine(end).release_held();
+        self.check();
+    }
+
     /// The transport at one end fails: what it has sent still arrives.
     pub(super) fn cut(&mut self, end: End) {
         self.machine(end).disconnect(Error::disconnected("the link was cut"));

@@ -10,8 +10,8 @@ use crate::limits::Limits;
 use crate::payload::Payload;
 use crate::rpc_capnp::message;
 use crate::wire::{
-    self, Attached, Bootstrap, Content, Context, Descriptor, Disembargo, Finish, Message, Outcome,
-    PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
+    self, Attached, Bootstrap, Content, Context, Descriptor, Disembargo, Finish, Hint, Message,
+    Outcome, PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
 };
 
 /// A net with one machine in it.
@@ -144,7 +144,16 @@ pub(super) fn call_to(
         method: METHOD,
         params: Content::Built(content::params(label, &placeholders(caps)), caps.to_vec().into()),
         results_to,
+        hint: Hint::None,
     })
+}
+
+/// A call with a hint.
+pub(super) fn call_hinted(question: u32, target: Target, label: u64, hint: Hint) -> Message {
+    match call(question, target, label, &[]) {
+        Message::Call(call) => Message::Call(wire::Call { hint, ..call }),
+        other => other,
+    }
 }
 
 fn placeholders(caps: &[Descriptor]) -> Vec<Client> {
@@ -172,7 +181,7 @@ fn bootstrap_content(descriptor: Descriptor) -> Content {
 }
 
 pub(super) fn finish(question: u32, release_results: bool) -> Message {
-    Message::Finish(Finish { question, release_results })
+    Message::Finish(Finish { question, release_results, early_cancellation_workaround: false })
 }
 
 pub(super) fn release(id: u32, count: u32) -> Message {

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use capnp::traits::{ImbueMut, Owned, SetterInput};
 
 use super::content::Response;
+use super::pipeline::{FromTypelessPipeline, Pipelined};
 use super::promise::Promise;
 use crate::client::Client;
 use crate::error::Result;
@@ -98,7 +99,16 @@ pub struct Request<P, R> {
     interface_id: u64,
     method_id: u16,
     params: Draft,
+    pipelining: Pipelining,
     method: PhantomData<fn(P) -> R>,
+}
+
+/// Whether the results may be called before they are there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pipelining {
+    Possible,
+    /// There will be nothing in them to call.
+    Pointless,
 }
 
 impl<P, R> Request<P, R> {
@@ -111,12 +121,28 @@ impl<P, R> Request<P, R> {
             interface_id,
             method_id,
             params: Draft::new(PayloadBuilder::for_params()),
+            pipelining: Pipelining::Possible,
             method: PhantomData,
         }
     }
 
+    /// Gives up the pipeline of the call, which makes it easier for the callee: calls
+    /// that are pipelined on it fail. See [`Client::call_without_pipeline`], also for
+    /// peers that are not up to this.
+    #[must_use = "a request does nothing until it is sent"]
+    pub fn without_pipeline(mut self) -> Self {
+        self.pipelining = Pipelining::Pointless;
+        self
+    }
+
     fn start(self) -> Pending {
-        self.client.call(self.interface_id, self.method_id, self.params.finish())
+        let params = self.params.finish();
+        match self.pipelining {
+            Pipelining::Possible => self.client.call(self.interface_id, self.method_id, params),
+            Pipelining::Pointless => {
+                self.client.call_without_pipeline(self.interface_id, self.method_id, params)
+            }
+        }
     }
 
     /// Sends the call so that its outcome answers `call`.
@@ -133,6 +159,24 @@ impl<P, R> Request<P, R> {
     /// were sent.
     pub fn send(self) -> Promise<R> {
         Promise::new(self.start())
+    }
+}
+
+impl<P, R: Pipelined> Request<P, R> {
+    /// Sends the call for nothing but the capabilities that its results are going to
+    /// hold. The callee is told so, and never sends the results, nor whether it
+    /// failed: calls to the capabilities tell.
+    ///
+    /// The call goes on until everything that was made of the pipeline is dropped.
+    /// Until then it is one of the calls under way, for which this may have to wait
+    /// as [`send`](Self::send) does.
+    pub fn send_pipeline_only(self) -> R::Pipeline {
+        let Request { client, interface_id, method_id, params, .. } = self;
+        FromTypelessPipeline::new(client.call_pipeline_only(
+            interface_id,
+            method_id,
+            params.finish(),
+        ))
     }
 }
 

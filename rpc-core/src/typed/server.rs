@@ -68,6 +68,14 @@ impl Ticket {
         }
     }
 
+    fn allow_cancellation(&self) {
+        match &*self.call.borrow() {
+            Stage::Open(call) => call.allow_cancellation(),
+            Stage::Deferred(deferral) => deferral.allow_cancellation(),
+            Stage::Closed => {}
+        }
+    }
+
     fn release_params(&self) {
         // A deferred call is behind a lock, and releasing may run whatever the
         // objects do when they are dropped, so not there.
@@ -162,6 +170,12 @@ impl<P> Params<P> {
     pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
         self.ticket.on_cancel(closure);
     }
+
+    /// Lets a cancellation interrupt what the method waits for from now on; see
+    /// [`IncomingCall::allow_cancellation`].
+    pub fn allow_cancellation(&self) {
+        self.ticket.allow_cancellation();
+    }
 }
 
 impl<P: Owned> Params<P> {
@@ -238,6 +252,11 @@ impl<R> Results<R> {
     pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
         self.ticket.on_cancel(closure);
     }
+
+    /// See [`Params::allow_cancellation`].
+    pub fn allow_cancellation(&self) {
+        self.ticket.allow_cancellation();
+    }
 }
 
 impl<R: Owned> Results<R> {
@@ -303,6 +322,14 @@ impl Deferral {
 
     fn is_cancelled(&self) -> bool {
         self.call.lock().as_ref().is_some_and(IncomingCall::is_cancelled)
+    }
+
+    /// Nothing is dropped, and nobody else wakes up, under the lock: an open call is
+    /// waited for by this method only.
+    fn allow_cancellation(&self) {
+        if let Some(call) = &*self.call.lock() {
+            call.allow_cancellation();
+        }
     }
 
     /// `None` when the call is answered.

@@ -4,8 +4,8 @@ use capnp::message::{Reader, ReaderOptions};
 
 use super::attached::Arrived;
 use super::{
-    Attached, Bootstrap, Call, CapTable, Content, Context, Descriptor, Disembargo, Finish, Message,
-    Outcome, Path, PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
+    Attached, Bootstrap, Call, CapTable, Content, Context, Descriptor, Disembargo, Finish, Hint,
+    Message, Outcome, Path, PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
 };
 use crate::error::{Error, ErrorKind};
 use crate::message::Message as Frame;
@@ -48,7 +48,7 @@ enum Shape {
     Whole(Message),
     /// A bootstrap request that names an object.
     Object(u32),
-    Call(u32, Target, u64, u16, ResultsTo, CapTable),
+    Call(u32, Target, u64, u16, ResultsTo, Hint, CapTable),
     Results(u32, bool, bool, CapTable),
     Unknown,
 }
@@ -62,13 +62,14 @@ impl Shape {
                 let object = Some(Payload::received(frame, super::OBJECT, Vec::new()));
                 Message::Bootstrap(Bootstrap { question, object })
             }
-            Shape::Call(question, target, interface, method, results_to, caps) => {
+            Shape::Call(question, target, interface, method, results_to, hint, caps) => {
                 Message::Call(Call {
                     question,
                     target,
                     interface,
                     method,
                     results_to,
+                    hint,
                     params: Content::Received(frame, caps),
                 })
             }
@@ -113,6 +114,7 @@ fn read(root: message::Reader<'_>, depth: Depth, arrived: &mut Arrived) -> Resul
             Shape::Whole(Message::Finish(Finish {
                 question: finish.get_question_id(),
                 release_results: finish.get_release_result_caps(),
+                early_cancellation_workaround: finish.get_require_early_cancellation_workaround(),
             }))
         }
         message::Resolve(resolve) => {
@@ -168,12 +170,20 @@ fn read_call(call: call::Reader<'_>, arrived: &mut Arrived) -> Result<Shape, Err
         Ok(call::send_results_to::Yourself(())) => ResultsTo::Yourself,
         Ok(call::send_results_to::ThirdParty(_)) | Err(_) => ResultsTo::Unknown,
     };
+    let hint = match (call.get_no_promise_pipelining(), call.get_only_promise_pipeline()) {
+        (true, false) => Hint::NoPipelining,
+        // Only a pipeline of a call whose results stay with us is of use to nobody.
+        (false, true) if results_to != ResultsTo::Yourself => Hint::OnlyPipeline,
+        // Whoever says both means neither: it is a hint, after all.
+        _ => Hint::None,
+    };
     Ok(Shape::Call(
         call.get_question_id(),
         read_target(call.get_target()?)?,
         call.get_interface_id(),
         call.get_method_id(),
         results_to,
+        hint,
         read_cap_table(call.get_params()?, arrived)?,
     ))
 }

@@ -3,8 +3,8 @@
 use capnp::message::{Builder, HeapAllocator};
 
 use super::{
-    Attached, Bootstrap, CapTable, Content, Context, Descriptor, Message, Outcome, PromisedAnswer,
-    ResultsTo, Target,
+    Attached, Bootstrap, CapTable, Content, Context, Descriptor, Hint, Message, Outcome,
+    PromisedAnswer, ResultsTo, Target,
 };
 use crate::error::{Error, ErrorKind};
 use crate::message::Message as Frame;
@@ -34,6 +34,8 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
             root.set_question_id(call.question);
             root.set_interface_id(call.interface);
             root.set_method_id(call.method);
+            root.set_no_promise_pipelining(call.hint == Hint::NoPipelining);
+            root.set_only_promise_pipeline(call.hint == Hint::OnlyPipeline);
             write_target(root.reborrow().init_target(), &call.target);
             let mut results_to = root.reborrow().get_send_results_to();
             match call.results_to {
@@ -99,8 +101,8 @@ fn encode_small(message: Message) -> Result<Frame, Error> {
             let mut root = root.init_finish();
             root.set_question_id(finish.question);
             root.set_release_result_caps(finish.release_results);
-            // A call of ours is delivered before a Finish can cancel it.
-            root.set_require_early_cancellation_workaround(false);
+            let workaround = finish.early_cancellation_workaround;
+            root.set_require_early_cancellation_workaround(workaround);
         }
         Message::Resolve(resolve) => {
             let mut root = root.init_resolve();

@@ -52,6 +52,7 @@ pub(crate) struct Call {
     pub(crate) method: u16,
     pub(crate) params: Content,
     pub(crate) results_to: ResultsTo,
+    pub(crate) hint: Hint,
 }
 
 #[derive(Debug)]
@@ -77,6 +78,9 @@ pub(crate) enum Outcome {
 pub(crate) struct Finish {
     pub(crate) question: u32,
     pub(crate) release_results: bool,
+    /// Whether the sender may have finished a call that it wants to arrive
+    /// nevertheless.
+    pub(crate) early_cancellation_workaround: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +118,18 @@ pub(crate) enum ResultsTo {
     Yourself,
     /// Level 3, or newer than this implementation.
     Unknown,
+}
+
+/// What a caller says it will not do with the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// Nothing of the kind.
+    #[default]
+    None,
+    /// `noPromisePipelining`: it will not call what the results are going to hold.
+    NoPipelining,
+    /// `onlyPromisePipeline`: it will not look at the results, and wants no Return.
+    OnlyPipeline,
 }
 
 /// What a call or a disembargo is for, as its receiver names it.

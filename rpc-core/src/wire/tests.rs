@@ -29,6 +29,7 @@ fn call(caps: CapTable) -> Message {
         method: 0,
         params: Content::Built(PayloadBuilder::for_params().finish(Vec::<Client>::new()), caps),
         results_to: ResultsTo::Caller,
+        hint: Hint::None,
     })
 }
 

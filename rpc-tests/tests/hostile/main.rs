@@ -14,6 +14,7 @@ mod support;
 
 mod floods;
 mod framing;
+mod hints;
 mod messages;
 mod random;
 mod victim;

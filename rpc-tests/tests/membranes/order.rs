@@ -86,6 +86,59 @@ fn embargo_keeps_the_order_of_calls_that_go_through_a_remote_membrane_and_back()
     }
 }
 
+/// Promises of ours go through their membrane and back, once or more often, and
+/// resolve at any time to one thing or another.
+#[test]
+fn promises_that_go_in_and_out_keep_the_order_of_calls_whenever_they_resolve() {
+    let _watchdog = Watchdog::start();
+    let membrane = Membrane::new(Transparent);
+    let pair = Pair::new("mera", |vat| membrane.wrap(&Keeper::client(vat)));
+    let theirs: test_more_stuff::Client = pair.bootstrap();
+    let echo = |cap: &test_call_order::Client| {
+        let mut request = theirs.echo_request();
+        request.get().set_cap(cap.clone());
+        request.send()
+    };
+    let (census, own) = (Census::new(), Membrane::new(Transparent));
+    for seed in 0..150 {
+        let mut random = Random::new(seed);
+        let order = Order::new();
+        let ours = sequence(&pair.client_vat, &order, &census);
+        let (promise, fulfiller) = promise_client::<test_call_order::Client>();
+        let mut last = promise;
+        let mut echoes = Vec::new();
+        for _ in 0..=random.below(3) {
+            let call = echo(&last);
+            last = call.pipeline().get_cap();
+            if random.one_in(3) {
+                // Known to be a promise, but of whom is not known.
+                last = call.wait().unwrap().get().unwrap().get_cap().unwrap();
+            }
+            if random.one_in(4) {
+                last = own.wrap(&last);
+            }
+            echoes.push(call);
+        }
+        let mut reference = OrderedReference::new(last, 0);
+        let mut calls: Vec<_> = (0..random.below(4)).map(|_| reference.send()).collect();
+        let target = match random.below(3) {
+            0 => ours.clone(),
+            1 => own.wrap(&ours),
+            _ => echo(&ours).pipeline().get_cap(),
+        };
+        let resolving = std::thread::spawn(move || fulfiller.fulfill(target));
+        calls.extend((0..random.below(6)).map(|_| reference.send()));
+        resolving.join().unwrap();
+        calls.extend((0..random.below(4)).map(|_| reference.send()));
+        for call in calls {
+            call.wait().unwrap();
+        }
+        order.assert_right(&format!("seed {seed}"));
+    }
+    drop(theirs);
+    pair.finish();
+}
+
 /// The same over two connections, with the membrane in the vat in the middle.
 #[test]
 fn embargo_in_two_hops_with_a_membrane_in_the_middle() {

@@ -389,3 +389,323 @@ fn every_question_is_returned_once_though_it_was_finished() {
     assert!(connection.join_timeout(LONG).unwrap());
     assert!(vat.shutdown(LONG));
 }
+
+// ---- Methods that allow it
+
+/// What a method that was interrupted says of it.
+type Told = mpsc::Receiver<rpc_core::Error>;
+
+/// A `foo` that waits as it is told, having allowed cancellation, and tells how the
+/// wait ended. The census counts those that run.
+fn waiting(
+    vat: &rpc_core::Vat,
+    running: &Census,
+    wait: impl Fn() -> rpc_core::Result<()> + Send + Sync + 'static,
+) -> (test_interface::Client, Told) {
+    let (tell, told) = mpsc::channel();
+    let running = running.clone();
+    let object = foo_with(
+        vat,
+        Concurrency::Concurrent,
+        (),
+        move |params: test_interface::FooParams, results: test_interface::FooResults| {
+            results.allow_cancellation();
+            let _running = running.count();
+            match wait() {
+                Ok(()) => answer_foo(params, results),
+                Err(error) => {
+                    tell.send(error.clone()).unwrap();
+                    Err(error)
+                }
+            }
+        },
+    );
+    (object, told)
+}
+
+/// An object that answers nothing; the calls that it got.
+fn silent(vat: &rpc_core::Vat) -> (test_interface::Client, mpsc::Receiver<IncomingCall>) {
+    let (give, take) = mpsc::channel();
+    let give = std::sync::Mutex::new(give);
+    let object = objects::any(vat, Concurrency::Concurrent, move |call: IncomingCall| {
+        give.lock().unwrap().send(call).unwrap();
+    });
+    (test_interface::Client::from_client(object), take)
+}
+
+/// Behaviour: cancellation reaches the handler. Whatever it waits for, and whichever
+/// way its caller loses interest.
+#[test]
+fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
+    type Wait = Box<dyn Fn() -> rpc_core::Result<()> + Send + Sync>;
+    type End = fn(&Pair);
+    let _watchdog = Watchdog::start();
+    let ways: [(&str, End); 3] = [
+        ("the promise is dropped", |_| ()),
+        ("the caller's side is closed", |pair| pair.client.close()),
+        ("the callee's side is closed", |pair| pair.server.close()),
+    ];
+    for (how, end) in ways {
+        // What is waited for belongs to nobody of the two.
+        let mut unanswered = None;
+        let back = Pair::configured(
+            "caf",
+            |vat| {
+                let (object, calls) = silent(vat);
+                unanswered = Some(calls);
+                object.into_client()
+            },
+            crate::support::Wire::Memory,
+            |config| {
+                let mut limits = rpc_core::Limits::default();
+                limits.questions = 1;
+                config.limits(limits)
+            },
+            |config| config,
+        );
+        let never: test_interface::Client = back.bootstrap();
+        never.as_client().resolve().unwrap();
+        let (promise, fulfiller) = rpc_core::promise_client::<test_interface::Client>();
+        let stream: rpc_schema::test_capnp::test_streaming::Client = never.clone().cast_to();
+        let waits: Vec<(&str, Wait)> = vec![
+            ("a call", {
+                let never = never.clone();
+                Box::new(move || foo_request(&never).call().map(drop))
+            }),
+            ("a call, with time", {
+                let never = never.clone();
+                Box::new(move || foo_request(&never).send().wait_timeout(LONG).map(drop))
+            }),
+            ("a promise", {
+                let promise = promise.clone();
+                Box::new(move || promise.as_client().resolve().map(drop))
+            }),
+            ("room", {
+                let never = never.clone();
+                // One is within the limit, one more is a worker's.
+                Box::new(move || {
+                    let calls: Vec<_> = (0..3).map(|_| foo_request(&never).send()).collect();
+                    calls
+                        .iter()
+                        .find_map(rpc_core::Promise::try_response)
+                        .map_or(Ok(()), |outcome| outcome.map(drop))
+                })
+            }),
+            ("the end of a stream", {
+                let stream = stream.clone();
+                Box::new(move || {
+                    stream.do_stream_i_request().send()?;
+                    stream.as_client().finish_stream()
+                })
+            }),
+        ];
+        for (what, wait) in waits {
+            let running = Census::new();
+            let mut told = None;
+            let pair = Pair::new("cag", |vat| {
+                let (object, receiver) = waiting(vat, &running, wait);
+                told = Some(receiver);
+                object.into_client()
+            });
+            let told = told.unwrap();
+            let client: test_interface::Client = pair.bootstrap();
+            let call = foo_request(&client).send();
+            until("the method to run", || running.alive() == 1);
+            end(&pair);
+            drop(call);
+            let error = told.recv().unwrap();
+            assert!(error.is_cancellation(), "{what}, {how}: {error}");
+            assert_eq!(error.kind(), rpc_core::ErrorKind::Failed);
+            until("the method to end", || running.alive() == 0);
+            drop(client);
+            pair.end();
+        }
+        drop((promise, fulfiller, never, stream, unanswered));
+        back.end();
+    }
+}
+
+#[test]
+fn a_method_that_does_not_allow_it_waits_on() {
+    let _watchdog = Watchdog::start();
+    let (back, never, take) = deferring("cah");
+    let (tell, told) = mpsc::channel();
+    let pair = Pair::new("cai", |vat| {
+        let method = move |_, results: test_interface::FooResults| {
+            foo_request(&never).call()?;
+            tell.send(results.is_cancelled()).unwrap();
+            Ok(())
+        };
+        foo(vat, method).into_client()
+    });
+    let client: test_interface::Client = pair.bootstrap();
+    let call = foo_request(&client).send();
+    let results = take.recv().unwrap();
+    drop(call);
+    until("the question to be forgotten", || pair.client.snapshot().questions == 0);
+    assert!(!results.is_cancelled());
+    results.answer(|_| Ok(()));
+    assert!(told.recv().unwrap());
+    drop(client);
+    pair.finish();
+    drop(take);
+    back.end();
+}
+
+/// It is the call's permission: neither what ran on the thread before, nor what runs
+/// there next or in between, has given it.
+#[test]
+fn a_permission_ends_with_its_method() {
+    let _watchdog = Watchdog::start();
+    let census = Census::new();
+    let (tell, told) = mpsc::channel();
+    let vat = vat("caj");
+    let (never, calls) = silent(&vat);
+    let inline = objects::any(&vat, Concurrency::Inline, |call| {
+        // Not the method's, although on its stack; and it must not wait in any case.
+        call.allow_cancellation();
+        call.respond(Ok(rpc_core::Payload::empty().clone()));
+    });
+    let inline = test_interface::Client::from_client(inline);
+    let (wait, other) = (never.clone(), inline.clone());
+    let serial = foo(&vat, move |params: test_interface::FooParams, results| {
+        if params.get()?.get_j() {
+            params.allow_cancellation();
+            // A method that ran in between has taken nothing away.
+            foo_request(&other).call()?;
+        }
+        let outcome = foo_request(&wait).call();
+        tell.send(outcome.as_ref().err().is_some_and(rpc_core::Error::is_cancellation)).unwrap();
+        drop(results);
+        outcome.map(drop)
+    });
+    let request = |allows: bool| {
+        let mut request = serial.foo_request();
+        request.get().set_i(123);
+        request.get().set_j(allows);
+        request.send()
+    };
+    let (first, second) = (request(true), request(false));
+    let waited_for = calls.recv().unwrap();
+    drop(first);
+    assert!(told.recv().unwrap());
+    until("its own call to be cancelled", || waited_for.is_cancelled());
+    drop(waited_for);
+    // The same worker goes on with the next call, which has allowed nothing.
+    let waited_for = calls.recv().unwrap();
+    drop(second);
+    waited_for.respond(Ok(rpc_core::Payload::empty().clone()));
+    assert!(!told.recv().unwrap());
+    drop((never, inline, serial, census));
+    assert!(vat.shutdown(LONG));
+}
+
+#[test]
+fn a_permission_that_comes_too_late_counts_at_once() {
+    let _watchdog = Watchdog::start();
+    let (tell, told) = mpsc::channel();
+    let (arrived, go) = (Event::new(), Event::new());
+    let (here, hold) = (arrived.clone(), go.clone());
+    let pair = Pair::new("cak", |vat| {
+        let (never, calls) = silent(vat);
+        let calls = std::sync::Mutex::new(calls);
+        let method = move |_, results: test_interface::FooResults| {
+            here.set();
+            hold.wait();
+            results.allow_cancellation();
+            let outcome = foo_request(&never).call();
+            tell.send(outcome.map(drop).unwrap_err()).unwrap();
+            drop(calls.lock().unwrap().recv());
+            Ok(())
+        };
+        foo(vat, method).into_client()
+    });
+    let client: test_interface::Client = pair.bootstrap();
+    let call = foo_request(&client).send();
+    arrived.wait();
+    drop(call);
+    until("the question to be forgotten", || pair.client.snapshot().questions == 0);
+    go.set();
+    assert!(told.recv().unwrap().is_cancellation());
+    drop(client);
+    pair.finish();
+}
+
+/// Behaviours: cancel through a tail call, cancelling releases the parameters. Three
+/// vats: the first one calls, the second one passes the call on, the third one has a
+/// method that waits for an object of the first one's, which is never answered. When
+/// the first one gives up, that comes all the way around.
+#[test]
+fn a_cancellation_goes_through_three_vats_and_back() {
+    type PassOn = fn(IncomingCall, &rpc_core::Client);
+    let _watchdog = Watchdog::start();
+    let ways: [PassOn; 3] = [
+        |call, behind| call.forward(behind),
+        |call, behind| {
+            let (interface, method) = (call.interface_id(), call.method_id());
+            let params = call.params().clone();
+            call.tail_call(behind, interface, method, params);
+        },
+        // As any method does it.
+        |mut call, behind| {
+            call.allow_cancellation();
+            let params = call.params().clone();
+            call.release_params();
+            let made = behind.call(call.interface_id(), call.method_id(), params);
+            let outcome = made.wait();
+            call.respond(outcome);
+        },
+    ];
+    for pass_on in ways {
+        let census = Census::new();
+        let (tell, told) = mpsc::channel();
+        let third = Pair::new("cal", |vat| {
+            let tell = tell.clone();
+            objects::any(vat, Concurrency::Concurrent, move |mut call: IncomingCall| {
+                call.allow_cancellation();
+                let given = test_interface::Client::from_client(call.params().caps()[0].clone());
+                call.release_params();
+                let outcome = foo_request(&given).call();
+                drop(given);
+                tell.send(outcome.as_ref().map(drop).map_err(Clone::clone)).unwrap();
+                call.respond(outcome.map(|_| rpc_core::Payload::empty().clone()));
+            })
+        });
+        let behind: rpc_core::Client = third.bootstrap();
+        let front = Pair::new("cam", |vat| {
+            objects::any(vat, Concurrency::Concurrent, move |call| pass_on(call, &behind))
+        });
+        let client: test_more_stuff::Client = front.bootstrap();
+        for cancels in [true, false] {
+            let (give, calls) = mpsc::channel::<Deferred>();
+            let give = std::sync::Mutex::new(give);
+            let own = foo_with(
+                &front.client_vat,
+                Concurrency::Serial,
+                census.count(),
+                move |_, results: test_interface::FooResults| {
+                    give.lock().unwrap().send(results.defer()).unwrap();
+                    Ok(())
+                },
+            );
+            let mut request = client.call_foo_request();
+            request.get().set_cap(own);
+            let call = request.send();
+            let waited_for = calls.recv().unwrap();
+            if cancels {
+                drop(call);
+                assert!(told.recv().unwrap().unwrap_err().is_cancellation());
+                until("the last call to be cancelled", || waited_for.is_cancelled());
+                drop(waited_for);
+            } else {
+                waited_for.answer(|_| Ok(()));
+                told.recv().unwrap().unwrap();
+                call.wait().unwrap();
+            }
+            until("the parameter to be released", || census.alive() == 0);
+        }
+        drop(client);
+        front.finish();
+        third.finish();
+    }
+}

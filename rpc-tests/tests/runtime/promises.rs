@@ -3,13 +3,13 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use rpc_core::{Client, Concurrency, Error, FromClient, promise_client, unwrap_server};
+use rpc_core::{Client, Concurrency, Error, ErrorKind, FromClient, promise_client, unwrap_server};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use crate::support::objects::{
     Foo, Keeper, Order, OrderedReference, Sequence, answer_foo, call_foo, foo, foo_request, plain,
 };
-use crate::support::{Census, Pair, Random, Watchdog, settle, until};
+use crate::support::{Census, Pair, Random, Watchdog, Wire, settle, until};
 
 type Plain = test_interface::Client;
 
@@ -391,4 +391,50 @@ fn a_promise_of_one_connection_may_be_sent_over_another_and_end_with_it() {
     settle(&front.client, &front.server);
     front.end();
     back.end();
+}
+
+/// Behaviour: pipeline-only call.
+#[test]
+fn a_pipeline_is_used_without_its_promise() {
+    let _watchdog = Watchdog::start();
+    let census = Census::new();
+    for wire in Wire::ALL {
+        let handles = census.clone();
+        let keeper = |vat: &rpc_core::Vat| {
+            let keeper: test_more_stuff::Client = vat.export(Keeper::with_handles(&handles));
+            keeper.into_client()
+        };
+        let pair = Pair::configured("prp", keeper, wire, |config| config, |config| config);
+        let keeper: test_more_stuff::Client = pair.bootstrap();
+        let mut request = keeper.hold_request();
+        request.get().set_cap(plain(&pair.client_vat, &census));
+        request.call().unwrap();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        let held = keeper.get_held_request().send_pipeline_only().get_cap();
+                        call_foo(&held).unwrap();
+                        call_foo(&held.clone()).unwrap();
+                        // Nobody looks.
+                        drop(keeper.get_handle_request().send_pipeline_only());
+                        let nothing: test_interface::Client =
+                            keeper.get_null_request().send_pipeline_only().get_null_cap().cast_to();
+                        assert_eq!(
+                            call_foo(&nothing).unwrap_err().kind(),
+                            ErrorKind::Unimplemented,
+                            "the keeper has no getNull",
+                        );
+                    }
+                });
+            }
+        });
+        drop(keeper);
+        // But for what is held, nothing is left of the calls.
+        until("the calls to be over", || {
+            pair.client.snapshot().questions + pair.server.snapshot().answers == 0
+        });
+        pair.end();
+    }
+    until("the objects to go", || census.alive() == 0);
 }

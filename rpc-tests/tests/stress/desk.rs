@@ -141,6 +141,7 @@ impl test_more_stuff::Server for Desk {
         params: test_more_stuff::CallFooParams,
         mut results: test_more_stuff::CallFooResults,
     ) -> Result<()> {
+        params.allow_cancellation();
         call_foo(&params.get()?.get_cap()?)?;
         results.get().set_s("bar");
         Ok(())
@@ -151,6 +152,7 @@ impl test_more_stuff::Server for Desk {
         params: test_more_stuff::CallFooWhenResolvedParams,
         mut results: test_more_stuff::CallFooWhenResolvedResults,
     ) -> Result<()> {
+        results.allow_cancellation();
         let resolved = params.get()?.get_cap()?.as_client().resolve()?;
         call_foo(&test_interface::Client::from_client(resolved))?;
         results.get().set_s("bar");

@@ -458,6 +458,14 @@ impl Worker {
 
     /// Calls that nobody answers, given up at any moment.
     fn cancel(&mut self) -> Result<()> {
+        // The peer's methods wait for what never comes, until they are interrupted.
+        let (promise, fulfiller) = promise_client::<test_interface::Client>();
+        let mut request = self.desk.call_foo_request();
+        request.get().set_cap(promise.clone());
+        let calling = request.send();
+        let mut request = self.desk.call_foo_when_resolved_request();
+        request.get().set_cap(promise);
+        let resolving = request.send();
         let mut request = self.desk.expect_cancel_request();
         request.get().set_cap(self.own_foo());
         let silent = request.send();
@@ -477,7 +485,9 @@ impl Worker {
             _ => call_foo(&copy),
         };
         self.pause();
-        drop((silent, endless));
+        drop((calling, resolving));
+        self.pause();
+        drop((silent, endless, fulfiller));
         self.pause();
         drop(copy);
         outcome

@@ -42,6 +42,8 @@ pub(super) enum Do {
     Run,
     /// Cut a connection.
     Cut,
+    /// Set the flow limit of one end of a connection.
+    Limit,
 }
 
 /// Which vats are linked.
@@ -111,7 +113,7 @@ impl Random {
 }
 
 /// How often each kind of step is taken, in proportion.
-type Weights = [(Do, u64); 18];
+type Weights = [(Do, u64); 19];
 
 const WEIGHTS: Weights = [
     (Do::Call, 150),
@@ -132,6 +134,7 @@ const WEIGHTS: Weights = [
     (Do::Deliver, 400),
     (Do::Run, 200),
     (Do::Cut, 0),
+    (Do::Limit, 0),
 ];
 
 /// The walk of a seed.
@@ -144,6 +147,9 @@ pub(super) fn generate(seed: u64, steps: usize) -> (Shape, Vec<Step>) {
         *weight = *weight * (25 + random.below(176)) / 100;
         if *what == Do::Cut && random.below(6) == 0 {
             *weight = 3;
+        }
+        if *what == Do::Limit && random.below(3) == 0 {
+            *weight = 20;
         }
     }
     let total: u64 = weights.iter().map(|(_, weight)| weight).sum();

@@ -164,7 +164,16 @@ fn pipeline_only(c: &Context) -> Result<(), Failure> {
     c.check_extends_foo(&promise.pipeline().get_out_box().get_cap())?;
     c.check_extends_foo(&promise.pipeline().get_out_box().get_cap())?;
     check!(promise.try_response().is_none(), "it returned");
-    Ok(())
+    // The same without a promise.
+    let pipeline = theirs.get_cap_pipeline_only_request().send_pipeline_only();
+    c.check_extends_foo(&pipeline.get_out_box().get_cap())?;
+    // And of a call that returns: its results, which nobody sees, are there.
+    let mut request = theirs.get_cap_request();
+    request.get().set_n(234);
+    request.get().set_in_cap(c.ours().object);
+    let pipeline = request.send_pipeline_only();
+    c.check_extends_foo(&pipeline.get_out_box().get_cap())?;
+    c.check_extends_foo(&pipeline.get_out_box().get_cap())
 }
 
 fn callback(c: &Context) -> Result<(), Failure> {

@@ -104,7 +104,10 @@ impl Shared {
             None => {
                 let session = Session::new(self, name.clone(), from.clone());
                 let old = state.known(&name).session.replace(session.clone());
-                if let Some(old) = old {
+                // What is still to come of one that is closed on this side comes.
+                if let Some(old) = old
+                    && old.progress() != Progress::Leaving
+                {
                     old.over("the vat has begun anew");
                 }
                 state.arrived.push_back((session.clone(), from.clone()));

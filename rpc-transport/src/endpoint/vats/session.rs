@@ -27,7 +27,8 @@ use crate::endpoint::{
 //
 // A side that has closed its half, and waits for the other's to be closed, may
 // meet a new one instead: the other has seen both closed, and of connections that
-// share a socket the younger may be the faster. The old session is over then.
+// share a socket the younger may be the faster. The old session is out of the way
+// then, but what it still brings is received.
 
 /// The two halves. Its number tells its half from others of this vat.
 pub(super) struct Session {
@@ -63,7 +64,7 @@ enum Theirs {
         serial: u64,
         end: End,
     },
-    /// It does not come, or does not matter any more. Why is for people.
+    /// It does not come. Why is for people.
     Over(String),
 }
 
@@ -71,6 +72,8 @@ enum Theirs {
 enum End {
     Open,
     Closed,
+    /// It does not matter any more whether it is. What it brings is still read.
+    Over,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,9 +116,8 @@ impl Session {
     pub(super) fn progress(&self) -> Progress {
         let halves = self.halves.lock();
         match (&halves.ours, &halves.theirs) {
-            (_, Theirs::Over(_)) | (Ours::Closed, Theirs::Here { end: End::Closed, .. }) => {
-                Progress::Over
-            }
+            (_, Theirs::Over(_) | Theirs::Here { end: End::Over, .. })
+            | (Ours::Closed, Theirs::Here { end: End::Closed, .. }) => Progress::Over,
             (Ours::Closed, Theirs::Awaited) => Progress::LeavingAlone,
             (Ours::Closed, Theirs::Here { .. }) => Progress::Leaving,
             (_, Theirs::Awaited) => Progress::Alone,
@@ -152,7 +154,12 @@ impl Session {
         let mut halves = self.halves.lock();
         let address = loop {
             match std::mem::replace(&mut halves.ours, Ours::Opening) {
-                Ours::Unopened(_) if matches!(halves.theirs, Theirs::Over(_)) => {
+                Ours::Unopened(_)
+                    if matches!(
+                        halves.theirs,
+                        Theirs::Over(_) | Theirs::Here { end: End::Over, .. }
+                    ) =>
+                {
                     halves.ours = Ours::Closed;
                 }
                 Ours::Unopened(address) => break address,
@@ -302,6 +309,7 @@ impl Session {
     pub(super) fn their_end(self: &Arc<Self>, connection: ConnectionId) {
         if let Theirs::Here { incoming, end, .. } = &mut self.halves.lock().theirs
             && incoming.connection() == connection
+            && *end == End::Open
         {
             *end = End::Closed;
         }
@@ -311,12 +319,13 @@ impl Session {
     /// There is nothing more to come from them.
     pub(super) fn over(&self, reason: &str) {
         let mut halves = self.halves.lock();
-        if let Theirs::Here { incoming, .. } = &halves.theirs {
-            incoming.fail(reason);
-        }
-        if !matches!(halves.theirs, Theirs::Over(_)) {
-            // Whoever reads has it, if it has come.
-            halves.theirs = Theirs::Over(reason.to_owned());
+        match &mut halves.theirs {
+            Theirs::Here { incoming, end, .. } => {
+                *end = End::Over;
+                incoming.fail(reason);
+            }
+            theirs @ Theirs::Awaited => *theirs = Theirs::Over(reason.to_owned()),
+            Theirs::Over(_) => {}
         }
         drop(halves);
         self.changed.notify_all();
