@@ -15,8 +15,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Mutex, thread_local};
 
 /// Something that threads wait for.
 pub(crate) trait Wake: Send + Sync {
@@ -50,7 +50,7 @@ impl Scope {
     }
 }
 
-thread_local! {
+crate::sync::thread_local! {
     /// The scope of the method that runs on this thread, if it allowed cancellation.
     static CURRENT: RefCell<Option<Arc<Scope>>> = const { RefCell::new(None) };
 }

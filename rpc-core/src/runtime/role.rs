@@ -54,6 +54,12 @@ pub(super) fn assume(role: Role) {
     drop(ROLE.with(|current| current.replace(role)));
 }
 
+/// Makes the current thread of a model one that serves a connection.
+#[cfg(all(test, rpc_model))]
+pub(crate) fn serve() {
+    assume(Role::Coordinator(Weak::new()));
+}
+
 fn role() -> Role {
     // While a thread ends it may drop things of ours.
     ROLE.try_with(|role| role.borrow().clone()).unwrap_or_default()

@@ -72,6 +72,36 @@ fn a_call_that_nobody_wants_any_more_ends_whatever_comes_first() {
     });
 }
 
+/// The method waits for a call that is not answered before it gives up.
+#[test]
+fn a_method_that_waits_hears_that_its_call_is_cancelled() {
+    explore(|| {
+        let world = World::default();
+        let held = Held::default();
+        let own = held.clone();
+        let (_, never) = world.object(Concurrency::Serial, move |call| own.put(call));
+        let ends = Arc::new(AtomicUsize::new(0));
+        let end = Arc::clone(&ends);
+        let (_, client) = world.object(Concurrency::Serial, move |incoming| {
+            incoming.allow_cancellation();
+            if call(&never, 0, &[]).wait().is_err() {
+                end.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let pending = call(&client, 0, &[]);
+        drop(client);
+        let unwanted = pending.clone();
+        world.spawn(move || drop(unwanted));
+        // Begun, so that it runs to its end.
+        let kept = held.take();
+        drop(pending);
+        world.settle();
+        assert_eq!(ends.load(Ordering::SeqCst), 1);
+        drop((kept, held));
+        world.finish();
+    });
+}
+
 #[test]
 fn a_pipeline_that_is_given_out_early_takes_the_calls_in_order() {
     explore(|| {

@@ -1,7 +1,9 @@
 //! Two vats, with threads of the application on both sides.
 
-use super::{Held, World, all_succeed, call, calls, content};
+use super::super::actor::acknowledge;
+use super::{Held, World, all_succeed, call, calls, content, limits};
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::object::Concurrency;
 use crate::promise::promise;
 use crate::sync::{explore, thread};
@@ -21,6 +23,65 @@ fn threads_call_an_object_of_a_peer_through_what_it_offers() {
         callers.into_iter().for_each(|caller| caller.join().unwrap());
         target.assert_saw(1, 2);
         target.assert_saw(2, 2);
+        world.finish();
+    });
+}
+
+/// The objects are inline, so that what a coordinator does is all that answers.
+#[test]
+fn threads_share_the_few_calls_that_may_be_under_way() {
+    explore(|| {
+        let world = World::default();
+        let (target, offered) = world.object(Concurrency::Inline, acknowledge);
+        let few = Limits { questions: 1, ..limits() };
+        let (near, _) = world.link_with(few, None, Some(offered));
+        let client = near.bootstrap(None);
+        drop(near);
+        let callers = [1, 2, 3].map(|caller| {
+            let client = client.clone();
+            thread::spawn(move || {
+                let mut made = calls(&client, caller, 2);
+                drop(made.pop());
+                all_succeed(&made);
+            })
+        });
+        drop(client);
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        for caller in [1, 2, 3] {
+            assert!(target.seen_of(caller).is_sorted());
+        }
+        world.finish();
+    });
+}
+
+/// A promise of ours that the peer has is resolved to an object of the peer, while a
+/// thread over there calls it and another one of ours drops it.
+#[test]
+fn a_promise_that_the_peer_calls_is_resolved_to_an_object_of_the_peer() {
+    explore(|| {
+        let world = World::default();
+        let (target, theirs) = world.witness();
+        let given = theirs.clone();
+        let inner = world.clone();
+        let (_, offered) = world.object(Concurrency::Serial, move |call| {
+            let caps = call.params().caps().to_vec();
+            if let [promised] = &caps[..] {
+                let promised = promised.clone();
+                inner.spawn(move || all_succeed(&calls(&promised, 1, 3)));
+            }
+            call.respond(Ok(content::results(0, &[given.clone()])));
+        });
+        let (near, _) = world.link(None, Some(offered));
+        let peer = near.bootstrap(None);
+        drop(near);
+        let (promised, fulfiller) = promise();
+        let answer = call(&peer, 0, &[promised.clone()]);
+        world.spawn(move || drop(promised));
+        let results = answer.wait().unwrap();
+        fulfiller.fulfill(content::cap(&results, 0));
+        drop((answer, results, peer, theirs));
+        world.settle();
+        target.assert_saw(1, 3);
         world.finish();
     });
 }

@@ -18,6 +18,7 @@ use super::content;
 use super::net::{INTERFACE, METHOD, limits, transmit};
 use crate::client::Client;
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
 use crate::pending::Pending;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
@@ -93,12 +94,21 @@ impl World {
 
     /// Links two vats, each with what it offers.
     fn link(&self, ours: Option<Client>, theirs: Option<Client>) -> (Arc<Machine>, Arc<Machine>) {
+        self.link_with(limits(), ours, theirs)
+    }
+
+    fn link_with(
+        &self,
+        limits: Limits,
+        ours: Option<Client>,
+        theirs: Option<Client>,
+    ) -> (Arc<Machine>, Arc<Machine>) {
         let wires = [(); 2].map(|()| {
             Arc::new(Wire { world: self.clone(), queue: Mutex::default(), there: Condvar::new() })
         });
         let sides = [(0, ours), (1, theirs)].map(|(number, bootstrap)| {
             let wire: &Arc<Wire> = &wires[number];
-            let settings = Settings { limits: limits(), ..Settings::default() };
+            let settings = Settings { limits: limits.clone(), ..Settings::default() };
             let offers = Offers { bootstrap, ..Offers::default() };
             let outbox = Arc::clone(wire) as Arc<dyn Outbox>;
             Side { machine: Machine::new(settings, offers, outbox), wire: Arc::clone(wire) }
@@ -187,6 +197,7 @@ struct Side {
 impl Side {
     /// What a coordinator does.
     fn deliver(self, to: &Arc<Machine>) {
+        crate::runtime::serve();
         loop {
             let item = {
                 let mut queue = self.wire.queue.lock();
