@@ -18,8 +18,8 @@ const STACK: usize = 1 << 20;
 pub(crate) fn explore(body: impl Fn() + Send + Sync + 'static) {
     let body = Arc::new(body);
     if let Ok(schedule) = std::env::var("MODEL_SCHEDULE") {
-        let schedule = schedule.trim();
-        let scheduler = ReplayScheduler::new_from_encoded(schedule);
+        let schedule: String = schedule.split_whitespace().collect();
+        let scheduler = ReplayScheduler::new_from_encoded(&schedule);
         return run(scheduler, &body);
     }
     let runs = number("MODEL_RUNS").and_then(|runs| usize::try_from(runs).ok()).unwrap_or(RUNS);

@@ -175,6 +175,24 @@ fn calls_that_wait_in_a_promise_are_cancelled_or_arrive() {
     });
 }
 
+/// The call goes from one queue to the next while it is cancelled.
+#[test]
+fn a_call_that_is_cancelled_between_two_promises_waits_in_neither() {
+    explore(|| {
+        let world = World::default();
+        let (param, client) = world.witness();
+        let (outer, resolve_outer) = promise();
+        let (inner, resolve_inner) = promise();
+        let pending = call(&outer, 0, &[client]);
+        world.spawn(move || resolve_outer.fulfill(inner));
+        world.spawn(move || drop(pending));
+        world.settle();
+        assert_eq!(param.0.drops.load(Ordering::SeqCst), 1, "nobody has the parameters");
+        drop((outer, resolve_inner));
+        world.finish();
+    });
+}
+
 #[test]
 fn a_promise_that_is_given_up_fails_every_call() {
     explore(|| {
