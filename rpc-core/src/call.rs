@@ -52,6 +52,7 @@ use crate::payload::Payload;
 use crate::protocol::{Machine, QuestionRef};
 use crate::runtime::{Executor, Job};
 use crate::sync::{Condvar, Mutex};
+use crate::waking::{self, Wakeup};
 use crate::wire::{Hint, Path};
 
 /// What became of a call.
@@ -323,12 +324,17 @@ impl CallCell {
             let watchers = std::mem::take(&mut state.watchers);
             ((before, early), watchers)
         };
-        self.done.notify_all();
+        waking::wake(Wakeup::Call(Arc::clone(self)));
         drop(before);
         self.no_longer_counts();
         for watcher in watchers {
             watcher.notify(&outcome);
         }
+    }
+
+    /// Lets those who wait look at the outcome.
+    pub(crate) fn wake_waiters(&self) {
+        self.done.notify_all();
     }
 
     /// Sends the Return if a peer asked, and tells what calls that are pipelined

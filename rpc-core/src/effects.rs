@@ -178,6 +178,7 @@ pub(crate) fn catch_up() {
 
 /// Runs application code in the middle of an effect.
 pub(crate) fn application(code: impl FnOnce()) {
+    crate::waking::catch_up();
     /// Counts the nesting down.
     struct Nested;
     impl Drop for Nested {

@@ -114,6 +114,7 @@ mod sim;
 mod sync;
 pub mod transport;
 pub mod typed;
+mod waking;
 mod watch;
 mod wire;
 

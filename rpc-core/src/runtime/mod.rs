@@ -22,6 +22,7 @@ pub use self::supervisor::{OwnedSupervisor, StopToken, Supervisor};
 pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
 
+pub(crate) use self::pool::Pool;
 #[cfg(all(test, rpc_model))]
 pub(crate) use self::role::serve;
 pub(crate) use self::role::{Pace, asker, blocking_on, current_executor, may_wait, set_pace};

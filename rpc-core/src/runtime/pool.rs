@@ -21,6 +21,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 use super::role::{self, Role};
 use super::{Executor, Job};
+use crate::waking::{self, Wakeup};
 
 /// How many workers a vat may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Default for PoolConfig {
     }
 }
 
-pub(super) struct Pool {
+pub(crate) struct Pool {
     config: PoolConfig,
     name: String,
     state: Mutex<State>,
@@ -163,6 +164,11 @@ impl Pool {
         }
     }
 
+    /// Has a worker that is idle look for a job.
+    pub(crate) fn wake_one(&self) {
+        self.work.notify_one();
+    }
+
     /// Lets another worker take this one's place until the guard is dropped.
     pub(super) fn give_up_place(self: Arc<Self>) -> Place {
         {
@@ -229,7 +235,11 @@ impl Executor for Pool {
         }
         state.queue.push_back(job);
         drop(state);
-        self.work.notify_one();
+        match self.this.upgrade() {
+            Some(pool) => waking::wake(Wakeup::Worker(pool)),
+            // It is about to go, with its jobs.
+            None => self.wake_one(),
+        }
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ use super::sending::{FEW_CALLS, Sending};
 use crate::error::Error;
 use crate::protocol::Machine;
 use crate::transport::{MessageReader, Received};
+use crate::waking::Batch;
 use crate::wire;
 
 /// How many messages are worked off before what they left to be sent is sent.
@@ -122,6 +123,7 @@ impl Receiving {
             let Ok(first) = inbox.0.recv() else { break };
             role::set_pace(Pace::Busy);
             let _held = sending.hold(machine);
+            let _batch = Batch::begin();
             for event in std::iter::once(first).chain(inbox.0.try_iter()).take(MAX_HELD) {
                 if event.is_last() {
                     reading = Reading::Over;
