@@ -268,3 +268,64 @@ fn scripts_without_faults() {
 fn scripts_with_faults() {
     run_all(true);
 }
+
+/// The same in a network of their own, whose packets are late, and lost. Needs Linux,
+/// root and the `ip` and `tc` programs; with `REQUIRE_NETNS=1` it fails without.
+#[test]
+#[cfg(target_os = "linux")]
+fn scripts_over_a_network_that_delays_and_loses() {
+    use std::process::Command;
+
+    /// Deletes the namespace.
+    struct Space(String);
+    impl Drop for Space {
+        fn drop(&mut self) {
+            // It may not have come into being.
+            let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
+        }
+    }
+    let run = |command: &str| {
+        let mut words = command.split_whitespace();
+        let output = Command::new(words.next().unwrap()).args(words).output();
+        match output {
+            Ok(output) if output.status.success() => Ok(output),
+            Ok(output) => Err(format!("{command}: {}", String::from_utf8_lossy(&output.stderr))),
+            Err(error) => Err(format!("{command}: {error}")),
+        }
+    };
+    let space = Space(format!("rpc-{}-scripts", std::process::id()));
+    let name = &space.0;
+    let prepare = || {
+        run(&format!("ip netns add {name}"))?;
+        // Packets as on a real link, and no others.
+        run(&format!("ip -n {name} link set dev lo mtu 1500 up"))?;
+        // At random, or where the system cannot do that, by a queue that is too short.
+        let add = format!("tc -n {name} qdisc add dev lo root");
+        run(&format!("{add} netem delay 1ms 1ms loss 2%"))
+            .or_else(|_| run(&format!("{add} tbf rate 200mbit burst 8kb limit 30kb")))
+    };
+    if let Err(reason) = prepare() {
+        assert!(std::env::var_os("REQUIRE_NETNS").is_none(), "{reason}");
+        println!("skipped: {reason}");
+        return;
+    }
+    let scripts = Command::new("ip")
+        .args(["netns", "exec", name])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--test-threads=1"])
+        .args(["without", "with"].map(|how| format!("{}::scripts_{how}_faults", module())))
+        .env("ENDPOINT_SCRIPT_SEEDS", "100..106")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&scripts.stdout);
+    assert!(scripts.status.success() && text.contains("2 passed"), "{text}");
+    let queue = run(&format!("tc -s -n {name} qdisc show dev lo")).unwrap();
+    let queue = String::from_utf8_lossy(&queue.stdout).into_owned();
+    assert!(!queue.contains("(dropped 0,"), "nothing was lost: {queue}");
+}
+
+/// The path of these tests, as the test program names them.
+#[cfg(target_os = "linux")]
+fn module() -> &'static str {
+    module_path!().split_once("::").unwrap().1
+}
