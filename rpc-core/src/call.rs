@@ -324,7 +324,9 @@ impl CallCell {
             let watchers = std::mem::take(&mut state.watchers);
             ((before, early), watchers)
         };
-        waking::wake(Wakeup::Call(Arc::clone(self)));
+        if !waking::note(|| Wakeup::Call(Arc::clone(self))) {
+            self.wake_waiters();
+        }
         drop(before);
         self.no_longer_counts();
         for watcher in watchers {

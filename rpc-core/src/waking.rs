@@ -12,7 +12,7 @@
 //! wake-ups that are noted are made.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::call::CallCell;
 use crate::runtime::Pool;
@@ -22,7 +22,7 @@ pub(crate) enum Wakeup {
     /// The threads that wait for a call's outcome.
     Call(Arc<CallCell>),
     /// A worker that has nothing to do.
-    Worker(Arc<Pool>),
+    Worker(Weak<Pool>),
 }
 
 crate::sync::thread_local! {
@@ -30,17 +30,16 @@ crate::sync::thread_local! {
     static NOTED: RefCell<Option<Vec<Wakeup>>> = const { RefCell::new(None) };
 }
 
-/// Wakes, now or at the end of the batch.
-pub(crate) fn wake(wakeup: Wakeup) {
-    let mut wakeup = Some(wakeup);
-    let _ = NOTED.try_with(|noted| {
-        if let Some(noted) = &mut *noted.borrow_mut() {
-            noted.extend(wakeup.take());
-        }
+/// Leaves a wake-up to the end of the batch that this thread works off. Returns `false`
+/// when there is none: then it is to be made now.
+pub(crate) fn note(wakeup: impl FnOnce() -> Wakeup) -> bool {
+    let noted = NOTED.try_with(|noted| {
+        let mut noted = noted.borrow_mut();
+        let Some(noted) = &mut *noted else { return false };
+        noted.push(wakeup());
+        true
     });
-    if let Some(wakeup) = wakeup {
-        wakeup.make();
-    }
+    noted.unwrap_or(false)
 }
 
 /// Makes the wake-ups that are noted.
@@ -63,10 +62,8 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        let noted = NOTED.with(|noted| noted.borrow_mut().take());
-        for wakeup in noted.into_iter().flatten() {
-            wakeup.make();
-        }
+        catch_up();
+        NOTED.with(|noted| *noted.borrow_mut() = None);
     }
 }
 
@@ -74,7 +71,11 @@ impl Wakeup {
     fn make(self) {
         match self {
             Wakeup::Call(cell) => cell.wake_waiters(),
-            Wakeup::Worker(pool) => pool.wake_one(),
+            Wakeup::Worker(pool) => {
+                if let Some(pool) = pool.upgrade() {
+                    pool.wake_one();
+                }
+            }
         }
     }
 }

@@ -235,10 +235,8 @@ impl Executor for Pool {
         }
         state.queue.push_back(job);
         drop(state);
-        match self.this.upgrade() {
-            Some(pool) => waking::wake(Wakeup::Worker(pool)),
-            // It is about to go, with its jobs.
-            None => self.wake_one(),
+        if !waking::note(|| Wakeup::Worker(Weak::clone(&self.this))) {
+            self.wake_one();
         }
         Ok(())
     }
