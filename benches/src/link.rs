@@ -4,9 +4,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use rpc_core::{Concurrency, ConnConfig, Connection, FromClient, Limits, Vat};
+use capnp_threads_core::{Concurrency, ConnConfig, Connection, FromClient, Limits, Vat};
+use capnp_threads_transport::{Transport, memory, tcp, unix};
 use rpc_schema::echo_capnp::echo;
-use rpc_transport::{Transport, memory, tcp, unix};
 
 use crate::Result;
 use crate::service::Echo;

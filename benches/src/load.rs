@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rpc_core::{Concurrency, ConnConfig, Connection, FromClient, Limits, Vat};
+use capnp_threads_core::{Concurrency, ConnConfig, Connection, FromClient, Limits, Vat};
+use capnp_threads_transport::{Address, Listener};
 use rpc_schema::echo_capnp::echo;
-use rpc_transport::{Address, Listener};
 
 use crate::Result;
 use crate::figures::{CHAIN_DEPTH, CHUNK_BYTES, Client};
@@ -120,7 +120,7 @@ impl Client for Load {
     }
 }
 
-fn wait(promise: &rpc_core::Promise<echo::ping_results::Owned>) -> Result<()> {
+fn wait(promise: &capnp_threads_core::Promise<echo::ping_results::Owned>) -> Result<()> {
     promise.wait()?;
     Ok(())
 }

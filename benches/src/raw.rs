@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rpc_transport::Address;
+use capnp_threads_transport::Address;
 
 use crate::Result;
 use crate::figures::{CHUNK_BYTES, Client};
@@ -205,12 +205,14 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use capnp_threads_core::message::Message;
+    use capnp_threads_core::transport::{
+        FrameLimits, MessageReader, MessageWriter, TransportError,
+    };
+    use capnp_threads_core::{Concurrency, ConnConfig, FromClient, Vat};
+    use capnp_threads_transport::{Transport, memory};
     use parking_lot::{Condvar, Mutex};
-    use rpc_core::message::Message;
-    use rpc_core::transport::{FrameLimits, MessageReader, MessageWriter, TransportError};
-    use rpc_core::{Concurrency, ConnConfig, FromClient, Vat};
     use rpc_schema::echo_capnp::echo;
-    use rpc_transport::{Transport, memory};
 
     use super::*;
     use crate::figures::{CHAIN_DEPTH, Work};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rpc_core::{Concurrency, Error, Vat};
+use capnp_threads_core::{Concurrency, Error, Vat};
 use rpc_schema::echo_capnp::echo;
 
 /// Serves `echo.capnp`.

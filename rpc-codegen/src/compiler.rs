@@ -12,8 +12,8 @@ use crate::generate::{self, GeneratedFile, Settings};
 ///
 /// ```no_run
 /// // build.rs
-/// fn main() -> Result<(), rpc_codegen::Error> {
-///     rpc_codegen::Compiler::new().src_prefix("schema").file("schema/foo.capnp").run()
+/// fn main() -> Result<(), capnp_threads_codegen::Error> {
+///     capnp_threads_codegen::Compiler::new().src_prefix("schema").file("schema/foo.capnp").run()
 /// }
 /// ```
 ///
@@ -98,7 +98,7 @@ impl Compiler {
         self
     }
 
-    /// Says where the generated code finds `rpc_core`, if not at `::rpc_core`:
+    /// Says where the generated code finds `capnp_threads_core`, if not at `::capnp_threads_core`:
     /// in the crate that renamed or re-exported it.
     pub fn runtime_path(&mut self, path: impl Into<String>) -> &mut Self {
         self.settings.runtime = path.into();
@@ -106,7 +106,7 @@ impl Compiler {
     }
 
     /// Generates what upstream's generator does, for the capnp crate alone: for
-    /// schemas of which only the data types are wanted, where `rpc_core` is out
+    /// schemas of which only the data types are wanted, where `capnp_threads_core` is out
     /// of reach. Names that do not work in Rust stay as they are.
     pub fn data_only(&mut self) -> &mut Self {
         self.settings.data_only = true;

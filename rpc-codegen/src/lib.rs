@@ -4,8 +4,8 @@
 //!
 //! ```no_run
 //! // build.rs
-//! fn main() -> Result<(), rpc_codegen::Error> {
-//!     rpc_codegen::Compiler::new().src_prefix("schema").file("schema/foo.capnp").run()
+//! fn main() -> Result<(), capnp_threads_codegen::Error> {
+//!     capnp_threads_codegen::Compiler::new().src_prefix("schema").file("schema/foo.capnp").run()
 //! }
 //! ```
 //!

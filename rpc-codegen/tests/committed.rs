@@ -34,7 +34,7 @@ fn committed_code_is_up_to_date() {
     }
     assert!(
         stale.is_empty(),
-        "not what the generator makes of the schemas; run `cargo run -p rpc-codegen --bin \
+        "not what the generator makes of the schemas; run `cargo run -p capnp-threads-codegen --bin \
          regenerate`, and remove what has no schema: {stale:#?}"
     );
 }

@@ -1,6 +1,6 @@
 //! The capnp crate as generated code sees it.
 //!
-//! Code that `rpc-codegen` writes names `::rpc_core::capnp` wherever upstream's
+//! Code that `rpc-codegen` writes names `::capnp_threads_core::capnp` wherever upstream's
 //! generator names `::capnp`. Everything here is that crate's own, so readers,
 //! builders and messages are the same types everywhere, except for what touches
 //! calls: pipelines and the untyped client are this library's, which threads may

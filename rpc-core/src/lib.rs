@@ -5,8 +5,8 @@
 //! neither an async runtime nor an event loop.
 //!
 //! ```
-//! use rpc_core::transport::Transport;
-//! use rpc_core::{ConnConfig, Result, Vat};
+//! use capnp_threads_core::transport::Transport;
+//! use capnp_threads_core::{ConnConfig, Result, Vat};
 //! use rpc_schema::greeter_capnp::greeter;
 //!
 //! struct Greeter;

@@ -20,8 +20,8 @@ use crate::typed::FromClient;
 /// Closures are factories, too:
 ///
 /// ```
-/// use rpc_core::transport::PeerDescription;
-/// use rpc_core::{ConnConfig, Error, FromClient, Vat};
+/// use capnp_threads_core::transport::PeerDescription;
+/// use capnp_threads_core::{ConnConfig, Error, FromClient, Vat};
 /// # use rpc_schema::greeter_capnp::greeter;
 /// # struct Greeter { uid: u32 }
 /// # impl greeter::Server for Greeter {}
@@ -31,7 +31,7 @@ use crate::typed::FromClient;
 /// let config = ConnConfig::new().bootstrap_factory(move |peer: &PeerDescription| {
 ///     // The operating system says who is at the other end of a Unix socket.
 ///     let Some(credentials) = peer.credentials else {
-///         return Some(rpc_core::Client::broken(Error::failed("use the Unix socket")));
+///         return Some(capnp_threads_core::Client::broken(Error::failed("use the Unix socket")));
 ///     };
 ///     let greeter: greeter::Client = exporter.export(Greeter { uid: credentials.uid });
 ///     Some(greeter.into_client())
@@ -103,12 +103,12 @@ impl ObjectId {
     /// A name of any type.
     ///
     /// ```
-    /// use rpc_core::ObjectId;
+    /// use capnp_threads_core::ObjectId;
     ///
     /// let id = ObjectId::build(|content| Ok(content.set_as::<capnp::data::Owned>(&[1u8, 2][..])?))?;
     /// let len = id.read(|content| Ok(content.get_as::<capnp::data::Reader<'_>>()?.len()))?;
     /// assert_eq!(len, 2);
-    /// # Ok::<(), rpc_core::Error>(())
+    /// # Ok::<(), capnp_threads_core::Error>(())
     /// ```
     ///
     /// # Errors
@@ -174,7 +174,7 @@ impl fmt::Debug for ObjectId {
 /// same names.
 ///
 /// ```
-/// use rpc_core::{ConnConfig, NamedExports, Vat};
+/// use capnp_threads_core::{ConnConfig, NamedExports, Vat};
 /// # use rpc_schema::greeter_capnp::greeter;
 /// # struct Greeter;
 /// # impl greeter::Server for Greeter {}

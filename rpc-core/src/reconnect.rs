@@ -47,7 +47,7 @@ use crate::typed::FromClient;
 /// counts as well.
 ///
 /// ```
-/// use rpc_core::{Result, Vat, auto_reconnect};
+/// use capnp_threads_core::{Result, Vat, auto_reconnect};
 /// use rpc_schema::echo_capnp::echo;
 /// # struct Echo;
 /// # impl echo::Server for Echo {

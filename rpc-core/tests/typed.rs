@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use rpc_core::{
+use capnp_threads_core::{
     Client, DeferredResults, Error, ErrorKind, FromClient, Params, Promise, Request, Response,
     Results, new_client,
 };
@@ -538,7 +538,7 @@ fn what_may_change_threads_does() {
     crosses::<Promise<calculator::evaluate_results::Owned>>();
     crosses::<calculator::evaluate_results::Pipeline>();
     crosses::<DeferredResults<calculator::evaluate_results::Owned>>();
-    crosses::<rpc_core::Detached<calculator::evaluate_results::Owned>>();
+    crosses::<capnp_threads_core::Detached<calculator::evaluate_results::Owned>>();
     crosses::<Box<dyn calculator::Server>>();
     // What these are for is named by the generated aliases.
     let _: fn(calculator::EvaluateParams) = |_: Params<calculator::evaluate_params::Owned>| ();

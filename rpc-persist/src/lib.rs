@@ -6,8 +6,8 @@
 //! `Persistent.save` for it, and brings it back:
 //!
 //! ```
-//! use rpc_core::{FromClient, Result, Vat};
-//! use rpc_persist::{MemoryStore, Owner, Persistence, Savable};
+//! use capnp_threads_core::{FromClient, Result, Vat};
+//! use capnp_threads_persist::{MemoryStore, Owner, Persistence, Savable};
 //! use rpc_schema::greeter_capnp::greeter;
 //!
 //! struct Greeter {
@@ -44,7 +44,7 @@
 //!
 //! // Whoever has the object saves it; for themselves, if they are wise.
 //! let alice = Owner::new("alice");
-//! let reference = rpc_persist::save(&greeter, Some(&alice))?;
+//! let reference = capnp_threads_persist::save(&greeter, Some(&alice))?;
 //!
 //! // Another day: alice, and nobody else, gets it back.
 //! let greeter: greeter::Client = persistence.restore(&reference, Some(&alice))?;

@@ -5,8 +5,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use rpc_core::transport::PeerDescription;
-use rpc_core::{Client, Concurrency, Error, FromClient, FromServer, ObjectId, Result, Vat};
+use capnp_threads_core::transport::PeerDescription;
+use capnp_threads_core::{
+    Client, Concurrency, Error, FromClient, FromServer, ObjectId, Result, Vat,
+};
 use rpc_schema::sturdy_capnp::{restorer, sturdy_ref};
 
 use crate::reference::{Owner, SturdyRef};
@@ -168,7 +170,7 @@ impl Persistence {
     }
 
     /// A capability that restores and revokes for an owner: whoever has it is that
-    /// owner to us. A [bootstrap factory](rpc_core::BootstrapFactory) may give it
+    /// owner to us. A [bootstrap factory](capnp_threads_core::BootstrapFactory) may give it
     /// to a peer that it knows, or a method that has checked a password.
     pub fn restorer(&self, owner: Option<Owner>) -> restorer::Client {
         let server = OwnRestorer { persistence: self.clone(), owner };
@@ -179,11 +181,11 @@ impl Persistence {
     /// the peer is, is up to `owner`, which may refuse it.
     ///
     /// The peer makes an [`ObjectId`] of its [`SturdyRef`] and calls
-    /// [`Connection::restore`](rpc_core::Connection::restore).
+    /// [`Connection::restore`](capnp_threads_core::Connection::restore).
     pub fn restorer_by(
         &self,
         owner: impl Fn(&PeerDescription) -> Result<Option<Owner>> + Send + Sync + 'static,
-    ) -> impl rpc_core::Restorer {
+    ) -> impl capnp_threads_core::Restorer {
         let persistence = self.clone();
         move |object: &ObjectId, peer: &PeerDescription| {
             let owner = owner(peer)?;
@@ -225,7 +227,7 @@ impl restorer::Server for OwnRestorer {
     ) -> Result<()> {
         let reference = SturdyRef::read(params.get()?.get_ref()?)?;
         let object: Client = self.persistence.restore(&reference, self.owner.as_ref())?;
-        let object = rpc_core::hook::Hook::boxed(object);
+        let object = capnp_threads_core::hook::Hook::boxed(object);
         results.get().init_object().set_as_capability(object);
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
+use capnp_threads_core::{Error, Result};
 use redb::{Database, TableDefinition, TableError};
-use rpc_core::{Error, Result};
 
 use crate::reference::Owner;
 use crate::store::{Key, Record, SturdyStore};

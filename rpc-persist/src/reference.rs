@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rpc_core::{Error, ObjectId, Result};
+use capnp_threads_core::{Error, ObjectId, Result};
 use rpc_schema::sturdy_capnp::{owner, sturdy_ref};
 use sha2::{Digest, Sha256};
 

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use rpc_core::{Dispatch, FromClient, FromServer, IncomingCall, Result};
+use capnp_threads_core::{Dispatch, FromClient, FromServer, IncomingCall, Result};
 use rpc_schema::persistent_capnp::persistent;
 use rpc_schema::sturdy_capnp::{owner, sturdy_ref};
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use capnp_threads_core::Result;
 use parking_lot::Mutex;
-use rpc_core::Result;
 
 use crate::reference::Owner;
 

@@ -10,7 +10,7 @@ fn persistent_object() {
     let this = std::env::current_exe().unwrap();
     let profile = this.parent().and_then(std::path::Path::parent).unwrap();
     let example = profile.join("examples/persistent_object");
-    assert!(example.exists(), "build the example: cargo build -p rpc-persist --examples");
+    assert!(example.exists(), "build the example: cargo build -p capnp-threads-persist --examples");
     let output = Command::new(example).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let expected = "\

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rpc_core::transport::PeerDescription;
-use rpc_core::{
+use capnp_threads_core::transport::PeerDescription;
+use capnp_threads_core::{
     Client, ConnConfig, Connection, Error, FromClient, NamedExports, ObjectId, Result, Vat,
 };
-use rpc_persist::{Owner, Persistence, RedbStore, Savable, SturdyRef};
+use capnp_threads_persist::{Owner, Persistence, RedbStore, Savable, SturdyRef};
+use capnp_threads_transport::unix;
 use rpc_schema::sturdy_capnp::restorer;
 use rpc_schema::test_capnp::test_call_order;
-use rpc_transport::unix;
 
 /// Counts calls, from a number on that is its state.
 struct Counter(AtomicU32);
@@ -71,8 +71,8 @@ fn serve() {
     let references = persistence.restorer_by(|_| Ok(Some(Owner::new("alice"))));
     let restorer = move |object: &ObjectId, peer: &PeerDescription| -> Result<Client> {
         match object.text() {
-            Ok(_) => rpc_core::Restorer::restore(&exports, object, peer),
-            Err(_) => rpc_core::Restorer::restore(&references, object, peer),
+            Ok(_) => capnp_threads_core::Restorer::restore(&exports, object, peer),
+            Err(_) => capnp_threads_core::Restorer::restore(&references, object, peer),
         }
     };
     let restorer = std::sync::Arc::new(restorer);
@@ -155,7 +155,7 @@ fn an_object_survives_the_death_of_its_process() {
     for expected in 0..5 {
         assert_eq!(next(&counter).unwrap(), expected);
     }
-    let reference = rpc_persist::save(&counter, Some(&Owner::new("alice"))).unwrap();
+    let reference = capnp_threads_persist::save(&counter, Some(&Owner::new("alice"))).unwrap();
     server.kill();
 
     let server = Server::start(folder.path());
@@ -164,7 +164,7 @@ fn an_object_survives_the_death_of_its_process() {
     // A new one each time, and what was restored can be saved in turn.
     let restored = restore(&connection, "alice", &reference);
     assert_eq!([next(&restored).unwrap(), next(&restored).unwrap()], [5, 6]);
-    let later = rpc_persist::save(&restored, Some(&Owner::new("bob"))).unwrap();
+    let later = capnp_threads_persist::save(&restored, Some(&Owner::new("bob"))).unwrap();
     assert_ne!(later, reference);
     server.kill();
 
@@ -189,8 +189,8 @@ fn a_revoked_reference_stays_useless_after_the_death_of_its_process() {
     let connection = server.connect();
     let counter: test_call_order::Client = connection.restore("counter");
     let alice = Owner::new("alice");
-    let kept = rpc_persist::save(&counter, Some(&alice)).unwrap();
-    let revoked = rpc_persist::save(&counter, Some(&alice)).unwrap();
+    let kept = capnp_threads_persist::save(&counter, Some(&alice)).unwrap();
+    let revoked = capnp_threads_persist::save(&counter, Some(&alice)).unwrap();
     // Somebody else's wish is none.
     revoke(&connection, "bob", &kept);
     let before = restore(&connection, "alice", &revoked);
@@ -224,7 +224,7 @@ fn nothing_that_was_saved_is_lost_when_the_process_dies_while_it_saves() {
                 std::thread::spawn(move || {
                     let alice = Owner::new("alice");
                     // Until the process is gone, in the middle of whatever it does.
-                    while let Ok(reference) = rpc_persist::save(&counter, Some(&alice)) {
+                    while let Ok(reference) = capnp_threads_persist::save(&counter, Some(&alice)) {
                         tell.send(reference).unwrap();
                     }
                 })
@@ -279,13 +279,18 @@ fn what_cannot_be_restored_is_not_saved() {
     let persistence = persistence(&vat, &folder.path().join("store"));
     let alice = Owner::new("alice");
     let other: test_call_order::Client = persistence.export(Other);
-    assert!(rpc_persist::save(&other, Some(&alice)).unwrap_err().reason().contains("\"other\""));
+    assert!(
+        capnp_threads_persist::save(&other, Some(&alice))
+            .unwrap_err()
+            .reason()
+            .contains("\"other\"")
+    );
     let counter: test_call_order::Client = persistence.export(Counter(AtomicU32::new(0)));
-    assert!(rpc_persist::save(&counter, None).unwrap_err().reason().contains("sealFor"));
+    assert!(capnp_threads_persist::save(&counter, None).unwrap_err().reason().contains("sealFor"));
     // It is still what it was made of.
-    assert!(rpc_core::unwrap_server::<Counter>(&counter).is_some());
+    assert!(capnp_threads_core::unwrap_server::<Counter>(&counter).is_some());
     // An object that knows nothing of this.
     let plain: test_call_order::Client = vat.export(Counter(AtomicU32::new(0)));
-    let error = rpc_persist::save(&plain, Some(&alice)).unwrap_err();
-    assert_eq!(error.kind(), rpc_core::ErrorKind::Unimplemented);
+    let error = capnp_threads_persist::save(&plain, Some(&alice)).unwrap_err();
+    assert_eq!(error.kind(), capnp_threads_core::ErrorKind::Unimplemented);
 }

@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rpc_core::{ConnConfig, Error, Vat};
+use capnp_threads_core::{ConnConfig, Error, Vat};
+use capnp_threads_transport::memory;
 use rpc_schema::echo_capnp::echo;
-use rpc_transport::memory;
 
 #[derive(Default)]
 struct Echo {

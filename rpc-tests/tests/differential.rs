@@ -4,9 +4,9 @@
 
 use std::process::Command;
 
+use capnp_threads_transport::Address;
 use rpc_tests::conformance::client::run_script;
 use rpc_tests::peers::{Peer, Serving, or_skip};
-use rpc_transport::Address;
 
 /// How many scripts each server is given.
 const SCRIPTS: u64 = 25;

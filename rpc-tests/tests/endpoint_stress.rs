@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rpc_core::{Concurrency, Error, ErrorKind, RpcSystem, Vat};
+use capnp_threads_core::{Concurrency, Error, ErrorKind, RpcSystem, Vat};
+use capnp_threads_transport::endpoint::{EndpointNetwork, EndpointVat, Parameters};
 use rpc_schema::echo_capnp::echo;
-use rpc_transport::endpoint::{EndpointNetwork, EndpointVat, Parameters};
 use support::{LONG, Random, Watchdog, stress_time, until};
 
 /// With the one in a process of its own.

@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use rpc_core::{
+use capnp_threads_core::{
     Accepted, Concurrency, Error, ErrorKind, FromClient, Reached, RpcSystem, Vat, VatNetwork,
 };
+use capnp_threads_transport::endpoint::{
+    Dialect, EndpointNetwork, EndpointVat, Network, Parameters,
+};
+use parking_lot::Mutex;
 use rpc_schema::echo_capnp::echo;
-use rpc_transport::endpoint::{Dialect, EndpointNetwork, EndpointVat, Network, Parameters};
 use support::{Watchdog, until};
 
 const DIALECTS: [Dialect; 3] = [Dialect::Original, Dialect::Versioned, Dialect::Multiplexed];
@@ -209,7 +211,7 @@ fn the_own_id_is_oneself() {
     // Whatever the hints say.
     let own = EndpointVat::new("alice").unwrap().at("127.0.0.1:1:0");
     let echo: echo::Client = alice.system.bootstrap(&own);
-    assert!(rpc_core::unwrap_server::<Quick>(&echo).is_some());
+    assert!(capnp_threads_core::unwrap_server::<Quick>(&echo).is_some());
     assert_eq!(alice.system.connection_count(), 0);
     drop(echo);
     alice.end();

@@ -9,12 +9,12 @@ use std::fmt;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use rpc_core::{
+use capnp_threads_core::{
     Client, ConnConfig, Dispatch, Error, ErrorKind, FromClient, IncomingCall, Result, Vat,
 };
+use capnp_threads_transport::{Address, memory};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 use rpc_tests::peers::{Serving, cxx_extras, or_skip};
-use rpc_transport::{Address, memory};
 use support::objects::foo;
 use support::{Pair, Watchdog, Wire};
 
@@ -118,7 +118,7 @@ fn an_error_survives_methods_that_return_what_they_met() {
 fn a_broken_promise_keeps_the_error_that_broke_it() {
     let _watchdog = Watchdog::start();
     let error = Error::unimplemented("not yet").with_trace("there").with_detail(1, vec![2]);
-    let (promise, fulfiller) = rpc_core::promise();
+    let (promise, fulfiller) = capnp_threads_core::promise();
     let pair = Pair::new("brk", |_| promise);
     let client: test_interface::Client = pair.bootstrap();
     let call = client.foo_request().send();
@@ -239,7 +239,7 @@ impl test_more_stuff::Server for Throws {
 fn cxx_sees_our_kind_reason_and_trace() {
     let _watchdog = Watchdog::start();
     let Some(mut cxx) = or_skip(cxx_extras()) else { return };
-    let object: test_more_stuff::Client = rpc_core::new_client(Throws);
+    let object: test_more_stuff::Client = capnp_threads_core::new_client(Throws);
     let config = ConnConfig::new()
         .bootstrap(object)
         .trace_encoder(|error| format!("ours({})", error.internal()));

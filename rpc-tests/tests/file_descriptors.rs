@@ -11,18 +11,18 @@ use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
 use std::sync::Mutex;
 
-use rpc_core::capnp::data;
-use rpc_core::capnp::message::Builder;
-use rpc_core::fd::SharedFd;
-use rpc_core::hook::Hook;
-use rpc_core::message::Message;
-use rpc_core::transport::MessageWriter;
-use rpc_core::{
+use capnp_threads_core::capnp::data;
+use capnp_threads_core::capnp::message::Builder;
+use capnp_threads_core::fd::SharedFd;
+use capnp_threads_core::hook::Hook;
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::MessageWriter;
+use capnp_threads_core::{
     Client, ConnConfig, FromClient, Limits, Result, Vat, new_client_with_fd, promise_client,
 };
+use capnp_threads_transport::unix;
 use rpc_schema::rpc_capnp::message;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_pipeline};
-use rpc_transport::unix;
 
 use self::support::raw::{Cap, Outcome, RawPeer};
 use self::support::{Pair, Watchdog, Wire};
@@ -93,7 +93,7 @@ impl test_pipeline::Server for Scribe {
         writer.write_all(b"hello")?;
         let mut results = results.get();
         results.reborrow().init_s(params.get()?.get_n());
-        results.init_out_box().set_cap(rpc_core::new_client_with_fd(Nothing, reader));
+        results.init_out_box().set_cap(capnp_threads_core::new_client_with_fd(Nothing, reader));
         Ok(())
     }
 }
@@ -386,7 +386,7 @@ fn built(fill: impl FnOnce(message::Builder<'_>), fds: Vec<SharedFd>) -> Message
 }
 
 /// A raw peer, and a way for it to send file descriptors.
-fn raw_peer(vat: &Vat) -> (RawPeer, Box<dyn MessageWriter>, rpc_core::Connection) {
+fn raw_peer(vat: &Vat) -> (RawPeer, Box<dyn MessageWriter>, capnp_threads_core::Connection) {
     let offered = Scribe::more_stuff(vat);
     let (raw, connection) = RawPeer::connect(vat, ConnConfig::new().bootstrap(offered));
     let writer = unix::from_stream(raw.writer()).unwrap().writer;

@@ -9,10 +9,10 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use capnp_threads_transport::Address;
 use rpc_tests::conformance::client::{self, Outcome};
 use rpc_tests::conformance::server::Server;
 use rpc_tests::peers::{Peer, Report, Serving, Verdict, or_skip};
-use rpc_transport::Address;
 
 /// What cannot be shown at an address, whoever the two are.
 fn limits_at(address: &str) -> &'static [&'static str] {

@@ -9,14 +9,14 @@ use std::process::Command;
 use std::sync::{Arc, mpsc};
 
 use capnp::text;
-use rpc_core::transport::{Credentials, PeerDescription};
-use rpc_core::{
+use capnp_threads_core::transport::{Credentials, PeerDescription};
+use capnp_threads_core::{
     Client, ConnConfig, Error, ErrorKind, FromClient, NamedExports, ObjectId, Result, RpcSystem,
     Vat,
 };
+use capnp_threads_transport::{Address, SocketNetwork, SocketVat, memory, tcp, unix};
 use rpc_schema::test_capnp::{test_authenticated_bootstrap, test_interface};
 use rpc_tests::peers::{Serving, cxx_extras, or_skip};
-use rpc_transport::{Address, SocketNetwork, SocketVat, memory, tcp, unix};
 use support::objects::{answer_foo, foo};
 use support::raw::{self, RawPeer};
 use support::{Pair, Watchdog, Wire};
@@ -45,7 +45,7 @@ fn introduced(peer: &PeerDescription) -> Option<Client> {
         (None, Some(socket)) => socket.to_string(),
         (None, None) => peer.address.clone(),
     };
-    let client: WhoAmI = rpc_core::new_client(Caller(id));
+    let client: WhoAmI = capnp_threads_core::new_client(Caller(id));
     Some(client.into_client())
 }
 
@@ -261,7 +261,7 @@ fn names_that_are_malformed_fail_alone() {
             let capability: capnp::Result<Client> =
                 object.read(|content| Ok(content.get_as_capability())).unwrap();
             assert!(capability.is_err());
-            rpc_core::Restorer::restore(&exports, object, peer)
+            capnp_threads_core::Restorer::restore(&exports, object, peer)
         },
     );
     let (mut peer, connection) = RawPeer::connect(&vat, config);

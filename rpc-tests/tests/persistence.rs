@@ -4,11 +4,11 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use rpc_core::{ConnConfig, FromClient, NamedExports, Result, Vat};
-use rpc_persist::{MemoryStore, Owner, Persistence, Savable, SturdyRef};
+use capnp_threads_core::{ConnConfig, FromClient, NamedExports, Result, Vat};
+use capnp_threads_persist::{MemoryStore, Owner, Persistence, Savable, SturdyRef};
+use capnp_threads_transport::Address;
 use rpc_schema::test_capnp::test_interface;
 use rpc_tests::peers::{cxx_extras, or_skip};
-use rpc_transport::Address;
 use support::Watchdog;
 
 /// Answers with its name, which is its state.

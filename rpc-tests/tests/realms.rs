@@ -12,15 +12,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use capnp::text;
-use rpc_core::{
+use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Dispatch, Error, ErrorKind, FromClient, IncomingCall, Result,
     RpcSystem, Vat, new_client,
 };
-use rpc_persist::{Owner, SturdyRef};
+use capnp_threads_persist::{Owner, SturdyRef};
+use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
 use rpc_schema::persistent_capnp::{persistent, realm_gateway};
 use rpc_schema::sturdy_capnp::{owner, sturdy_ref};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
-use rpc_transport::{Address, SocketNetwork, SocketVat};
 use support::{Event, Pair, Watchdog, Wire};
 
 type Inside = persistent::Client<sturdy_ref::Owned, owner::Owned>;
@@ -148,7 +148,7 @@ impl Border {
 
 /// Saves with an owner of the realm inside.
 fn save_inside(client: &Client, owner: &str) -> Result<SturdyRef> {
-    rpc_persist::save(client, Some(&Owner::new(owner)))
+    capnp_threads_persist::save(client, Some(&Owner::new(owner)))
 }
 
 /// Saves with an owner of the realm outside.
@@ -246,7 +246,7 @@ fn a_vat_between_two_realms_translates_on_both_sides() {
 fn a_pipelined_save_of_what_is_outside_waits_and_is_imported() {
     let _watchdog = Watchdog::start();
     let border = Border::new();
-    let (promise, fulfiller) = rpc_core::promise();
+    let (promise, fulfiller) = capnp_threads_core::promise();
     let pair = connected(Wire::Memory, Some(border.gateway.clone()), None, promise);
     // Neither the bootstrap request nor what it returns has been resolved.
     let object: Client = pair.bootstrap();
@@ -254,7 +254,7 @@ fn a_pipelined_save_of_what_is_outside_waits_and_is_imported() {
     Owner::new("alice").write(request.get().init_seal_for());
     let saving = request.send();
     // The gateway hears of it only when it is known where the object is.
-    object.call(0, 0, rpc_core::PayloadBuilder::for_params().finish(Vec::new()));
+    object.call(0, 0, capnp_threads_core::PayloadBuilder::for_params().finish(Vec::new()));
     assert_eq!(border.log(), [""; 0]);
     fulfiller.fulfill(border.outside("y"));
     let response = saving.wait().unwrap();
@@ -276,7 +276,7 @@ impl test_more_stuff::Server for Echo {
         params: test_more_stuff::EchoParams,
         mut results: test_more_stuff::EchoResults,
     ) -> Result<()> {
-        let (promise, fulfiller) = rpc_core::promise_client();
+        let (promise, fulfiller) = capnp_threads_core::promise_client();
         let back = params.get()?.get_cap()?;
         let event = self.0.clone();
         std::thread::spawn(move || {
@@ -354,7 +354,7 @@ fn a_peer_that_saves_its_own_by_way_of_us_is_let_be() {
 fn a_promise_of_ours_is_exported_when_it_is_known() {
     let _watchdog = Watchdog::start();
     let border = Border::new();
-    let (promise, fulfiller) = rpc_core::promise();
+    let (promise, fulfiller) = capnp_threads_core::promise();
     let gateway = Some(border.gateway.clone());
     let pair = connected(Wire::Memory, None, gateway, promise);
     let object: Client = pair.bootstrap();
@@ -395,7 +395,7 @@ fn a_save_that_waits_can_be_cancelled_and_keeps_nothing() {
     let _watchdog = Watchdog::start();
     let border = Border::new();
     let census = support::Census::new();
-    let (promise, fulfiller) = rpc_core::promise();
+    let (promise, fulfiller) = capnp_threads_core::promise();
     let gateway = Some(border.gateway.clone());
     let pair = connected(Wire::Memory, gateway.clone(), gateway, promise);
     let object: Client = pair.bootstrap();
@@ -472,7 +472,7 @@ fn a_save_of_a_promise_that_breaks_fails_as_it_does() {
     for gateways in [(true, false), (false, true), (true, true)] {
         let border = Border::new();
         let gateway = |there: bool| there.then(|| border.gateway.clone());
-        let (promise, fulfiller) = rpc_core::promise();
+        let (promise, fulfiller) = capnp_threads_core::promise();
         let pair = connected(Wire::Memory, gateway(gateways.0), gateway(gateways.1), promise);
         let object: Client = pair.bootstrap();
         let mut request = Outside::from_client(object.clone()).save_request();
@@ -491,7 +491,7 @@ fn a_connection_that_ends_fails_the_saves_that_wait() {
     let _watchdog = Watchdog::start();
     let border = Border::new();
     let gateway = Some(border.gateway.clone());
-    let (promise, _fulfiller) = rpc_core::promise();
+    let (promise, _fulfiller) = capnp_threads_core::promise();
     let pair = connected(Wire::Memory, gateway.clone(), gateway, promise);
     let object: Client = pair.bootstrap();
     let mut request = Inside::from_client(object).save_request();

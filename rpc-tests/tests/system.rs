@@ -4,11 +4,11 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use capnp_threads_core::{Accepted, ConnConfig, Error, Reached, RpcSystem, Vat, VatNetwork};
+use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
 use parking_lot::Mutex;
-use rpc_core::{Accepted, ConnConfig, Error, Reached, RpcSystem, Vat, VatNetwork};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::greeter_capnp::{greeter, guest};
-use rpc_transport::{Address, SocketNetwork, SocketVat};
 
 /// Tells when a call begins, and returns when it may.
 struct Gate {
@@ -68,7 +68,7 @@ fn a_vat_that_asks_for_itself_gets_its_own_object() {
     let system = RpcSystem::builder(&Vat::new(), listening()).bootstrap(quick()).start().unwrap();
     let own = SocketVat::At(system.network().local_address().unwrap().clone());
     let echo: echo::Client = system.bootstrap(&own);
-    assert!(rpc_core::unwrap_server::<Quick>(&echo).is_some());
+    assert!(capnp_threads_core::unwrap_server::<Quick>(&echo).is_some());
     assert_eq!(system.connection_count(), 0);
 }
 
@@ -77,7 +77,7 @@ fn a_peer_is_offered_what_the_factory_decides() {
     let server = RpcSystem::builder(&Vat::new(), listening())
         .bootstrap_factory(|peer| match peer.id {
             SocketVat::Client(1) => None,
-            _ => Some(rpc_core::FromClient::into_client(quick())),
+            _ => Some(capnp_threads_core::FromClient::into_client(quick())),
         })
         .start()
         .unwrap();
@@ -122,7 +122,7 @@ fn draining_lets_calls_finish_and_then_disconnects() {
     has_begun.recv().unwrap();
     // Finished first, or draining would have nothing to wait for.
     let bootstrap = echo.clone();
-    rpc_core::FromClient::as_client(&bootstrap).resolve().unwrap();
+    capnp_threads_core::FromClient::as_client(&bootstrap).resolve().unwrap();
     let draining = {
         let server = server.clone();
         std::thread::spawn(move || server.drain(Duration::from_secs(60)))
@@ -222,7 +222,7 @@ fn destructors_may_use_the_system_while_another_thread_reaches_for_a_peer() {
     // Two objects that only the peer of a connection holds: closing it drops the
     // one, which waits for a peer, and then the other, which has to be dropped
     // before that wait can end.
-    let (near, far) = rpc_transport::memory::pair();
+    let (near, far) = capnp_threads_transport::memory::pair();
     let far_vat = Vat::new();
     let host: greeter::Client = far_vat.export(Host::default());
     let far = far_vat.connect(far, ConnConfig::new().bootstrap(host)).unwrap();

@@ -4,9 +4,9 @@
 //! cargo run --example callbacks
 //! ```
 
-use rpc_core::{ConnConfig, Result, Vat};
+use capnp_threads_core::{ConnConfig, Result, Vat};
+use capnp_threads_transport::memory;
 use rpc_schema::greeter_capnp::{greeter, guest};
-use rpc_transport::memory;
 
 struct Greeter;
 

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use rpc_core::{ConnConfig, Connection, Error, Result, Vat};
+use capnp_threads_core::{ConnConfig, Connection, Error, Result, Vat};
+use capnp_threads_transport::{Transport, memory};
 use rpc_schema::chat_capnp::{listener, room, seat};
-use rpc_transport::{Transport, memory};
 
 const GUESTS: u64 = 8;
 const WORDS: [&str; 3] = ["hello", "how are you?", "good night"];

@@ -6,9 +6,9 @@
 
 use std::thread;
 
-use rpc_core::{ConnConfig, Result, Vat};
+use capnp_threads_core::{ConnConfig, Result, Vat};
+use capnp_threads_transport::tcp;
 use rpc_schema::greeter_capnp::greeter;
-use rpc_transport::tcp;
 
 struct Greeter;
 

@@ -9,10 +9,12 @@
 //! cargo run --example membrane
 //! ```
 
-use rpc_core::capnp::traits::HasTypeId;
-use rpc_core::{Client, ConnConfig, Error, Membrane, MembranePolicy, Passage, Result, Vat};
+use capnp_threads_core::capnp::traits::HasTypeId;
+use capnp_threads_core::{
+    Client, ConnConfig, Error, Membrane, MembranePolicy, Passage, Result, Vat,
+};
+use capnp_threads_transport::memory;
 use rpc_schema::greeter_capnp::{greeter, guest};
-use rpc_transport::memory;
 
 struct Greeter;
 

@@ -11,9 +11,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use rpc_core::{ConnConfig, Error, FromClient, Result, Vat};
+use capnp_threads_core::{ConnConfig, Error, FromClient, Result, Vat};
+use capnp_threads_transport::unix;
 use rpc_schema::greeter_capnp::{greeter, guest};
-use rpc_transport::unix;
 
 struct Greeter;
 

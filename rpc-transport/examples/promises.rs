@@ -6,9 +6,9 @@
 
 use std::thread;
 
-use rpc_core::{ConnConfig, Result, Vat, promise_client};
+use capnp_threads_core::{ConnConfig, Result, Vat, promise_client};
+use capnp_threads_transport::memory;
 use rpc_schema::greeter_capnp::{greeter, guest};
-use rpc_transport::memory;
 
 struct Greeter;
 

@@ -10,9 +10,9 @@
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rpc_core::{ConnConfig, Error, Result, Vat, auto_reconnect};
+use capnp_threads_core::{ConnConfig, Error, Result, Vat, auto_reconnect};
+use capnp_threads_transport::tcp;
 use rpc_schema::greeter_capnp::greeter;
-use rpc_transport::tcp;
 
 struct Greeter {
     visit: u32,

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rpc_core::{RpcSystem, Vat};
+use capnp_threads_core::{RpcSystem, Vat};
+use capnp_threads_transport::endpoint::{EndpointNetwork, EndpointVat, Parameters};
 use rpc_schema::greeter_capnp::{greeter, guest};
-use rpc_transport::endpoint::{EndpointNetwork, EndpointVat, Parameters};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 type System = RpcSystem<EndpointNetwork>;
@@ -37,7 +37,11 @@ struct Guest {
 }
 
 impl guest::Server for Guest {
-    fn name(&self, _: guest::NameParams, mut results: guest::NameResults) -> rpc_core::Result<()> {
+    fn name(
+        &self,
+        _: guest::NameParams,
+        mut results: guest::NameResults,
+    ) -> capnp_threads_core::Result<()> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         results.get().set_name(&self.name);
         Ok(())
@@ -59,7 +63,7 @@ impl greeter::Server for Host {
         &self,
         params: greeter::GreetGuestParams,
         mut results: greeter::GreetGuestResults,
-    ) -> rpc_core::Result<()> {
+    ) -> capnp_threads_core::Result<()> {
         let guest = params.get()?.get_guest()?;
         // This goes back through every vat that the guest came through.
         let answer = guest.name_request().call()?;
@@ -74,9 +78,9 @@ impl greeter::Server for Host {
 }
 
 /// Passes a guest to the next vat. Returns the way that it went from there.
-fn send_on(next: &Next, guest: guest::Client) -> rpc_core::Result<String> {
+fn send_on(next: &Next, guest: guest::Client) -> capnp_threads_core::Result<String> {
     let Some((system, vat)) = next.get() else {
-        return Err(rpc_core::Error::failed("the ring is not closed yet"));
+        return Err(capnp_threads_core::Error::failed("the ring is not closed yet"));
     };
     let greeter: greeter::Client = system.bootstrap(vat);
     let mut request = greeter.greet_guest_request();

@@ -7,9 +7,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use rpc_core::{Concurrency, ConnConfig, Result, Vat};
+use capnp_threads_core::{Concurrency, ConnConfig, Result, Vat};
+use capnp_threads_transport::memory;
 use rpc_schema::greeter_capnp::greeter;
-use rpc_transport::memory;
 
 const THREADS: usize = 64;
 const CALLS: usize = 100;

@@ -9,9 +9,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rpc_core::{ConnConfig, FromClient, Result, Vat};
+use capnp_threads_core::{ConnConfig, FromClient, Result, Vat};
+use capnp_threads_transport::unix;
 use rpc_schema::echo_capnp::echo;
-use rpc_transport::unix;
 
 const PART: usize = 64 << 10;
 const PARTS: u64 = 1024;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rpc_core::transport::Transport;
+use capnp_threads_core::transport::Transport;
 use thiserror::Error;
 
 use crate::accept::Closer;
@@ -175,9 +175,9 @@ impl Address {
 /// Waits for clients at any kind of address.
 ///
 /// ```no_run
-/// # fn serve(transport: rpc_transport::Transport) {}
+/// # fn serve(transport: capnp_threads_transport::Transport) {}
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let listener = "*:7000".parse::<rpc_transport::Address>()?.listen()?;
+/// let listener = "*:7000".parse::<capnp_threads_transport::Address>()?.listen()?;
 /// for client in listener.incoming() {
 ///     match client {
 ///         Ok(transport) => serve(transport),

@@ -8,7 +8,7 @@
 //! opens one of its own.
 //!
 //! ```
-//! use rpc_transport::endpoint::{ConnectHints, Event, Network, Parameters};
+//! use capnp_threads_transport::endpoint::{ConnectHints, Event, Network, Parameters};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let network = Network::bind("127.0.0.1", 0, Parameters::default())?;

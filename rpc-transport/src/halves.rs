@@ -4,8 +4,8 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
+use capnp_threads_core::transport::{PeerDescription, Transport, TransportControl};
 use parking_lot::Mutex;
-use rpc_core::transport::{PeerDescription, Transport, TransportControl};
 
 use crate::framing::{FramedReader, FramedWriter};
 
@@ -20,8 +20,8 @@ use crate::framing::{FramedReader, FramedWriter};
 ///
 /// ```no_run
 /// use std::process::{Command, Stdio};
-/// use rpc_core::transport::PeerDescription;
-/// use rpc_transport::halves;
+/// use capnp_threads_core::transport::PeerDescription;
+/// use capnp_threads_transport::halves;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut child =

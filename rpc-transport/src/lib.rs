@@ -40,9 +40,9 @@ mod writing_now_tests;
 
 pub use accept::Closer;
 pub use addr::{Address, Listener};
-pub use network::{SocketNetwork, SocketVat};
-pub use rpc_core::transport::{
+pub use capnp_threads_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
     TransportError,
 };
+pub use network::{SocketNetwork, SocketVat};
 pub use tcp::TcpOptions;

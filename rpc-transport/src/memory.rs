@@ -12,12 +12,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
-use rpc_core::message::Message;
-use rpc_core::transport::{
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
     TransportError,
 };
+use parking_lot::{Condvar, Mutex};
 
 use crate::framing::{FramedReader, FramedWriter};
 use crate::pipe::{self, PipeControl};

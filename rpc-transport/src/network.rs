@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use capnp_threads_core::{Accepted, Error, Reached, Result, VatNetwork};
 use parking_lot::{Condvar, Mutex};
-use rpc_core::{Accepted, Error, Reached, Result, VatNetwork};
 
 use crate::{Address, Listener, TcpOptions};
 

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rpc_core::fd::SharedFd;
-use rpc_core::transport::{Credentials, PeerDescription, Transport, TransportControl};
+use capnp_threads_core::fd::SharedFd;
+use capnp_threads_core::transport::{Credentials, PeerDescription, Transport, TransportControl};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown,

@@ -11,20 +11,20 @@
 //! ```
 //!
 //! `->` is what this side sends and `<-` what it receives; how the messages are
-//! written is told in [`rpc_core::describe`]. What is sent is printed before it is
+//! written is told in [`capnp_threads_core::describe`]. What is sent is printed before it is
 //! written, so that it stands before the answer.
 
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
-use rpc_core::describe::{DescribeOptions, Direction, describe};
-use rpc_core::message::Message;
-use rpc_core::transport::{
+use capnp_threads_core::describe::{DescribeOptions, Direction, describe};
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
     TransportControl, TransportError,
 };
+use parking_lot::Mutex;
 
 /// Taps a transport. It works as it did before, only slower.
 ///
@@ -34,8 +34,8 @@ use rpc_core::transport::{
 ///
 /// ```no_run
 /// # fn main() -> std::io::Result<()> {
-/// let transport = rpc_transport::tcp::connect("localhost:7000")?;
-/// let transport = rpc_transport::tap::tap(transport, |line| eprintln!("to server: {line}"));
+/// let transport = capnp_threads_transport::tcp::connect("localhost:7000")?;
+/// let transport = capnp_threads_transport::tap::tap(transport, |line| eprintln!("to server: {line}"));
 /// # Ok(())
 /// # }
 /// ```

@@ -9,9 +9,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use capnp::Word;
-use rpc_core::fd::SharedFd;
-use rpc_core::message::Message;
-use rpc_core::transport::{Transport, TransportError};
+use capnp_threads_core::fd::SharedFd;
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{Transport, TransportError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A message whose segments have these lengths in words and whose bytes all

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rpc_core::transport::{PeerDescription, Transport};
+use capnp_threads_core::transport::{PeerDescription, Transport};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::accept::{Closer, Gate};

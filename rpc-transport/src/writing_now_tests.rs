@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use rpc_core::message::Message;
-use rpc_core::transport::Transport;
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::Transport;
 
 use crate::tap::tap;
 use crate::testing::{content, message};

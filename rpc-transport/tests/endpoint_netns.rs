@@ -9,7 +9,9 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use rpc_transport::endpoint::{ConnectHints, Connection, Dialect, EndPoint, Event, Network};
+use capnp_threads_transport::endpoint::{
+    ConnectHints, Connection, Dialect, EndPoint, Event, Network,
+};
 
 const ROLE: &str = "ENDPOINT_NETNS_HOST";
 /// How long a host waits for a sign of life, in seconds.
@@ -146,7 +148,7 @@ impl Drop for Host {
 #[test]
 #[ignore = "run by the other tests"]
 fn host() {
-    let mut parameters = rpc_transport::endpoint::Parameters::default();
+    let mut parameters = capnp_threads_transport::endpoint::Parameters::default();
     parameters.heartbeat = Duration::from_millis(200);
     let patience = std::env::var(PATIENCE).unwrap().parse().unwrap();
     parameters.patience = Duration::from_secs(patience);

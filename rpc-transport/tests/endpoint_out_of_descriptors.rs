@@ -7,7 +7,9 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-use rpc_transport::endpoint::{ConnectErrorCode, ConnectHints, Event, Network, Parameters};
+use capnp_threads_transport::endpoint::{
+    ConnectErrorCode, ConnectHints, Event, Network, Parameters,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 

@@ -217,7 +217,10 @@ fn output(command: &mut Command) -> String {
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(program.exists(), "build the examples first: cargo build -p rpc-transport --examples");
+    assert!(
+        program.exists(),
+        "build the examples first: cargo build -p capnp-threads-transport --examples"
+    );
     Command::new(program)
 }
 

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-use rpc_transport::Address;
+use capnp_threads_transport::Address;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]

@@ -8,9 +8,9 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use capnp::message::Builder;
-use rpc_core::fd::SharedFd;
-use rpc_core::message::Message;
-use rpc_transport::unix;
+use capnp_threads_core::fd::SharedFd;
+use capnp_threads_core::message::Message;
+use capnp_threads_transport::unix;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The next file descriptor would get this number.

@@ -1,7 +1,7 @@
 //! Generated code of this workspace's schemas.
 //!
 //! It is committed, so that building takes no schema compiler. After a change of
-//! a schema run `cargo run -p rpc-codegen --bin regenerate`.
+//! a schema run `cargo run -p capnp-threads-codegen --bin regenerate`.
 
 /// Includes the generated code of a schema of the same name.
 macro_rules! schema {

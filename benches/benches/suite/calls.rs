@@ -1,8 +1,8 @@
 //! One call at a time, with nothing in it.
 
 use benches::link::{Kind, Link};
+use capnp_threads_core::Concurrency;
 use criterion::Criterion;
-use rpc_core::Concurrency;
 
 pub(crate) fn calls(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("null_call");
@@ -18,7 +18,7 @@ pub(crate) fn calls(criterion: &mut Criterion) {
     }
     // Without a connection: what is left is the object's mailbox and its worker.
     group.bench_function("local", |bencher| {
-        let vat = rpc_core::Vat::new();
+        let vat = capnp_threads_core::Vat::new();
         let echo = benches::service::Echo::client(&vat, Concurrency::Serial);
         bencher.iter(|| echo.ping_request().call().unwrap());
     });

@@ -2,8 +2,8 @@
 
 use benches::link::{Kind, Link};
 use benches::service::Echo;
+use capnp_threads_core::{Concurrency, Vat};
 use criterion::Criterion;
-use rpc_core::{Concurrency, Vat};
 
 pub(crate) fn capabilities(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("capabilities");

@@ -2,8 +2,8 @@
 //! connections.
 
 use benches::endpoints::{Carrier, Echo, Pair};
+use capnp_threads_transport::endpoint::Dialect;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use rpc_transport::endpoint::Dialect;
 
 pub(crate) fn round_trips(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("endpoint_round_trip");

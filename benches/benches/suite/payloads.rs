@@ -1,8 +1,8 @@
 //! Calls with data in them, both ways.
 
 use benches::link::{Kind, Link};
+use capnp_threads_core::Concurrency;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use rpc_core::Concurrency;
 
 pub(crate) fn echo(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("echo");

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use benches::figures::CHAIN_DEPTH;
 use benches::link::{Kind, Link};
+use capnp_threads_core::Concurrency;
 use criterion::{Criterion, Throughput};
-use rpc_core::Concurrency;
 use rpc_schema::echo_capnp::echo;
 
 pub(crate) fn outstanding(criterion: &mut Criterion) {
@@ -26,7 +26,7 @@ fn calls_with(echo: &echo::Client, calls: u64, window: usize) -> Duration {
     let mut outstanding = VecDeque::with_capacity(window);
     for _ in 0..calls {
         if outstanding.len() == window {
-            let oldest: rpc_core::Promise<_> = outstanding.pop_front().unwrap();
+            let oldest: capnp_threads_core::Promise<_> = outstanding.pop_front().unwrap();
             oldest.wait().unwrap();
         }
         outstanding.push_back(echo.ping_request().send());

@@ -4,8 +4,8 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use benches::link::{Kind, Link};
+use capnp_threads_core::Concurrency;
 use criterion::{Criterion, Throughput};
-use rpc_core::Concurrency;
 use rpc_schema::echo_capnp::echo;
 
 pub(crate) fn threads(criterion: &mut Criterion) {

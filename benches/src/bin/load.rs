@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use benches::load::{self, Load};
 use benches::{Result, cli, raw};
-use rpc_core::Concurrency;
-use rpc_transport::Address;
+use capnp_threads_core::Concurrency;
+use capnp_threads_transport::Address;
 
 const USAGE: &str = "usage: load server ADDR
        load inline-server ADDR

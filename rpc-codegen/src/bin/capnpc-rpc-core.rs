@@ -23,7 +23,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
                     capnp compile -o rpc-core:folder schema.capnp"
             .into());
     }
-    for file in rpc_codegen::generate_from_request(&request)? {
+    for file in capnp_threads_codegen::generate_from_request(&request)? {
         file.write(Path::new(""))?;
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! Writes the generated code that is committed in this workspace:
 //!
 //! ```text
-//! cargo run -p rpc-codegen --bin regenerate
+//! cargo run -p capnp-threads-codegen --bin regenerate
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use rpc_codegen::{Compiler, Error, GeneratedFile};
+use capnp_threads_codegen::{Compiler, Error, GeneratedFile};
 
 fn main() -> Result<(), Error> {
     for (folder, files) in generated()? {

@@ -1,7 +1,7 @@
 //! Capabilities in fields, lists, groups, unions, generics and open pointers.
 
 use capnp::capability::FromClientHook;
-use rpc_core::{Client, Error, FromClient, new_client};
+use capnp_threads_core::{Client, Error, FromClient, new_client};
 
 use crate::other_capnp::base;
 use crate::torture_capnp::{carrier, defaults, foo, holder};
@@ -179,7 +179,7 @@ fn a_missing_capability_reads_as_an_error() {
     let client = carrier::Client::from_server(Echo);
     let request = client.carry_request();
     let error = request.call().unwrap_err();
-    assert_eq!(error.kind(), rpc_core::ErrorKind::Failed);
+    assert_eq!(error.kind(), capnp_threads_core::ErrorKind::Failed);
 }
 
 /// Checks that it sees what the schema says.

@@ -126,7 +126,7 @@ impl Direction {
 /// the same membrane.
 ///
 /// ```
-/// use rpc_core::{Error, Membrane, MembranePolicy, Passage, Client, Result, new_client};
+/// use capnp_threads_core::{Error, Membrane, MembranePolicy, Passage, Client, Result, new_client};
 /// use rpc_schema::greeter_capnp::greeter;
 /// # struct Greeter;
 /// # impl greeter::Server for Greeter {
@@ -140,7 +140,7 @@ impl Direction {
 ///
 /// impl MembranePolicy for GreetingsOnly {
 ///     fn inbound_call(&self, interface: u64, _method: u16, _target: &Client) -> Result<Passage> {
-///         use rpc_core::capnp::traits::HasTypeId;
+///         use capnp_threads_core::capnp::traits::HasTypeId;
 ///         if interface == greeter::Client::TYPE_ID {
 ///             Ok(Passage::Through)
 ///         } else {

@@ -20,7 +20,7 @@ type Action = Box<dyn FnOnce(&Supervisor, Client) + Send>;
 /// What a connection offers, needs and may hold.
 ///
 /// ```
-/// use rpc_core::{ConnConfig, Limits};
+/// use capnp_threads_core::{ConnConfig, Limits};
 ///
 /// let mut limits = Limits::default();
 /// limits.questions = 1024;
@@ -147,7 +147,7 @@ impl ConnConfig {
     /// cut after 64 KiB.
     ///
     /// ```
-    /// use rpc_core::{ConnConfig, Error};
+    /// use capnp_threads_core::{ConnConfig, Error};
     ///
     /// let config = ConnConfig::new().trace_encoder(|error: &Error| match error.location() {
     ///     Some(here) => format!("{here}\n{}", error.trace()),

@@ -199,7 +199,7 @@ impl Connection {
     /// May wait for room among the outstanding questions, as a call does.
     ///
     /// ```
-    /// # use rpc_core::Connection;
+    /// # use capnp_threads_core::Connection;
     /// # use rpc_schema::greeter_capnp::greeter;
     /// fn greeter(connection: &Connection) -> greeter::Client {
     ///     connection.restore("greeter")

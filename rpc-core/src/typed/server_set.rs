@@ -17,7 +17,7 @@ use crate::runtime::Vat;
 /// another handle on the same set.
 ///
 /// ```
-/// use rpc_core::{Result, ServerSet, Vat};
+/// use capnp_threads_core::{Result, ServerSet, Vat};
 /// use rpc_schema::greeter_capnp::guest;
 ///
 /// struct Guest {

@@ -1,7 +1,7 @@
 //! The calls and values that both sides know.
 
-use rpc_core::capnp::message::{Builder, HeapAllocator};
-use rpc_core::{Error, Promise, Response, Result};
+use capnp_threads_core::capnp::message::{Builder, HeapAllocator};
+use capnp_threads_core::{Error, Promise, Response, Result};
 use rpc_schema::test_capnp::{test_all_types, test_interface};
 use rpc_schema::test_values_capnp::FULL_MESSAGE;
 

@@ -1,7 +1,9 @@
 //! The membrane of the conformance interfaces, on whichever side it stands.
 
-use rpc_core::capnp::traits::HasTypeId;
-use rpc_core::{Client, Error, FromClient, Membrane, MembranePolicy, Passage, Result, Vat};
+use capnp_threads_core::capnp::traits::HasTypeId;
+use capnp_threads_core::{
+    Client, Error, FromClient, Membrane, MembranePolicy, Passage, Result, Vat,
+};
 use rpc_schema::test_capnp::test_handle;
 use rpc_schema::test_capnp::test_membrane::thing;
 

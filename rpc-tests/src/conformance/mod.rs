@@ -14,7 +14,7 @@ pub mod server;
 use std::io;
 use std::process::ExitCode;
 
-use rpc_transport::{Address, Transport, tap};
+use capnp_threads_transport::{Address, Transport, tap};
 
 use self::client::Tally;
 use self::server::Server;

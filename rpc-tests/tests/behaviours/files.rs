@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use rpc_core::{ConnConfig, FromClient, Limits};
+use capnp_threads_core::{ConnConfig, FromClient, Limits};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 use rpc_tests::peers::Peer;
 

@@ -3,10 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use rpc_core::{ConnConfig, Connection, Vat};
+use capnp_threads_core::{ConnConfig, Connection, Vat};
+use capnp_threads_transport::{Address, tap};
 use rpc_tests::conformance::server::Server;
 use rpc_tests::peers::{Peer, or_skip};
-use rpc_transport::{Address, tap};
 
 use crate::support::{LONG, Watchdog, until, vat};
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rpc_core::transport::TransportControl;
-use rpc_core::{
+use capnp_threads_core::transport::TransportControl;
+use capnp_threads_core::{
     ConnConfig, Connection, ErrorKind, ReconnectControl, Result, auto_reconnect,
     lazy_auto_reconnect,
 };

@@ -1,10 +1,12 @@
 //! Behaviours whose messages must cross in a certain way: a peer over a Unix socket
 //! that says what the test wants.
 
-use rpc_core::capnp::any_pointer;
-use rpc_core::capnp::traits::ImbueMut;
-use rpc_core::hook::{CapTable, Hook};
-use rpc_core::{Client, Concurrency, ConnConfig, Error, FromClient, Payload, promise_client};
+use capnp_threads_core::capnp::any_pointer;
+use capnp_threads_core::capnp::traits::ImbueMut;
+use capnp_threads_core::hook::{CapTable, Hook};
+use capnp_threads_core::{
+    Client, Concurrency, ConnConfig, Error, FromClient, Payload, promise_client,
+};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
 use crate::support::objects::{Keeper, any, plain};
@@ -24,7 +26,9 @@ fn first_capability(mut content: any_pointer::Builder<'_>) {
 }
 
 /// A vat with a connection on which the peer has been asked for its bootstrap object.
-fn asked(name: &str) -> (rpc_core::Vat, RawPeer, rpc_core::Connection, test_more_stuff::Client) {
+fn asked(
+    name: &str,
+) -> (capnp_threads_core::Vat, RawPeer, capnp_threads_core::Connection, test_more_stuff::Client) {
     let vat = vat(name);
     let (mut peer, connection) = RawPeer::connect(&vat, ConnConfig::new());
     let theirs: test_more_stuff::Client = connection.bootstrap();

@@ -2,9 +2,9 @@
 
 use std::thread;
 
-use rpc_core::{ConnConfig, ErrorKind, RpcSystem};
+use capnp_threads_core::{ConnConfig, ErrorKind, RpcSystem};
+use capnp_threads_transport::{Address, SocketNetwork};
 use rpc_schema::test_capnp::test_interface;
-use rpc_transport::{Address, SocketNetwork};
 
 use crate::support::objects::{answer_foo, call_foo, foo_with};
 use crate::support::{Census, Event, LONG, Watchdog, until, vat};
@@ -17,11 +17,15 @@ fn a_shutdown_while_vats_are_accepted_and_methods_run_w() {
     let _watchdog = Watchdog::start();
     let (server, census) = (vat("bwa"), Census::new());
     let counted = census.clone();
-    let object =
-        foo_with(&server, rpc_core::Concurrency::Concurrent, (), move |params, results| {
+    let object = foo_with(
+        &server,
+        capnp_threads_core::Concurrency::Concurrent,
+        (),
+        move |params, results| {
             drop(counted.count());
             answer_foo(params, results)
-        });
+        },
+    );
     let address: Address = "127.0.0.1:0".parse().unwrap();
     let network = SocketNetwork::listening(address.listen().unwrap()).unwrap();
     let address = network.local_address().unwrap().clone();

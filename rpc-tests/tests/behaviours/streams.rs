@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use rpc_core::capnp::traits::HasTypeId;
-use rpc_core::{Error, FixedWindow, FlowControl, Result};
+use capnp_threads_core::capnp::traits::HasTypeId;
+use capnp_threads_core::{Error, FixedWindow, FlowControl, Result};
 use rpc_schema::test_capnp::{test_call_order, test_more_stuff, test_streaming};
 use rpc_schema::test_control_capnp::{test_control, test_objects};
 
@@ -64,7 +64,7 @@ fn steps(session: &Session) -> Vec<Step> {
 /// way.
 #[test]
 fn a_window_holds_the_sender_back_until_the_peer_has_answered_w() {
-    fn narrow(config: rpc_core::ConnConfig) -> rpc_core::ConnConfig {
+    fn narrow(config: capnp_threads_core::ConnConfig) -> capnp_threads_core::ConnConfig {
         config.flow_control(FlowControl::Fixed(FixedWindow::new(1)))
     }
     at_each_server(TCP, &[], narrow, |session| {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
-use rpc_core::{Connection, Limits};
+use capnp_threads_core::{Connection, Limits};
 
 use crate::support::raw::{self, Cap, Outcome, RawPeer, Said, Target};
 use crate::support::{Watchdog, until};

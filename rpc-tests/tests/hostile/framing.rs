@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::thread;
 
-use rpc_core::Limits;
+use capnp_threads_core::Limits;
 
 use crate::support::raw::{self, Cap, RawPeer, Said, Target};
 use crate::support::{Random, Watchdog, stress_time, until};

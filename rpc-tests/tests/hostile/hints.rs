@@ -1,6 +1,6 @@
 //! Peers that say what they will not do, and do it.
 
-use rpc_core::Limits;
+use capnp_threads_core::Limits;
 use rpc_schema::rpc_capnp::call;
 use rpc_schema::test_capnp::test_pipeline;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use rpc_core::{Concurrency, ConnConfig, FromClient};
+use capnp_threads_core::{Concurrency, ConnConfig, FromClient};
 use rpc_schema::rpc_capnp::message;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
@@ -603,7 +603,7 @@ fn an_abort_ends_the_connection_and_tells_why() {
     peer.end();
     assert_eq!(peer.drain().iter().filter(|said| matches!(said, Said::Abort(_))).count(), 0);
     let error = call.wait().map(drop).unwrap_err();
-    assert_eq!(error.kind(), rpc_core::ErrorKind::Disconnected);
+    assert_eq!(error.kind(), capnp_threads_core::ErrorKind::Disconnected);
     assert_eq!(error.reason(), "the peer ended the connection: enough");
     assert_eq!(connection.failure().unwrap().trace(), "somewhere");
     victim.survive(&connection);
@@ -617,7 +617,7 @@ fn hostile_content_that_is_passed_on_fails_its_call() {
     let _watchdog = Watchdog::start();
     let victim = Victim::new("hm7");
     let behind = crate::support::Pair::new("hm8", objects::Keeper::client);
-    let target_behind: rpc_core::Client = behind.bootstrap();
+    let target_behind: capnp_threads_core::Client = behind.bootstrap();
     let forwarder = objects::any(&victim.vat, Concurrency::Inline, move |call| {
         call.forward(&target_behind);
     });
@@ -715,7 +715,7 @@ fn methods_that_run_for_a_peer_that_is_cut_off_end_in_peace() {
         hold.wait();
         let mut caps = call.params().caps().to_vec();
         caps.push(call.params().caps()[0].clone());
-        call.respond(Ok(rpc_core::PayloadBuilder::for_results().finish(caps)));
+        call.respond(Ok(capnp_threads_core::PayloadBuilder::for_results().finish(caps)));
     });
     let (mut peer, connection) = RawPeer::connect(&victim.vat, ConnConfig::new().bootstrap(object));
     let object = peer.bootstrapped(0);

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use rpc_core::{
+use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Connection, Error, Fulfiller, IncomingCall, Payload,
     PayloadBuilder, Vat, promise_client,
 };
+use capnp_threads_transport::unix;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
-use rpc_transport::unix;
 
 use crate::support::objects::{self, Keeper, call_foo, foo_request, plain};
 use crate::support::raw::{self, Cap, Loopback, RawPeer, Target};
@@ -267,12 +267,12 @@ struct Stash {
 const METHODS: usize = 14;
 
 fn results(caps: Vec<Client>) -> Payload {
-    use rpc_core::capnp::traits::ImbueMut;
-    use rpc_core::typed::FromClient;
+    use capnp_threads_core::capnp::traits::ImbueMut;
+    use capnp_threads_core::typed::FromClient;
     let Some(first) = caps.first() else { return Payload::empty().clone() };
     let mut builder = PayloadBuilder::for_results();
     {
-        let mut table = rpc_core::hook::CapTable::new();
+        let mut table = capnp_threads_core::hook::CapTable::new();
         let mut content = builder.content();
         content.imbue_mut(&mut table);
         let mut results = content.init_as::<test_more_stuff::echo_results::Builder<'_>>();
@@ -324,7 +324,7 @@ fn chaos(vat: &Vat, stash: &Arc<Mutex<Stash>>, census: &Census) -> Client {
                 call.respond(Err(Error::failed("on purpose")));
             }
             8 => {
-                let (promise, fulfiller) = rpc_core::promise();
+                let (promise, fulfiller) = capnp_threads_core::promise();
                 stash().fulfillers.push(fulfiller);
                 stash().caps.push(promise.clone());
                 call.respond(Ok(results(vec![promise])));
@@ -350,7 +350,7 @@ fn chaos(vat: &Vat, stash: &Arc<Mutex<Stash>>, census: &Census) -> Client {
             }
             _ => {
                 let new = plain(&own, &object.census);
-                let new = rpc_core::FromClient::into_client(new);
+                let new = capnp_threads_core::FromClient::into_client(new);
                 call.respond(Ok(results(vec![new])));
             }
         }

@@ -4,7 +4,7 @@ use std::panic;
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use rpc_core::{Client, ConnConfig, Connection, FromClient, Limits, Vat};
+use capnp_threads_core::{Client, ConnConfig, Connection, FromClient, Limits, Vat};
 use rpc_schema::test_capnp::test_more_stuff;
 
 use crate::support::objects::{Keeper, plain};
@@ -58,8 +58,10 @@ impl Victim {
         watch_for_panics();
         let census = Census::new();
         let (attacked, other) = (vat(&format!("{name}v")), vat(&format!("{name}b")));
-        let offered: test_more_stuff::Client =
-            attacked.export_with(Keeper::with_handles(&census), rpc_core::Concurrency::Concurrent);
+        let offered: test_more_stuff::Client = attacked.export_with(
+            Keeper::with_handles(&census),
+            capnp_threads_core::Concurrency::Concurrent,
+        );
         let (here, there) = Wire::Memory.pair();
         let there = attacked
             .connect(there, ConnConfig::new().bootstrap(Keeper::client(&attacked)))

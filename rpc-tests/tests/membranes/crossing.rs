@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rpc_core::{
+use capnp_threads_core::{
     Client, Error, ErrorKind, FromClient, Membrane, MembranePolicy, Passage, Result, Transparent,
     Vat, new_client, promise_client, unwrap_server,
 };
@@ -189,8 +189,8 @@ fn siblings_undo_what_each_other_did_and_strangers_do_not() {
 
 struct Nothing;
 
-impl rpc_core::Dispatch for Nothing {
-    fn dispatch(&self, _: rpc_core::IncomingCall) {}
+impl capnp_threads_core::Dispatch for Nothing {
+    fn dispatch(&self, _: capnp_threads_core::IncomingCall) {}
 
     fn as_any(&self) -> &(dyn std::any::Any + Send + Sync) {
         self
@@ -212,11 +212,11 @@ fn a_capability_does_not_lead_through_membranes_without_end() {
     assert!((10..1000).contains(&layers), "{layers}");
     assert!(client.failure().unwrap().reason().contains("membranes"));
     // With promises in between, which are resolved only when all of it is there.
-    let (bottom, fulfiller) = rpc_core::promise();
+    let (bottom, fulfiller) = capnp_threads_core::promise();
     let mut fulfillers = Vec::new();
     let mut last = membrane.wrap(&bottom);
     for _ in 0..10_000 {
-        let (promise, next) = rpc_core::promise();
+        let (promise, next) = capnp_threads_core::promise();
         fulfillers.push((next, last));
         last = membrane.wrap(&promise);
     }
@@ -250,7 +250,7 @@ struct Fails {
 
 impl MembranePolicy for Fails {
     fn inbound_call(&self, interface: u64, method: u16, target: &Client) -> Result<Passage> {
-        use rpc_core::capnp::traits::HasTypeId;
+        use capnp_threads_core::capnp::traits::HasTypeId;
         self.asked.fetch_add(1, Ordering::SeqCst);
         assert_eq!(interface, thing::Client::TYPE_ID);
         assert_eq!(method, crate::objects::INTERCEPT, "only intercept may pass");
@@ -342,7 +342,7 @@ fn file_descriptors_pass_only_if_the_policy_says_so() {
         }
     }
     let (_reader, writer) = std::io::pipe().unwrap();
-    let thing: thing::Client = rpc_core::new_client_with_fd(Thing("inside"), writer);
+    let thing: thing::Client = capnp_threads_core::new_client_with_fd(Thing("inside"), writer);
     assert!(thing.as_client().fd().is_some());
     assert!(Membrane::new(Transparent).wrap(&thing).as_client().fd().is_none());
     assert!(Membrane::new(PassesFds).wrap(&thing).as_client().fd().is_some());

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use rpc_core::capnp::traits::HasTypeId;
-use rpc_core::{
+use capnp_threads_core::capnp::traits::HasTypeId;
+use capnp_threads_core::{
     Client, Membrane, MembranePolicy, Passage, Request, Result, Results, Vat, VatConfig,
 };
 use rpc_schema::test_capnp::test_membrane::{self, result, thing};
@@ -145,7 +145,7 @@ impl Intercepts {
 
 fn instead(interface: u64, method: u16, thing: &thing::Client) -> Passage {
     if interface == thing::Client::TYPE_ID && method == INTERCEPT {
-        use rpc_core::FromClient as _;
+        use capnp_threads_core::FromClient as _;
         Passage::Redirect(thing.as_client().clone())
     } else {
         Passage::Through
@@ -183,7 +183,7 @@ impl World {
     pub fn remote(name: &str) -> World {
         let mut made = None;
         let pair = Pair::new(name, |vat| {
-            use rpc_core::FromClient as _;
+            use capnp_threads_core::FromClient as _;
             let (bootstrap, inside, membrane) = behind_a_membrane(vat);
             made = Some((inside, membrane));
             bootstrap.into_client()
@@ -211,14 +211,16 @@ impl World {
     }
 
     /// The call that gives an inside thing out.
-    pub fn make_thing(&self) -> rpc_core::Promise<test_membrane::make_thing_results::Owned> {
+    pub fn make_thing(
+        &self,
+    ) -> capnp_threads_core::Promise<test_membrane::make_thing_results::Owned> {
         self.outside.make_thing_request().send()
     }
 
     pub fn loopback(
         &self,
         thing: &thing::Client,
-    ) -> rpc_core::Promise<test_membrane::loopback_results::Owned> {
+    ) -> capnp_threads_core::Promise<test_membrane::loopback_results::Owned> {
         let mut request = self.outside.loopback_request();
         request.get().set_thing(thing.clone());
         request.send()

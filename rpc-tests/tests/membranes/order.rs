@@ -1,6 +1,8 @@
 //! Calls through membranes arrive in the order in which they were made.
 
-use rpc_core::{Client, Error, FromClient, Membrane, Passage, Transparent, Vat, promise_client};
+use capnp_threads_core::{
+    Client, Error, FromClient, Membrane, Passage, Transparent, Vat, promise_client,
+};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use crate::support::objects::{
@@ -178,21 +180,26 @@ fn embargo_in_two_hops_with_a_membrane_in_the_middle() {
 fn a_stream_goes_on_behind_a_membrane_when_its_promise_resolves() {
     use rpc_schema::echo_capnp::echo;
     struct NoPush;
-    impl rpc_core::MembranePolicy for NoPush {
-        fn inbound_call(&self, _: u64, method: u16, _: &Client) -> rpc_core::Result<Passage> {
+    impl capnp_threads_core::MembranePolicy for NoPush {
+        fn inbound_call(
+            &self,
+            _: u64,
+            method: u16,
+            _: &Client,
+        ) -> capnp_threads_core::Result<Passage> {
             if method == 3 { Err(Error::failed("no push")) } else { Ok(Passage::Through) }
         }
     }
     struct Echo(Vat);
     impl echo::Server for Echo {
-        fn push(&self, _: echo::PushParams) -> rpc_core::Result<()> {
+        fn push(&self, _: echo::PushParams) -> capnp_threads_core::Result<()> {
             Ok(())
         }
         fn next(
             &self,
             _: echo::NextParams,
             mut results: echo::NextResults,
-        ) -> rpc_core::Result<()> {
+        ) -> capnp_threads_core::Result<()> {
             results.get().set_echo(self.0.export(Echo(self.0.clone())));
             Ok(())
         }
@@ -226,7 +233,7 @@ fn a_pipeline_that_is_given_out_early_crosses() {
             &self,
             params: test_pipeline::GetCapPipelineOnlyParams,
             mut results: test_pipeline::GetCapPipelineOnlyResults,
-        ) -> rpc_core::Result<()> {
+        ) -> capnp_threads_core::Result<()> {
             let cap = plain(&self.0, &Census::new());
             results.get().init_out_box().set_cap(cap.cast_to());
             results.set_pipeline()?;

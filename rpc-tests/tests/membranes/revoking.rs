@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Barrier};
 
-use rpc_core::{Error, FromClient, Membrane, Transparent, Vat, promise_client, revocable};
+use capnp_threads_core::{
+    Error, FromClient, Membrane, Transparent, Vat, promise_client, revocable,
+};
 use rpc_schema::test_capnp::test_membrane::thing;
 
 use crate::objects::{Inside, Thing, World, pass_through};
@@ -10,7 +12,7 @@ use crate::support::{Blocked, Census, Watchdog, until};
 
 const REASON: &str = "foobar";
 
-fn reason<T>(result: rpc_core::Result<T>) -> String {
+fn reason<T>(result: capnp_threads_core::Result<T>) -> String {
     result.map(drop).unwrap_err().reason().to_owned()
 }
 

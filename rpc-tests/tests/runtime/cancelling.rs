@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use rpc_core::{Concurrency, DeferredResults, FromClient, IncomingCall};
+use capnp_threads_core::{Concurrency, DeferredResults, FromClient, IncomingCall};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_pipeline};
 
 use crate::support::objects::{self, Keeper, answer_foo, foo, foo_request, foo_with, plain};
@@ -80,7 +80,7 @@ fn closures_for_the_cancelled_run_on_workers_or_are_dropped() {
     let client: test_interface::Client = pair.bootstrap();
     // Answered: the closure is dropped without having run.
     let answered = foo_request(&client).send();
-    take.recv().unwrap().respond(Ok(rpc_core::Payload::empty().clone()));
+    take.recv().unwrap().respond(Ok(capnp_threads_core::Payload::empty().clone()));
     answered.wait().unwrap();
     until("the closure to go", || census.alive() == 0);
     assert!(told.try_recv().is_err());
@@ -118,7 +118,7 @@ fn whoever_still_has_a_part_of_a_call_wants_it() {
     // What is sent after each drop has arrived, and still the call is wanted.
     let ping = || {
         let marker = client.get_cap_request().send();
-        take.recv().unwrap().respond(Ok(rpc_core::Payload::empty().clone()));
+        take.recv().unwrap().respond(Ok(capnp_threads_core::Payload::empty().clone()));
         marker.wait().unwrap();
     };
     drop(call);
@@ -171,7 +171,7 @@ fn deferred_results_tell_that_the_call_was_cancelled() {
 /// learns of it.
 #[test]
 fn cancelling_goes_through_forwarded_calls() {
-    type Forward = fn(IncomingCall, &rpc_core::Client);
+    type Forward = fn(IncomingCall, &capnp_threads_core::Client);
     let ways: [Forward; 3] = [
         |call, behind| call.forward(behind),
         |call, behind| {
@@ -243,10 +243,10 @@ impl test_more_stuff::Server for TailCaller {
         &self,
         params: test_more_stuff::CallFooParams,
         results: test_more_stuff::CallFooResults,
-    ) -> rpc_core::Result<()> {
+    ) -> capnp_threads_core::Result<()> {
         let cap = params.get()?.get_cap()?;
         // The results have another shape, which nobody looks at.
-        results.tail_call(rpc_core::Request::<
+        results.tail_call(capnp_threads_core::Request::<
             test_interface::foo_params::Owned,
             test_more_stuff::call_foo_results::Owned,
         >::new(cap.as_client(), 0x88eb_12a0_e0af_92b2, 0));
@@ -259,7 +259,7 @@ fn a_call_that_waits_in_a_promise_is_taken_out_of_it() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
     let vat = vat("ca9");
-    let (promise, fulfiller) = rpc_core::promise_client::<test_more_stuff::Client>();
+    let (promise, fulfiller) = capnp_threads_core::promise_client::<test_more_stuff::Client>();
     let mut wanted = promise.hold_request();
     wanted.get().set_cap(plain(&vat, &census));
     let wanted = wanted.send();
@@ -281,7 +281,7 @@ fn cancelling_a_pipelined_call_does_not_cancel_what_it_waits_for() {
     let _watchdog = Watchdog::start();
     let pair = Pair::new("caa", Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
-    let (promise, fulfiller) = rpc_core::promise_client::<test_interface::Client>();
+    let (promise, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
     let mut request = keeper.call_foo_when_resolved_request();
     request.get().set_cap(promise);
     let waiting = request.send();
@@ -326,7 +326,7 @@ fn cancelling_races_with_answering() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
     let back = Pair::new("cac", Keeper::client);
-    let behind: rpc_core::Client = back.bootstrap();
+    let behind: capnp_threads_core::Client = back.bootstrap();
     let front = Pair::new("cad", |vat| {
         objects::any(vat, Concurrency::Concurrent, move |call| call.forward(&behind))
     });
@@ -370,7 +370,7 @@ fn every_question_is_returned_once_though_it_was_finished() {
         Ok(())
     });
     let (mut peer, connection) =
-        RawPeer::connect(&vat, rpc_core::ConnConfig::new().bootstrap(object));
+        RawPeer::connect(&vat, capnp_threads_core::ConnConfig::new().bootstrap(object));
     let object = peer.bootstrapped(0);
     for question in 1..=20 {
         peer.bytes(&raw::call(question, &Target::Import(object), 0x88eb_12a0_e0af_92b2, 0, &[]));
@@ -393,14 +393,14 @@ fn every_question_is_returned_once_though_it_was_finished() {
 // ---- Methods that allow it
 
 /// What a method that was interrupted says of it.
-type Told = mpsc::Receiver<rpc_core::Error>;
+type Told = mpsc::Receiver<capnp_threads_core::Error>;
 
 /// A `foo` that waits as it is told, having allowed cancellation, and tells how the
 /// wait ended. The census counts those that run.
 fn waiting(
-    vat: &rpc_core::Vat,
+    vat: &capnp_threads_core::Vat,
     running: &Census,
-    wait: impl Fn() -> rpc_core::Result<()> + Send + Sync + 'static,
+    wait: impl Fn() -> capnp_threads_core::Result<()> + Send + Sync + 'static,
 ) -> (test_interface::Client, Told) {
     let (tell, told) = mpsc::channel();
     let running = running.clone();
@@ -424,7 +424,7 @@ fn waiting(
 }
 
 /// An object that answers nothing; the calls that it got.
-fn silent(vat: &rpc_core::Vat) -> (test_interface::Client, mpsc::Receiver<IncomingCall>) {
+fn silent(vat: &capnp_threads_core::Vat) -> (test_interface::Client, mpsc::Receiver<IncomingCall>) {
     let (give, take) = mpsc::channel();
     let give = std::sync::Mutex::new(give);
     let object = objects::any(vat, Concurrency::Concurrent, move |call: IncomingCall| {
@@ -437,7 +437,7 @@ fn silent(vat: &rpc_core::Vat) -> (test_interface::Client, mpsc::Receiver<Incomi
 /// way its caller loses interest.
 #[test]
 fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
-    type Wait = Box<dyn Fn() -> rpc_core::Result<()> + Send + Sync>;
+    type Wait = Box<dyn Fn() -> capnp_threads_core::Result<()> + Send + Sync>;
     type End = fn(&Pair);
     let _watchdog = Watchdog::start();
     let ways: [(&str, End); 3] = [
@@ -457,7 +457,7 @@ fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
             },
             crate::support::Wire::Memory,
             |config| {
-                let mut limits = rpc_core::Limits::default();
+                let mut limits = capnp_threads_core::Limits::default();
                 limits.questions = 1;
                 config.limits(limits)
             },
@@ -465,7 +465,7 @@ fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
         );
         let never: test_interface::Client = back.bootstrap();
         never.as_client().resolve().unwrap();
-        let (promise, fulfiller) = rpc_core::promise_client::<test_interface::Client>();
+        let (promise, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
         let stream: rpc_schema::test_capnp::test_streaming::Client = never.clone().cast_to();
         let waits: Vec<(&str, Wait)> = vec![
             ("a call", {
@@ -487,7 +487,7 @@ fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
                     let calls: Vec<_> = (0..3).map(|_| foo_request(&never).send()).collect();
                     calls
                         .iter()
-                        .find_map(rpc_core::Promise::try_response)
+                        .find_map(capnp_threads_core::Promise::try_response)
                         .map_or(Ok(()), |outcome| outcome.map(drop))
                 })
             }),
@@ -515,7 +515,7 @@ fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
             drop(call);
             let error = told.recv().unwrap();
             assert!(error.is_cancellation(), "{what}, {how}: {error}");
-            assert_eq!(error.kind(), rpc_core::ErrorKind::Failed);
+            assert_eq!(error.kind(), capnp_threads_core::ErrorKind::Failed);
             until("the method to end", || running.alive() == 0);
             drop(client);
             pair.end();
@@ -564,7 +564,7 @@ fn a_permission_ends_with_its_method() {
     let inline = objects::any(&vat, Concurrency::Inline, |call| {
         // Not the method's, although on its stack; and it must not wait in any case.
         call.allow_cancellation();
-        call.respond(Ok(rpc_core::Payload::empty().clone()));
+        call.respond(Ok(capnp_threads_core::Payload::empty().clone()));
     });
     let inline = test_interface::Client::from_client(inline);
     let (wait, other) = (never.clone(), inline.clone());
@@ -575,7 +575,8 @@ fn a_permission_ends_with_its_method() {
             foo_request(&other).call()?;
         }
         let outcome = foo_request(&wait).call();
-        tell.send(outcome.as_ref().err().is_some_and(rpc_core::Error::is_cancellation)).unwrap();
+        tell.send(outcome.as_ref().err().is_some_and(capnp_threads_core::Error::is_cancellation))
+            .unwrap();
         drop(results);
         outcome.map(drop)
     });
@@ -594,7 +595,7 @@ fn a_permission_ends_with_its_method() {
     // The same worker goes on with the next call, which has allowed nothing.
     let waited_for = calls.recv().unwrap();
     drop(second);
-    waited_for.respond(Ok(rpc_core::Payload::empty().clone()));
+    waited_for.respond(Ok(capnp_threads_core::Payload::empty().clone()));
     assert!(!told.recv().unwrap());
     drop((never, inline, serial, census));
     assert!(vat.shutdown(LONG));
@@ -637,7 +638,7 @@ fn a_permission_that_comes_too_late_counts_at_once() {
 /// the first one gives up, that comes all the way around.
 #[test]
 fn a_cancellation_goes_through_three_vats_and_back() {
-    type PassOn = fn(IncomingCall, &rpc_core::Client);
+    type PassOn = fn(IncomingCall, &capnp_threads_core::Client);
     let _watchdog = Watchdog::start();
     let ways: [PassOn; 3] = [
         |call, behind| call.forward(behind),
@@ -668,10 +669,10 @@ fn a_cancellation_goes_through_three_vats_and_back() {
                 let outcome = foo_request(&given).call();
                 drop(given);
                 tell.send(outcome.as_ref().map(drop).map_err(Clone::clone)).unwrap();
-                call.respond(outcome.map(|_| rpc_core::Payload::empty().clone()));
+                call.respond(outcome.map(|_| capnp_threads_core::Payload::empty().clone()));
             })
         });
-        let behind: rpc_core::Client = third.bootstrap();
+        let behind: capnp_threads_core::Client = third.bootstrap();
         let front = Pair::new("cam", |vat| {
             objects::any(vat, Concurrency::Concurrent, move |call| pass_on(call, &behind))
         });

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rpc_core::{
+use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, OwnedSupervisor,
     StopToken, Supervisor,
 };
@@ -491,7 +491,7 @@ fn a_broken_stream_is_seen_off_by_a_thread_that_may_not_wait() {
     }
     let _watchdog = Watchdog::start();
     let vat = vat("cli");
-    let (never, fulfiller) = rpc_core::promise_client::<test_interface::Client>();
+    let (never, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
     let (told, tells) = mpsc::channel();
     let held = Waits { never, told };
     let object = foo_with(&vat, Concurrency::Serial, held, answer_foo);

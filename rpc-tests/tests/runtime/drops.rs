@@ -1,6 +1,6 @@
 //! What happens when references go away.
 
-use rpc_core::{Client, Concurrency, ConnConfig, Error, FromClient, Vat};
+use capnp_threads_core::{Client, Concurrency, ConnConfig, Error, FromClient, Vat};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_handle, test_interface, test_more_stuff, test_pipeline};
 
@@ -71,7 +71,7 @@ fn a_long_chain_of_objects_goes_without_a_long_stack() {
 #[test]
 fn a_long_chain_of_fields_fails_without_a_long_stack() {
     let _watchdog = Watchdog::start();
-    let (promise, fulfiller) = rpc_core::promise_client::<test_pipeline::Client>();
+    let (promise, fulfiller) = capnp_threads_core::promise_client::<test_pipeline::Client>();
     let mut calls = Vec::new();
     let mut cap = promise.into_client();
     for _ in 0..20_000 {
@@ -90,7 +90,7 @@ fn a_long_chain_of_fields_fails_without_a_long_stack() {
 #[test]
 fn a_long_chain_of_fields_is_cancelled_without_a_long_stack() {
     let _watchdog = Watchdog::start();
-    let (promise, fulfiller) = rpc_core::promise_client::<echo::Client>();
+    let (promise, fulfiller) = capnp_threads_core::promise_client::<echo::Client>();
     let mut last = promise;
     for _ in 0..20_000 {
         last = last.next_request().send().pipeline().get_echo();
@@ -106,7 +106,7 @@ fn a_long_chain_of_fields_is_cancelled_without_a_long_stack() {
 fn a_release_may_cancel_a_call_of_the_same_connection() {
     let _watchdog = Watchdog::start();
     let vat = vat("dr5");
-    let (promise, fulfiller) = rpc_core::promise_client::<test_more_stuff::Client>();
+    let (promise, fulfiller) = capnp_threads_core::promise_client::<test_more_stuff::Client>();
     let held: test_more_stuff::Client = vat.export(Keeper::new());
     let mut request = held.hold_request();
     request.get().set_cap(promise.cast_to());

@@ -3,16 +3,16 @@
 use std::sync::mpsc;
 use std::thread;
 
+use capnp_threads_core::{Concurrency, FromClient, RpcSystem};
+use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
 use parking_lot::Mutex;
-use rpc_core::{Concurrency, FromClient, RpcSystem};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
-use rpc_transport::{Address, SocketNetwork, SocketVat};
 
 use crate::support::objects::{Keeper, answer_foo, foo, foo_request, foo_with};
 use crate::support::{Census, LONG, Pair, Watchdog, Wire, until, vat};
 
 /// An object whose `foo` tells that it runs, and waits until it may answer.
-fn gated(vat: &rpc_core::Vat) -> (test_interface::Client, Census, mpsc::Sender<()>) {
+fn gated(vat: &capnp_threads_core::Vat) -> (test_interface::Client, Census, mpsc::Sender<()>) {
     let (give, take) = mpsc::channel::<()>();
     let (take, running) = (Mutex::new(take), Census::new());
     let count = running.clone();
@@ -30,7 +30,7 @@ fn gated(vat: &rpc_core::Vat) -> (test_interface::Client, Census, mpsc::Sender<(
 fn call_backs_do_not_wait_for_the_flow_limit() {
     let _watchdog = Watchdog::start();
     for wire in Wire::ALL {
-        let limited = |config: rpc_core::ConnConfig| config.flow_limit(0);
+        let limited = |config: capnp_threads_core::ConnConfig| config.flow_limit(0);
         let pair = Pair::configured("fl1", Keeper::client, wire, limited, limited);
         let keeper: test_more_stuff::Client = pair.bootstrap();
         thread::scope(|scope| {
@@ -40,7 +40,7 @@ fn call_backs_do_not_wait_for_the_flow_limit() {
                         let mut request = keeper.call_foo_request();
                         request.get().set_cap(foo(&pair.client_vat, answer_foo));
                         assert_eq!(request.call().unwrap().get().unwrap().get_s().unwrap(), "bar");
-                        let (promise, fulfiller) = rpc_core::promise_client();
+                        let (promise, fulfiller) = capnp_threads_core::promise_client();
                         let mut request = keeper.call_foo_when_resolved_request();
                         request.get().set_cap(promise);
                         let call = request.send();

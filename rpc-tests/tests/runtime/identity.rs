@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpc_core::{
+use capnp_threads_core::{
     Brand, Client, ConnConfig, Error, FromClient, ObjectConfig, Result, ServerSet, Vat,
     promise_client, unwrap_server,
 };

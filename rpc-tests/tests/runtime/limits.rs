@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use rpc_core::{Concurrency, ConnConfig, ErrorKind, FromClient, Limits};
+use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, FromClient, Limits};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
@@ -332,7 +332,7 @@ fn call_backs_do_not_wait_for_the_calls_that_they_answer() {
                 let calls = [foo_request(&back).send(), foo_request(&back).send()];
                 calls.iter().try_for_each(|call| call.wait().map(drop))
             });
-            call.respond(outcome.map(|()| rpc_core::Payload::empty().clone()));
+            call.respond(outcome.map(|()| capnp_threads_core::Payload::empty().clone()));
         })
     });
     let (here, there) = Wire::Memory.pair();
@@ -352,7 +352,7 @@ fn call_backs_do_not_wait_for_the_calls_that_they_answer() {
         }
     });
     crate::support::settle(&connections[0], &connections[1]);
-    connections.iter().for_each(rpc_core::Connection::close);
+    connections.iter().for_each(capnp_threads_core::Connection::close);
     drop(offered);
     for vat in vats {
         assert!(vat.shutdown(LONG));

@@ -2,7 +2,9 @@
 
 use std::sync::Mutex;
 
-use rpc_core::{Concurrency, ConnConfig, Error, ErrorKind, FromClient, Payload, Supervisor};
+use capnp_threads_core::{
+    Concurrency, ConnConfig, Error, ErrorKind, FromClient, Payload, Supervisor,
+};
 use rpc_schema::test_capnp::test_interface;
 
 use crate::support::objects::{self, answer_foo, call_foo, foo, foo_request, foo_with};
@@ -178,7 +180,7 @@ fn a_waker_that_panics_leaves_the_connection_alive() {
 #[test]
 fn an_action_that_panics_closes_its_connection() {
     let _watchdog = Watchdog::start();
-    let action = |_: &Supervisor, client: rpc_core::Client| {
+    let action = |_: &Supervisor, client: capnp_threads_core::Client| {
         call_foo(&test_interface::Client::from_client(client)).unwrap();
         panic!("on purpose");
     };
@@ -204,8 +206,10 @@ fn results_that_are_too_large_fail_the_call() {
         |vat| {
             objects::any(vat, Concurrency::Serial, |call| {
                 if call.method_id() == 0 {
-                    let mut builder = rpc_core::PayloadBuilder::for_results();
-                    builder.content().initn_as::<rpc_core::capnp::data::Builder<'_>>(1 << 20);
+                    let mut builder = capnp_threads_core::PayloadBuilder::for_results();
+                    builder
+                        .content()
+                        .initn_as::<capnp_threads_core::capnp::data::Builder<'_>>(1 << 20);
                     call.respond(Ok(builder.finish(Vec::new())));
                 } else {
                     call.respond(Ok(Payload::empty().clone()));
@@ -215,7 +219,7 @@ fn results_that_are_too_large_fail_the_call() {
         Wire::Memory,
         |config| config,
         |config| {
-            let mut limits = rpc_core::Limits::default();
+            let mut limits = capnp_threads_core::Limits::default();
             limits.message_words = 1 << 10;
             config.limits(limits)
         },

@@ -6,10 +6,10 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use rpc_core::{Client, Concurrency, Connection, Error, ErrorKind, FromClient, Limits};
+use capnp_threads_core::{Client, Concurrency, Connection, Error, ErrorKind, FromClient, Limits};
+use capnp_threads_transport::memory;
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff, test_pipeline};
-use rpc_transport::memory;
 
 use crate::support::objects::{
     self, Keeper, Order, OrderedReference, Sequence, answer_foo, call_foo, foo, foo_request,
@@ -43,7 +43,8 @@ fn many_calls_both_ways_through_queues_of_one() {
     };
     let (left_vat, right_vat) = (vat("pi1l"), vat("pi1r"));
     let (here, there) = memory::pair_with_capacity(memory::Capacity { messages: 1, words: 1 });
-    let config = |vat| rpc_core::ConnConfig::new().bootstrap(Keeper::client(vat)).limits(one());
+    let config =
+        |vat| capnp_threads_core::ConnConfig::new().bootstrap(Keeper::client(vat)).limits(one());
     let left = left_vat.connect(here, config(&left_vat)).unwrap();
     let right = right_vat.connect(there, config(&right_vat)).unwrap();
     thread::scope(|scope| {
@@ -88,8 +89,8 @@ fn both_sides_write_much_over_a_pipe_of_one_byte() {
     let _watchdog = Watchdog::start();
     let (left_vat, right_vat) = (vat("pi2l"), vat("pi2r"));
     let (here, there) = memory::byte_pair(1);
-    let config = |vat: &rpc_core::Vat| {
-        rpc_core::ConnConfig::new().bootstrap(vat.export::<echo::Client, _>(Echo))
+    let config = |vat: &capnp_threads_core::Vat| {
+        capnp_threads_core::ConnConfig::new().bootstrap(vat.export::<echo::Client, _>(Echo))
     };
     let left = left_vat.connect(here, config(&left_vat)).unwrap();
     let right = right_vat.connect(there, config(&right_vat)).unwrap();
@@ -240,7 +241,7 @@ fn a_drop_may_use_the_connection_that_drops_it() {
         |_, keeper| keeper.get_handle_request().send().on_resolve(drop),
         |_, keeper| {
             let mut request = keeper.call_foo_request();
-            request.get().set_cap(foo(rpc_core::Vat::global(), answer_foo));
+            request.get().set_cap(foo(capnp_threads_core::Vat::global(), answer_foo));
             drop(request.send().pipeline());
         },
         |connection, _| drop(connection.bootstrap_client()),
@@ -288,9 +289,11 @@ fn a_method_may_drop_the_last_handle_on_its_own_connection() {
         answer_foo(params, results)
     });
     let (here, there) = Wire::Memory.pair();
-    let server = server_vat.connect(there, rpc_core::ConnConfig::new().bootstrap(object)).unwrap();
+    let server =
+        server_vat.connect(there, capnp_threads_core::ConnConfig::new().bootstrap(object)).unwrap();
     let own = Keeper::client(&client_vat);
-    let client = client_vat.connect(here, rpc_core::ConnConfig::new().bootstrap(own)).unwrap();
+    let client =
+        client_vat.connect(here, capnp_threads_core::ConnConfig::new().bootstrap(own)).unwrap();
     let foo: test_interface::Client = client.bootstrap();
     let call = foo_request(&foo).send();
     let last = server.bootstrap_client();
@@ -360,7 +363,7 @@ fn returning_a_capability_to_a_dead_peer_keeps_the_worker() {
             self.begun.set();
             self.hold.wait();
             // The first of ours, and then one of theirs.
-            let ours = rpc_core::new_client(Ours(self.census.count()));
+            let ours = capnp_threads_core::new_client(Ours(self.census.count()));
             results.get().init_out_box().set_cap(ours);
             results.get().get_out_box()?.set_cap(theirs);
             Ok(())
@@ -369,16 +372,16 @@ fn returning_a_capability_to_a_dead_peer_keeps_the_worker() {
     struct Ours(#[allow(dead_code)] Counted);
     impl test_interface::Server for Ours {}
     let late = Late { hold, begun, census: census.clone() };
-    let mut pool = rpc_core::PoolConfig::default();
+    let mut pool = capnp_threads_core::PoolConfig::default();
     pool.max_workers = 1;
     let server_vat = crate::support::vat_with_pool("pias", pool);
     let client_vat = vat("piac");
     let object: test_pipeline::Client = server_vat.export(late);
     let connect = || {
         let (here, there) = Wire::Memory.pair();
-        let config = rpc_core::ConnConfig::new().bootstrap(object.clone());
+        let config = capnp_threads_core::ConnConfig::new().bootstrap(object.clone());
         (
-            client_vat.connect(here, rpc_core::ConnConfig::new()).unwrap(),
+            client_vat.connect(here, capnp_threads_core::ConnConfig::new()).unwrap(),
             server_vat.connect(there, config).unwrap(),
         )
     };
@@ -411,7 +414,7 @@ fn returning_a_capability_to_a_dead_peer_keeps_the_worker() {
 #[test]
 fn the_end_rejects_imported_promises_and_pipelined_fields() {
     let _watchdog = Watchdog::start();
-    let (never, fulfiller) = rpc_core::promise_client::<test_interface::Client>();
+    let (never, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
     let pair = Pair::new("pib", |vat| {
         let keeper: test_more_stuff::Client = vat.export(Keeper::new());
         let mut request = keeper.hold_request();
@@ -596,7 +599,7 @@ fn an_error_after_capabilities_were_filled_in_is_an_error() {
             _: test_pipeline::GetCapParams,
             mut results: test_pipeline::GetCapResults,
         ) -> Result<(), Error> {
-            let object = || rpc_core::new_client(Object(self.0.count()));
+            let object = || capnp_threads_core::new_client(Object(self.0.count()));
             results.get().init_out_box().set_cap(object());
             results.get().get_out_box()?.set_cap(object());
             Err(Error::overloaded("on purpose"))
@@ -655,7 +658,7 @@ fn a_connection_that_ends_in_the_middle_loses_nobody() {
                     start.wait();
                     loop {
                         let (promise, fulfiller) =
-                            rpc_core::promise_client::<test_interface::Client>();
+                            capnp_threads_core::promise_client::<test_interface::Client>();
                         let mut request = keeper.call_foo_when_resolved_request();
                         request.get().set_cap(promise.clone());
                         let waiting = request.send();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rpc_core::{Concurrency, ConnConfig, ErrorKind, PoolConfig, Vat};
+use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, PoolConfig, Vat};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
 use crate::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with};
@@ -128,7 +128,7 @@ fn workers_that_wait_for_ever_are_limited_in_number() {
         pool.max_queued = 20;
     });
     let vat = vat_with_pool("po4", limited);
-    let mut limits = rpc_core::Limits::default();
+    let mut limits = capnp_threads_core::Limits::default();
     limits.questions = 1000;
     let config = ConnConfig::new().bootstrap(Keeper::client(&vat)).limits(limits);
     let (mut peer, connection) = RawPeer::connect(&vat, config);

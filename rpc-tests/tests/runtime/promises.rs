@@ -3,7 +3,9 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use rpc_core::{Client, Concurrency, Error, ErrorKind, FromClient, promise_client, unwrap_server};
+use capnp_threads_core::{
+    Client, Concurrency, Error, ErrorKind, FromClient, promise_client, unwrap_server,
+};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use crate::support::objects::{
@@ -263,7 +265,11 @@ fn a_server_is_found_behind_its_clients() {
     pair.finish();
 }
 
-fn sequence(vat: &rpc_core::Vat, order: &Order, census: &Census) -> test_call_order::Client {
+fn sequence(
+    vat: &capnp_threads_core::Vat,
+    order: &Order,
+    census: &Census,
+) -> test_call_order::Client {
     let object = Sequence { order: order.clone(), _counted: census.count() };
     vat.export_with(object, Concurrency::Serial)
 }
@@ -385,7 +391,7 @@ fn a_promise_of_one_connection_may_be_sent_over_another_and_end_with_it() {
     fulfiller.fulfill(foo(&front.client_vat, answer_foo));
     let outcome = waiting.wait().map(drop);
     if let Err(error) = outcome {
-        assert_eq!(error.kind(), rpc_core::ErrorKind::Disconnected, "{error}");
+        assert_eq!(error.kind(), capnp_threads_core::ErrorKind::Disconnected, "{error}");
     }
     drop((keeper, other, waiting));
     settle(&front.client, &front.server);
@@ -400,7 +406,7 @@ fn a_pipeline_is_used_without_its_promise() {
     let census = Census::new();
     for wire in Wire::ALL {
         let handles = census.clone();
-        let keeper = |vat: &rpc_core::Vat| {
+        let keeper = |vat: &capnp_threads_core::Vat| {
             let keeper: test_more_stuff::Client = vat.export(Keeper::with_handles(&handles));
             keeper.into_client()
         };

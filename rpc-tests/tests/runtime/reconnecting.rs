@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rpc_core::{
+use capnp_threads_core::{
     Client, Error, ErrorKind, FromClient, ReconnectControl, Result, Vat, auto_reconnect,
     lazy_auto_reconnect, promise_client,
 };

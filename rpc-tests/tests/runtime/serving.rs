@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
-use rpc_core::{Concurrency, Error, FromClient, IncomingCall, Payload};
+use capnp_threads_core::{Concurrency, Error, FromClient, IncomingCall, Payload};
 use rpc_schema::test_capnp::test_interface;
 
 use crate::support::objects::{
@@ -282,7 +282,7 @@ fn an_object_without_a_vat_runs_in_the_one_that_makes_it() {
     let pair = Pair::new("sec", |vat| {
         let method = move |params, results| {
             let tell = tell.lock().unwrap().clone();
-            let inner = rpc_core::Client::from_dispatch(Arc::new(Named(tell)));
+            let inner = capnp_threads_core::Client::from_dispatch(Arc::new(Named(tell)));
             // Without waiting: the name says where it runs, and we drop it.
             inner.call(0, 0, Payload::empty().clone()).on_resolve(drop);
             done.set();
@@ -302,7 +302,7 @@ fn an_object_without_a_vat_runs_in_the_one_that_makes_it() {
 /// Tells on which thread it is called.
 struct Named(mpsc::Sender<String>);
 
-impl rpc_core::Dispatch for Named {
+impl capnp_threads_core::Dispatch for Named {
     fn dispatch(&self, call: IncomingCall) {
         self.0.send(thread_name()).unwrap();
         call.respond(Ok(Payload::empty().clone()));

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use rpc_core::{Concurrency, ErrorKind, FromClient};
+use capnp_threads_core::{Concurrency, ErrorKind, FromClient};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_streaming};
 
 use crate::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with};
@@ -78,7 +78,7 @@ fn waiting_where_a_connection_is_served_is_an_error() {
     let _watchdog = Watchdog::start();
     let (tell, told) = mpsc::channel();
     let pair = Pair::new("wa3", |vat| {
-        let (promise, fulfiller) = rpc_core::promise_client::<test_interface::Client>();
+        let (promise, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
         let method = move |params: test_interface::FooParams, results| {
             // A call that is not answered before this method returns.
             let call = foo_request(&promise).send();
@@ -110,7 +110,8 @@ fn an_inline_method_may_wait_for_what_needs_no_waiting() {
     let _watchdog = Watchdog::start();
     let pair = Pair::new("wa4", |vat| {
         let inner = foo_with(vat, Concurrency::Inline, (), answer_foo);
-        let broken = rpc_core::Client::broken(rpc_core::Error::failed("on purpose"));
+        let broken =
+            capnp_threads_core::Client::broken(capnp_threads_core::Error::failed("on purpose"));
         let broken = test_interface::Client::from_client(broken);
         let method = move |params, results| {
             call_foo(&inner)?;
@@ -142,7 +143,7 @@ fn closures_run_on_workers() {
     call.wait().unwrap();
     let late = note(&tell);
     call.on_resolve(move |_| late());
-    let (promise, fulfiller) = rpc_core::promise_client::<test_interface::Client>();
+    let (promise, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
     let early = note(&tell);
     promise.as_client().on_resolved(move |_| early());
     fulfiller.fulfill(client.clone());
@@ -162,8 +163,8 @@ fn closures_run_on_workers() {
 #[test]
 fn on_resolved_looks_through_promises() {
     let _watchdog = Watchdog::start();
-    let (first, fulfil_first) = rpc_core::promise_client::<test_interface::Client>();
-    let (second, fulfil_second) = rpc_core::promise_client::<test_interface::Client>();
+    let (first, fulfil_first) = capnp_threads_core::promise_client::<test_interface::Client>();
+    let (second, fulfil_second) = capnp_threads_core::promise_client::<test_interface::Client>();
     let (tell, told) = mpsc::channel();
     first.as_client().on_resolved(move |resolved| tell.send(resolved).unwrap());
     fulfil_first.fulfill(second);
@@ -177,10 +178,10 @@ fn on_resolved_looks_through_promises() {
 #[test]
 fn resolving_has_a_deadline() {
     let _watchdog = Watchdog::start();
-    let (promise, fulfiller) = rpc_core::promise_client::<test_interface::Client>();
+    let (promise, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
     let late = promise.as_client().resolve_deadline(Instant::now()).unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Overloaded);
-    fulfiller.reject(rpc_core::Error::failed("on purpose"));
+    fulfiller.reject(capnp_threads_core::Error::failed("on purpose"));
     let error = promise.as_client().resolve_deadline(Instant::now()).unwrap_err();
     assert_eq!(error.reason(), "on purpose");
 }
@@ -227,7 +228,7 @@ fn promises_are_futures_for_any_executor() {
         first.as_pending().clone().await?;
         let text = first.await?.get()?.get_x()?.to_str()?.to_owned();
         assert_eq!(second.get()?.get_x()?, text.as_str());
-        Ok::<_, rpc_core::Error>(text)
+        Ok::<_, capnp_threads_core::Error>(text)
     });
     assert_eq!(text.unwrap(), "foo");
     drop(client);
@@ -294,7 +295,7 @@ struct Sink {
 }
 
 impl test_streaming::Server for Sink {
-    fn do_stream_i(&self, _: test_streaming::DoStreamIParams) -> rpc_core::Result<()> {
+    fn do_stream_i(&self, _: test_streaming::DoStreamIParams) -> capnp_threads_core::Result<()> {
         self.go.wait();
         Ok(())
     }
@@ -303,7 +304,7 @@ impl test_streaming::Server for Sink {
         &self,
         _: test_streaming::FinishStreamParams,
         _: test_streaming::FinishStreamResults,
-    ) -> rpc_core::Result<()> {
+    ) -> capnp_threads_core::Result<()> {
         Ok(())
     }
 }
@@ -318,7 +319,11 @@ fn a_stream_that_waits_for_its_window_hears_of_the_end() {
         "waa",
         move |vat| vat.export::<test_streaming::Client, _>(Sink { go: hold }).into_client(),
         crate::support::Wire::Memory,
-        |config| config.flow_control(rpc_core::FlowControl::Fixed(rpc_core::FixedWindow::new(1))),
+        |config| {
+            config.flow_control(capnp_threads_core::FlowControl::Fixed(
+                capnp_threads_core::FixedWindow::new(1),
+            ))
+        },
         |config| config,
     );
     let stream: test_streaming::Client = pair.bootstrap();
@@ -347,7 +352,7 @@ fn a_stream_waits_for_its_window_without_holding_up_returns() {
     });
     let keeper = Pair::new("wac", Keeper::client);
     let stream: test_streaming::Client = pair.bootstrap();
-    let (promise, fulfiller) = rpc_core::promise_client::<test_streaming::Client>();
+    let (promise, fulfiller) = capnp_threads_core::promise_client::<test_streaming::Client>();
     let waiting = {
         let promise = promise.clone();
         crate::support::Blocked::spawn(move || {

@@ -4,8 +4,8 @@ use std::any::Any;
 use std::sync::{Arc, Mutex};
 
 use capnp::traits::HasTypeId;
-use rpc_core::typed::FromServer;
-use rpc_core::{
+use capnp_threads_core::typed::FromServer;
+use capnp_threads_core::{
     Client, Concurrency, DeferredResults, Dispatch, Error, FromClient, IncomingCall, Result, Vat,
 };
 use rpc_schema::test_capnp::{

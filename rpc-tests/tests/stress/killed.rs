@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use rpc_core::{ConnConfig, Connection, Error, Limits, Vat};
+use capnp_threads_core::{ConnConfig, Connection, Error, Limits, Vat};
+use capnp_threads_transport::pipe::{self, PipeControl, PipeWriter};
+use capnp_threads_transport::{PeerDescription, Transport, TransportControl, halves};
 use rpc_schema::test_capnp::test_more_stuff;
-use rpc_transport::pipe::{self, PipeControl, PipeWriter};
-use rpc_transport::{PeerDescription, Transport, TransportControl, halves};
 
 use crate::desk::Desk;
 use crate::ledger::Ledger;

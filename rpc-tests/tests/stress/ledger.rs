@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rpc_core::Client;
+use capnp_threads_core::Client;
 
 use crate::support::Census;
 use crate::worker::Reference;
@@ -118,6 +118,6 @@ impl Ledger {
 }
 
 /// Whether two capabilities are the same object, once both are known.
-pub fn same(left: &Client, right: &Client) -> rpc_core::Result<bool> {
+pub fn same(left: &Client, right: &Client) -> capnp_threads_core::Result<bool> {
     Ok(left.resolve()? == right.resolve()?)
 }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use rpc_core::{ConnConfig, Connection, Limits, Vat};
+use capnp_threads_core::{ConnConfig, Connection, Limits, Vat};
 use rpc_schema::test_capnp::test_more_stuff;
 
 use crate::desk::Desk;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::thread;
 
-use rpc_core::{
+use capnp_threads_core::{
     Client, Error, ErrorKind, FromClient, Promise, Result, TypedFulfiller, Vat, promise_client,
 };
 use rpc_schema::test_capnp::{

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use rpc_core::{ConnConfig, Connection, FromClient, PoolConfig, Vat, VatConfig};
-use rpc_transport::{Transport, memory, tcp, unix};
+use capnp_threads_core::{ConnConfig, Connection, FromClient, PoolConfig, Vat, VatConfig};
+use capnp_threads_transport::{Transport, memory, tcp, unix};
 
 pub use self::watchdog::Watchdog;
 
@@ -218,7 +218,7 @@ pub struct Pair {
 impl Pair {
     /// Connects two new vats over memory; `bootstrap` makes what the server
     /// offers.
-    pub fn new(name: &str, bootstrap: impl FnOnce(&Vat) -> rpc_core::Client) -> Self {
+    pub fn new(name: &str, bootstrap: impl FnOnce(&Vat) -> capnp_threads_core::Client) -> Self {
         Self::configured(name, bootstrap, Wire::Memory, |config| config, |config| config)
     }
 
@@ -226,7 +226,7 @@ impl Pair {
     /// the server's side.
     pub fn configured(
         name: &str,
-        bootstrap: impl FnOnce(&Vat) -> rpc_core::Client,
+        bootstrap: impl FnOnce(&Vat) -> capnp_threads_core::Client,
         wire: Wire,
         of_client: impl FnOnce(ConnConfig) -> ConnConfig,
         of_server: impl FnOnce(ConnConfig) -> ConnConfig,

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use rpc_core::{Client, Concurrency, Dispatch, Error, FromClient, IncomingCall, Result, Vat};
+use capnp_threads_core::{
+    Client, Concurrency, Dispatch, Error, FromClient, IncomingCall, Result, Vat,
+};
 use rpc_schema::test_capnp::{test_call_order, test_handle, test_interface, test_more_stuff};
 
 use super::{Census, Counted};
@@ -82,7 +84,10 @@ pub fn answer_foo(
 /// Calls `foo` as the schema says.
 pub fn foo_request(
     client: &test_interface::Client,
-) -> rpc_core::Request<test_interface::foo_params::Owned, test_interface::foo_results::Owned> {
+) -> capnp_threads_core::Request<
+    test_interface::foo_params::Owned,
+    test_interface::foo_results::Owned,
+> {
     let mut request = client.foo_request();
     request.get().set_i(123);
     request.get().set_j(true);
@@ -143,7 +148,9 @@ impl OrderedReference {
     }
 
     /// The next call.
-    pub fn send(&mut self) -> rpc_core::Promise<test_call_order::get_call_sequence_results::Owned> {
+    pub fn send(
+        &mut self,
+    ) -> capnp_threads_core::Promise<test_call_order::get_call_sequence_results::Owned> {
         let client = self.client.clone();
         self.send_through(&client)
     }
@@ -152,7 +159,7 @@ impl OrderedReference {
     pub fn send_through(
         &mut self,
         client: &test_call_order::Client,
-    ) -> rpc_core::Promise<test_call_order::get_call_sequence_results::Owned> {
+    ) -> capnp_threads_core::Promise<test_call_order::get_call_sequence_results::Owned> {
         let mut request = client.get_call_sequence_request();
         request.get().set_expected(u32::from(self.reference) << 16 | u32::from(self.next));
         self.next = self.next.wrapping_add(1);
@@ -316,7 +323,7 @@ impl test_more_stuff::Server for Keeper {
         _: test_more_stuff::GetHandleParams,
         mut results: test_more_stuff::GetHandleResults,
     ) -> Result<()> {
-        results.get().set_handle(rpc_core::new_client(Handle(self.handles.count())));
+        results.get().set_handle(capnp_threads_core::new_client(Handle(self.handles.count())));
         Ok(())
     }
 

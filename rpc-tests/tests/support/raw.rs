@@ -7,16 +7,16 @@ use std::io::{BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
-use rpc_core::capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions};
-use rpc_core::capnp::serialize::{self, OwnedSegments};
-use rpc_core::capnp::{any_pointer, traits::ImbueMut};
-use rpc_core::hook::CapTable;
-use rpc_core::{Client, ConnConfig, Connection, Error, FromClient, Vat};
+use capnp_threads_core::capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions};
+use capnp_threads_core::capnp::serialize::{self, OwnedSegments};
+use capnp_threads_core::capnp::{any_pointer, traits::ImbueMut};
+use capnp_threads_core::hook::CapTable;
+use capnp_threads_core::{Client, ConnConfig, Connection, Error, FromClient, Vat};
+use capnp_threads_transport::unix;
 use rpc_schema::rpc_capnp::{
     cap_descriptor, exception, message, message_target, payload, promised_answer,
 };
 use rpc_schema::test_capnp::{test_call_order, test_more_stuff};
-use rpc_transport::unix;
 
 /// The type id of `TestMoreStuff` and of what else is called by hand.
 pub const MORE_STUFF: u64 = 0xddc7_0bf9_7841_33cf;
@@ -368,7 +368,7 @@ pub fn write_cap(mut out: cap_descriptor::Builder<'_>, cap: &Cap) {
     }
 }
 
-fn reason(exception: rpc_core::capnp::Result<exception::Reader<'_>>) -> String {
+fn reason(exception: capnp_threads_core::capnp::Result<exception::Reader<'_>>) -> String {
     exception.unwrap().get_reason().unwrap().to_string().unwrap()
 }
 

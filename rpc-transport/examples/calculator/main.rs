@@ -18,9 +18,9 @@ mod server;
 use std::thread;
 use std::time::Duration;
 
-use rpc_core::{ConnConfig, Vat};
+use capnp_threads_core::{ConnConfig, Vat};
+use capnp_threads_transport::Address;
 use rpc_schema::calculator_capnp::calculator;
-use rpc_transport::Address;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 

@@ -2,9 +2,9 @@
 
 use std::thread;
 
-use rpc_core::{Concurrency, ConnConfig, Detached, Error, Result, Vat};
+use capnp_threads_core::{Concurrency, ConnConfig, Detached, Error, Result, Vat};
+use capnp_threads_transport::Listener;
 use rpc_schema::calculator_capnp::calculator;
-use rpc_transport::Listener;
 
 use calculator::{Operator, def_function_params, expression, function, value};
 

@@ -24,7 +24,7 @@ pub enum Dialect {
 /// default:
 ///
 /// ```
-/// use rpc_transport::endpoint::Parameters;
+/// use capnp_threads_transport::endpoint::Parameters;
 ///
 /// let mut parameters = Parameters::default();
 /// parameters.max_message = 1 << 20;

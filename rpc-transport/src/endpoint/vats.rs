@@ -24,9 +24,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use capnp_threads_core::transport::{PeerDescription, Transport};
+use capnp_threads_core::{Accepted, Error, Reached, Result, VatNetwork};
 use parking_lot::{Condvar, Mutex};
-use rpc_core::transport::{PeerDescription, Transport};
-use rpc_core::{Accepted, Error, Reached, Result, VatNetwork};
 
 pub use id::{EndpointVat, InvalidVatId};
 
@@ -37,20 +37,20 @@ use super::{ConnectErrorCode, ConnectionId, EndPoint, EndPointAddress, Network, 
 const MAX_REMEMBERED: usize = 4096;
 
 /// A network of vats that reach each other over endpoints, for an
-/// [`RpcSystem`](rpc_core::RpcSystem).
+/// [`RpcSystem`](capnp_threads_core::RpcSystem).
 ///
 /// Vats are known by their ids. Any two have one connection, whoever opened it,
 /// and open another one when it is needed again. A vat that was in touch once is
 /// found again without a hint. A vat that connects to its own id talks to itself.
 ///
 /// ```
-/// use rpc_core::{RpcSystem, Vat};
+/// use capnp_threads_core::{RpcSystem, Vat};
 /// use rpc_schema::greeter_capnp::greeter;
-/// use rpc_transport::endpoint::{EndpointNetwork, Parameters};
+/// use capnp_threads_transport::endpoint::{EndpointNetwork, Parameters};
 ///
 /// # struct Greeter;
 /// # impl greeter::Server for Greeter {
-/// #     fn greet(&self, _: greeter::GreetParams, _: greeter::GreetResults) -> rpc_core::Result<()> { Ok(()) }
+/// #     fn greet(&self, _: greeter::GreetParams, _: greeter::GreetResults) -> capnp_threads_core::Result<()> { Ok(()) }
 /// # }
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let alice = EndpointNetwork::listening("alice", "127.0.0.1", 0, Parameters::default())?;

@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 
 use capnp::Word;
-use rpc_core::message::Message;
-use rpc_core::transport::{FrameLimits, MessageReader, TransportError};
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{FrameLimits, MessageReader, TransportError};
 
 use super::source::{ReceiveFds, Source};
 use super::{NUMBER, WORD};

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::{Arc, Weak};
 
-use rpc_core::fd::{OwnedFd, SharedFd};
+use capnp_threads_core::fd::{OwnedFd, SharedFd};
 
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,10 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
 use capnp::message::{AllocationStrategy, Builder, HeapAllocator, ReaderSegments};
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{FrameLimits, MessageReader, MessageWriter, TransportError};
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use rpc_core::message::Message;
-use rpc_core::transport::{FrameLimits, MessageReader, MessageWriter, TransportError};
 
 use super::{FramedReader, FramedWriter};
 use crate::testing::{content, message};

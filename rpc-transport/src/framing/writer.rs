@@ -2,9 +2,9 @@
 
 use std::io::{self, IoSlice, Write};
 
-use rpc_core::fd::SharedFd;
-use rpc_core::message::Message;
-use rpc_core::transport::{MessageWriter, TransportError};
+use capnp_threads_core::fd::SharedFd;
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{MessageWriter, TransportError};
 
 use super::{NUMBER, WORD};
 

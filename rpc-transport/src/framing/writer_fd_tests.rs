@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 
+use capnp_threads_core::fd::SharedFd;
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::MessageWriter;
 use parking_lot::Mutex;
-use rpc_core::fd::SharedFd;
-use rpc_core::message::Message;
-use rpc_core::transport::MessageWriter;
 
 use super::{FramedWriter, SendFds};
 use crate::testing::{identities, message, message_with, pipe_end};

@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
-use rpc_core::fd::SharedFd;
-use rpc_core::message::Message;
-use rpc_core::transport::{FrameLimits, MessageReader, Transport};
+use capnp_threads_core::fd::SharedFd;
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{FrameLimits, MessageReader, Transport};
 use rustix::io::FdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 

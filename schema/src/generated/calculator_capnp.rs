@@ -4,32 +4,32 @@
 pub mod calculator {
     #![allow(unused_variables)]
     /// What a server's `evaluate` is called with.
-    pub type EvaluateParams = ::rpc_core::typed::Params<
+    pub type EvaluateParams = ::capnp_threads_core::typed::Params<
         crate::calculator_capnp::calculator::evaluate_params::Owned,
     >;
     /// What a server's `evaluate` returns.
-    pub type EvaluateResults = ::rpc_core::typed::Results<
+    pub type EvaluateResults = ::capnp_threads_core::typed::Results<
         crate::calculator_capnp::calculator::evaluate_results::Owned,
     >;
     /// What a server's `def_function` is called with.
-    pub type DefFunctionParams = ::rpc_core::typed::Params<
+    pub type DefFunctionParams = ::capnp_threads_core::typed::Params<
         crate::calculator_capnp::calculator::def_function_params::Owned,
     >;
     /// What a server's `def_function` returns.
-    pub type DefFunctionResults = ::rpc_core::typed::Results<
+    pub type DefFunctionResults = ::capnp_threads_core::typed::Results<
         crate::calculator_capnp::calculator::def_function_results::Owned,
     >;
     /// What a server's `get_operator` is called with.
-    pub type GetOperatorParams = ::rpc_core::typed::Params<
+    pub type GetOperatorParams = ::capnp_threads_core::typed::Params<
         crate::calculator_capnp::calculator::get_operator_params::Owned,
     >;
     /// What a server's `get_operator` returns.
-    pub type GetOperatorResults = ::rpc_core::typed::Results<
+    pub type GetOperatorResults = ::capnp_threads_core::typed::Results<
         crate::calculator_capnp::calculator::get_operator_results::Owned,
     >;
     /// A capability of the interface `calculator.capnp:Calculator`.
     pub struct Client {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -39,12 +39,12 @@ pub mod calculator {
         where
             ServerImpl: Server,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `calculator.capnp:Calculator.evaluate`.
@@ -53,11 +53,11 @@ pub mod calculator {
         /// into the next expression without a round trip.
         pub fn evaluate_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::calculator_capnp::calculator::evaluate_params::Owned,
             crate::calculator_capnp::calculator::evaluate_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x9798_3392_df35_cc36,
                 0u16,
@@ -68,11 +68,11 @@ pub mod calculator {
         /// Makes a function of an expression that refers to its parameters.
         pub fn def_function_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::calculator_capnp::calculator::def_function_params::Owned,
             crate::calculator_capnp::calculator::def_function_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x9798_3392_df35_cc36,
                 1u16,
@@ -83,11 +83,11 @@ pub mod calculator {
         /// A function of two parameters for an arithmetic operator.
         pub fn get_operator_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::calculator_capnp::calculator::get_operator_params::Owned,
             crate::calculator_capnp::calculator::get_operator_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x9798_3392_df35_cc36,
                 2u16,
@@ -109,88 +109,88 @@ pub mod calculator {
                 .finish()
         }
     }
-    impl ::rpc_core::typed::FromClient for Client {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+    impl ::capnp_threads_core::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
-    impl ::rpc_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0x9798_3392_df35_cc36;
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -207,16 +207,16 @@ pub mod calculator {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `calculator.capnp:Calculator` does.
@@ -229,10 +229,10 @@ pub mod calculator {
             &self,
             params: EvaluateParams,
             results: EvaluateResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this calculator.capnp:Calculator has no evaluate",
                 ),
             )
@@ -244,10 +244,10 @@ pub mod calculator {
             &self,
             params: DefFunctionParams,
             results: DefFunctionResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this calculator.capnp:Calculator has no defFunction",
                 ),
             )
@@ -259,10 +259,10 @@ pub mod calculator {
             &self,
             params: GetOperatorParams,
             results: GetOperatorResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this calculator.capnp:Calculator has no getOperator",
                 ),
             )
@@ -273,21 +273,21 @@ pub mod calculator {
             &self,
             params: EvaluateParams,
             results: EvaluateResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::evaluate(&**self, params, results)
         }
         fn def_function(
             &self,
             params: DefFunctionParams,
             results: DefFunctionResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::def_function(&**self, params, results)
         }
         fn get_operator(
             &self,
             params: GetOperatorParams,
             results: GetOperatorResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::get_operator(&**self, params, results)
         }
     }
@@ -296,31 +296,31 @@ pub mod calculator {
             &self,
             params: EvaluateParams,
             results: EvaluateResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::evaluate(&**self, params, results)
         }
         fn def_function(
             &self,
             params: DefFunctionParams,
             results: DefFunctionResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::def_function(&**self, params, results)
         }
         fn get_operator(
             &self,
             params: GetOperatorParams,
             results: GetOperatorResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::get_operator(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0x9798_3392_df35_cc36 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "calculator.capnp:Calculator",
                     )
@@ -332,11 +332,11 @@ pub mod calculator {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::IncomingCall,
+        call: ::capnp_threads_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::evaluate(server, params, results)
@@ -344,7 +344,7 @@ pub mod calculator {
                 )
             }
             1u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::def_function(server, params, results)
@@ -352,7 +352,7 @@ pub mod calculator {
                 )
             }
             2u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::get_operator(server, params, results)
@@ -360,7 +360,7 @@ pub mod calculator {
                 )
             }
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "calculator.capnp:Calculator",
                     0x9798_3392_df35_cc36,
@@ -372,9 +372,9 @@ pub mod calculator {
         pub use self::Which::{Literal, PreviousResult, Parameter, Call};
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -383,19 +383,19 @@ pub mod calculator {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -403,26 +403,26 @@ pub mod calculator {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -439,35 +439,35 @@ pub mod calculator {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -479,7 +479,7 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -494,7 +494,7 @@ pub mod calculator {
                 self,
             ) -> ::core::result::Result<
                 WhichReader<'a>,
-                ::rpc_core::capnp::NotInSchema,
+                ::capnp_threads_core::capnp::NotInSchema,
             > {
                 match self.reader.get_data_field::<u16>(4) {
                     0 => {
@@ -508,7 +508,7 @@ pub mod calculator {
                                 match self.reader.get_pointer_field(0).get_capability() {
                                     ::core::result::Result::Ok(c) => {
                                         ::core::result::Result::Ok(
-                                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                                         )
                                     }
                                     ::core::result::Result::Err(e) => {
@@ -524,39 +524,39 @@ pub mod calculator {
                         )
                     }
                     3 => ::core::result::Result::Ok(Call(self.reader.into())),
-                    x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
                 }
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 2,
                 pointers: 2,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -566,50 +566,50 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -627,7 +627,7 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -645,7 +645,7 @@ pub mod calculator {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -676,7 +676,7 @@ pub mod calculator {
                 self,
             ) -> ::core::result::Result<
                 WhichBuilder<'a>,
-                ::rpc_core::capnp::NotInSchema,
+                ::capnp_threads_core::capnp::NotInSchema,
             > {
                 match self.builder.get_data_field::<u16>(4) {
                     0 => {
@@ -690,7 +690,7 @@ pub mod calculator {
                                 match self.builder.get_pointer_field(0).get_capability() {
                                     ::core::result::Result::Ok(c) => {
                                         ::core::result::Result::Ok(
-                                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                                         )
                                     }
                                     ::core::result::Result::Err(e) => {
@@ -706,125 +706,125 @@ pub mod calculator {
                         )
                     }
                     3 => ::core::result::Result::Ok(Call(self.builder.into())),
-                    x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
                 }
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 75] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 1, 0, 2, 0),
-                ::rpc_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
-                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 4, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 58, 1, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 231, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                ::rpc_core::capnp::word(116, 111, 114, 46, 69, 120, 112, 114),
-                ::rpc_core::capnp::word(101, 115, 115, 105, 111, 110, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(97, 0, 0, 0, 66, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(92, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(104, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(101, 0, 0, 0, 122, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(100, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(116, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(2, 0, 253, 255, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(113, 0, 0, 0, 82, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(124, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(3, 0, 252, 255, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(102, 141, 135, 211, 163, 34, 149, 217),
-                ::rpc_core::capnp::word(121, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(108, 105, 116, 101, 114, 97, 108, 0),
-                ::rpc_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 114, 101, 118, 105, 111, 117, 115),
-                ::rpc_core::capnp::word(82, 101, 115, 117, 108, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 97, 114, 97, 109, 101, 116, 101),
-                ::rpc_core::capnp::word(114, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 108, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 75] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 1, 0, 2, 0),
+                ::capnp_threads_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
+                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 58, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 231, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 46, 69, 120, 112, 114),
+                ::capnp_threads_core::capnp::word(101, 115, 115, 105, 111, 110, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(97, 0, 0, 0, 66, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(92, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(104, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(101, 0, 0, 0, 122, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(100, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(116, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(2, 0, 253, 255, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(113, 0, 0, 0, 82, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(124, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(3, 0, 252, 255, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(102, 141, 135, 211, 163, 34, 149, 217),
+                ::capnp_threads_core::capnp::word(121, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(108, 105, 116, 101, 114, 97, 108, 0),
+                ::capnp_threads_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 114, 101, 118, 105, 111, 117, 115),
+                ::capnp_threads_core::capnp::word(82, 101, 115, 117, 108, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 97, 114, 97, 109, 101, 116, 101),
+                ::capnp_threads_core::capnp::word(114, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 108, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <f64 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => <f64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                     1 => {
-                        <crate::calculator_capnp::calculator::value::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::calculator_capnp::calculator::value::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    2 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    2 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                     3 => {
-                        <crate::calculator_capnp::calculator::expression::call::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::calculator_capnp::calculator::expression::call::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -838,7 +838,7 @@ pub mod calculator {
         pub enum Which<A0> {
             Literal(f64),
             PreviousResult(
-                ::rpc_core::capnp::Result<
+                ::capnp_threads_core::capnp::Result<
                     crate::calculator_capnp::calculator::value::Client,
                 >,
             ),
@@ -854,9 +854,9 @@ pub mod calculator {
         pub mod call {
             #[derive(Copy, Clone)]
             pub struct Owned(());
-            impl ::rpc_core::capnp::introspect::Introspect for Owned {
-                fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+            impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+                fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -865,19 +865,19 @@ pub mod calculator {
                         .into()
                 }
             }
-            impl ::rpc_core::capnp::traits::Owned for Owned {
+            impl ::capnp_threads_core::capnp::traits::Owned for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+            impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::Pipelined for Owned {
+            impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
                 type Pipeline = Pipeline;
             }
             pub struct Reader<'a> {
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             }
             impl ::core::marker::Copy for Reader<'_> {}
             impl ::core::clone::Clone for Reader<'_> {
@@ -885,26 +885,26 @@ pub mod calculator {
                     *self
                 }
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
-            > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
             for Reader<'a> {
                 fn from(
-                    reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
                 ) -> Self {
                     Self { reader }
                 }
             }
             impl<'a> ::core::convert::From<Reader<'a>>
-            for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
                 fn from(reader: Reader<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                             reader.reader,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -921,36 +921,36 @@ pub mod calculator {
                 ) -> ::core::result::Result<(), ::core::fmt::Error> {
                     core::fmt::Debug::fmt(
                         &::core::convert::Into::<
-                            ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                            ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                         >::into(*self),
                         f,
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+            impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
             for Reader<'a> {
                 fn into_internal_struct_reader(
                     self,
-                ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                     self.reader
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
                 fn imbue(
                     &mut self,
-                    cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.reader
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                                 cap_table,
                             ),
                         )
@@ -962,19 +962,19 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.reader.total_size()
                 }
                 #[inline]
                 pub fn get_function(
                     self,
-                ) -> ::rpc_core::capnp::Result<
+                ) -> ::capnp_threads_core::capnp::Result<
                     crate::calculator_capnp::calculator::function::Client,
                 > {
                     match self.reader.get_pointer_field(0).get_capability() {
                         ::core::result::Result::Ok(c) => {
                             ::core::result::Result::Ok(
-                                ::rpc_core::capnp::capability::FromClientHook::new(c),
+                                ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                             )
                         }
                         ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -987,13 +987,13 @@ pub mod calculator {
                 #[inline]
                 pub fn get_params(
                     self,
-                ) -> ::rpc_core::capnp::Result<
-                    ::rpc_core::capnp::struct_list::Reader<
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::struct_list::Reader<
                         'a,
                         crate::calculator_capnp::calculator::expression::Owned,
                     >,
                 > {
-                    ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                    ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                         &self.reader.get_pointer_field(1),
                         ::core::option::Option::None,
                     )
@@ -1004,35 +1004,35 @@ pub mod calculator {
                 }
             }
             pub struct Builder<'a> {
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             }
-            impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-                const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+            impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+                const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                     data: 2,
                     pointers: 2,
                 };
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
             > ::core::convert::From<
-                ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
                 ) -> Self {
                     Self { builder }
                 }
             }
             impl<'a> ::core::convert::From<Builder<'a>>
-            for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
                 fn from(builder: Builder<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                             builder.builder,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -1042,50 +1042,50 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
                 fn imbue_mut(
                     &mut self,
-                    cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.builder
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                                 cap_table,
                             ),
                         )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
                 fn init_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                     _size: u32,
                 ) -> Self {
                     builder
                         .init_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         )
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
                             .get_struct(
-                                <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                                <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                                 default,
                             )?
                             .into(),
                     )
                 }
             }
-            impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                     value: Self,
                     canonicalize: bool,
-                ) -> ::rpc_core::capnp::Result<()> {
+                ) -> ::capnp_threads_core::capnp::Result<()> {
                     pointer.set_struct(&value.reader, canonicalize)
                 }
             }
@@ -1103,19 +1103,19 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.builder.as_reader().total_size()
                 }
                 #[inline]
                 pub fn get_function(
                     self,
-                ) -> ::rpc_core::capnp::Result<
+                ) -> ::capnp_threads_core::capnp::Result<
                     crate::calculator_capnp::calculator::function::Client,
                 > {
                     match self.builder.get_pointer_field(0).get_capability() {
                         ::core::result::Result::Ok(c) => {
                             ::core::result::Result::Ok(
-                                ::rpc_core::capnp::capability::FromClientHook::new(c),
+                                ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                             )
                         }
                         ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -1130,7 +1130,7 @@ pub mod calculator {
                         .reborrow()
                         .get_pointer_field(0)
                         .set_capability(
-                            ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                            ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                                 value,
                             ),
                         );
@@ -1142,13 +1142,13 @@ pub mod calculator {
                 #[inline]
                 pub fn get_params(
                     self,
-                ) -> ::rpc_core::capnp::Result<
-                    ::rpc_core::capnp::struct_list::Builder<
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::struct_list::Builder<
                         'a,
                         crate::calculator_capnp::calculator::expression::Owned,
                     >,
                 > {
-                    ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                    ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                         self.builder.get_pointer_field(1),
                         ::core::option::Option::None,
                     )
@@ -1156,12 +1156,12 @@ pub mod calculator {
                 #[inline]
                 pub fn set_params(
                     &mut self,
-                    value: ::rpc_core::capnp::struct_list::Reader<
+                    value: ::capnp_threads_core::capnp::struct_list::Reader<
                         '_,
                         crate::calculator_capnp::calculator::expression::Owned,
                     >,
-                ) -> ::rpc_core::capnp::Result<()> {
-                    ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                ) -> ::capnp_threads_core::capnp::Result<()> {
+                    ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(1),
                         value,
                         false,
@@ -1171,11 +1171,11 @@ pub mod calculator {
                 pub fn init_params(
                     self,
                     size: u32,
-                ) -> ::rpc_core::capnp::struct_list::Builder<
+                ) -> ::capnp_threads_core::capnp::struct_list::Builder<
                     'a,
                     crate::calculator_capnp::calculator::expression::Owned,
                 > {
-                    ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                    ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                         self.builder.get_pointer_field(1),
                         size,
                     )
@@ -1186,10 +1186,10 @@ pub mod calculator {
                 }
             }
             pub struct Pipeline {
-                _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+                _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                     Self { _typeless: typeless }
                 }
             }
@@ -1197,85 +1197,85 @@ pub mod calculator {
                 pub fn get_function(
                     &self,
                 ) -> crate::calculator_capnp::calculator::function::Client {
-                    ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                    ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                         self._typeless.get_pointer_field(0),
                     )
                 }
             }
             mod _private {
-                pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 57] = [
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::rpc_core::capnp::word(102, 141, 135, 211, 163, 34, 149, 217),
-                    ::rpc_core::capnp::word(39, 0, 0, 0, 1, 0, 2, 0),
-                    ::rpc_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
-                    ::rpc_core::capnp::word(2, 0, 7, 0, 1, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
-                    ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                    ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::rpc_core::capnp::word(116, 111, 114, 46, 69, 120, 112, 114),
-                    ::rpc_core::capnp::word(101, 115, 115, 105, 111, 110, 46, 99),
-                    ::rpc_core::capnp::word(97, 108, 108, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                    ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(41, 0, 0, 0, 74, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-                    ::rpc_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
-                    ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(53, 0, 0, 0, 58, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
-                    ::rpc_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
-                    ::rpc_core::capnp::word(102, 117, 110, 99, 116, 105, 111, 110),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
-                    ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
-                    ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 57] = [
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::capnp_threads_core::capnp::word(102, 141, 135, 211, 163, 34, 149, 217),
+                    ::capnp_threads_core::capnp::word(39, 0, 0, 0, 1, 0, 2, 0),
+                    ::capnp_threads_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
+                    ::capnp_threads_core::capnp::word(2, 0, 7, 0, 1, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
+                    ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 69, 120, 112, 114),
+                    ::capnp_threads_core::capnp::word(101, 115, 115, 105, 111, 110, 46, 99),
+                    ::capnp_threads_core::capnp::word(97, 108, 108, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(41, 0, 0, 0, 74, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(53, 0, 0, 0, 58, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(102, 117, 110, 99, 116, 105, 111, 110),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
+                    ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ];
                 pub(crate) fn get_field_types(
                     index: u16,
-                ) -> ::rpc_core::capnp::introspect::Type {
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
                     match index {
                         0 => {
-                            <crate::calculator_capnp::calculator::function::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            <crate::calculator_capnp::calculator::function::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                         }
                         1 => {
-                            <::rpc_core::capnp::struct_list::Owned<
+                            <::capnp_threads_core::capnp::struct_list::Owned<
                                 crate::calculator_capnp::calculator::expression::Owned,
-                            > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                         }
                         _ => {
-                            ::rpc_core::capnp::introspect::panic_invalid_field_index(
+                            ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
                                 index,
                             )
                         }
@@ -1284,16 +1284,16 @@ pub mod calculator {
                 pub(crate) fn get_annotation_types(
                     child_index: Option<u16>,
                     index: u32,
-                ) -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                         child_index,
                         index,
                     )
                 }
-                pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                     &ENCODED_NODE,
                 );
-                pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                     &ARENA,
                     NONUNION_MEMBERS,
                     MEMBERS_BY_DISCRIMINANT,
@@ -1309,18 +1309,18 @@ pub mod calculator {
     pub mod value {
         #![allow(unused_variables)]
         /// What a server's `read` is called with.
-        pub type ReadParams = ::rpc_core::typed::Params<
+        pub type ReadParams = ::capnp_threads_core::typed::Params<
             crate::calculator_capnp::calculator::value::read_params::Owned,
         >;
         /// What a server's `read` returns.
-        pub type ReadResults = ::rpc_core::typed::Results<
+        pub type ReadResults = ::capnp_threads_core::typed::Results<
             crate::calculator_capnp::calculator::value::read_results::Owned,
         >;
         /// A capability of the interface `calculator.capnp:Calculator.Value`.
         ///
         /// A number that somebody holds.
         pub struct Client {
-            hook: ::rpc_core::hook::Hook,
+            hook: ::capnp_threads_core::hook::Hook,
             types: ::core::marker::PhantomData<fn() -> ()>,
         }
         impl Client {
@@ -1330,12 +1330,12 @@ pub mod calculator {
             where
                 ServerImpl: Server,
             {
-                ::rpc_core::typed::new_client(server)
+                ::capnp_threads_core::typed::new_client(server)
             }
             /// The same capability as one of another interface. Nothing is
             /// checked: if the object does not implement it, calls fail as
             /// `unimplemented`.
-            pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+            pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
                 Other::from_client(self.hook.into_client())
             }
             /// A call of `calculator.capnp:Calculator.Value.read`.
@@ -1343,11 +1343,11 @@ pub mod calculator {
             /// Fetches the number.
             pub fn read_request(
                 &self,
-            ) -> ::rpc_core::typed::Request<
+            ) -> ::capnp_threads_core::typed::Request<
                 crate::calculator_capnp::calculator::value::read_params::Owned,
                 crate::calculator_capnp::calculator::value::read_results::Owned,
             > {
-                ::rpc_core::typed::Request::new(
+                ::capnp_threads_core::typed::Request::new(
                     self.hook.client(),
                     0xc3e6_9d34_d3ee_48d2,
                     0u16,
@@ -1369,90 +1369,90 @@ pub mod calculator {
                     .finish()
             }
         }
-        impl ::rpc_core::typed::FromClient for Client {
-            fn from_client(client: ::rpc_core::Client) -> Self {
+        impl ::capnp_threads_core::typed::FromClient for Client {
+            fn from_client(client: ::capnp_threads_core::Client) -> Self {
                 Self {
-                    hook: ::rpc_core::typed::generated::hook_from_client(client),
+                    hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                     types: ::core::marker::PhantomData,
                 }
             }
-            fn into_client(self) -> ::rpc_core::Client {
+            fn into_client(self) -> ::capnp_threads_core::Client {
                 self.hook.into_client()
             }
-            fn as_client(&self) -> &::rpc_core::Client {
+            fn as_client(&self) -> &::capnp_threads_core::Client {
                 self.hook.client()
             }
         }
-        impl ::rpc_core::capnp::capability::FromClientHook for Client {
+        impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
             fn new(
-                hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+                hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
             ) -> Self {
                 Self {
-                    hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                    hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                     types: ::core::marker::PhantomData,
                 }
             }
             fn into_client_hook(
                 self,
-            ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-                ::rpc_core::typed::generated::hook_of(self.hook)
+            ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+                ::capnp_threads_core::typed::generated::hook_of(self.hook)
             }
-            fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+            fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
                 &self.hook
             }
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self {
-                    hook: ::rpc_core::typed::generated::hook_from_client(
+                    hook: ::capnp_threads_core::typed::generated::hook_from_client(
                         typeless.as_cap(),
                     ),
                     types: ::core::marker::PhantomData,
                 }
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Client {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
             const TYPE_ID: u64 = 0xc3e6_9d34_d3ee_48d2;
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
-                    ::rpc_core::capnp::capability::FromClientHook::new(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::new(
                         reader.get_capability()?,
                     ),
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
             fn init_pointer(
-                _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
-                ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+                ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
-                    ::rpc_core::capnp::capability::FromClientHook::new(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::new(
                         builder.get_capability()?,
                     ),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
             fn set_pointer_builder(
-                mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 input: Self,
                 _canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 builder
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             input,
                         ),
                     );
@@ -1469,16 +1469,16 @@ pub mod calculator {
             }
         }
         impl ::core::marker::Copy for Owned {}
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Client;
             type Builder<'a> = Client;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Client;
         }
         /// What an object of the interface `calculator.capnp:Calculator.Value` does.
@@ -1492,10 +1492,10 @@ pub mod calculator {
                 &self,
                 params: ReadParams,
                 results: ReadResults,
-            ) -> ::rpc_core::Result<()> {
+            ) -> ::capnp_threads_core::Result<()> {
                 let _ = (params, results);
                 ::core::result::Result::Err(
-                    ::rpc_core::Error::unimplemented(
+                    ::capnp_threads_core::Error::unimplemented(
                         "this calculator.capnp:Calculator.Value has no read",
                     ),
                 )
@@ -1506,7 +1506,7 @@ pub mod calculator {
                 &self,
                 params: ReadParams,
                 results: ReadResults,
-            ) -> ::rpc_core::Result<()> {
+            ) -> ::capnp_threads_core::Result<()> {
                 <ServerImpl as Server>::read(&**self, params, results)
             }
         }
@@ -1515,17 +1515,17 @@ pub mod calculator {
                 &self,
                 params: ReadParams,
                 results: ReadResults,
-            ) -> ::rpc_core::Result<()> {
+            ) -> ::capnp_threads_core::Result<()> {
                 <ServerImpl as Server>::read(&**self, params, results)
             }
         }
-        impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+        impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
         for Client {
-            fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+            fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
                 match call.interface_id() {
                     0xc3e6_9d34_d3ee_48d2 => dispatch_methods::<ServerImpl>(server, call),
                     _ => {
-                        ::rpc_core::typed::generated::unknown_interface(
+                        ::capnp_threads_core::typed::generated::unknown_interface(
                             call,
                             "calculator.capnp:Calculator.Value",
                         )
@@ -1537,11 +1537,11 @@ pub mod calculator {
         #[doc(hidden)]
         pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
             server: &ServerImpl,
-            call: ::rpc_core::IncomingCall,
+            call: ::capnp_threads_core::IncomingCall,
         ) {
             match call.method_id() {
                 0u16 => {
-                    ::rpc_core::typed::generated::run(
+                    ::capnp_threads_core::typed::generated::run(
                         call,
                         |params, results| {
                             <ServerImpl as Server>::read(server, params, results)
@@ -1549,7 +1549,7 @@ pub mod calculator {
                     )
                 }
                 _ => {
-                    ::rpc_core::typed::generated::unknown_method(
+                    ::capnp_threads_core::typed::generated::unknown_method(
                         call,
                         "calculator.capnp:Calculator.Value",
                         0xc3e6_9d34_d3ee_48d2,
@@ -1560,9 +1560,9 @@ pub mod calculator {
         pub mod read_params {
             #[derive(Copy, Clone)]
             pub struct Owned(());
-            impl ::rpc_core::capnp::introspect::Introspect for Owned {
-                fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+            impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+                fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1571,19 +1571,19 @@ pub mod calculator {
                         .into()
                 }
             }
-            impl ::rpc_core::capnp::traits::Owned for Owned {
+            impl ::capnp_threads_core::capnp::traits::Owned for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+            impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::Pipelined for Owned {
+            impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
                 type Pipeline = Pipeline;
             }
             pub struct Reader<'a> {
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             }
             impl ::core::marker::Copy for Reader<'_> {}
             impl ::core::clone::Clone for Reader<'_> {
@@ -1591,26 +1591,26 @@ pub mod calculator {
                     *self
                 }
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
-            > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
             for Reader<'a> {
                 fn from(
-                    reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
                 ) -> Self {
                     Self { reader }
                 }
             }
             impl<'a> ::core::convert::From<Reader<'a>>
-            for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
                 fn from(reader: Reader<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                             reader.reader,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -1627,36 +1627,36 @@ pub mod calculator {
                 ) -> ::core::result::Result<(), ::core::fmt::Error> {
                     core::fmt::Debug::fmt(
                         &::core::convert::Into::<
-                            ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                            ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                         >::into(*self),
                         f,
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+            impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
             for Reader<'a> {
                 fn into_internal_struct_reader(
                     self,
-                ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                     self.reader
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
                 fn imbue(
                     &mut self,
-                    cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.reader
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                                 cap_table,
                             ),
                         )
@@ -1668,40 +1668,40 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.reader.total_size()
                 }
             }
             pub struct Builder<'a> {
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             }
-            impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-                const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+            impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+                const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                     data: 0,
                     pointers: 0,
                 };
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
             > ::core::convert::From<
-                ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
                 ) -> Self {
                     Self { builder }
                 }
             }
             impl<'a> ::core::convert::From<Builder<'a>>
-            for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
                 fn from(builder: Builder<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                             builder.builder,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -1711,50 +1711,50 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
                 fn imbue_mut(
                     &mut self,
-                    cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.builder
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                                 cap_table,
                             ),
                         )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
                 fn init_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                     _size: u32,
                 ) -> Self {
                     builder
                         .init_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         )
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
                             .get_struct(
-                                <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                                <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                                 default,
                             )?
                             .into(),
                     )
                 }
             }
-            impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                     value: Self,
                     canonicalize: bool,
-                ) -> ::rpc_core::capnp::Result<()> {
+                ) -> ::capnp_threads_core::capnp::Result<()> {
                     pointer.set_struct(&value.reader, canonicalize)
                 }
             }
@@ -1772,59 +1772,59 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.builder.as_reader().total_size()
                 }
             }
             pub struct Pipeline {
-                _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+                _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                     Self { _typeless: typeless }
                 }
             }
             impl Pipeline {}
             mod _private {
-                pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 19] = [
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::rpc_core::capnp::word(88, 181, 141, 213, 116, 37, 83, 211),
-                    ::rpc_core::capnp::word(34, 0, 0, 0, 1, 0, 0, 0),
-                    ::rpc_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
-                    ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(21, 0, 0, 0, 114, 1, 0, 0),
-                    ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                    ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::rpc_core::capnp::word(116, 111, 114, 46, 86, 97, 108, 117),
-                    ::rpc_core::capnp::word(101, 46, 114, 101, 97, 100, 36, 80),
-                    ::rpc_core::capnp::word(97, 114, 97, 109, 115, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 19] = [
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::capnp_threads_core::capnp::word(88, 181, 141, 213, 116, 37, 83, 211),
+                    ::capnp_threads_core::capnp::word(34, 0, 0, 0, 1, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
+                    ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(21, 0, 0, 0, 114, 1, 0, 0),
+                    ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 86, 97, 108, 117),
+                    ::capnp_threads_core::capnp::word(101, 46, 114, 101, 97, 100, 36, 80),
+                    ::capnp_threads_core::capnp::word(97, 114, 97, 109, 115, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                 ];
                 pub(crate) fn get_field_types(
                     index: u16,
-                ) -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
                 }
                 pub(crate) fn get_annotation_types(
                     child_index: Option<u16>,
                     index: u32,
-                ) -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                         child_index,
                         index,
                     )
                 }
-                pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                     &ENCODED_NODE,
                 );
-                pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                     &ARENA,
                     NONUNION_MEMBERS,
                     MEMBERS_BY_DISCRIMINANT,
@@ -1839,9 +1839,9 @@ pub mod calculator {
         pub mod read_results {
             #[derive(Copy, Clone)]
             pub struct Owned(());
-            impl ::rpc_core::capnp::introspect::Introspect for Owned {
-                fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+            impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+                fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1850,19 +1850,19 @@ pub mod calculator {
                         .into()
                 }
             }
-            impl ::rpc_core::capnp::traits::Owned for Owned {
+            impl ::capnp_threads_core::capnp::traits::Owned for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+            impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::Pipelined for Owned {
+            impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
                 type Pipeline = Pipeline;
             }
             pub struct Reader<'a> {
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             }
             impl ::core::marker::Copy for Reader<'_> {}
             impl ::core::clone::Clone for Reader<'_> {
@@ -1870,26 +1870,26 @@ pub mod calculator {
                     *self
                 }
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
-            > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
             for Reader<'a> {
                 fn from(
-                    reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
                 ) -> Self {
                     Self { reader }
                 }
             }
             impl<'a> ::core::convert::From<Reader<'a>>
-            for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
                 fn from(reader: Reader<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                             reader.reader,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -1906,36 +1906,36 @@ pub mod calculator {
                 ) -> ::core::result::Result<(), ::core::fmt::Error> {
                     core::fmt::Debug::fmt(
                         &::core::convert::Into::<
-                            ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                            ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                         >::into(*self),
                         f,
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+            impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
             for Reader<'a> {
                 fn into_internal_struct_reader(
                     self,
-                ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                     self.reader
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
                 fn imbue(
                     &mut self,
-                    cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.reader
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                                 cap_table,
                             ),
                         )
@@ -1947,7 +1947,7 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.reader.total_size()
                 }
                 #[inline]
@@ -1956,35 +1956,35 @@ pub mod calculator {
                 }
             }
             pub struct Builder<'a> {
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             }
-            impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-                const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+            impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+                const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                     data: 1,
                     pointers: 0,
                 };
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
             > ::core::convert::From<
-                ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
                 ) -> Self {
                     Self { builder }
                 }
             }
             impl<'a> ::core::convert::From<Builder<'a>>
-            for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
                 fn from(builder: Builder<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                             builder.builder,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -1994,50 +1994,50 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
                 fn imbue_mut(
                     &mut self,
-                    cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.builder
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                                 cap_table,
                             ),
                         )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
                 fn init_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                     _size: u32,
                 ) -> Self {
                     builder
                         .init_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         )
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
                             .get_struct(
-                                <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                                <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                                 default,
                             )?
                             .into(),
                     )
                 }
             }
-            impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                     value: Self,
                     canonicalize: bool,
-                ) -> ::rpc_core::capnp::Result<()> {
+                ) -> ::capnp_threads_core::capnp::Result<()> {
                     pointer.set_struct(&value.reader, canonicalize)
                 }
             }
@@ -2055,7 +2055,7 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.builder.as_reader().total_size()
                 }
                 #[inline]
@@ -2068,61 +2068,61 @@ pub mod calculator {
                 }
             }
             pub struct Pipeline {
-                _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+                _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                     Self { _typeless: typeless }
                 }
             }
             impl Pipeline {}
             mod _private {
-                pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 35] = [
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::rpc_core::capnp::word(34, 232, 42, 18, 35, 103, 190, 230),
-                    ::rpc_core::capnp::word(34, 0, 0, 0, 1, 0, 1, 0),
-                    ::rpc_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
-                    ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(21, 0, 0, 0, 122, 1, 0, 0),
-                    ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                    ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::rpc_core::capnp::word(116, 111, 114, 46, 86, 97, 108, 117),
-                    ::rpc_core::capnp::word(101, 46, 114, 101, 97, 100, 36, 82),
-                    ::rpc_core::capnp::word(101, 115, 117, 108, 116, 115, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                    ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                    ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                    ::rpc_core::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
-                    ::rpc_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 35] = [
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::capnp_threads_core::capnp::word(34, 232, 42, 18, 35, 103, 190, 230),
+                    ::capnp_threads_core::capnp::word(34, 0, 0, 0, 1, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
+                    ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(21, 0, 0, 0, 122, 1, 0, 0),
+                    ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 86, 97, 108, 117),
+                    ::capnp_threads_core::capnp::word(101, 46, 114, 101, 97, 100, 36, 82),
+                    ::capnp_threads_core::capnp::word(101, 115, 117, 108, 116, 115, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ];
                 pub(crate) fn get_field_types(
                     index: u16,
-                ) -> ::rpc_core::capnp::introspect::Type {
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
                     match index {
                         0 => {
-                            <f64 as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            <f64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                         }
                         _ => {
-                            ::rpc_core::capnp::introspect::panic_invalid_field_index(
+                            ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
                                 index,
                             )
                         }
@@ -2131,16 +2131,16 @@ pub mod calculator {
                 pub(crate) fn get_annotation_types(
                     child_index: Option<u16>,
                     index: u32,
-                ) -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                         child_index,
                         index,
                     )
                 }
-                pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                     &ENCODED_NODE,
                 );
-                pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                     &ARENA,
                     NONUNION_MEMBERS,
                     MEMBERS_BY_DISCRIMINANT,
@@ -2156,11 +2156,11 @@ pub mod calculator {
     pub mod function {
         #![allow(unused_variables)]
         /// What a server's `call` is called with.
-        pub type CallParams = ::rpc_core::typed::Params<
+        pub type CallParams = ::capnp_threads_core::typed::Params<
             crate::calculator_capnp::calculator::function::call_params::Owned,
         >;
         /// What a server's `call` returns.
-        pub type CallResults = ::rpc_core::typed::Results<
+        pub type CallResults = ::capnp_threads_core::typed::Results<
             crate::calculator_capnp::calculator::function::call_results::Owned,
         >;
         /// A capability of the interface `calculator.capnp:Calculator.Function`.
@@ -2168,7 +2168,7 @@ pub mod calculator {
         /// Something that can be applied to numbers. Clients may pass functions of
         /// their own, which the calculator then calls back.
         pub struct Client {
-            hook: ::rpc_core::hook::Hook,
+            hook: ::capnp_threads_core::hook::Hook,
             types: ::core::marker::PhantomData<fn() -> ()>,
         }
         impl Client {
@@ -2178,12 +2178,12 @@ pub mod calculator {
             where
                 ServerImpl: Server,
             {
-                ::rpc_core::typed::new_client(server)
+                ::capnp_threads_core::typed::new_client(server)
             }
             /// The same capability as one of another interface. Nothing is
             /// checked: if the object does not implement it, calls fail as
             /// `unimplemented`.
-            pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+            pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
                 Other::from_client(self.hook.into_client())
             }
             /// A call of `calculator.capnp:Calculator.Function.call`.
@@ -2191,11 +2191,11 @@ pub mod calculator {
             /// Applies the function. It fails if the number of arguments is wrong.
             pub fn call_request(
                 &self,
-            ) -> ::rpc_core::typed::Request<
+            ) -> ::capnp_threads_core::typed::Request<
                 crate::calculator_capnp::calculator::function::call_params::Owned,
                 crate::calculator_capnp::calculator::function::call_results::Owned,
             > {
-                ::rpc_core::typed::Request::new(
+                ::capnp_threads_core::typed::Request::new(
                     self.hook.client(),
                     0xede8_3a3d_9684_0394,
                     0u16,
@@ -2217,90 +2217,90 @@ pub mod calculator {
                     .finish()
             }
         }
-        impl ::rpc_core::typed::FromClient for Client {
-            fn from_client(client: ::rpc_core::Client) -> Self {
+        impl ::capnp_threads_core::typed::FromClient for Client {
+            fn from_client(client: ::capnp_threads_core::Client) -> Self {
                 Self {
-                    hook: ::rpc_core::typed::generated::hook_from_client(client),
+                    hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                     types: ::core::marker::PhantomData,
                 }
             }
-            fn into_client(self) -> ::rpc_core::Client {
+            fn into_client(self) -> ::capnp_threads_core::Client {
                 self.hook.into_client()
             }
-            fn as_client(&self) -> &::rpc_core::Client {
+            fn as_client(&self) -> &::capnp_threads_core::Client {
                 self.hook.client()
             }
         }
-        impl ::rpc_core::capnp::capability::FromClientHook for Client {
+        impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
             fn new(
-                hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+                hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
             ) -> Self {
                 Self {
-                    hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                    hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                     types: ::core::marker::PhantomData,
                 }
             }
             fn into_client_hook(
                 self,
-            ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-                ::rpc_core::typed::generated::hook_of(self.hook)
+            ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+                ::capnp_threads_core::typed::generated::hook_of(self.hook)
             }
-            fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+            fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
                 &self.hook
             }
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self {
-                    hook: ::rpc_core::typed::generated::hook_from_client(
+                    hook: ::capnp_threads_core::typed::generated::hook_from_client(
                         typeless.as_cap(),
                     ),
                     types: ::core::marker::PhantomData,
                 }
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Client {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
             const TYPE_ID: u64 = 0xede8_3a3d_9684_0394;
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
-                    ::rpc_core::capnp::capability::FromClientHook::new(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::new(
                         reader.get_capability()?,
                     ),
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
             fn init_pointer(
-                _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
-                ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+                ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
-                    ::rpc_core::capnp::capability::FromClientHook::new(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::new(
                         builder.get_capability()?,
                     ),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
             fn set_pointer_builder(
-                mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 input: Self,
                 _canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 builder
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             input,
                         ),
                     );
@@ -2317,16 +2317,16 @@ pub mod calculator {
             }
         }
         impl ::core::marker::Copy for Owned {}
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Client;
             type Builder<'a> = Client;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Client;
         }
         /// What an object of the interface `calculator.capnp:Calculator.Function` does.
@@ -2341,10 +2341,10 @@ pub mod calculator {
                 &self,
                 params: CallParams,
                 results: CallResults,
-            ) -> ::rpc_core::Result<()> {
+            ) -> ::capnp_threads_core::Result<()> {
                 let _ = (params, results);
                 ::core::result::Result::Err(
-                    ::rpc_core::Error::unimplemented(
+                    ::capnp_threads_core::Error::unimplemented(
                         "this calculator.capnp:Calculator.Function has no call",
                     ),
                 )
@@ -2355,7 +2355,7 @@ pub mod calculator {
                 &self,
                 params: CallParams,
                 results: CallResults,
-            ) -> ::rpc_core::Result<()> {
+            ) -> ::capnp_threads_core::Result<()> {
                 <ServerImpl as Server>::call(&**self, params, results)
             }
         }
@@ -2364,17 +2364,17 @@ pub mod calculator {
                 &self,
                 params: CallParams,
                 results: CallResults,
-            ) -> ::rpc_core::Result<()> {
+            ) -> ::capnp_threads_core::Result<()> {
                 <ServerImpl as Server>::call(&**self, params, results)
             }
         }
-        impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+        impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
         for Client {
-            fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+            fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
                 match call.interface_id() {
                     0xede8_3a3d_9684_0394 => dispatch_methods::<ServerImpl>(server, call),
                     _ => {
-                        ::rpc_core::typed::generated::unknown_interface(
+                        ::capnp_threads_core::typed::generated::unknown_interface(
                             call,
                             "calculator.capnp:Calculator.Function",
                         )
@@ -2386,11 +2386,11 @@ pub mod calculator {
         #[doc(hidden)]
         pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
             server: &ServerImpl,
-            call: ::rpc_core::IncomingCall,
+            call: ::capnp_threads_core::IncomingCall,
         ) {
             match call.method_id() {
                 0u16 => {
-                    ::rpc_core::typed::generated::run(
+                    ::capnp_threads_core::typed::generated::run(
                         call,
                         |params, results| {
                             <ServerImpl as Server>::call(server, params, results)
@@ -2398,7 +2398,7 @@ pub mod calculator {
                     )
                 }
                 _ => {
-                    ::rpc_core::typed::generated::unknown_method(
+                    ::capnp_threads_core::typed::generated::unknown_method(
                         call,
                         "calculator.capnp:Calculator.Function",
                         0xede8_3a3d_9684_0394,
@@ -2409,9 +2409,9 @@ pub mod calculator {
         pub mod call_params {
             #[derive(Copy, Clone)]
             pub struct Owned(());
-            impl ::rpc_core::capnp::introspect::Introspect for Owned {
-                fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+            impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+                fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2420,19 +2420,19 @@ pub mod calculator {
                         .into()
                 }
             }
-            impl ::rpc_core::capnp::traits::Owned for Owned {
+            impl ::capnp_threads_core::capnp::traits::Owned for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+            impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::Pipelined for Owned {
+            impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
                 type Pipeline = Pipeline;
             }
             pub struct Reader<'a> {
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             }
             impl ::core::marker::Copy for Reader<'_> {}
             impl ::core::clone::Clone for Reader<'_> {
@@ -2440,26 +2440,26 @@ pub mod calculator {
                     *self
                 }
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
-            > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
             for Reader<'a> {
                 fn from(
-                    reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
                 ) -> Self {
                     Self { reader }
                 }
             }
             impl<'a> ::core::convert::From<Reader<'a>>
-            for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
                 fn from(reader: Reader<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                             reader.reader,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -2476,36 +2476,36 @@ pub mod calculator {
                 ) -> ::core::result::Result<(), ::core::fmt::Error> {
                     core::fmt::Debug::fmt(
                         &::core::convert::Into::<
-                            ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                            ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                         >::into(*self),
                         f,
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+            impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
             for Reader<'a> {
                 fn into_internal_struct_reader(
                     self,
-                ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                     self.reader
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
                 fn imbue(
                     &mut self,
-                    cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.reader
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                                 cap_table,
                             ),
                         )
@@ -2517,16 +2517,16 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.reader.total_size()
                 }
                 #[inline]
                 pub fn get_params(
                     self,
-                ) -> ::rpc_core::capnp::Result<
-                    ::rpc_core::capnp::primitive_list::Reader<'a, f64>,
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::primitive_list::Reader<'a, f64>,
                 > {
-                    ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                    ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                         &self.reader.get_pointer_field(0),
                         ::core::option::Option::None,
                     )
@@ -2537,35 +2537,35 @@ pub mod calculator {
                 }
             }
             pub struct Builder<'a> {
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             }
-            impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-                const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+            impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+                const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                     data: 0,
                     pointers: 1,
                 };
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
             > ::core::convert::From<
-                ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
                 ) -> Self {
                     Self { builder }
                 }
             }
             impl<'a> ::core::convert::From<Builder<'a>>
-            for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
                 fn from(builder: Builder<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                             builder.builder,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -2575,50 +2575,50 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
                 fn imbue_mut(
                     &mut self,
-                    cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.builder
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                                 cap_table,
                             ),
                         )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
                 fn init_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                     _size: u32,
                 ) -> Self {
                     builder
                         .init_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         )
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
                             .get_struct(
-                                <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                                <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                                 default,
                             )?
                             .into(),
                     )
                 }
             }
-            impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                     value: Self,
                     canonicalize: bool,
-                ) -> ::rpc_core::capnp::Result<()> {
+                ) -> ::capnp_threads_core::capnp::Result<()> {
                     pointer.set_struct(&value.reader, canonicalize)
                 }
             }
@@ -2636,16 +2636,16 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.builder.as_reader().total_size()
                 }
                 #[inline]
                 pub fn get_params(
                     self,
-                ) -> ::rpc_core::capnp::Result<
-                    ::rpc_core::capnp::primitive_list::Builder<'a, f64>,
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::primitive_list::Builder<'a, f64>,
                 > {
-                    ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                    ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                         self.builder.get_pointer_field(0),
                         ::core::option::Option::None,
                     )
@@ -2653,11 +2653,11 @@ pub mod calculator {
                 #[inline]
                 pub fn set_params(
                     &mut self,
-                    value: impl ::rpc_core::capnp::traits::SetterInput<
-                        ::rpc_core::capnp::primitive_list::Owned<f64>,
+                    value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                        ::capnp_threads_core::capnp::primitive_list::Owned<f64>,
                     >,
-                ) -> ::rpc_core::capnp::Result<()> {
-                    ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                ) -> ::capnp_threads_core::capnp::Result<()> {
+                    ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(0),
                         value,
                         false,
@@ -2667,8 +2667,8 @@ pub mod calculator {
                 pub fn init_params(
                     self,
                     size: u32,
-                ) -> ::rpc_core::capnp::primitive_list::Builder<'a, f64> {
-                    ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ) -> ::capnp_threads_core::capnp::primitive_list::Builder<'a, f64> {
+                    ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                         self.builder.get_pointer_field(0),
                         size,
                     )
@@ -2679,68 +2679,68 @@ pub mod calculator {
                 }
             }
             pub struct Pipeline {
-                _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+                _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                     Self { _typeless: typeless }
                 }
             }
             impl Pipeline {}
             mod _private {
-                pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 40] = [
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::rpc_core::capnp::word(23, 119, 184, 112, 223, 96, 145, 177),
-                    ::rpc_core::capnp::word(37, 0, 0, 0, 1, 0, 0, 0),
-                    ::rpc_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
-                    ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
-                    ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                    ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::rpc_core::capnp::word(116, 111, 114, 46, 70, 117, 110, 99),
-                    ::rpc_core::capnp::word(116, 105, 111, 110, 46, 99, 97, 108),
-                    ::rpc_core::capnp::word(108, 36, 80, 97, 114, 97, 109, 115),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                    ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                    ::rpc_core::capnp::word(36, 0, 0, 0, 2, 0, 1, 0),
-                    ::rpc_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
-                    ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
-                    ::rpc_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 40] = [
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::capnp_threads_core::capnp::word(23, 119, 184, 112, 223, 96, 145, 177),
+                    ::capnp_threads_core::capnp::word(37, 0, 0, 0, 1, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
+                    ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
+                    ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 70, 117, 110, 99),
+                    ::capnp_threads_core::capnp::word(116, 105, 111, 110, 46, 99, 97, 108),
+                    ::capnp_threads_core::capnp::word(108, 36, 80, 97, 114, 97, 109, 115),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(36, 0, 0, 0, 2, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
+                    ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ];
                 pub(crate) fn get_field_types(
                     index: u16,
-                ) -> ::rpc_core::capnp::introspect::Type {
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
                     match index {
                         0 => {
-                            <::rpc_core::capnp::primitive_list::Owned<
+                            <::capnp_threads_core::capnp::primitive_list::Owned<
                                 f64,
-                            > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                         }
                         _ => {
-                            ::rpc_core::capnp::introspect::panic_invalid_field_index(
+                            ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
                                 index,
                             )
                         }
@@ -2749,16 +2749,16 @@ pub mod calculator {
                 pub(crate) fn get_annotation_types(
                     child_index: Option<u16>,
                     index: u32,
-                ) -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                         child_index,
                         index,
                     )
                 }
-                pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                     &ENCODED_NODE,
                 );
-                pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                     &ARENA,
                     NONUNION_MEMBERS,
                     MEMBERS_BY_DISCRIMINANT,
@@ -2773,9 +2773,9 @@ pub mod calculator {
         pub mod call_results {
             #[derive(Copy, Clone)]
             pub struct Owned(());
-            impl ::rpc_core::capnp::introspect::Introspect for Owned {
-                fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+            impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+                fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2784,19 +2784,19 @@ pub mod calculator {
                         .into()
                 }
             }
-            impl ::rpc_core::capnp::traits::Owned for Owned {
+            impl ::capnp_threads_core::capnp::traits::Owned for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+            impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::rpc_core::capnp::traits::Pipelined for Owned {
+            impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
                 type Pipeline = Pipeline;
             }
             pub struct Reader<'a> {
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             }
             impl ::core::marker::Copy for Reader<'_> {}
             impl ::core::clone::Clone for Reader<'_> {
@@ -2804,26 +2804,26 @@ pub mod calculator {
                     *self
                 }
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
-            > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
             for Reader<'a> {
                 fn from(
-                    reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
                 ) -> Self {
                     Self { reader }
                 }
             }
             impl<'a> ::core::convert::From<Reader<'a>>
-            for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
                 fn from(reader: Reader<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Reader::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                             reader.reader,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -2840,36 +2840,36 @@ pub mod calculator {
                 ) -> ::core::result::Result<(), ::core::fmt::Error> {
                     core::fmt::Debug::fmt(
                         &::core::convert::Into::<
-                            ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                            ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                         >::into(*self),
                         f,
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+            impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
             for Reader<'a> {
                 fn into_internal_struct_reader(
                     self,
-                ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+                ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                     self.reader
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
                 fn imbue(
                     &mut self,
-                    cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.reader
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                                 cap_table,
                             ),
                         )
@@ -2881,7 +2881,7 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.reader.total_size()
                 }
                 #[inline]
@@ -2890,35 +2890,35 @@ pub mod calculator {
                 }
             }
             pub struct Builder<'a> {
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             }
-            impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-                const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+            impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+                const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                     data: 1,
                     pointers: 0,
                 };
             }
-            impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+            impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
             > ::core::convert::From<
-                ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
                 ) -> Self {
                     Self { builder }
                 }
             }
             impl<'a> ::core::convert::From<Builder<'a>>
-            for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+            for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
                 fn from(builder: Builder<'a>) -> Self {
                     Self::Struct(
-                        ::rpc_core::capnp::dynamic_struct::Builder::new(
+                        ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                             builder.builder,
-                            ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -2928,50 +2928,50 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
                 fn imbue_mut(
                     &mut self,
-                    cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                    cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
                 ) {
                     self.builder
                         .imbue(
-                            ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                                 cap_table,
                             ),
                         )
                 }
             }
-            impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
                 fn init_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                     _size: u32,
                 ) -> Self {
                     builder
                         .init_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         )
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-                ) -> ::rpc_core::capnp::Result<Self> {
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
                             .get_struct(
-                                <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                                <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                                 default,
                             )?
                             .into(),
                     )
                 }
             }
-            impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+            impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                     value: Self,
                     canonicalize: bool,
-                ) -> ::rpc_core::capnp::Result<()> {
+                ) -> ::capnp_threads_core::capnp::Result<()> {
                     pointer.set_struct(&value.reader, canonicalize)
                 }
             }
@@ -2989,7 +2989,7 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                     self.builder.as_reader().total_size()
                 }
                 #[inline]
@@ -3002,62 +3002,62 @@ pub mod calculator {
                 }
             }
             pub struct Pipeline {
-                _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+                _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                     Self { _typeless: typeless }
                 }
             }
             impl Pipeline {}
             mod _private {
-                pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 36] = [
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::rpc_core::capnp::word(173, 222, 20, 105, 247, 171, 224, 192),
-                    ::rpc_core::capnp::word(37, 0, 0, 0, 1, 0, 1, 0),
-                    ::rpc_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
-                    ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
-                    ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                    ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::rpc_core::capnp::word(116, 111, 114, 46, 70, 117, 110, 99),
-                    ::rpc_core::capnp::word(116, 105, 111, 110, 46, 99, 97, 108),
-                    ::rpc_core::capnp::word(108, 36, 82, 101, 115, 117, 108, 116),
-                    ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                    ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                    ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                    ::rpc_core::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
-                    ::rpc_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 36] = [
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::capnp_threads_core::capnp::word(173, 222, 20, 105, 247, 171, 224, 192),
+                    ::capnp_threads_core::capnp::word(37, 0, 0, 0, 1, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
+                    ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
+                    ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 70, 117, 110, 99),
+                    ::capnp_threads_core::capnp::word(116, 105, 111, 110, 46, 99, 97, 108),
+                    ::capnp_threads_core::capnp::word(108, 36, 82, 101, 115, 117, 108, 116),
+                    ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                    ::capnp_threads_core::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ];
                 pub(crate) fn get_field_types(
                     index: u16,
-                ) -> ::rpc_core::capnp::introspect::Type {
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
                     match index {
                         0 => {
-                            <f64 as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                            <f64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                         }
                         _ => {
-                            ::rpc_core::capnp::introspect::panic_invalid_field_index(
+                            ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
                                 index,
                             )
                         }
@@ -3066,16 +3066,16 @@ pub mod calculator {
                 pub(crate) fn get_annotation_types(
                     child_index: Option<u16>,
                     index: u32,
-                ) -> ::rpc_core::capnp::introspect::Type {
-                    ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                ) -> ::capnp_threads_core::capnp::introspect::Type {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                         child_index,
                         index,
                     )
                 }
-                pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+                pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                     &ENCODED_NODE,
                 );
-                pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+                pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                     &ARENA,
                     NONUNION_MEMBERS,
                     MEMBERS_BY_DISCRIMINANT,
@@ -3096,10 +3096,10 @@ pub mod calculator {
         Multiply = 2,
         Divide = 3,
     }
-    impl ::rpc_core::capnp::introspect::Introspect for Operator {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Enum(
-                    ::rpc_core::capnp::introspect::RawEnumSchema::new(
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Operator {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Enum(
+                    ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
                         &operator::ARENA,
                         operator::get_annotation_types,
                     ),
@@ -3108,11 +3108,11 @@ pub mod calculator {
         }
     }
     impl ::core::convert::From<Operator>
-    for ::rpc_core::capnp::dynamic_value::Reader<'_> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
         fn from(e: Operator) -> Self {
-            ::rpc_core::capnp::dynamic_value::Enum::new(
+            ::capnp_threads_core::capnp::dynamic_value::Enum::new(
                     e.into(),
-                    ::rpc_core::capnp::introspect::RawEnumSchema::new(
+                    ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
                             &operator::ARENA,
                             operator::get_annotation_types,
                         )
@@ -3122,7 +3122,7 @@ pub mod calculator {
         }
     }
     impl ::core::convert::TryFrom<u16> for Operator {
-        type Error = ::rpc_core::capnp::NotInSchema;
+        type Error = ::capnp_threads_core::capnp::NotInSchema;
         fn try_from(
             value: u16,
         ) -> ::core::result::Result<
@@ -3134,7 +3134,7 @@ pub mod calculator {
                 1 => ::core::result::Result::Ok(Self::Subtract),
                 2 => ::core::result::Result::Ok(Self::Multiply),
                 3 => ::core::result::Result::Ok(Self::Divide),
-                n => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(n)),
+                n => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(n)),
             }
         }
     }
@@ -3144,68 +3144,68 @@ pub mod calculator {
             x as u16
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Operator {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Operator {
         const TYPE_ID: u64 = 0x8793_4078_61e6_dfe6u64;
     }
     mod operator {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(230, 223, 230, 97, 120, 64, 147, 135),
-            ::rpc_core::capnp::word(28, 0, 0, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
-            ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 103, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-            ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-            ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-            ::rpc_core::capnp::word(116, 111, 114, 46, 79, 112, 101, 114),
-            ::rpc_core::capnp::word(97, 116, 111, 114, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 1, 0, 2, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 74, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 74, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(97, 100, 100, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(115, 117, 98, 116, 114, 97, 99, 116),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(109, 117, 108, 116, 105, 112, 108, 121),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(100, 105, 118, 105, 100, 101, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(230, 223, 230, 97, 120, 64, 147, 135),
+            ::capnp_threads_core::capnp::word(28, 0, 0, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 103, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+            ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+            ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+            ::capnp_threads_core::capnp::word(116, 111, 114, 46, 79, 112, 101, 114),
+            ::capnp_threads_core::capnp::word(97, 116, 111, 114, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 1, 0, 2, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 74, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 74, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(97, 100, 100, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(115, 117, 98, 116, 114, 97, 99, 116),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(109, 117, 108, 116, 105, 112, 108, 121),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(100, 105, 118, 105, 100, 101, 0, 0),
         ];
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
     }
     pub mod evaluate_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3214,19 +3214,19 @@ pub mod calculator {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -3234,26 +3234,26 @@ pub mod calculator {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3270,35 +3270,35 @@ pub mod calculator {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -3310,16 +3310,16 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_expression(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::expression::Reader<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -3330,34 +3330,34 @@ pub mod calculator {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3367,50 +3367,50 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -3428,16 +3428,16 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_expression(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::expression::Builder<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -3446,8 +3446,8 @@ pub mod calculator {
             pub fn set_expression(
                 &mut self,
                 value: crate::calculator_capnp::calculator::expression::Reader<'_>,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -3457,7 +3457,7 @@ pub mod calculator {
             pub fn init_expression(
                 self,
             ) -> crate::calculator_capnp::calculator::expression::Builder<'a> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(0),
                     0,
                 )
@@ -3468,10 +3468,10 @@ pub mod calculator {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -3479,74 +3479,74 @@ pub mod calculator {
             pub fn get_expression(
                 &self,
             ) -> crate::calculator_capnp::calculator::expression::Pipeline {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(212, 54, 122, 85, 225, 170, 14, 187),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                ::rpc_core::capnp::word(116, 111, 114, 46, 101, 118, 97, 108),
-                ::rpc_core::capnp::word(117, 97, 116, 101, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 90, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(101, 120, 112, 114, 101, 115, 115, 105),
-                ::rpc_core::capnp::word(111, 110, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(212, 54, 122, 85, 225, 170, 14, 187),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 46, 101, 118, 97, 108),
+                ::capnp_threads_core::capnp::word(117, 97, 116, 101, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 90, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(101, 120, 112, 114, 101, 115, 115, 105),
+                ::capnp_threads_core::capnp::word(111, 110, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::calculator_capnp::calculator::expression::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::calculator_capnp::calculator::expression::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -3561,9 +3561,9 @@ pub mod calculator {
     pub mod evaluate_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3572,19 +3572,19 @@ pub mod calculator {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -3592,26 +3592,26 @@ pub mod calculator {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3628,35 +3628,35 @@ pub mod calculator {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -3668,19 +3668,19 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_value(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::value::Client,
             > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -3692,34 +3692,34 @@ pub mod calculator {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3729,50 +3729,50 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -3790,19 +3790,19 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_value(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::value::Client,
             > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -3817,7 +3817,7 @@ pub mod calculator {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -3828,10 +3828,10 @@ pub mod calculator {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -3839,73 +3839,73 @@ pub mod calculator {
             pub fn get_value(
                 &self,
             ) -> crate::calculator_capnp::calculator::value::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 36] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(17, 166, 135, 88, 245, 163, 177, 129),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 106, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                ::rpc_core::capnp::word(116, 111, 114, 46, 101, 118, 97, 108),
-                ::rpc_core::capnp::word(117, 97, 116, 101, 36, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 36] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(17, 166, 135, 88, 245, 163, 177, 129),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 106, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 46, 101, 118, 97, 108),
+                ::capnp_threads_core::capnp::word(117, 97, 116, 101, 36, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::calculator_capnp::calculator::value::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::calculator_capnp::calculator::value::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -3920,9 +3920,9 @@ pub mod calculator {
     pub mod def_function_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3931,19 +3931,19 @@ pub mod calculator {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -3951,26 +3951,26 @@ pub mod calculator {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3987,35 +3987,35 @@ pub mod calculator {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -4027,7 +4027,7 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -4037,10 +4037,10 @@ pub mod calculator {
             #[inline]
             pub fn get_body(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::expression::Reader<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -4051,34 +4051,34 @@ pub mod calculator {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4088,50 +4088,50 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -4149,7 +4149,7 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -4163,10 +4163,10 @@ pub mod calculator {
             #[inline]
             pub fn get_body(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::expression::Builder<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -4175,8 +4175,8 @@ pub mod calculator {
             pub fn set_body(
                 &mut self,
                 value: crate::calculator_capnp::calculator::expression::Reader<'_>,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -4186,7 +4186,7 @@ pub mod calculator {
             pub fn init_body(
                 self,
             ) -> crate::calculator_capnp::calculator::expression::Builder<'a> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(0),
                     0,
                 )
@@ -4197,10 +4197,10 @@ pub mod calculator {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -4208,90 +4208,90 @@ pub mod calculator {
             pub fn get_body(
                 &self,
             ) -> crate::calculator_capnp::calculator::expression::Pipeline {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 52] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(137, 220, 86, 69, 186, 188, 135, 242),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 122, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                ::rpc_core::capnp::word(116, 111, 114, 46, 100, 101, 102, 70),
-                ::rpc_core::capnp::word(117, 110, 99, 116, 105, 111, 110, 36),
-                ::rpc_core::capnp::word(80, 97, 114, 97, 109, 115, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 90, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(49, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(112, 97, 114, 97, 109, 67, 111, 117),
-                ::rpc_core::capnp::word(110, 116, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(98, 111, 100, 121, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 52] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(137, 220, 86, 69, 186, 188, 135, 242),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 122, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 46, 100, 101, 102, 70),
+                ::capnp_threads_core::capnp::word(117, 110, 99, 116, 105, 111, 110, 36),
+                ::capnp_threads_core::capnp::word(80, 97, 114, 97, 109, 115, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 90, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(49, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(112, 97, 114, 97, 109, 67, 111, 117),
+                ::capnp_threads_core::capnp::word(110, 116, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(98, 111, 100, 121, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <i32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => <i32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                     1 => {
-                        <crate::calculator_capnp::calculator::expression::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::calculator_capnp::calculator::expression::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -4306,9 +4306,9 @@ pub mod calculator {
     pub mod def_function_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4317,19 +4317,19 @@ pub mod calculator {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -4337,26 +4337,26 @@ pub mod calculator {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4373,35 +4373,35 @@ pub mod calculator {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -4413,19 +4413,19 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_func(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::function::Client,
             > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -4437,34 +4437,34 @@ pub mod calculator {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4474,50 +4474,50 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -4535,19 +4535,19 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_func(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::function::Client,
             > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -4562,7 +4562,7 @@ pub mod calculator {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -4573,10 +4573,10 @@ pub mod calculator {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -4584,73 +4584,73 @@ pub mod calculator {
             pub fn get_func(
                 &self,
             ) -> crate::calculator_capnp::calculator::function::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 36] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(200, 214, 124, 4, 101, 244, 36, 141),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 130, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                ::rpc_core::capnp::word(116, 111, 114, 46, 100, 101, 102, 70),
-                ::rpc_core::capnp::word(117, 110, 99, 116, 105, 111, 110, 36),
-                ::rpc_core::capnp::word(82, 101, 115, 117, 108, 116, 115, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(102, 117, 110, 99, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 36] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(200, 214, 124, 4, 101, 244, 36, 141),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 130, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 46, 100, 101, 102, 70),
+                ::capnp_threads_core::capnp::word(117, 110, 99, 116, 105, 111, 110, 36),
+                ::capnp_threads_core::capnp::word(82, 101, 115, 117, 108, 116, 115, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(102, 117, 110, 99, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::calculator_capnp::calculator::function::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::calculator_capnp::calculator::function::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -4665,9 +4665,9 @@ pub mod calculator {
     pub mod get_operator_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4676,19 +4676,19 @@ pub mod calculator {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -4696,26 +4696,26 @@ pub mod calculator {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4732,35 +4732,35 @@ pub mod calculator {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -4772,7 +4772,7 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -4780,40 +4780,40 @@ pub mod calculator {
                 self,
             ) -> ::core::result::Result<
                 crate::calculator_capnp::calculator::Operator,
-                ::rpc_core::capnp::NotInSchema,
+                ::capnp_threads_core::capnp::NotInSchema,
             > {
                 ::core::convert::TryFrom::try_from(self.reader.get_data_field::<u16>(0))
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4823,50 +4823,50 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -4884,7 +4884,7 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -4892,7 +4892,7 @@ pub mod calculator {
                 self,
             ) -> ::core::result::Result<
                 crate::calculator_capnp::calculator::Operator,
-                ::rpc_core::capnp::NotInSchema,
+                ::capnp_threads_core::capnp::NotInSchema,
             > {
                 ::core::convert::TryFrom::try_from(self.builder.get_data_field::<u16>(0))
             }
@@ -4905,76 +4905,76 @@ pub mod calculator {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 36] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(48, 197, 163, 244, 180, 206, 141, 138),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 122, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                ::rpc_core::capnp::word(116, 111, 114, 46, 103, 101, 116, 79),
-                ::rpc_core::capnp::word(112, 101, 114, 97, 116, 111, 114, 36),
-                ::rpc_core::capnp::word(80, 97, 114, 97, 109, 115, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 26, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 112, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(230, 223, 230, 97, 120, 64, 147, 135),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 36] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(48, 197, 163, 244, 180, 206, 141, 138),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 122, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 46, 103, 101, 116, 79),
+                ::capnp_threads_core::capnp::word(112, 101, 114, 97, 116, 111, 114, 36),
+                ::capnp_threads_core::capnp::word(80, 97, 114, 97, 109, 115, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 26, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 112, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(230, 223, 230, 97, 120, 64, 147, 135),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::calculator_capnp::calculator::Operator as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::calculator_capnp::calculator::Operator as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -4989,9 +4989,9 @@ pub mod calculator {
     pub mod get_operator_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -5000,19 +5000,19 @@ pub mod calculator {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -5020,26 +5020,26 @@ pub mod calculator {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -5056,35 +5056,35 @@ pub mod calculator {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -5096,19 +5096,19 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_func(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::function::Client,
             > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -5120,34 +5120,34 @@ pub mod calculator {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -5157,50 +5157,50 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -5218,19 +5218,19 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_func(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::calculator_capnp::calculator::function::Client,
             > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -5245,7 +5245,7 @@ pub mod calculator {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -5256,10 +5256,10 @@ pub mod calculator {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -5267,73 +5267,73 @@ pub mod calculator {
             pub fn get_func(
                 &self,
             ) -> crate::calculator_capnp::calculator::function::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 36] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(32, 140, 192, 99, 119, 187, 143, 209),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 130, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                ::rpc_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                ::rpc_core::capnp::word(116, 111, 114, 46, 103, 101, 116, 79),
-                ::rpc_core::capnp::word(112, 101, 114, 97, 116, 111, 114, 36),
-                ::rpc_core::capnp::word(82, 101, 115, 117, 108, 116, 115, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(102, 117, 110, 99, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 36] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(32, 140, 192, 99, 119, 187, 143, 209),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(54, 204, 53, 223, 146, 51, 152, 151),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 130, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
+                ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 46, 103, 101, 116, 79),
+                ::capnp_threads_core::capnp::word(112, 101, 114, 97, 116, 111, 114, 36),
+                ::capnp_threads_core::capnp::word(82, 101, 115, 117, 108, 116, 115, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(102, 117, 110, 99, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::calculator_capnp::calculator::function::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::calculator_capnp::calculator::function::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,

@@ -4,16 +4,16 @@
 pub mod room {
     #![allow(unused_variables)]
     /// What a server's `join` is called with.
-    pub type JoinParams = ::rpc_core::typed::Params<
+    pub type JoinParams = ::capnp_threads_core::typed::Params<
         crate::chat_capnp::room::join_params::Owned,
     >;
     /// What a server's `join` returns.
-    pub type JoinResults = ::rpc_core::typed::Results<
+    pub type JoinResults = ::capnp_threads_core::typed::Results<
         crate::chat_capnp::room::join_results::Owned,
     >;
     /// A capability of the interface `chat.capnp:Room`.
     pub struct Client {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -23,12 +23,12 @@ pub mod room {
         where
             ServerImpl: Server,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `chat.capnp:Room.join`.
@@ -36,11 +36,11 @@ pub mod room {
         /// Takes a seat. From now on the listener is told what is said, by whomever.
         pub fn join_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::chat_capnp::room::join_params::Owned,
             crate::chat_capnp::room::join_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x92bb_505b_e3dc_31c9,
                 0u16,
@@ -60,88 +60,88 @@ pub mod room {
             f.debug_tuple("chat.capnp:Room").field(self.hook.client()).finish()
         }
     }
-    impl ::rpc_core::typed::FromClient for Client {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+    impl ::capnp_threads_core::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
-    impl ::rpc_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0x92bb_505b_e3dc_31c9;
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -158,16 +158,16 @@ pub mod room {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `chat.capnp:Room` does.
@@ -179,10 +179,10 @@ pub mod room {
             &self,
             params: JoinParams,
             results: JoinResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented("this chat.capnp:Room has no join"),
+                ::capnp_threads_core::Error::unimplemented("this chat.capnp:Room has no join"),
             )
         }
     }
@@ -191,7 +191,7 @@ pub mod room {
             &self,
             params: JoinParams,
             results: JoinResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::join(&**self, params, results)
         }
     }
@@ -200,17 +200,17 @@ pub mod room {
             &self,
             params: JoinParams,
             results: JoinResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::join(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0x92bb_505b_e3dc_31c9 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "chat.capnp:Room",
                     )
@@ -222,11 +222,11 @@ pub mod room {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::IncomingCall,
+        call: ::capnp_threads_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::join(server, params, results)
@@ -234,7 +234,7 @@ pub mod room {
                 )
             }
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "chat.capnp:Room",
                     0x92bb_505b_e3dc_31c9,
@@ -245,9 +245,9 @@ pub mod room {
     pub mod join_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -256,19 +256,19 @@ pub mod room {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -276,26 +276,26 @@ pub mod room {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -312,35 +312,35 @@ pub mod room {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -352,14 +352,14 @@ pub mod room {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -371,11 +371,11 @@ pub mod room {
             #[inline]
             pub fn get_listener(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::chat_capnp::listener::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::chat_capnp::listener::Client> {
                 match self.reader.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -387,34 +387,34 @@ pub mod room {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 2,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -424,50 +424,50 @@ pub mod room {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -485,14 +485,14 @@ pub mod room {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -500,11 +500,11 @@ pub mod room {
             #[inline]
             pub fn set_name(
                 &mut self,
-                value: impl ::rpc_core::capnp::traits::SetterInput<
-                    ::rpc_core::capnp::text::Owned,
+                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                    ::capnp_threads_core::capnp::text::Owned,
                 >,
             ) {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(0),
                         value,
                         false,
@@ -512,7 +512,7 @@ pub mod room {
                     .unwrap()
             }
             #[inline]
-            pub fn init_name(self, size: u32) -> ::rpc_core::capnp::text::Builder<'a> {
+            pub fn init_name(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -522,11 +522,11 @@ pub mod room {
             #[inline]
             pub fn get_listener(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::chat_capnp::listener::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::chat_capnp::listener::Client> {
                 match self.builder.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -538,7 +538,7 @@ pub mod room {
                     .reborrow()
                     .get_pointer_field(1)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -549,99 +549,99 @@ pub mod room {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_listener(&self) -> crate::chat_capnp::listener::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(1),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 50] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(142, 202, 239, 94, 119, 41, 112, 160),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(201, 49, 220, 227, 91, 80, 187, 146),
-                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 226, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 82, 111, 111, 109, 46),
-                ::rpc_core::capnp::word(106, 111, 105, 110, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 74, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(110, 97, 109, 101, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(108, 105, 115, 116, 101, 110, 101, 114),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(172, 133, 136, 208, 135, 74, 145, 232),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 50] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(142, 202, 239, 94, 119, 41, 112, 160),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(201, 49, 220, 227, 91, 80, 187, 146),
+                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 226, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 82, 111, 111, 109, 46),
+                ::capnp_threads_core::capnp::word(106, 111, 105, 110, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 74, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(110, 97, 109, 101, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(108, 105, 115, 116, 101, 110, 101, 114),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(172, 133, 136, 208, 135, 74, 145, 232),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     1 => {
-                        <crate::chat_capnp::listener::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::chat_capnp::listener::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -656,9 +656,9 @@ pub mod room {
     pub mod join_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -667,19 +667,19 @@ pub mod room {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -687,26 +687,26 @@ pub mod room {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -723,35 +723,35 @@ pub mod room {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -763,17 +763,17 @@ pub mod room {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_seat(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::chat_capnp::seat::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::chat_capnp::seat::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -785,34 +785,34 @@ pub mod room {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -822,50 +822,50 @@ pub mod room {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -883,17 +883,17 @@ pub mod room {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_seat(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::chat_capnp::seat::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::chat_capnp::seat::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -905,7 +905,7 @@ pub mod room {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -916,80 +916,80 @@ pub mod room {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_seat(&self) -> crate::chat_capnp::seat::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 34] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(51, 32, 97, 41, 68, 13, 87, 183),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(201, 49, 220, 227, 91, 80, 187, 146),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 82, 111, 111, 109, 46),
-                ::rpc_core::capnp::word(106, 111, 105, 110, 36, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(115, 101, 97, 116, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(189, 176, 144, 13, 16, 22, 173, 198),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 34] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(51, 32, 97, 41, 68, 13, 87, 183),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(201, 49, 220, 227, 91, 80, 187, 146),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 82, 111, 111, 109, 46),
+                ::capnp_threads_core::capnp::word(106, 111, 105, 110, 36, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(115, 101, 97, 116, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(189, 176, 144, 13, 16, 22, 173, 198),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::chat_capnp::seat::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::chat_capnp::seat::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1006,18 +1006,18 @@ pub mod room {
 pub mod seat {
     #![allow(unused_variables)]
     /// What a server's `say` is called with.
-    pub type SayParams = ::rpc_core::typed::Params<
+    pub type SayParams = ::capnp_threads_core::typed::Params<
         crate::chat_capnp::seat::say_params::Owned,
     >;
     /// What a server's `say` returns.
-    pub type SayResults = ::rpc_core::typed::Results<
+    pub type SayResults = ::capnp_threads_core::typed::Results<
         crate::chat_capnp::seat::say_results::Owned,
     >;
     /// A capability of the interface `chat.capnp:Seat`.
     ///
     /// A place in a room. Dropping it leaves the room.
     pub struct Client {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -1027,12 +1027,12 @@ pub mod seat {
         where
             ServerImpl: Server,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `chat.capnp:Seat.say`.
@@ -1040,11 +1040,11 @@ pub mod seat {
         /// Tells everybody in the room, oneself too. Returns when all have heard it.
         pub fn say_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::chat_capnp::seat::say_params::Owned,
             crate::chat_capnp::seat::say_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xc6ad_1610_0d90_b0bd,
                 0u16,
@@ -1064,88 +1064,88 @@ pub mod seat {
             f.debug_tuple("chat.capnp:Seat").field(self.hook.client()).finish()
         }
     }
-    impl ::rpc_core::typed::FromClient for Client {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+    impl ::capnp_threads_core::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
-    impl ::rpc_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0xc6ad_1610_0d90_b0bd;
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -1162,16 +1162,16 @@ pub mod seat {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `chat.capnp:Seat` does.
@@ -1181,30 +1181,30 @@ pub mod seat {
         /// Serves `say`. If it is not written, callers are told so.
         ///
         /// Tells everybody in the room, oneself too. Returns when all have heard it.
-        fn say(&self, params: SayParams, results: SayResults) -> ::rpc_core::Result<()> {
+        fn say(&self, params: SayParams, results: SayResults) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented("this chat.capnp:Seat has no say"),
+                ::capnp_threads_core::Error::unimplemented("this chat.capnp:Seat has no say"),
             )
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {
-        fn say(&self, params: SayParams, results: SayResults) -> ::rpc_core::Result<()> {
+        fn say(&self, params: SayParams, results: SayResults) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::say(&**self, params, results)
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {
-        fn say(&self, params: SayParams, results: SayResults) -> ::rpc_core::Result<()> {
+        fn say(&self, params: SayParams, results: SayResults) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::say(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0xc6ad_1610_0d90_b0bd => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "chat.capnp:Seat",
                     )
@@ -1216,11 +1216,11 @@ pub mod seat {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::IncomingCall,
+        call: ::capnp_threads_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::say(server, params, results)
@@ -1228,7 +1228,7 @@ pub mod seat {
                 )
             }
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "chat.capnp:Seat",
                     0xc6ad_1610_0d90_b0bd,
@@ -1239,9 +1239,9 @@ pub mod seat {
     pub mod say_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1250,19 +1250,19 @@ pub mod seat {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -1270,26 +1270,26 @@ pub mod seat {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1306,35 +1306,35 @@ pub mod seat {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1346,14 +1346,14 @@ pub mod seat {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1364,34 +1364,34 @@ pub mod seat {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1401,50 +1401,50 @@ pub mod seat {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -1462,14 +1462,14 @@ pub mod seat {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1477,11 +1477,11 @@ pub mod seat {
             #[inline]
             pub fn set_text(
                 &mut self,
-                value: impl ::rpc_core::capnp::traits::SetterInput<
-                    ::rpc_core::capnp::text::Owned,
+                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                    ::capnp_threads_core::capnp::text::Owned,
                 >,
             ) {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(0),
                         value,
                         false,
@@ -1489,7 +1489,7 @@ pub mod seat {
                     .unwrap()
             }
             #[inline]
-            pub fn init_text(self, size: u32) -> ::rpc_core::capnp::text::Builder<'a> {
+            pub fn init_text(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -1498,73 +1498,73 @@ pub mod seat {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 33] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(230, 88, 140, 231, 189, 142, 101, 137),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(189, 176, 144, 13, 16, 22, 173, 198),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 218, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 83, 101, 97, 116, 46),
-                ::rpc_core::capnp::word(115, 97, 121, 36, 80, 97, 114, 97),
-                ::rpc_core::capnp::word(109, 115, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 33] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(230, 88, 140, 231, 189, 142, 101, 137),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(189, 176, 144, 13, 16, 22, 173, 198),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 218, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 83, 101, 97, 116, 46),
+                ::capnp_threads_core::capnp::word(115, 97, 121, 36, 80, 97, 114, 97),
+                ::capnp_threads_core::capnp::word(109, 115, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1579,9 +1579,9 @@ pub mod seat {
     pub mod say_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1590,19 +1590,19 @@ pub mod seat {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -1610,26 +1610,26 @@ pub mod seat {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1646,35 +1646,35 @@ pub mod seat {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1686,39 +1686,39 @@ pub mod seat {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1728,50 +1728,50 @@ pub mod seat {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -1789,57 +1789,57 @@ pub mod seat {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 17] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(206, 206, 18, 81, 165, 211, 170, 253),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(189, 176, 144, 13, 16, 22, 173, 198),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 226, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 83, 101, 97, 116, 46),
-                ::rpc_core::capnp::word(115, 97, 121, 36, 82, 101, 115, 117),
-                ::rpc_core::capnp::word(108, 116, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 17] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(206, 206, 18, 81, 165, 211, 170, 253),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(189, 176, 144, 13, 16, 22, 173, 198),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 226, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 83, 101, 97, 116, 46),
+                ::capnp_threads_core::capnp::word(115, 97, 121, 36, 82, 101, 115, 117),
+                ::capnp_threads_core::capnp::word(108, 116, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1856,16 +1856,16 @@ pub mod seat {
 pub mod listener {
     #![allow(unused_variables)]
     /// What a server's `said` is called with.
-    pub type SaidParams = ::rpc_core::typed::Params<
+    pub type SaidParams = ::capnp_threads_core::typed::Params<
         crate::chat_capnp::listener::said_params::Owned,
     >;
     /// What a server's `said` returns.
-    pub type SaidResults = ::rpc_core::typed::Results<
+    pub type SaidResults = ::capnp_threads_core::typed::Results<
         crate::chat_capnp::listener::said_results::Owned,
     >;
     /// A capability of the interface `chat.capnp:Listener`.
     pub struct Client {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -1875,22 +1875,22 @@ pub mod listener {
         where
             ServerImpl: Server,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `chat.capnp:Listener.said`.
         pub fn said_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::chat_capnp::listener::said_params::Owned,
             crate::chat_capnp::listener::said_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe891_4a87_d088_85ac,
                 0u16,
@@ -1910,88 +1910,88 @@ pub mod listener {
             f.debug_tuple("chat.capnp:Listener").field(self.hook.client()).finish()
         }
     }
-    impl ::rpc_core::typed::FromClient for Client {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+    impl ::capnp_threads_core::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
-    impl ::rpc_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0xe891_4a87_d088_85ac;
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -2008,16 +2008,16 @@ pub mod listener {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `chat.capnp:Listener` does.
@@ -2027,10 +2027,10 @@ pub mod listener {
             &self,
             params: SaidParams,
             results: SaidResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented("this chat.capnp:Listener has no said"),
+                ::capnp_threads_core::Error::unimplemented("this chat.capnp:Listener has no said"),
             )
         }
     }
@@ -2039,7 +2039,7 @@ pub mod listener {
             &self,
             params: SaidParams,
             results: SaidResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::said(&**self, params, results)
         }
     }
@@ -2048,17 +2048,17 @@ pub mod listener {
             &self,
             params: SaidParams,
             results: SaidResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::said(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0xe891_4a87_d088_85ac => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "chat.capnp:Listener",
                     )
@@ -2070,11 +2070,11 @@ pub mod listener {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::IncomingCall,
+        call: ::capnp_threads_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::said(server, params, results)
@@ -2082,7 +2082,7 @@ pub mod listener {
                 )
             }
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "chat.capnp:Listener",
                     0xe891_4a87_d088_85ac,
@@ -2093,9 +2093,9 @@ pub mod listener {
     pub mod said_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2104,19 +2104,19 @@ pub mod listener {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -2124,26 +2124,26 @@ pub mod listener {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2160,35 +2160,35 @@ pub mod listener {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2200,14 +2200,14 @@ pub mod listener {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_who(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2219,8 +2219,8 @@ pub mod listener {
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -2231,34 +2231,34 @@ pub mod listener {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 2,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2268,50 +2268,50 @@ pub mod listener {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2329,14 +2329,14 @@ pub mod listener {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_who(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2344,11 +2344,11 @@ pub mod listener {
             #[inline]
             pub fn set_who(
                 &mut self,
-                value: impl ::rpc_core::capnp::traits::SetterInput<
-                    ::rpc_core::capnp::text::Owned,
+                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                    ::capnp_threads_core::capnp::text::Owned,
                 >,
             ) {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(0),
                         value,
                         false,
@@ -2356,7 +2356,7 @@ pub mod listener {
                     .unwrap()
             }
             #[inline]
-            pub fn init_who(self, size: u32) -> ::rpc_core::capnp::text::Builder<'a> {
+            pub fn init_who(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -2366,8 +2366,8 @@ pub mod listener {
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -2375,11 +2375,11 @@ pub mod listener {
             #[inline]
             pub fn set_text(
                 &mut self,
-                value: impl ::rpc_core::capnp::traits::SetterInput<
-                    ::rpc_core::capnp::text::Owned,
+                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                    ::capnp_threads_core::capnp::text::Owned,
                 >,
             ) {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(1),
                         value,
                         false,
@@ -2387,7 +2387,7 @@ pub mod listener {
                     .unwrap()
             }
             #[inline]
-            pub fn init_text(self, size: u32) -> ::rpc_core::capnp::text::Builder<'a> {
+            pub fn init_text(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(1).init_text(size)
             }
             #[inline]
@@ -2396,91 +2396,91 @@ pub mod listener {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 48] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(91, 178, 45, 224, 203, 227, 165, 156),
-                ::rpc_core::capnp::word(20, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(172, 133, 136, 208, 135, 74, 145, 232),
-                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 2, 1, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 76, 105, 115, 116, 101),
-                ::rpc_core::capnp::word(110, 101, 114, 46, 115, 97, 105, 100),
-                ::rpc_core::capnp::word(36, 80, 97, 114, 97, 109, 115, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(119, 104, 111, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 48] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(91, 178, 45, 224, 203, 227, 165, 156),
+                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(172, 133, 136, 208, 135, 74, 145, 232),
+                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 2, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 76, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(110, 101, 114, 46, 115, 97, 105, 100),
+                ::capnp_threads_core::capnp::word(36, 80, 97, 114, 97, 109, 115, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(119, 104, 111, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     1 => {
-                        <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -2495,9 +2495,9 @@ pub mod listener {
     pub mod said_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2506,19 +2506,19 @@ pub mod listener {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -2526,26 +2526,26 @@ pub mod listener {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2562,35 +2562,35 @@ pub mod listener {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2602,39 +2602,39 @@ pub mod listener {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2644,50 +2644,50 @@ pub mod listener {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2705,58 +2705,58 @@ pub mod listener {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 18] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(192, 248, 129, 129, 61, 98, 112, 226),
-                ::rpc_core::capnp::word(20, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(172, 133, 136, 208, 135, 74, 145, 232),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 10, 1, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 76, 105, 115, 116, 101),
-                ::rpc_core::capnp::word(110, 101, 114, 46, 115, 97, 105, 100),
-                ::rpc_core::capnp::word(36, 82, 101, 115, 117, 108, 116, 115),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 18] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(192, 248, 129, 129, 61, 98, 112, 226),
+                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(172, 133, 136, 208, 135, 74, 145, 232),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 10, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 104, 97, 116, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 76, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(110, 101, 114, 46, 115, 97, 105, 100),
+                ::capnp_threads_core::capnp::word(36, 82, 101, 115, 117, 108, 116, 115),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,

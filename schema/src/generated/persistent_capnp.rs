@@ -4,11 +4,11 @@
 pub mod persistent {
     #![allow(unused_variables)]
     /// What a server's `save` is called with.
-    pub type SaveParams<SturdyRef, Owner> = ::rpc_core::typed::Params<
+    pub type SaveParams<SturdyRef, Owner> = ::capnp_threads_core::typed::Params<
         crate::persistent_capnp::persistent::save_params::Owned<SturdyRef, Owner>,
     >;
     /// What a server's `save` returns.
-    pub type SaveResults<SturdyRef, Owner> = ::rpc_core::typed::Results<
+    pub type SaveResults<SturdyRef, Owner> = ::capnp_threads_core::typed::Results<
         crate::persistent_capnp::persistent::save_results::Owned<SturdyRef, Owner>,
     >;
     /// A capability of the interface `persistent.capnp:Persistent`.
@@ -17,13 +17,13 @@ pub mod persistent {
     /// (SturdyRef), and how the one who may restore it is named (Owner), is agreed
     /// on within a realm: the vats that share one way to save and restore.
     pub struct Client<SturdyRef, Owner> {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> (SturdyRef, Owner)>,
     }
     impl<SturdyRef, Owner> Client<SturdyRef, Owner>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         /// Makes an object of this process callable. It may also be an
         /// `Arc` or a `Box` of one.
@@ -31,12 +31,12 @@ pub mod persistent {
         where
             ServerImpl: Server<SturdyRef, Owner>,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `persistent.capnp:Persistent.save`.
@@ -45,11 +45,11 @@ pub mod persistent {
         /// saving twice may give two references to the same object.
         pub fn save_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::persistent_capnp::persistent::save_params::Owned<SturdyRef, Owner>,
             crate::persistent_capnp::persistent::save_results::Owned<SturdyRef, Owner>,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xc8cb_212f_cd9f_5691,
                 0u16,
@@ -71,91 +71,91 @@ pub mod persistent {
                 .finish()
         }
     }
-    impl<SturdyRef, Owner> ::rpc_core::typed::FromClient for Client<SturdyRef, Owner>
+    impl<SturdyRef, Owner> ::capnp_threads_core::typed::FromClient for Client<SturdyRef, Owner>
     where
         SturdyRef: 'static,
         Owner: 'static,
     {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
-    impl<SturdyRef, Owner> ::rpc_core::capnp::capability::FromClientHook
+    impl<SturdyRef, Owner> ::capnp_threads_core::capnp::capability::FromClientHook
     for Client<SturdyRef, Owner> {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl<SturdyRef, Owner> ::rpc_core::capnp::capability::FromTypelessPipeline
+    impl<SturdyRef, Owner> ::capnp_threads_core::capnp::capability::FromTypelessPipeline
     for Client<SturdyRef, Owner> {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl<SturdyRef, Owner> ::rpc_core::capnp::traits::HasTypeId
+    impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::HasTypeId
     for Client<SturdyRef, Owner> {
         const TYPE_ID: u64 = 0xc8cb_212f_cd9f_5691;
     }
-    impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::FromPointerReader<'a>
+    impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
     for Client<SturdyRef, Owner>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::FromPointerBuilder<'a>
+    impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
     for Client<SturdyRef, Owner>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
@@ -164,20 +164,20 @@ pub mod persistent {
     impl<
         SturdyRef,
         Owner,
-    > ::rpc_core::capnp::traits::SetterInput<Owned<SturdyRef, Owner>>
+    > ::capnp_threads_core::capnp::traits::SetterInput<Owned<SturdyRef, Owner>>
     for Client<SturdyRef, Owner>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -194,29 +194,29 @@ pub mod persistent {
         }
     }
     impl<SturdyRef, Owner> ::core::marker::Copy for Owned<SturdyRef, Owner> {}
-    impl<SturdyRef, Owner> ::rpc_core::capnp::introspect::Introspect
+    impl<SturdyRef, Owner> ::capnp_threads_core::capnp::introspect::Introspect
     for Owned<SturdyRef, Owner>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl<SturdyRef, Owner> ::rpc_core::capnp::traits::Owned for Owned<SturdyRef, Owner>
+    impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Owned for Owned<SturdyRef, Owner>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         type Reader<'a> = Client<SturdyRef, Owner>;
         type Builder<'a> = Client<SturdyRef, Owner>;
     }
-    impl<SturdyRef, Owner> ::rpc_core::capnp::traits::Pipelined
+    impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Pipelined
     for Owned<SturdyRef, Owner>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         type Pipeline = Client<SturdyRef, Owner>;
     }
@@ -230,8 +230,8 @@ pub mod persistent {
         Owner,
     >: ::core::marker::Send + ::core::marker::Sync + 'static
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         /// Serves `save`. If it is not written, callers are told so.
         ///
@@ -241,10 +241,10 @@ pub mod persistent {
             &self,
             params: SaveParams<SturdyRef, Owner>,
             results: SaveResults<SturdyRef, Owner>,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this persistent.capnp:Persistent has no save",
                 ),
             )
@@ -256,14 +256,14 @@ pub mod persistent {
         ServerImpl: Server<SturdyRef, Owner> + ?Sized,
     > Server<SturdyRef, Owner> for ::std::sync::Arc<ServerImpl>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn save(
             &self,
             params: SaveParams<SturdyRef, Owner>,
             results: SaveResults<SturdyRef, Owner>,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server<SturdyRef, Owner>>::save(&**self, params, results)
         }
     }
@@ -273,14 +273,14 @@ pub mod persistent {
         ServerImpl: Server<SturdyRef, Owner> + ?Sized,
     > Server<SturdyRef, Owner> for ::std::boxed::Box<ServerImpl>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn save(
             &self,
             params: SaveParams<SturdyRef, Owner>,
             results: SaveResults<SturdyRef, Owner>,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server<SturdyRef, Owner>>::save(&**self, params, results)
         }
     }
@@ -288,18 +288,18 @@ pub mod persistent {
         SturdyRef,
         Owner,
         ServerImpl: Server<SturdyRef, Owner> + ?Sized,
-    > ::rpc_core::typed::FromServer<ServerImpl> for Client<SturdyRef, Owner>
+    > ::capnp_threads_core::typed::FromServer<ServerImpl> for Client<SturdyRef, Owner>
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0xc8cb_212f_cd9f_5691 => {
                     dispatch_methods::<SturdyRef, Owner, ServerImpl>(server, call)
                 }
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "persistent.capnp:Persistent",
                     )
@@ -313,14 +313,14 @@ pub mod persistent {
         SturdyRef,
         Owner,
         ServerImpl: Server<SturdyRef, Owner> + ?Sized,
-    >(server: &ServerImpl, call: ::rpc_core::IncomingCall)
+    >(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall)
     where
-        SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-        Owner: ::rpc_core::capnp::traits::Owned + 'static,
+        SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         match call.method_id() {
             0u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server<
@@ -331,7 +331,7 @@ pub mod persistent {
                 )
             }
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "persistent.capnp:Persistent",
                     0xc8cb_212f_cd9f_5691,
@@ -344,14 +344,14 @@ pub mod persistent {
         pub struct Owned<SturdyRef, Owner> {
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::introspect::Introspect
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::introspect::Introspect
         for Owned<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types::<SturdyRef, Owner>,
                         annotation_types: _private::get_annotation_types::<
@@ -363,59 +363,59 @@ pub mod persistent {
                     .into()
             }
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::Owned
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Owned
         for Owned<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, SturdyRef, Owner>;
             type Builder<'a> = Builder<'a, SturdyRef, Owner>;
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::OwnedStruct
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::OwnedStruct
         for Owned<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, SturdyRef, Owner>;
             type Builder<'a> = Builder<'a, SturdyRef, Owner>;
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::Pipelined
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Pipelined
         for Owned<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Pipeline = Pipeline<SturdyRef, Owner>;
         }
         pub struct Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
         impl<SturdyRef, Owner> ::core::marker::Copy for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {}
         impl<SturdyRef, Owner> ::core::clone::Clone for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn clone(&self) -> Self {
                 *self
             }
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::HasTypeId
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::HasTypeId
         for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
@@ -423,14 +423,14 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self {
                     reader,
@@ -439,16 +439,16 @@ pub mod persistent {
             }
         }
         impl<'a, SturdyRef, Owner> ::core::convert::From<Reader<'a, SturdyRef, Owner>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a>
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(reader: Reader<'a, SturdyRef, Owner>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<SturdyRef, Owner>,
                             annotation_types: _private::get_annotation_types::<
@@ -463,8 +463,8 @@ pub mod persistent {
         }
         impl<SturdyRef, Owner> ::core::fmt::Debug for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn fmt(
                 &self,
@@ -472,22 +472,22 @@ pub mod persistent {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::FromPointerReader<'a>
+        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
         for Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
@@ -495,31 +495,31 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+        > ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
         for Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::Imbue<'a>
+        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Imbue<'a>
         for Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -527,24 +527,24 @@ pub mod persistent {
         }
         impl<'a, SturdyRef, Owner> Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             pub fn reborrow(&self) -> Reader<'_, SturdyRef, Owner> {
                 Self { ..*self }
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_seal_for(
                 self,
-            ) -> ::rpc_core::capnp::Result<
-                <Owner as ::rpc_core::capnp::traits::Owned>::Reader<'a>,
+            ) -> ::capnp_threads_core::capnp::Result<
+                <Owner as ::capnp_threads_core::capnp::traits::Owned>::Reader<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -556,28 +556,28 @@ pub mod persistent {
         }
         pub struct Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::HasStructSize
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::HasStructSize
         for Builder<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::HasTypeId
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::HasTypeId
         for Builder<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
@@ -585,14 +585,14 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self {
                     builder,
@@ -601,16 +601,16 @@ pub mod persistent {
             }
         }
         impl<'a, SturdyRef, Owner> ::core::convert::From<Builder<'a, SturdyRef, Owner>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a>
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(builder: Builder<'a, SturdyRef, Owner>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<SturdyRef, Owner>,
                             annotation_types: _private::get_annotation_types::<
@@ -623,48 +623,48 @@ pub mod persistent {
                 )
             }
         }
-        impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::ImbueMut<'a>
+        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::ImbueMut<'a>
         for Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::FromPointerBuilder<'a>
+        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
         for Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
@@ -674,24 +674,24 @@ pub mod persistent {
         impl<
             SturdyRef,
             Owner,
-        > ::rpc_core::capnp::traits::SetterInput<Owned<SturdyRef, Owner>>
+        > ::capnp_threads_core::capnp::traits::SetterInput<Owned<SturdyRef, Owner>>
         for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
         impl<'a, SturdyRef, Owner> Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             pub fn into_reader(self) -> Reader<'a, SturdyRef, Owner> {
                 self.builder.into_reader().into()
@@ -707,16 +707,16 @@ pub mod persistent {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_seal_for(
                 self,
-            ) -> ::rpc_core::capnp::Result<
-                <Owner as ::rpc_core::capnp::traits::Owned>::Builder<'a>,
+            ) -> ::capnp_threads_core::capnp::Result<
+                <Owner as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -725,8 +725,8 @@ pub mod persistent {
             pub fn initn_seal_for(
                 self,
                 length: u32,
-            ) -> <Owner as ::rpc_core::capnp::traits::Owned>::Builder<'a> {
-                ::rpc_core::capnp::any_pointer::Builder::new(
+            ) -> <Owner as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a> {
+                ::capnp_threads_core::capnp::any_pointer::Builder::new(
                         self.builder.get_pointer_field(0),
                     )
                     .initn_as(length)
@@ -734,9 +734,9 @@ pub mod persistent {
             #[inline]
             pub fn set_seal_for(
                 &mut self,
-                value: impl ::rpc_core::capnp::traits::SetterInput<Owner>,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                value: impl ::capnp_threads_core::capnp::traits::SetterInput<Owner>,
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -745,8 +745,8 @@ pub mod persistent {
             #[inline]
             pub fn init_seal_for(
                 self,
-            ) -> <Owner as ::rpc_core::capnp::traits::Owned>::Builder<'a> {
-                ::rpc_core::capnp::any_pointer::Builder::new(
+            ) -> <Owner as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a> {
+                ::capnp_threads_core::capnp::any_pointer::Builder::new(
                         self.builder.get_pointer_field(0),
                     )
                     .init_as()
@@ -757,12 +757,12 @@ pub mod persistent {
             }
         }
         pub struct Pipeline<SturdyRef, Owner> {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::capability::FromTypelessPipeline
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<SturdyRef, Owner> {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -771,89 +771,89 @@ pub mod persistent {
         }
         impl<SturdyRef, Owner> Pipeline<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Pipelined,
-            <SturdyRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
-            Owner: ::rpc_core::capnp::traits::Pipelined,
-            <Owner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Pipelined,
+            <SturdyRef as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            Owner: ::capnp_threads_core::capnp::traits::Pipelined,
+            <Owner as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
         {
             pub fn get_seal_for(
                 &self,
-            ) -> <Owner as ::rpc_core::capnp::traits::Pipelined>::Pipeline {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            ) -> <Owner as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline {
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 34] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(165, 115, 48, 24, 89, 186, 111, 247),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 58, 1, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
-                ::rpc_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 80, 101, 114, 115, 105, 115, 116),
-                ::rpc_core::capnp::word(101, 110, 116, 46, 83, 97, 118, 101),
-                ::rpc_core::capnp::word(80, 97, 114, 97, 109, 115, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 66, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(115, 101, 97, 108, 70, 111, 114, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 34] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(165, 115, 48, 24, 89, 186, 111, 247),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 58, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 80, 101, 114, 115, 105, 115, 116),
+                ::capnp_threads_core::capnp::word(101, 110, 116, 46, 83, 97, 118, 101),
+                ::capnp_threads_core::capnp::word(80, 97, 114, 97, 109, 115, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 66, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(115, 101, 97, 108, 70, 111, 114, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types<SturdyRef, Owner>(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type
+            ) -> ::capnp_threads_core::capnp::introspect::Type
             where
-                SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-                Owner: ::rpc_core::capnp::traits::Owned + 'static,
+                SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
             {
                 match index {
                     0 => {
-                        ::rpc_core::typed::generated::type_argument(
-                            <Owner as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        ::capnp_threads_core::typed::generated::type_argument(
+                            <Owner as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                         )
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types<SturdyRef, Owner>(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type
+            ) -> ::capnp_threads_core::capnp::introspect::Type
             where
-                SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-                Owner: ::rpc_core::capnp::traits::Owned + 'static,
+                SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
             {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -870,14 +870,14 @@ pub mod persistent {
         pub struct Owned<SturdyRef, Owner> {
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::introspect::Introspect
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::introspect::Introspect
         for Owned<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types::<SturdyRef, Owner>,
                         annotation_types: _private::get_annotation_types::<
@@ -889,59 +889,59 @@ pub mod persistent {
                     .into()
             }
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::Owned
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Owned
         for Owned<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, SturdyRef, Owner>;
             type Builder<'a> = Builder<'a, SturdyRef, Owner>;
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::OwnedStruct
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::OwnedStruct
         for Owned<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, SturdyRef, Owner>;
             type Builder<'a> = Builder<'a, SturdyRef, Owner>;
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::Pipelined
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Pipelined
         for Owned<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Pipeline = Pipeline<SturdyRef, Owner>;
         }
         pub struct Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
         impl<SturdyRef, Owner> ::core::marker::Copy for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {}
         impl<SturdyRef, Owner> ::core::clone::Clone for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn clone(&self) -> Self {
                 *self
             }
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::HasTypeId
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::HasTypeId
         for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
@@ -949,14 +949,14 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self {
                     reader,
@@ -965,16 +965,16 @@ pub mod persistent {
             }
         }
         impl<'a, SturdyRef, Owner> ::core::convert::From<Reader<'a, SturdyRef, Owner>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a>
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(reader: Reader<'a, SturdyRef, Owner>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<SturdyRef, Owner>,
                             annotation_types: _private::get_annotation_types::<
@@ -989,8 +989,8 @@ pub mod persistent {
         }
         impl<SturdyRef, Owner> ::core::fmt::Debug for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn fmt(
                 &self,
@@ -998,22 +998,22 @@ pub mod persistent {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::FromPointerReader<'a>
+        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
         for Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
@@ -1021,31 +1021,31 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+        > ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
         for Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::Imbue<'a>
+        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Imbue<'a>
         for Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1053,24 +1053,24 @@ pub mod persistent {
         }
         impl<'a, SturdyRef, Owner> Reader<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             pub fn reborrow(&self) -> Reader<'_, SturdyRef, Owner> {
                 Self { ..*self }
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_sturdy_ref(
                 self,
-            ) -> ::rpc_core::capnp::Result<
-                <SturdyRef as ::rpc_core::capnp::traits::Owned>::Reader<'a>,
+            ) -> ::capnp_threads_core::capnp::Result<
+                <SturdyRef as ::capnp_threads_core::capnp::traits::Owned>::Reader<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1082,28 +1082,28 @@ pub mod persistent {
         }
         pub struct Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::HasStructSize
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::HasStructSize
         for Builder<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::traits::HasTypeId
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::HasTypeId
         for Builder<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
@@ -1111,14 +1111,14 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self {
                     builder,
@@ -1127,16 +1127,16 @@ pub mod persistent {
             }
         }
         impl<'a, SturdyRef, Owner> ::core::convert::From<Builder<'a, SturdyRef, Owner>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a>
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(builder: Builder<'a, SturdyRef, Owner>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<SturdyRef, Owner>,
                             annotation_types: _private::get_annotation_types::<
@@ -1149,48 +1149,48 @@ pub mod persistent {
                 )
             }
         }
-        impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::ImbueMut<'a>
+        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::ImbueMut<'a>
         for Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a, SturdyRef, Owner> ::rpc_core::capnp::traits::FromPointerBuilder<'a>
+        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
         for Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
@@ -1200,24 +1200,24 @@ pub mod persistent {
         impl<
             SturdyRef,
             Owner,
-        > ::rpc_core::capnp::traits::SetterInput<Owned<SturdyRef, Owner>>
+        > ::capnp_threads_core::capnp::traits::SetterInput<Owned<SturdyRef, Owner>>
         for Reader<'_, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
         impl<'a, SturdyRef, Owner> Builder<'a, SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-            Owner: ::rpc_core::capnp::traits::Owned + 'static,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             pub fn into_reader(self) -> Reader<'a, SturdyRef, Owner> {
                 self.builder.into_reader().into()
@@ -1233,16 +1233,16 @@ pub mod persistent {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_sturdy_ref(
                 self,
-            ) -> ::rpc_core::capnp::Result<
-                <SturdyRef as ::rpc_core::capnp::traits::Owned>::Builder<'a>,
+            ) -> ::capnp_threads_core::capnp::Result<
+                <SturdyRef as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1251,8 +1251,8 @@ pub mod persistent {
             pub fn initn_sturdy_ref(
                 self,
                 length: u32,
-            ) -> <SturdyRef as ::rpc_core::capnp::traits::Owned>::Builder<'a> {
-                ::rpc_core::capnp::any_pointer::Builder::new(
+            ) -> <SturdyRef as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a> {
+                ::capnp_threads_core::capnp::any_pointer::Builder::new(
                         self.builder.get_pointer_field(0),
                     )
                     .initn_as(length)
@@ -1260,9 +1260,9 @@ pub mod persistent {
             #[inline]
             pub fn set_sturdy_ref(
                 &mut self,
-                value: impl ::rpc_core::capnp::traits::SetterInput<SturdyRef>,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                value: impl ::capnp_threads_core::capnp::traits::SetterInput<SturdyRef>,
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -1271,8 +1271,8 @@ pub mod persistent {
             #[inline]
             pub fn init_sturdy_ref(
                 self,
-            ) -> <SturdyRef as ::rpc_core::capnp::traits::Owned>::Builder<'a> {
-                ::rpc_core::capnp::any_pointer::Builder::new(
+            ) -> <SturdyRef as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a> {
+                ::capnp_threads_core::capnp::any_pointer::Builder::new(
                         self.builder.get_pointer_field(0),
                     )
                     .init_as()
@@ -1283,12 +1283,12 @@ pub mod persistent {
             }
         }
         pub struct Pipeline<SturdyRef, Owner> {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
-        impl<SturdyRef, Owner> ::rpc_core::capnp::capability::FromTypelessPipeline
+        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<SturdyRef, Owner> {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -1297,90 +1297,90 @@ pub mod persistent {
         }
         impl<SturdyRef, Owner> Pipeline<SturdyRef, Owner>
         where
-            SturdyRef: ::rpc_core::capnp::traits::Pipelined,
-            <SturdyRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
-            Owner: ::rpc_core::capnp::traits::Pipelined,
-            <Owner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            SturdyRef: ::capnp_threads_core::capnp::traits::Pipelined,
+            <SturdyRef as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            Owner: ::capnp_threads_core::capnp::traits::Pipelined,
+            <Owner as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
         {
             pub fn get_sturdy_ref(
                 &self,
-            ) -> <SturdyRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            ) -> <SturdyRef as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline {
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 35] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(191, 239, 64, 140, 193, 72, 104, 183),
-                ::rpc_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 66, 1, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
-                ::rpc_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 80, 101, 114, 115, 105, 115, 116),
-                ::rpc_core::capnp::word(101, 110, 116, 46, 83, 97, 118, 101),
-                ::rpc_core::capnp::word(82, 101, 115, 117, 108, 116, 115, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 82, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(115, 116, 117, 114, 100, 121, 82, 101),
-                ::rpc_core::capnp::word(102, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 35] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(191, 239, 64, 140, 193, 72, 104, 183),
+                ::capnp_threads_core::capnp::word(28, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 66, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 80, 101, 114, 115, 105, 115, 116),
+                ::capnp_threads_core::capnp::word(101, 110, 116, 46, 83, 97, 118, 101),
+                ::capnp_threads_core::capnp::word(82, 101, 115, 117, 108, 116, 115, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 82, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(115, 116, 117, 114, 100, 121, 82, 101),
+                ::capnp_threads_core::capnp::word(102, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types<SturdyRef, Owner>(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type
+            ) -> ::capnp_threads_core::capnp::introspect::Type
             where
-                SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-                Owner: ::rpc_core::capnp::traits::Owned + 'static,
+                SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
             {
                 match index {
                     0 => {
-                        ::rpc_core::typed::generated::type_argument(
-                            <SturdyRef as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                        ::capnp_threads_core::typed::generated::type_argument(
+                            <SturdyRef as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                         )
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types<SturdyRef, Owner>(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type
+            ) -> ::capnp_threads_core::capnp::introspect::Type
             where
-                SturdyRef: ::rpc_core::capnp::traits::Owned + 'static,
-                Owner: ::rpc_core::capnp::traits::Owned + 'static,
+                SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
             {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1397,7 +1397,7 @@ pub mod persistent {
 pub mod realm_gateway {
     #![allow(unused_variables)]
     /// What a server's `import` is called with.
-    pub type ImportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner> = ::rpc_core::typed::Params<
+    pub type ImportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner> = ::capnp_threads_core::typed::Params<
         crate::persistent_capnp::realm_gateway::import_params::Owned<
             InternalRef,
             ExternalRef,
@@ -1406,14 +1406,14 @@ pub mod realm_gateway {
         >,
     >;
     /// What a server's `import` returns.
-    pub type ImportResults<InternalRef, InternalOwner> = ::rpc_core::typed::Results<
+    pub type ImportResults<InternalRef, InternalOwner> = ::capnp_threads_core::typed::Results<
         crate::persistent_capnp::persistent::save_results::Owned<
             InternalRef,
             InternalOwner,
         >,
     >;
     /// What a server's `export` is called with.
-    pub type ExportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner> = ::rpc_core::typed::Params<
+    pub type ExportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner> = ::capnp_threads_core::typed::Params<
         crate::persistent_capnp::realm_gateway::export_params::Owned<
             InternalRef,
             ExternalRef,
@@ -1422,7 +1422,7 @@ pub mod realm_gateway {
         >,
     >;
     /// What a server's `export` returns.
-    pub type ExportResults<ExternalRef, ExternalOwner> = ::rpc_core::typed::Results<
+    pub type ExportResults<ExternalRef, ExternalOwner> = ::capnp_threads_core::typed::Results<
         crate::persistent_capnp::persistent::save_results::Owned<
             ExternalRef,
             ExternalOwner,
@@ -1436,7 +1436,7 @@ pub mod realm_gateway {
     /// capability is saved across that border: nobody else on this side of it ever
     /// sees the other side's references.
     pub struct Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<
             fn() -> (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
         >,
@@ -1448,10 +1448,10 @@ pub mod realm_gateway {
         ExternalOwner,
     > Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         /// Makes an object of this process callable. It may also be an
         /// `Arc` or a `Box` of one.
@@ -1459,12 +1459,12 @@ pub mod realm_gateway {
         where
             ServerImpl: Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `persistent.capnp:RealmGateway.import`.
@@ -1473,7 +1473,7 @@ pub mod realm_gateway {
         /// means something inside. Saving \`cap\` itself does not lead back here.
         pub fn import_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::persistent_capnp::realm_gateway::import_params::Owned<
                 InternalRef,
                 ExternalRef,
@@ -1485,7 +1485,7 @@ pub mod realm_gateway {
                 InternalOwner,
             >,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x84ff_286c_d00a_3ed4,
                 0u16,
@@ -1497,7 +1497,7 @@ pub mod realm_gateway {
         /// means something outside.
         pub fn export_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::persistent_capnp::realm_gateway::export_params::Owned<
                 InternalRef,
                 ExternalRef,
@@ -1509,7 +1509,7 @@ pub mod realm_gateway {
                 ExternalOwner,
             >,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x84ff_286c_d00a_3ed4,
                 1u16,
@@ -1538,7 +1538,7 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::typed::FromClient
+    > ::capnp_threads_core::typed::FromClient
     for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     where
         InternalRef: 'static,
@@ -1546,16 +1546,16 @@ pub mod realm_gateway {
         InternalOwner: 'static,
         ExternalOwner: 'static,
     {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
@@ -1564,22 +1564,22 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::capnp::capability::FromClientHook
+    > ::capnp_threads_core::capnp::capability::FromClientHook
     for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
@@ -1588,11 +1588,11 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::capnp::capability::FromTypelessPipeline
+    > ::capnp_threads_core::capnp::capability::FromTypelessPipeline
     for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -1602,7 +1602,7 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::capnp::traits::HasTypeId
+    > ::capnp_threads_core::capnp::traits::HasTypeId
     for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
         const TYPE_ID: u64 = 0x84ff_286c_d00a_3ed4;
     }
@@ -1612,20 +1612,20 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::capnp::traits::FromPointerReader<'a>
+    > ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
     for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
@@ -1637,26 +1637,26 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::capnp::traits::FromPointerBuilder<'a>
+    > ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
     for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
@@ -1667,23 +1667,23 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::capnp::traits::SetterInput<
+    > ::capnp_threads_core::capnp::traits::SetterInput<
         Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
     > for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -1709,16 +1709,16 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::capnp::introspect::Introspect
+    > ::capnp_threads_core::capnp::introspect::Introspect
     for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
     impl<
@@ -1726,13 +1726,13 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::capnp::traits::Owned
+    > ::capnp_threads_core::capnp::traits::Owned
     for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         type Reader<'a> = Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>;
         type Builder<'a> = Client<
@@ -1747,13 +1747,13 @@ pub mod realm_gateway {
         ExternalRef,
         InternalOwner,
         ExternalOwner,
-    > ::rpc_core::capnp::traits::Pipelined
+    > ::capnp_threads_core::capnp::traits::Pipelined
     for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         type Pipeline = Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>;
     }
@@ -1771,10 +1771,10 @@ pub mod realm_gateway {
         ExternalOwner,
     >: ::core::marker::Send + ::core::marker::Sync + 'static
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         /// Serves `import`. If it is not written, callers are told so.
         ///
@@ -1784,10 +1784,10 @@ pub mod realm_gateway {
             &self,
             params: ImportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
             results: ImportResults<InternalRef, InternalOwner>,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this persistent.capnp:RealmGateway has no import",
                 ),
             )
@@ -1800,10 +1800,10 @@ pub mod realm_gateway {
             &self,
             params: ExportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
             results: ExportResults<ExternalRef, ExternalOwner>,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this persistent.capnp:RealmGateway has no export",
                 ),
             )
@@ -1819,16 +1819,16 @@ pub mod realm_gateway {
     > Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     for ::std::sync::Arc<ServerImpl>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn import(
             &self,
             params: ImportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
             results: ImportResults<InternalRef, InternalOwner>,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server<
                 InternalRef,
                 ExternalRef,
@@ -1840,7 +1840,7 @@ pub mod realm_gateway {
             &self,
             params: ExportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
             results: ExportResults<ExternalRef, ExternalOwner>,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server<
                 InternalRef,
                 ExternalRef,
@@ -1859,16 +1859,16 @@ pub mod realm_gateway {
     > Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     for ::std::boxed::Box<ServerImpl>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn import(
             &self,
             params: ImportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
             results: ImportResults<InternalRef, InternalOwner>,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server<
                 InternalRef,
                 ExternalRef,
@@ -1880,7 +1880,7 @@ pub mod realm_gateway {
             &self,
             params: ExportParams<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
             results: ExportResults<ExternalRef, ExternalOwner>,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server<
                 InternalRef,
                 ExternalRef,
@@ -1896,15 +1896,15 @@ pub mod realm_gateway {
         ExternalOwner,
         ServerImpl: Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
             + ?Sized,
-    > ::rpc_core::typed::FromServer<ServerImpl>
+    > ::capnp_threads_core::typed::FromServer<ServerImpl>
     for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0x84ff_286c_d00a_3ed4 => {
                     dispatch_methods::<
@@ -1916,7 +1916,7 @@ pub mod realm_gateway {
                     >(server, call)
                 }
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "persistent.capnp:RealmGateway",
                     )
@@ -1933,16 +1933,16 @@ pub mod realm_gateway {
         ExternalOwner,
         ServerImpl: Server<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
             + ?Sized,
-    >(server: &ServerImpl, call: ::rpc_core::IncomingCall)
+    >(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall)
     where
-        InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-        InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-        ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+        InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         match call.method_id() {
             0u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server<
@@ -1955,7 +1955,7 @@ pub mod realm_gateway {
                 )
             }
             1u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server<
@@ -1968,7 +1968,7 @@ pub mod realm_gateway {
                 )
             }
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "persistent.capnp:RealmGateway",
                     0x84ff_286c_d00a_3ed4,
@@ -1988,16 +1988,16 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::introspect::Introspect
+        > ::capnp_threads_core::capnp::introspect::Introspect
         for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types::<
                             InternalRef,
@@ -2023,13 +2023,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::Owned
+        > ::capnp_threads_core::capnp::traits::Owned
         for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<
                 'a,
@@ -2051,13 +2051,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::OwnedStruct
+        > ::capnp_threads_core::capnp::traits::OwnedStruct
         for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<
                 'a,
@@ -2079,13 +2079,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::Pipelined
+        > ::capnp_threads_core::capnp::traits::Pipelined
         for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Pipeline = Pipeline<
                 InternalRef,
@@ -2096,12 +2096,12 @@ pub mod realm_gateway {
         }
         pub struct Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             _phantom: ::core::marker::PhantomData<
                 (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
             >,
@@ -2109,18 +2109,18 @@ pub mod realm_gateway {
         impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::marker::Copy
         for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {}
         impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::clone::Clone
         for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn clone(&self) -> Self {
                 *self
@@ -2131,13 +2131,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::HasTypeId
+        > ::capnp_threads_core::capnp::traits::HasTypeId
         for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
@@ -2147,16 +2147,16 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self {
                     reader,
@@ -2172,12 +2172,12 @@ pub mod realm_gateway {
             ExternalOwner,
         > ::core::convert::From<
             Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
-        > for ::rpc_core::capnp::dynamic_value::Reader<'a>
+        > for ::capnp_threads_core::capnp::dynamic_value::Reader<'a>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
                 reader: Reader<
@@ -2189,9 +2189,9 @@ pub mod realm_gateway {
                 >,
             ) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<
                                 InternalRef,
@@ -2221,10 +2221,10 @@ pub mod realm_gateway {
         impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::fmt::Debug
         for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn fmt(
                 &self,
@@ -2232,7 +2232,7 @@ pub mod realm_gateway {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
@@ -2244,18 +2244,18 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::FromPointerReader<'a>
+        > ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
         for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
@@ -2265,17 +2265,17 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+        > ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
         for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
@@ -2285,21 +2285,21 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::Imbue<'a>
+        > ::capnp_threads_core::capnp::traits::Imbue<'a>
         for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2313,10 +2313,10 @@ pub mod realm_gateway {
             ExternalOwner,
         > Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             pub fn reborrow(
                 &self,
@@ -2325,19 +2325,19 @@ pub mod realm_gateway {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::persistent_capnp::persistent::Client<ExternalRef, ExternalOwner>,
             > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -2350,14 +2350,14 @@ pub mod realm_gateway {
             #[inline]
             pub fn get_params(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::persistent_capnp::persistent::save_params::Reader<
                     'a,
                     InternalRef,
                     InternalOwner,
                 >,
             > {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -2369,12 +2369,12 @@ pub mod realm_gateway {
         }
         pub struct Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             _phantom: ::core::marker::PhantomData<
                 (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
             >,
@@ -2384,15 +2384,15 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::HasStructSize
+        > ::capnp_threads_core::capnp::traits::HasStructSize
         for Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 2,
             };
@@ -2402,13 +2402,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::HasTypeId
+        > ::capnp_threads_core::capnp::traits::HasTypeId
         for Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
@@ -2418,16 +2418,16 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self {
                     builder,
@@ -2443,12 +2443,12 @@ pub mod realm_gateway {
             ExternalOwner,
         > ::core::convert::From<
             Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
-        > for ::rpc_core::capnp::dynamic_value::Builder<'a>
+        > for ::capnp_threads_core::capnp::dynamic_value::Builder<'a>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
                 builder: Builder<
@@ -2460,9 +2460,9 @@ pub mod realm_gateway {
                 >,
             ) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<
                                 InternalRef,
@@ -2495,21 +2495,21 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::ImbueMut<'a>
+        > ::capnp_threads_core::capnp::traits::ImbueMut<'a>
         for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
@@ -2521,32 +2521,32 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::FromPointerBuilder<'a>
+        > ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
         for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
@@ -2558,20 +2558,20 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::SetterInput<
+        > ::capnp_threads_core::capnp::traits::SetterInput<
             Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
         > for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2583,10 +2583,10 @@ pub mod realm_gateway {
             ExternalOwner,
         > Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             pub fn into_reader(
                 self,
@@ -2608,19 +2608,19 @@ pub mod realm_gateway {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::persistent_capnp::persistent::Client<ExternalRef, ExternalOwner>,
             > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -2638,7 +2638,7 @@ pub mod realm_gateway {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -2650,14 +2650,14 @@ pub mod realm_gateway {
             #[inline]
             pub fn get_params(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::persistent_capnp::persistent::save_params::Builder<
                     'a,
                     InternalRef,
                     InternalOwner,
                 >,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -2670,8 +2670,8 @@ pub mod realm_gateway {
                     InternalRef,
                     InternalOwner,
                 >,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(1),
                     value,
                     false,
@@ -2685,7 +2685,7 @@ pub mod realm_gateway {
                 InternalRef,
                 InternalOwner,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(1),
                     0,
                 )
@@ -2696,7 +2696,7 @@ pub mod realm_gateway {
             }
         }
         pub struct Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             _phantom: ::core::marker::PhantomData<
                 (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
             >,
@@ -2706,9 +2706,9 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::capability::FromTypelessPipeline
+        > ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -2722,14 +2722,14 @@ pub mod realm_gateway {
             ExternalOwner,
         > Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Pipelined,
-            <InternalRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
-            ExternalRef: ::rpc_core::capnp::traits::Pipelined,
-            <ExternalRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
-            InternalOwner: ::rpc_core::capnp::traits::Pipelined,
-            <InternalOwner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
-            ExternalOwner: ::rpc_core::capnp::traits::Pipelined,
-            <ExternalOwner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            InternalRef: ::capnp_threads_core::capnp::traits::Pipelined,
+            <InternalRef as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Pipelined,
+            <ExternalRef as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Pipelined,
+            <InternalOwner as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Pipelined,
+            <ExternalOwner as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
         {
             pub fn get_cap(
                 &self,
@@ -2737,7 +2737,7 @@ pub mod realm_gateway {
                 ExternalRef,
                 ExternalOwner,
             > {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
@@ -2747,126 +2747,126 @@ pub mod realm_gateway {
                 InternalRef,
                 InternalOwner,
             > {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(1),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 86] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(77, 87, 9, 57, 29, 204, 194, 240),
-                ::rpc_core::capnp::word(30, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
-                ::rpc_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 82, 101, 97, 108, 109, 71, 97),
-                ::rpc_core::capnp::word(116, 101, 119, 97, 121, 46, 105, 109),
-                ::rpc_core::capnp::word(112, 111, 114, 116, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(120, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(117, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 3, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(165, 115, 48, 24, 89, 186, 111, 247),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 2, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 86] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(77, 87, 9, 57, 29, 204, 194, 240),
+                ::capnp_threads_core::capnp::word(30, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 82, 101, 97, 108, 109, 71, 97),
+                ::capnp_threads_core::capnp::word(116, 101, 119, 97, 121, 46, 105, 109),
+                ::capnp_threads_core::capnp::word(112, 111, 114, 116, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(120, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(117, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 3, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(165, 115, 48, 24, 89, 186, 111, 247),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 2, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types<
                 InternalRef,
                 ExternalRef,
                 InternalOwner,
                 ExternalOwner,
-            >(index: u16) -> ::rpc_core::capnp::introspect::Type
+            >(index: u16) -> ::capnp_threads_core::capnp::introspect::Type
             where
-                InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-                ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-                InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-                ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+                InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
             {
                 match index {
                     0 => {
                         <crate::persistent_capnp::persistent::Owned<
                             ExternalRef,
                             ExternalOwner,
-                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     1 => {
                         <crate::persistent_capnp::persistent::save_params::Owned<
                             InternalRef,
                             InternalOwner,
-                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types<
@@ -2877,22 +2877,22 @@ pub mod realm_gateway {
             >(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type
+            ) -> ::capnp_threads_core::capnp::introspect::Type
             where
-                InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-                ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-                InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-                ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+                InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
             {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -2916,16 +2916,16 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::introspect::Introspect
+        > ::capnp_threads_core::capnp::introspect::Introspect
         for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types::<
                             InternalRef,
@@ -2951,13 +2951,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::Owned
+        > ::capnp_threads_core::capnp::traits::Owned
         for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<
                 'a,
@@ -2979,13 +2979,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::OwnedStruct
+        > ::capnp_threads_core::capnp::traits::OwnedStruct
         for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<
                 'a,
@@ -3007,13 +3007,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::Pipelined
+        > ::capnp_threads_core::capnp::traits::Pipelined
         for Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             type Pipeline = Pipeline<
                 InternalRef,
@@ -3024,12 +3024,12 @@ pub mod realm_gateway {
         }
         pub struct Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             _phantom: ::core::marker::PhantomData<
                 (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
             >,
@@ -3037,18 +3037,18 @@ pub mod realm_gateway {
         impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::marker::Copy
         for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {}
         impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::clone::Clone
         for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn clone(&self) -> Self {
                 *self
@@ -3059,13 +3059,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::HasTypeId
+        > ::capnp_threads_core::capnp::traits::HasTypeId
         for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
@@ -3075,16 +3075,16 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self {
                     reader,
@@ -3100,12 +3100,12 @@ pub mod realm_gateway {
             ExternalOwner,
         > ::core::convert::From<
             Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
-        > for ::rpc_core::capnp::dynamic_value::Reader<'a>
+        > for ::capnp_threads_core::capnp::dynamic_value::Reader<'a>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
                 reader: Reader<
@@ -3117,9 +3117,9 @@ pub mod realm_gateway {
                 >,
             ) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<
                                 InternalRef,
@@ -3149,10 +3149,10 @@ pub mod realm_gateway {
         impl<InternalRef, ExternalRef, InternalOwner, ExternalOwner> ::core::fmt::Debug
         for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn fmt(
                 &self,
@@ -3160,7 +3160,7 @@ pub mod realm_gateway {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
@@ -3172,18 +3172,18 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::FromPointerReader<'a>
+        > ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
         for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
@@ -3193,17 +3193,17 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::IntoInternalStructReader<'a>
+        > ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
         for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
@@ -3213,21 +3213,21 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::Imbue<'a>
+        > ::capnp_threads_core::capnp::traits::Imbue<'a>
         for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -3241,10 +3241,10 @@ pub mod realm_gateway {
             ExternalOwner,
         > Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             pub fn reborrow(
                 &self,
@@ -3253,19 +3253,19 @@ pub mod realm_gateway {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::persistent_capnp::persistent::Client<InternalRef, InternalOwner>,
             > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -3278,14 +3278,14 @@ pub mod realm_gateway {
             #[inline]
             pub fn get_params(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::persistent_capnp::persistent::save_params::Reader<
                     'a,
                     ExternalRef,
                     ExternalOwner,
                 >,
             > {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -3297,12 +3297,12 @@ pub mod realm_gateway {
         }
         pub struct Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             _phantom: ::core::marker::PhantomData<
                 (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
             >,
@@ -3312,15 +3312,15 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::HasStructSize
+        > ::capnp_threads_core::capnp::traits::HasStructSize
         for Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 2,
             };
@@ -3330,13 +3330,13 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::HasTypeId
+        > ::capnp_threads_core::capnp::traits::HasTypeId
         for Builder<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
@@ -3346,16 +3346,16 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self {
                     builder,
@@ -3371,12 +3371,12 @@ pub mod realm_gateway {
             ExternalOwner,
         > ::core::convert::From<
             Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
-        > for ::rpc_core::capnp::dynamic_value::Builder<'a>
+        > for ::capnp_threads_core::capnp::dynamic_value::Builder<'a>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn from(
                 builder: Builder<
@@ -3388,9 +3388,9 @@ pub mod realm_gateway {
                 >,
             ) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<
                                 InternalRef,
@@ -3423,21 +3423,21 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::ImbueMut<'a>
+        > ::capnp_threads_core::capnp::traits::ImbueMut<'a>
         for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
@@ -3449,32 +3449,32 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::FromPointerBuilder<'a>
+        > ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
         for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
@@ -3486,20 +3486,20 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::traits::SetterInput<
+        > ::capnp_threads_core::capnp::traits::SetterInput<
             Owned<InternalRef, ExternalRef, InternalOwner, ExternalOwner>,
         > for Reader<'_, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -3511,10 +3511,10 @@ pub mod realm_gateway {
             ExternalOwner,
         > Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-            InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-            ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+            InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             pub fn into_reader(
                 self,
@@ -3536,19 +3536,19 @@ pub mod realm_gateway {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::persistent_capnp::persistent::Client<InternalRef, InternalOwner>,
             > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -3566,7 +3566,7 @@ pub mod realm_gateway {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -3578,14 +3578,14 @@ pub mod realm_gateway {
             #[inline]
             pub fn get_params(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::persistent_capnp::persistent::save_params::Builder<
                     'a,
                     ExternalRef,
                     ExternalOwner,
                 >,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -3598,8 +3598,8 @@ pub mod realm_gateway {
                     ExternalRef,
                     ExternalOwner,
                 >,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(1),
                     value,
                     false,
@@ -3613,7 +3613,7 @@ pub mod realm_gateway {
                 ExternalRef,
                 ExternalOwner,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(1),
                     0,
                 )
@@ -3624,7 +3624,7 @@ pub mod realm_gateway {
             }
         }
         pub struct Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             _phantom: ::core::marker::PhantomData<
                 (InternalRef, ExternalRef, InternalOwner, ExternalOwner),
             >,
@@ -3634,9 +3634,9 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::rpc_core::capnp::capability::FromTypelessPipeline
+        > ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -3650,14 +3650,14 @@ pub mod realm_gateway {
             ExternalOwner,
         > Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
-            InternalRef: ::rpc_core::capnp::traits::Pipelined,
-            <InternalRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
-            ExternalRef: ::rpc_core::capnp::traits::Pipelined,
-            <ExternalRef as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
-            InternalOwner: ::rpc_core::capnp::traits::Pipelined,
-            <InternalOwner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
-            ExternalOwner: ::rpc_core::capnp::traits::Pipelined,
-            <ExternalOwner as ::rpc_core::capnp::traits::Pipelined>::Pipeline: ::rpc_core::capnp::capability::FromTypelessPipeline,
+            InternalRef: ::capnp_threads_core::capnp::traits::Pipelined,
+            <InternalRef as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            ExternalRef: ::capnp_threads_core::capnp::traits::Pipelined,
+            <ExternalRef as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            InternalOwner: ::capnp_threads_core::capnp::traits::Pipelined,
+            <InternalOwner as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            ExternalOwner: ::capnp_threads_core::capnp::traits::Pipelined,
+            <ExternalOwner as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
         {
             pub fn get_cap(
                 &self,
@@ -3665,7 +3665,7 @@ pub mod realm_gateway {
                 InternalRef,
                 InternalOwner,
             > {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
@@ -3675,126 +3675,126 @@ pub mod realm_gateway {
                 ExternalRef,
                 ExternalOwner,
             > {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(1),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 86] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(170, 163, 45, 72, 139, 161, 175, 236),
-                ::rpc_core::capnp::word(30, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
-                ::rpc_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
-                ::rpc_core::capnp::word(58, 82, 101, 97, 108, 109, 71, 97),
-                ::rpc_core::capnp::word(116, 101, 119, 97, 121, 46, 101, 120),
-                ::rpc_core::capnp::word(112, 111, 114, 116, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(120, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(117, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 2, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(165, 115, 48, 24, 89, 186, 111, 247),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 3, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 86] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(170, 163, 45, 72, 139, 161, 175, 236),
+                ::capnp_threads_core::capnp::word(30, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
+                ::capnp_threads_core::capnp::word(58, 82, 101, 97, 108, 109, 71, 97),
+                ::capnp_threads_core::capnp::word(116, 101, 119, 97, 121, 46, 101, 120),
+                ::capnp_threads_core::capnp::word(112, 111, 114, 116, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 34, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(120, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(117, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 2, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(165, 115, 48, 24, 89, 186, 111, 247),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 31, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(145, 86, 159, 205, 47, 33, 203, 200),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 39, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 3, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(212, 62, 10, 208, 108, 40, 255, 132),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types<
                 InternalRef,
                 ExternalRef,
                 InternalOwner,
                 ExternalOwner,
-            >(index: u16) -> ::rpc_core::capnp::introspect::Type
+            >(index: u16) -> ::capnp_threads_core::capnp::introspect::Type
             where
-                InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-                ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-                InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-                ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+                InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
             {
                 match index {
                     0 => {
                         <crate::persistent_capnp::persistent::Owned<
                             InternalRef,
                             InternalOwner,
-                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     1 => {
                         <crate::persistent_capnp::persistent::save_params::Owned<
                             ExternalRef,
                             ExternalOwner,
-                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types<
@@ -3805,22 +3805,22 @@ pub mod realm_gateway {
             >(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type
+            ) -> ::capnp_threads_core::capnp::introspect::Type
             where
-                InternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-                ExternalRef: ::rpc_core::capnp::traits::Owned + 'static,
-                InternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
-                ExternalOwner: ::rpc_core::capnp::traits::Owned + 'static,
+                InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                InternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
             {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -3836,7 +3836,7 @@ pub mod realm_gateway {
 #[allow(warnings, clippy::all, clippy::pedantic)]
 pub mod persistent_ {
     pub const ID: u64 = 0xf622595091cafb67;
-    pub fn get_type() -> ::rpc_core::capnp::introspect::Type {
-        <() as ::rpc_core::capnp::introspect::Introspect>::introspect()
+    pub fn get_type() -> ::capnp_threads_core::capnp::introspect::Type {
+        <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
     }
 }

@@ -8,9 +8,9 @@ pub mod message {
     };
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -19,19 +19,19 @@ pub mod message {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -39,22 +39,22 @@ pub mod message {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -71,35 +71,35 @@ pub mod message {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -111,7 +111,7 @@ pub mod message {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -222,12 +222,12 @@ pub mod message {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.reader.get_data_field::<u16>(0) {
                 0 => {
                     ::core::result::Result::Ok(
                         Unimplemented(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -237,7 +237,7 @@ pub mod message {
                 1 => {
                     ::core::result::Result::Ok(
                         Abort(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -247,7 +247,7 @@ pub mod message {
                 2 => {
                     ::core::result::Result::Ok(
                         Call(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -257,7 +257,7 @@ pub mod message {
                 3 => {
                     ::core::result::Result::Ok(
                         Return(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -267,7 +267,7 @@ pub mod message {
                 4 => {
                     ::core::result::Result::Ok(
                         Finish(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -277,7 +277,7 @@ pub mod message {
                 5 => {
                     ::core::result::Result::Ok(
                         Resolve(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -287,7 +287,7 @@ pub mod message {
                 6 => {
                     ::core::result::Result::Ok(
                         Release(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -297,7 +297,7 @@ pub mod message {
                 7 => {
                     ::core::result::Result::Ok(
                         ObsoleteSave(
-                            ::rpc_core::capnp::any_pointer::Reader::new(
+                            ::capnp_threads_core::capnp::any_pointer::Reader::new(
                                 self.reader.get_pointer_field(0),
                             ),
                         ),
@@ -306,7 +306,7 @@ pub mod message {
                 8 => {
                     ::core::result::Result::Ok(
                         Bootstrap(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -316,7 +316,7 @@ pub mod message {
                 9 => {
                     ::core::result::Result::Ok(
                         ObsoleteDelete(
-                            ::rpc_core::capnp::any_pointer::Reader::new(
+                            ::capnp_threads_core::capnp::any_pointer::Reader::new(
                                 self.reader.get_pointer_field(0),
                             ),
                         ),
@@ -325,7 +325,7 @@ pub mod message {
                 10 => {
                     ::core::result::Result::Ok(
                         Provide(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -335,7 +335,7 @@ pub mod message {
                 11 => {
                     ::core::result::Result::Ok(
                         Accept(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -345,7 +345,7 @@ pub mod message {
                 12 => {
                     ::core::result::Result::Ok(
                         Join(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -355,7 +355,7 @@ pub mod message {
                 13 => {
                     ::core::result::Result::Ok(
                         Disembargo(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -365,42 +365,42 @@ pub mod message {
                 14 => {
                     ::core::result::Result::Ok(
                         ThirdPartyAnswer(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -410,50 +410,50 @@ pub mod message {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -471,16 +471,16 @@ pub mod message {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn set_unimplemented(
             &mut self,
             value: crate::rpc_capnp::message::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 0);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -489,7 +489,7 @@ pub mod message {
         #[inline]
         pub fn init_unimplemented(self) -> crate::rpc_capnp::message::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 0);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -505,9 +505,9 @@ pub mod message {
         pub fn set_abort(
             &mut self,
             value: crate::rpc_capnp::exception::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 1);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -516,7 +516,7 @@ pub mod message {
         #[inline]
         pub fn init_abort(self) -> crate::rpc_capnp::exception::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 1);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -532,9 +532,9 @@ pub mod message {
         pub fn set_call(
             &mut self,
             value: crate::rpc_capnp::call::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 2);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -543,7 +543,7 @@ pub mod message {
         #[inline]
         pub fn init_call(self) -> crate::rpc_capnp::call::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 2);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -559,9 +559,9 @@ pub mod message {
         pub fn set_return(
             &mut self,
             value: crate::rpc_capnp::return_::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 3);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -570,7 +570,7 @@ pub mod message {
         #[inline]
         pub fn init_return(self) -> crate::rpc_capnp::return_::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 3);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -586,9 +586,9 @@ pub mod message {
         pub fn set_finish(
             &mut self,
             value: crate::rpc_capnp::finish::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 4);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -597,7 +597,7 @@ pub mod message {
         #[inline]
         pub fn init_finish(self) -> crate::rpc_capnp::finish::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 4);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -613,9 +613,9 @@ pub mod message {
         pub fn set_resolve(
             &mut self,
             value: crate::rpc_capnp::resolve::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 5);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -624,7 +624,7 @@ pub mod message {
         #[inline]
         pub fn init_resolve(self) -> crate::rpc_capnp::resolve::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 5);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -640,9 +640,9 @@ pub mod message {
         pub fn set_release(
             &mut self,
             value: crate::rpc_capnp::release::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 6);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -651,7 +651,7 @@ pub mod message {
         #[inline]
         pub fn init_release(self) -> crate::rpc_capnp::release::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 6);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -664,9 +664,9 @@ pub mod message {
             !self.builder.is_pointer_field_null(0)
         }
         #[inline]
-        pub fn init_obsolete_save(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
+        pub fn init_obsolete_save(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 7);
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
             result.clear();
@@ -683,9 +683,9 @@ pub mod message {
         pub fn set_bootstrap(
             &mut self,
             value: crate::rpc_capnp::bootstrap::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 8);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -694,7 +694,7 @@ pub mod message {
         #[inline]
         pub fn init_bootstrap(self) -> crate::rpc_capnp::bootstrap::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 8);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -709,9 +709,9 @@ pub mod message {
         #[inline]
         pub fn init_obsolete_delete(
             self,
-        ) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 9);
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
             result.clear();
@@ -728,9 +728,9 @@ pub mod message {
         pub fn set_provide(
             &mut self,
             value: crate::rpc_capnp::provide::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 10);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -739,7 +739,7 @@ pub mod message {
         #[inline]
         pub fn init_provide(self) -> crate::rpc_capnp::provide::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 10);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -755,9 +755,9 @@ pub mod message {
         pub fn set_accept(
             &mut self,
             value: crate::rpc_capnp::accept::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 11);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -766,7 +766,7 @@ pub mod message {
         #[inline]
         pub fn init_accept(self) -> crate::rpc_capnp::accept::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 11);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -782,9 +782,9 @@ pub mod message {
         pub fn set_join(
             &mut self,
             value: crate::rpc_capnp::join::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 12);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -793,7 +793,7 @@ pub mod message {
         #[inline]
         pub fn init_join(self) -> crate::rpc_capnp::join::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 12);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -809,9 +809,9 @@ pub mod message {
         pub fn set_disembargo(
             &mut self,
             value: crate::rpc_capnp::disembargo::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 13);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -820,7 +820,7 @@ pub mod message {
         #[inline]
         pub fn init_disembargo(self) -> crate::rpc_capnp::disembargo::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 13);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -836,9 +836,9 @@ pub mod message {
         pub fn set_third_party_answer(
             &mut self,
             value: crate::rpc_capnp::third_party_answer::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 14);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -849,7 +849,7 @@ pub mod message {
             self,
         ) -> crate::rpc_capnp::third_party_answer::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 14);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -864,12 +864,12 @@ pub mod message {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.builder.get_data_field::<u16>(0) {
                 0 => {
                     ::core::result::Result::Ok(
                         Unimplemented(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -879,7 +879,7 @@ pub mod message {
                 1 => {
                     ::core::result::Result::Ok(
                         Abort(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -889,7 +889,7 @@ pub mod message {
                 2 => {
                     ::core::result::Result::Ok(
                         Call(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -899,7 +899,7 @@ pub mod message {
                 3 => {
                     ::core::result::Result::Ok(
                         Return(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -909,7 +909,7 @@ pub mod message {
                 4 => {
                     ::core::result::Result::Ok(
                         Finish(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -919,7 +919,7 @@ pub mod message {
                 5 => {
                     ::core::result::Result::Ok(
                         Resolve(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -929,7 +929,7 @@ pub mod message {
                 6 => {
                     ::core::result::Result::Ok(
                         Release(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -939,7 +939,7 @@ pub mod message {
                 7 => {
                     ::core::result::Result::Ok(
                         ObsoleteSave(
-                            ::rpc_core::capnp::any_pointer::Builder::new(
+                            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                                 self.builder.get_pointer_field(0),
                             ),
                         ),
@@ -948,7 +948,7 @@ pub mod message {
                 8 => {
                     ::core::result::Result::Ok(
                         Bootstrap(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -958,7 +958,7 @@ pub mod message {
                 9 => {
                     ::core::result::Result::Ok(
                         ObsoleteDelete(
-                            ::rpc_core::capnp::any_pointer::Builder::new(
+                            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                                 self.builder.get_pointer_field(0),
                             ),
                         ),
@@ -967,7 +967,7 @@ pub mod message {
                 10 => {
                     ::core::result::Result::Ok(
                         Provide(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -977,7 +977,7 @@ pub mod message {
                 11 => {
                     ::core::result::Result::Ok(
                         Accept(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -987,7 +987,7 @@ pub mod message {
                 12 => {
                     ::core::result::Result::Ok(
                         Join(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -997,7 +997,7 @@ pub mod message {
                 13 => {
                     ::core::result::Result::Ok(
                         Disembargo(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -1007,356 +1007,356 @@ pub mod message {
                 14 => {
                     ::core::result::Result::Ok(
                         ThirdPartyAnswer(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 262] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(50, 176, 141, 128, 31, 159, 183, 145),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 15, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 79, 3, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 77, 101, 115, 115, 97, 103),
-            ::rpc_core::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(60, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(149, 1, 0, 0, 114, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(148, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(164, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(161, 1, 0, 0, 50, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(156, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(172, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(3, 0, 253, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(169, 1, 0, 0, 42, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(164, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(180, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(4, 0, 252, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(177, 1, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(172, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(188, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(5, 0, 251, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(185, 1, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(180, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(196, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(6, 0, 250, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(193, 1, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(188, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(204, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(7, 0, 249, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(201, 1, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(196, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(212, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(9, 0, 248, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(209, 1, 0, 0, 106, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(208, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(220, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 247, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 8, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(217, 1, 0, 0, 82, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(216, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(232, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(10, 0, 246, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 9, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(229, 1, 0, 0, 122, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(228, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(240, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(11, 0, 245, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 10, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(237, 1, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(232, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(248, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(12, 0, 244, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 11, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(245, 1, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(240, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 2, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(14, 0, 243, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 12, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(253, 1, 0, 0, 42, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(248, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 2, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 242, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 13, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(5, 2, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(4, 2, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(20, 2, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(13, 0, 241, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 14, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(17, 2, 0, 0, 138, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(20, 2, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(36, 2, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(117, 110, 105, 109, 112, 108, 101, 109),
-            ::rpc_core::capnp::word(101, 110, 116, 101, 100, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(50, 176, 141, 128, 31, 159, 183, 145),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(97, 98, 111, 114, 116, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(99, 97, 108, 108, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(212, 76, 157, 120, 206, 83, 106, 131),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 116, 117, 114, 110, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(58, 87, 179, 61, 141, 178, 25, 158),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(102, 105, 110, 105, 115, 104, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(99, 14, 248, 194, 178, 46, 125, 211),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 115, 111, 108, 118, 101, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(110, 8, 137, 250, 85, 150, 194, 187),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 108, 101, 97, 115, 101, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(151, 116, 208, 125, 13, 108, 26, 173),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(111, 98, 115, 111, 108, 101, 116, 101),
-            ::rpc_core::capnp::word(83, 97, 118, 101, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(98, 111, 111, 116, 115, 116, 114, 97),
-            ::rpc_core::capnp::word(112, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(196, 110, 23, 49, 128, 207, 76, 233),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(111, 98, 115, 111, 108, 101, 116, 101),
-            ::rpc_core::capnp::word(68, 101, 108, 101, 116, 101, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(112, 114, 111, 118, 105, 100, 101, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(90, 172, 193, 251, 107, 4, 106, 156),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(97, 99, 99, 101, 112, 116, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(22, 64, 85, 144, 98, 181, 201, 212),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(106, 111, 105, 110, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(175, 1, 224, 144, 4, 152, 225, 251),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(100, 105, 115, 101, 109, 98, 97, 114),
-            ::rpc_core::capnp::word(103, 111, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(17, 55, 189, 15, 139, 54, 100, 249),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 104, 105, 114, 100, 80, 97, 114),
-            ::rpc_core::capnp::word(116, 121, 65, 110, 115, 119, 101, 114),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(140, 229, 240, 197, 230, 28, 81, 182),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 262] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(50, 176, 141, 128, 31, 159, 183, 145),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 15, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 79, 3, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 77, 101, 115, 115, 97, 103),
+            ::capnp_threads_core::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(60, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(149, 1, 0, 0, 114, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(148, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(164, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(161, 1, 0, 0, 50, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(156, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(172, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(3, 0, 253, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(169, 1, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(164, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(180, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 252, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(177, 1, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(172, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(188, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(5, 0, 251, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(185, 1, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(180, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(196, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(6, 0, 250, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(193, 1, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(188, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(204, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 249, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(201, 1, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(196, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(212, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(9, 0, 248, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(209, 1, 0, 0, 106, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(208, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(220, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 247, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 8, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(217, 1, 0, 0, 82, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(216, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(232, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(10, 0, 246, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 9, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(229, 1, 0, 0, 122, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(228, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(240, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(11, 0, 245, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 10, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(237, 1, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(232, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(248, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 244, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 11, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(245, 1, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(240, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 2, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(14, 0, 243, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 12, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(253, 1, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(248, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 2, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 242, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 13, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(5, 2, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(4, 2, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(20, 2, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(13, 0, 241, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 14, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(17, 2, 0, 0, 138, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(20, 2, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(36, 2, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(117, 110, 105, 109, 112, 108, 101, 109),
+            ::capnp_threads_core::capnp::word(101, 110, 116, 101, 100, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(50, 176, 141, 128, 31, 159, 183, 145),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(97, 98, 111, 114, 116, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(99, 97, 108, 108, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(212, 76, 157, 120, 206, 83, 106, 131),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 116, 117, 114, 110, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(58, 87, 179, 61, 141, 178, 25, 158),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(102, 105, 110, 105, 115, 104, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(99, 14, 248, 194, 178, 46, 125, 211),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 115, 111, 108, 118, 101, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(110, 8, 137, 250, 85, 150, 194, 187),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 108, 101, 97, 115, 101, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(151, 116, 208, 125, 13, 108, 26, 173),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(111, 98, 115, 111, 108, 101, 116, 101),
+            ::capnp_threads_core::capnp::word(83, 97, 118, 101, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(98, 111, 111, 116, 115, 116, 114, 97),
+            ::capnp_threads_core::capnp::word(112, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(196, 110, 23, 49, 128, 207, 76, 233),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(111, 98, 115, 111, 108, 101, 116, 101),
+            ::capnp_threads_core::capnp::word(68, 101, 108, 101, 116, 101, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(112, 114, 111, 118, 105, 100, 101, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(90, 172, 193, 251, 107, 4, 106, 156),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(97, 99, 99, 101, 112, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(22, 64, 85, 144, 98, 181, 201, 212),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(106, 111, 105, 110, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(175, 1, 224, 144, 4, 152, 225, 251),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(100, 105, 115, 101, 109, 98, 97, 114),
+            ::capnp_threads_core::capnp::word(103, 111, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(17, 55, 189, 15, 139, 54, 100, 249),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 104, 105, 114, 100, 80, 97, 114),
+            ::capnp_threads_core::capnp::word(116, 121, 65, 110, 115, 119, 101, 114),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(140, 229, 240, 197, 230, 28, 81, 182),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
                 0 => {
-                    <crate::rpc_capnp::message::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::message::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 1 => {
-                    <crate::rpc_capnp::exception::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::exception::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 2 => {
-                    <crate::rpc_capnp::call::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::call::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 3 => {
-                    <crate::rpc_capnp::return_::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::return_::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 4 => {
-                    <crate::rpc_capnp::finish::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::finish::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 5 => {
-                    <crate::rpc_capnp::resolve::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::resolve::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 6 => {
-                    <crate::rpc_capnp::release::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::release::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 7 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 8 => {
-                    <crate::rpc_capnp::bootstrap::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::bootstrap::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 9 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 10 => {
-                    <crate::rpc_capnp::provide::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::provide::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 11 => {
-                    <crate::rpc_capnp::accept::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::accept::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 12 => {
-                    <crate::rpc_capnp::join::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::join::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 13 => {
-                    <crate::rpc_capnp::disembargo::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::disembargo::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 14 => {
-                    <crate::rpc_capnp::third_party_answer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::third_party_answer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -1389,47 +1389,47 @@ pub mod message {
         ThirdPartyAnswer(A14),
     }
     pub type WhichReader<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::message::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::exception::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::call::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::return_::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::finish::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::resolve::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::release::Reader<'a>>,
-        ::rpc_core::capnp::any_pointer::Reader<'a>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::bootstrap::Reader<'a>>,
-        ::rpc_core::capnp::any_pointer::Reader<'a>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::provide::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::accept::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::join::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::disembargo::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::third_party_answer::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::exception::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::call::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::return_::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::finish::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::resolve::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::release::Reader<'a>>,
+        ::capnp_threads_core::capnp::any_pointer::Reader<'a>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::bootstrap::Reader<'a>>,
+        ::capnp_threads_core::capnp::any_pointer::Reader<'a>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::provide::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::accept::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::join::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::disembargo::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::third_party_answer::Reader<'a>>,
     >;
     pub type WhichBuilder<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::message::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::exception::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::call::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::return_::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::finish::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::resolve::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::release::Builder<'a>>,
-        ::rpc_core::capnp::any_pointer::Builder<'a>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::bootstrap::Builder<'a>>,
-        ::rpc_core::capnp::any_pointer::Builder<'a>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::provide::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::accept::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::join::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::disembargo::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::third_party_answer::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::exception::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::call::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::return_::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::finish::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::resolve::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::release::Builder<'a>>,
+        ::capnp_threads_core::capnp::any_pointer::Builder<'a>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::bootstrap::Builder<'a>>,
+        ::capnp_threads_core::capnp::any_pointer::Builder<'a>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::provide::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::accept::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::join::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::disembargo::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::third_party_answer::Builder<'a>>,
     >;
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
 pub mod bootstrap {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -1438,19 +1438,19 @@ pub mod bootstrap {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -1458,22 +1458,22 @@ pub mod bootstrap {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1490,35 +1490,35 @@ pub mod bootstrap {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -1530,7 +1530,7 @@ pub mod bootstrap {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -1540,8 +1540,8 @@ pub mod bootstrap {
         #[inline]
         pub fn get_deprecated_object_id(
             self,
-        ) -> ::rpc_core::capnp::any_pointer::Reader<'a> {
-            ::rpc_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+        ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
         }
         #[inline]
         pub fn has_deprecated_object_id(&self) -> bool {
@@ -1549,30 +1549,30 @@ pub mod bootstrap {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1582,50 +1582,50 @@ pub mod bootstrap {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -1643,7 +1643,7 @@ pub mod bootstrap {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -1657,16 +1657,16 @@ pub mod bootstrap {
         #[inline]
         pub fn get_deprecated_object_id(
             self,
-        ) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            ::rpc_core::capnp::any_pointer::Builder::new(
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             )
         }
         #[inline]
         pub fn init_deprecated_object_id(
             self,
-        ) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
             result.clear();
@@ -1678,99 +1678,99 @@ pub mod bootstrap {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
         pub fn get_deprecated_object_id(
             &self,
-        ) -> ::rpc_core::capnp::any_pointer::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+        ) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 50] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(196, 110, 23, 49, 128, 207, 76, 233),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 162, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 66, 111, 111, 116, 115, 116),
-            ::rpc_core::capnp::word(114, 97, 112, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(49, 0, 0, 0, 154, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(52, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(64, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
-            ::rpc_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(100, 101, 112, 114, 101, 99, 97, 116),
-            ::rpc_core::capnp::word(101, 100, 79, 98, 106, 101, 99, 116),
-            ::rpc_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 50] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(196, 110, 23, 49, 128, 207, 76, 233),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 162, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 66, 111, 111, 116, 115, 116),
+            ::capnp_threads_core::capnp::word(114, 97, 112, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(49, 0, 0, 0, 154, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(52, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(64, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
+            ::capnp_threads_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(100, 101, 112, 114, 101, 99, 97, 116),
+            ::capnp_threads_core::capnp::word(101, 100, 79, 98, 106, 101, 99, 116),
+            ::capnp_threads_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 1 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -1786,9 +1786,9 @@ pub mod bootstrap {
 pub mod call {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -1797,19 +1797,19 @@ pub mod call {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -1817,22 +1817,22 @@ pub mod call {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1849,35 +1849,35 @@ pub mod call {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -1889,7 +1889,7 @@ pub mod call {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -1899,8 +1899,8 @@ pub mod call {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -1920,8 +1920,8 @@ pub mod call {
         #[inline]
         pub fn get_params(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::payload::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::payload::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(1),
                 ::core::option::Option::None,
             )
@@ -1950,30 +1950,30 @@ pub mod call {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 3,
             pointers: 3,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1983,50 +1983,50 @@ pub mod call {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -2044,7 +2044,7 @@ pub mod call {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -2058,8 +2058,8 @@ pub mod call {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -2068,8 +2068,8 @@ pub mod call {
         pub fn set_target(
             &mut self,
             value: crate::rpc_capnp::message_target::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+        ) -> ::capnp_threads_core::capnp::Result<()> {
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -2077,7 +2077,7 @@ pub mod call {
         }
         #[inline]
         pub fn init_target(self) -> crate::rpc_capnp::message_target::Builder<'a> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -2105,8 +2105,8 @@ pub mod call {
         #[inline]
         pub fn get_params(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::payload::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::payload::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(1),
                 ::core::option::Option::None,
             )
@@ -2115,8 +2115,8 @@ pub mod call {
         pub fn set_params(
             &mut self,
             value: crate::rpc_capnp::payload::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+        ) -> ::capnp_threads_core::capnp::Result<()> {
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(1),
                 value,
                 false,
@@ -2124,7 +2124,7 @@ pub mod call {
         }
         #[inline]
         pub fn init_params(self) -> crate::rpc_capnp::payload::Builder<'a> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(1),
                 0,
             )
@@ -2173,226 +2173,226 @@ pub mod call {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
         pub fn get_target(&self) -> crate::rpc_capnp::message_target::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
         pub fn get_params(&self) -> crate::rpc_capnp::payload::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(1),
             )
         }
         pub fn get_send_results_to(
             &self,
         ) -> crate::rpc_capnp::call::send_results_to::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.noop(),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 156] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(212, 76, 157, 120, 206, 83, 106, 131),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 3, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(3, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 122, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 255, 1, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 67, 97, 108, 108, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(237, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(236, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(248, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(245, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(240, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(253, 0, 0, 0, 98, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(252, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(3, 0, 0, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(5, 1, 0, 0, 74, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(4, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(16, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(7, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(13, 1, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(24, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(153, 95, 171, 26, 246, 176, 232, 218),
-            ::rpc_core::capnp::word(21, 1, 0, 0, 114, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(4, 0, 0, 0, 128, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 8, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 1, 0, 0, 194, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(4, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(16, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(5, 0, 0, 0, 129, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 9, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(13, 1, 0, 0, 162, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(28, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(6, 0, 0, 0, 130, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 10, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 1, 0, 0, 162, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(28, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(40, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
-            ::rpc_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 97, 114, 103, 101, 116, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(105, 110, 116, 101, 114, 102, 97, 99),
-            ::rpc_core::capnp::word(101, 73, 100, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(109, 101, 116, 104, 111, 100, 73, 100),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(59, 116, 150, 61, 34, 97, 14, 154),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(115, 101, 110, 100, 82, 101, 115, 117),
-            ::rpc_core::capnp::word(108, 116, 115, 84, 111, 0, 0, 0),
-            ::rpc_core::capnp::word(97, 108, 108, 111, 119, 84, 104, 105),
-            ::rpc_core::capnp::word(114, 100, 80, 97, 114, 116, 121, 84),
-            ::rpc_core::capnp::word(97, 105, 108, 67, 97, 108, 108, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(110, 111, 80, 114, 111, 109, 105, 115),
-            ::rpc_core::capnp::word(101, 80, 105, 112, 101, 108, 105, 110),
-            ::rpc_core::capnp::word(105, 110, 103, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(111, 110, 108, 121, 80, 114, 111, 109),
-            ::rpc_core::capnp::word(105, 115, 101, 80, 105, 112, 101, 108),
-            ::rpc_core::capnp::word(105, 110, 101, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 156] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(212, 76, 157, 120, 206, 83, 106, 131),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 3, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(3, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 122, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 255, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 67, 97, 108, 108, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(237, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(236, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(248, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(245, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(240, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(253, 0, 0, 0, 98, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(252, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(3, 0, 0, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(5, 1, 0, 0, 74, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(4, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(16, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(13, 1, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(24, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(153, 95, 171, 26, 246, 176, 232, 218),
+            ::capnp_threads_core::capnp::word(21, 1, 0, 0, 114, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 128, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 8, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 1, 0, 0, 194, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(4, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(16, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(5, 0, 0, 0, 129, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 9, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(13, 1, 0, 0, 162, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(28, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(6, 0, 0, 0, 130, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 10, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 1, 0, 0, 162, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(28, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(40, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
+            ::capnp_threads_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 97, 114, 103, 101, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(105, 110, 116, 101, 114, 102, 97, 99),
+            ::capnp_threads_core::capnp::word(101, 73, 100, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(109, 101, 116, 104, 111, 100, 73, 100),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(112, 97, 114, 97, 109, 115, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(59, 116, 150, 61, 34, 97, 14, 154),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(115, 101, 110, 100, 82, 101, 115, 117),
+            ::capnp_threads_core::capnp::word(108, 116, 115, 84, 111, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(97, 108, 108, 111, 119, 84, 104, 105),
+            ::capnp_threads_core::capnp::word(114, 100, 80, 97, 114, 116, 121, 84),
+            ::capnp_threads_core::capnp::word(97, 105, 108, 67, 97, 108, 108, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(110, 111, 80, 114, 111, 109, 105, 115),
+            ::capnp_threads_core::capnp::word(101, 80, 105, 112, 101, 108, 105, 110),
+            ::capnp_threads_core::capnp::word(105, 110, 103, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(111, 110, 108, 121, 80, 114, 111, 109),
+            ::capnp_threads_core::capnp::word(105, 115, 101, 80, 105, 112, 101, 108),
+            ::capnp_threads_core::capnp::word(105, 110, 101, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 1 => {
-                    <crate::rpc_capnp::message_target::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::message_target::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                2 => <u64 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                3 => <u16 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                2 => <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                3 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 4 => {
-                    <crate::rpc_capnp::payload::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::payload::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 5 => {
-                    <crate::rpc_capnp::call::send_results_to::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::call::send_results_to::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                6 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                7 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                8 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                6 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                7 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                8 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -2407,9 +2407,9 @@ pub mod call {
         pub use self::Which::{Caller, Yourself, ThirdParty};
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2418,19 +2418,19 @@ pub mod call {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -2438,26 +2438,26 @@ pub mod call {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2474,35 +2474,35 @@ pub mod call {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2514,7 +2514,7 @@ pub mod call {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -2529,7 +2529,7 @@ pub mod call {
                 self,
             ) -> ::core::result::Result<
                 WhichReader<'a>,
-                ::rpc_core::capnp::NotInSchema,
+                ::capnp_threads_core::capnp::NotInSchema,
             > {
                 match self.reader.get_data_field::<u16>(3) {
                     0 => ::core::result::Result::Ok(Caller(())),
@@ -2537,45 +2537,45 @@ pub mod call {
                     2 => {
                         ::core::result::Result::Ok(
                             ThirdParty(
-                                ::rpc_core::capnp::any_pointer::Reader::new(
+                                ::capnp_threads_core::capnp::any_pointer::Reader::new(
                                     self.reader.get_pointer_field(2),
                                 ),
                             ),
                         )
                     }
-                    x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
                 }
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 3,
                 pointers: 3,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2585,50 +2585,50 @@ pub mod call {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2646,7 +2646,7 @@ pub mod call {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -2660,9 +2660,9 @@ pub mod call {
             #[inline]
             pub fn init_third_party(
                 self,
-            ) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
+            ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
                 self.builder.set_data_field::<u16>(3, 2);
-                let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+                let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(2),
                 );
                 result.clear();
@@ -2680,7 +2680,7 @@ pub mod call {
                 self,
             ) -> ::core::result::Result<
                 WhichBuilder<'a>,
-                ::rpc_core::capnp::NotInSchema,
+                ::capnp_threads_core::capnp::NotInSchema,
             > {
                 match self.builder.get_data_field::<u16>(3) {
                     0 => ::core::result::Result::Ok(Caller(())),
@@ -2688,118 +2688,118 @@ pub mod call {
                     2 => {
                         ::core::result::Result::Ok(
                             ThirdParty(
-                                ::rpc_core::capnp::any_pointer::Builder::new(
+                                ::capnp_threads_core::capnp::any_pointer::Builder::new(
                                     self.builder.get_pointer_field(2),
                                 ),
                             ),
                         )
                     }
-                    x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
                 }
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 65] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(153, 95, 171, 26, 246, 176, 232, 218),
-                ::rpc_core::capnp::word(15, 0, 0, 0, 1, 0, 3, 0),
-                ::rpc_core::capnp::word(212, 76, 157, 120, 206, 83, 106, 131),
-                ::rpc_core::capnp::word(3, 0, 7, 0, 1, 0, 3, 0),
-                ::rpc_core::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(29, 0, 0, 0, 175, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-                ::rpc_core::capnp::word(112, 58, 67, 97, 108, 108, 46, 115),
-                ::rpc_core::capnp::word(101, 110, 100, 82, 101, 115, 117, 108),
-                ::rpc_core::capnp::word(116, 115, 84, 111, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(69, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(64, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(73, 0, 0, 0, 74, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(84, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(2, 0, 253, 255, 2, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(81, 0, 0, 0, 90, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 108, 101, 114, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(121, 111, 117, 114, 115, 101, 108, 102),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 104, 105, 114, 100, 80, 97, 114),
-                ::rpc_core::capnp::word(116, 121, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 65] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(153, 95, 171, 26, 246, 176, 232, 218),
+                ::capnp_threads_core::capnp::word(15, 0, 0, 0, 1, 0, 3, 0),
+                ::capnp_threads_core::capnp::word(212, 76, 157, 120, 206, 83, 106, 131),
+                ::capnp_threads_core::capnp::word(3, 0, 7, 0, 1, 0, 3, 0),
+                ::capnp_threads_core::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 175, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+                ::capnp_threads_core::capnp::word(112, 58, 67, 97, 108, 108, 46, 115),
+                ::capnp_threads_core::capnp::word(101, 110, 100, 82, 101, 115, 117, 108),
+                ::capnp_threads_core::capnp::word(116, 115, 84, 111, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(69, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(64, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(73, 0, 0, 0, 74, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(84, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(2, 0, 253, 255, 2, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(81, 0, 0, 0, 90, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 108, 101, 114, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(121, 111, 117, 114, 115, 101, 108, 102),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 104, 105, 114, 100, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(116, 121, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <() as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <() as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    1 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                     2 => {
-                        <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -2815,8 +2815,8 @@ pub mod call {
             Yourself(()),
             ThirdParty(A0),
         }
-        pub type WhichReader<'a> = Which<::rpc_core::capnp::any_pointer::Reader<'a>>;
-        pub type WhichBuilder<'a> = Which<::rpc_core::capnp::any_pointer::Builder<'a>>;
+        pub type WhichReader<'a> = Which<::capnp_threads_core::capnp::any_pointer::Reader<'a>>;
+        pub type WhichBuilder<'a> = Which<::capnp_threads_core::capnp::any_pointer::Builder<'a>>;
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
@@ -2827,9 +2827,9 @@ pub mod return_ {
     };
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -2838,19 +2838,19 @@ pub mod return_ {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -2858,22 +2858,22 @@ pub mod return_ {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2890,35 +2890,35 @@ pub mod return_ {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -2930,7 +2930,7 @@ pub mod return_ {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -2969,12 +2969,12 @@ pub mod return_ {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.reader.get_data_field::<u16>(3) {
                 0 => {
                     ::core::result::Result::Ok(
                         Results(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -2984,7 +2984,7 @@ pub mod return_ {
                 1 => {
                     ::core::result::Result::Ok(
                         Exception(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -3001,41 +3001,41 @@ pub mod return_ {
                 5 => {
                     ::core::result::Result::Ok(
                         AwaitFromThirdParty(
-                            ::rpc_core::capnp::any_pointer::Reader::new(
+                            ::capnp_threads_core::capnp::any_pointer::Reader::new(
                                 self.reader.get_pointer_field(0),
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 2,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3045,50 +3045,50 @@ pub mod return_ {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -3106,7 +3106,7 @@ pub mod return_ {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -3129,9 +3129,9 @@ pub mod return_ {
         pub fn set_results(
             &mut self,
             value: crate::rpc_capnp::payload::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(3, 0);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -3140,7 +3140,7 @@ pub mod return_ {
         #[inline]
         pub fn init_results(self) -> crate::rpc_capnp::payload::Builder<'a> {
             self.builder.set_data_field::<u16>(3, 0);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -3156,9 +3156,9 @@ pub mod return_ {
         pub fn set_exception(
             &mut self,
             value: crate::rpc_capnp::exception::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(3, 1);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -3167,7 +3167,7 @@ pub mod return_ {
         #[inline]
         pub fn init_exception(self) -> crate::rpc_capnp::exception::Builder<'a> {
             self.builder.set_data_field::<u16>(3, 1);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -3195,9 +3195,9 @@ pub mod return_ {
         #[inline]
         pub fn init_await_from_third_party(
             self,
-        ) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             self.builder.set_data_field::<u16>(3, 5);
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
             result.clear();
@@ -3221,12 +3221,12 @@ pub mod return_ {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.builder.get_data_field::<u16>(3) {
                 0 => {
                     ::core::result::Result::Ok(
                         Results(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -3236,7 +3236,7 @@ pub mod return_ {
                 1 => {
                     ::core::result::Result::Ok(
                         Exception(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -3253,229 +3253,229 @@ pub mod return_ {
                 5 => {
                     ::core::result::Result::Ok(
                         AwaitFromThirdParty(
-                            ::rpc_core::capnp::any_pointer::Builder::new(
+                            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                                 self.builder.get_pointer_field(0),
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 166] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(58, 87, 179, 61, 141, 178, 25, 158),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 2, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 6, 0),
-            ::rpc_core::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 138, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 255, 1, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 82, 101, 116, 117, 114, 110),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(237, 0, 0, 0, 74, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(236, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(248, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 32, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(245, 0, 0, 0, 138, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(248, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(4, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(3, 0, 255, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 1, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(252, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(12, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(4, 0, 254, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(9, 1, 0, 0, 82, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(24, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(5, 0, 253, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 1, 0, 0, 74, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(20, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(32, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(6, 0, 252, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 1, 0, 0, 170, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(32, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(44, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(7, 0, 251, 255, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 1, 0, 0, 178, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(44, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(56, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 250, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(53, 1, 0, 0, 162, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(56, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(68, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 33, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 8, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(65, 1, 0, 0, 122, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(64, 1, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(76, 1, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(97, 110, 115, 119, 101, 114, 73, 100),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 108, 101, 97, 115, 101, 80),
-            ::rpc_core::capnp::word(97, 114, 97, 109, 67, 97, 112, 115),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 115, 117, 108, 116, 115, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(59, 116, 150, 61, 34, 97, 14, 154),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(101, 120, 99, 101, 112, 116, 105, 111),
-            ::rpc_core::capnp::word(110, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(99, 97, 110, 99, 101, 108, 101, 100),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 115, 117, 108, 116, 115, 83),
-            ::rpc_core::capnp::word(101, 110, 116, 69, 108, 115, 101, 119),
-            ::rpc_core::capnp::word(104, 101, 114, 101, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 97, 107, 101, 70, 114, 111, 109),
-            ::rpc_core::capnp::word(79, 116, 104, 101, 114, 81, 117, 101),
-            ::rpc_core::capnp::word(115, 116, 105, 111, 110, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(97, 119, 97, 105, 116, 70, 114, 111),
-            ::rpc_core::capnp::word(109, 84, 104, 105, 114, 100, 80, 97),
-            ::rpc_core::capnp::word(114, 116, 121, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(110, 111, 70, 105, 110, 105, 115, 104),
-            ::rpc_core::capnp::word(78, 101, 101, 100, 101, 100, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 166] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(58, 87, 179, 61, 141, 178, 25, 158),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 2, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 138, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 255, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 82, 101, 116, 117, 114, 110),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(237, 0, 0, 0, 74, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(236, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(248, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 32, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(245, 0, 0, 0, 138, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(248, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(4, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(3, 0, 255, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 1, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(252, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(12, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 254, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(9, 1, 0, 0, 82, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(24, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(5, 0, 253, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 1, 0, 0, 74, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(20, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(32, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(6, 0, 252, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 1, 0, 0, 170, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(32, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(44, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 251, 255, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 1, 0, 0, 178, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(44, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(56, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 250, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(53, 1, 0, 0, 162, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(56, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(68, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 33, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 8, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(65, 1, 0, 0, 122, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(64, 1, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(76, 1, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(97, 110, 115, 119, 101, 114, 73, 100),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 108, 101, 97, 115, 101, 80),
+            ::capnp_threads_core::capnp::word(97, 114, 97, 109, 67, 97, 112, 115),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 115, 117, 108, 116, 115, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(59, 116, 150, 61, 34, 97, 14, 154),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(101, 120, 99, 101, 112, 116, 105, 111),
+            ::capnp_threads_core::capnp::word(110, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(99, 97, 110, 99, 101, 108, 101, 100),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 115, 117, 108, 116, 115, 83),
+            ::capnp_threads_core::capnp::word(101, 110, 116, 69, 108, 115, 101, 119),
+            ::capnp_threads_core::capnp::word(104, 101, 114, 101, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 97, 107, 101, 70, 114, 111, 109),
+            ::capnp_threads_core::capnp::word(79, 116, 104, 101, 114, 81, 117, 101),
+            ::capnp_threads_core::capnp::word(115, 116, 105, 111, 110, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(97, 119, 97, 105, 116, 70, 114, 111),
+            ::capnp_threads_core::capnp::word(109, 84, 104, 105, 114, 100, 80, 97),
+            ::capnp_threads_core::capnp::word(114, 116, 121, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(110, 111, 70, 105, 110, 105, 115, 104),
+            ::capnp_threads_core::capnp::word(78, 101, 101, 100, 101, 100, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                1 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                1 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 2 => {
-                    <crate::rpc_capnp::payload::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::payload::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 3 => {
-                    <crate::rpc_capnp::exception::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::exception::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                4 => <() as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                5 => <() as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                6 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                4 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                5 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                6 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 7 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                8 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                8 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -3495,23 +3495,23 @@ pub mod return_ {
         AwaitFromThirdParty(A2),
     }
     pub type WhichReader<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::payload::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::exception::Reader<'a>>,
-        ::rpc_core::capnp::any_pointer::Reader<'a>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::payload::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::exception::Reader<'a>>,
+        ::capnp_threads_core::capnp::any_pointer::Reader<'a>,
     >;
     pub type WhichBuilder<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::payload::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::exception::Builder<'a>>,
-        ::rpc_core::capnp::any_pointer::Builder<'a>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::payload::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::exception::Builder<'a>>,
+        ::capnp_threads_core::capnp::any_pointer::Builder<'a>,
     >;
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
 pub mod finish {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -3520,19 +3520,19 @@ pub mod finish {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -3540,22 +3540,22 @@ pub mod finish {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3572,35 +3572,35 @@ pub mod finish {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -3612,7 +3612,7 @@ pub mod finish {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -3629,30 +3629,30 @@ pub mod finish {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 0,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3662,50 +3662,50 @@ pub mod finish {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -3723,7 +3723,7 @@ pub mod finish {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -3752,109 +3752,109 @@ pub mod finish {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 69] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(99, 14, 248, 194, 178, 46, 125, 211),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 138, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 175, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 70, 105, 110, 105, 115, 104),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(69, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 32, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(77, 0, 0, 0, 146, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 33, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(89, 0, 0, 0, 26, 1, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(100, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(112, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
-            ::rpc_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 108, 101, 97, 115, 101, 82),
-            ::rpc_core::capnp::word(101, 115, 117, 108, 116, 67, 97, 112),
-            ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 113, 117, 105, 114, 101, 69),
-            ::rpc_core::capnp::word(97, 114, 108, 121, 67, 97, 110, 99),
-            ::rpc_core::capnp::word(101, 108, 108, 97, 116, 105, 111, 110),
-            ::rpc_core::capnp::word(87, 111, 114, 107, 97, 114, 111, 117),
-            ::rpc_core::capnp::word(110, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 69] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(99, 14, 248, 194, 178, 46, 125, 211),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 138, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 175, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 70, 105, 110, 105, 115, 104),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(69, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 32, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(77, 0, 0, 0, 146, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 33, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(89, 0, 0, 0, 26, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(100, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(112, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
+            ::capnp_threads_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 108, 101, 97, 115, 101, 82),
+            ::capnp_threads_core::capnp::word(101, 115, 117, 108, 116, 67, 97, 112),
+            ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 113, 117, 105, 114, 101, 69),
+            ::capnp_threads_core::capnp::word(97, 114, 108, 121, 67, 97, 110, 99),
+            ::capnp_threads_core::capnp::word(101, 108, 108, 97, 116, 105, 111, 110),
+            ::capnp_threads_core::capnp::word(87, 111, 114, 107, 97, 114, 111, 117),
+            ::capnp_threads_core::capnp::word(110, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                1 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                2 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                1 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                2 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -3871,9 +3871,9 @@ pub mod resolve {
     pub use self::Which::{Cap, Exception};
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -3882,19 +3882,19 @@ pub mod resolve {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -3902,22 +3902,22 @@ pub mod resolve {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3934,35 +3934,35 @@ pub mod resolve {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -3974,7 +3974,7 @@ pub mod resolve {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -3998,12 +3998,12 @@ pub mod resolve {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.reader.get_data_field::<u16>(2) {
                 0 => {
                     ::core::result::Result::Ok(
                         Cap(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -4013,42 +4013,42 @@ pub mod resolve {
                 1 => {
                     ::core::result::Result::Ok(
                         Exception(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4058,50 +4058,50 @@ pub mod resolve {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -4119,7 +4119,7 @@ pub mod resolve {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -4134,9 +4134,9 @@ pub mod resolve {
         pub fn set_cap(
             &mut self,
             value: crate::rpc_capnp::cap_descriptor::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(2, 0);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -4145,7 +4145,7 @@ pub mod resolve {
         #[inline]
         pub fn init_cap(self) -> crate::rpc_capnp::cap_descriptor::Builder<'a> {
             self.builder.set_data_field::<u16>(2, 0);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -4161,9 +4161,9 @@ pub mod resolve {
         pub fn set_exception(
             &mut self,
             value: crate::rpc_capnp::exception::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(2, 1);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -4172,7 +4172,7 @@ pub mod resolve {
         #[inline]
         pub fn init_exception(self) -> crate::rpc_capnp::exception::Builder<'a> {
             self.builder.set_data_field::<u16>(2, 1);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -4187,12 +4187,12 @@ pub mod resolve {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.builder.get_data_field::<u16>(2) {
                 0 => {
                     ::core::result::Result::Ok(
                         Cap(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -4202,122 +4202,122 @@ pub mod resolve {
                 1 => {
                     ::core::result::Result::Ok(
                         Exception(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 66] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(110, 8, 137, 250, 85, 150, 194, 187),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 2, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 175, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 82, 101, 115, 111, 108, 118),
-            ::rpc_core::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(69, 0, 0, 0, 82, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 255, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(77, 0, 0, 0, 34, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 254, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(85, 0, 0, 0, 82, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(84, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(100, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(112, 114, 111, 109, 105, 115, 101, 73),
-            ::rpc_core::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(176, 184, 134, 11, 196, 221, 35, 133),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(101, 120, 99, 101, 112, 116, 105, 111),
-            ::rpc_core::capnp::word(110, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 66] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(110, 8, 137, 250, 85, 150, 194, 187),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 2, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 175, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 82, 101, 115, 111, 108, 118),
+            ::capnp_threads_core::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(69, 0, 0, 0, 82, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 255, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(77, 0, 0, 0, 34, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 254, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(85, 0, 0, 0, 82, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(84, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(100, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(112, 114, 111, 109, 105, 115, 101, 73),
+            ::capnp_threads_core::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(176, 184, 134, 11, 196, 221, 35, 133),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(101, 120, 99, 101, 112, 116, 105, 111),
+            ::capnp_threads_core::capnp::word(110, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 1 => {
-                    <crate::rpc_capnp::cap_descriptor::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::cap_descriptor::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 2 => {
-                    <crate::rpc_capnp::exception::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::exception::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -4333,21 +4333,21 @@ pub mod resolve {
         Exception(A1),
     }
     pub type WhichReader<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::cap_descriptor::Reader<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::exception::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::cap_descriptor::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::exception::Reader<'a>>,
     >;
     pub type WhichBuilder<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::cap_descriptor::Builder<'a>>,
-        ::rpc_core::capnp::Result<crate::rpc_capnp::exception::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::cap_descriptor::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::exception::Builder<'a>>,
     >;
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
 pub mod release {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -4356,19 +4356,19 @@ pub mod release {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -4376,22 +4376,22 @@ pub mod release {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4408,35 +4408,35 @@ pub mod release {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -4448,7 +4448,7 @@ pub mod release {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -4461,30 +4461,30 @@ pub mod release {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 0,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4494,50 +4494,50 @@ pub mod release {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -4555,7 +4555,7 @@ pub mod release {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -4576,87 +4576,87 @@ pub mod release {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 48] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(151, 116, 208, 125, 13, 108, 26, 173),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 82, 101, 108, 101, 97, 115),
-            ::rpc_core::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 26, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(45, 0, 0, 0, 122, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(105, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 102, 101, 114, 101, 110, 99),
-            ::rpc_core::capnp::word(101, 67, 111, 117, 110, 116, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 48] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(151, 116, 208, 125, 13, 108, 26, 173),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 82, 101, 108, 101, 97, 115),
+            ::capnp_threads_core::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 26, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(45, 0, 0, 0, 122, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(105, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 102, 101, 114, 101, 110, 99),
+            ::capnp_threads_core::capnp::word(101, 67, 111, 117, 110, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                1 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -4672,9 +4672,9 @@ pub mod release {
 pub mod disembargo {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -4683,19 +4683,19 @@ pub mod disembargo {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -4703,22 +4703,22 @@ pub mod disembargo {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4735,35 +4735,35 @@ pub mod disembargo {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -4775,14 +4775,14 @@ pub mod disembargo {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -4797,30 +4797,30 @@ pub mod disembargo {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 2,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4830,50 +4830,50 @@ pub mod disembargo {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -4891,14 +4891,14 @@ pub mod disembargo {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -4907,8 +4907,8 @@ pub mod disembargo {
         pub fn set_target(
             &mut self,
             value: crate::rpc_capnp::message_target::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+        ) -> ::capnp_threads_core::capnp::Result<()> {
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -4916,7 +4916,7 @@ pub mod disembargo {
         }
         #[inline]
         pub fn init_target(self) -> crate::rpc_capnp::message_target::Builder<'a> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -4940,95 +4940,95 @@ pub mod disembargo {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
         pub fn get_target(&self) -> crate::rpc_capnp::message_target::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
         pub fn get_context(&self) -> crate::rpc_capnp::disembargo::context::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.noop(),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 41] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(17, 55, 189, 15, 139, 54, 100, 249),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 170, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 68, 105, 115, 101, 109, 98),
-            ::rpc_core::capnp::word(97, 114, 103, 111, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(77, 221, 91, 101, 223, 180, 98, 213),
-            ::rpc_core::capnp::word(49, 0, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 97, 114, 103, 101, 116, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(99, 111, 110, 116, 101, 120, 116, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 41] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(17, 55, 189, 15, 139, 54, 100, 249),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 170, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 68, 105, 115, 101, 109, 98),
+            ::capnp_threads_core::capnp::word(97, 114, 103, 111, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(77, 221, 91, 101, 223, 180, 98, 213),
+            ::capnp_threads_core::capnp::word(49, 0, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 97, 114, 103, 101, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(99, 111, 110, 116, 101, 120, 116, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
                 0 => {
-                    <crate::rpc_capnp::message_target::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::message_target::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 1 => {
-                    <crate::rpc_capnp::disembargo::context::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::disembargo::context::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -5043,9 +5043,9 @@ pub mod disembargo {
         pub use self::Which::{SenderLoopback, ReceiverLoopback, Accept};
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -5054,19 +5054,19 @@ pub mod disembargo {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -5074,26 +5074,26 @@ pub mod disembargo {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -5110,35 +5110,35 @@ pub mod disembargo {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -5150,7 +5150,7 @@ pub mod disembargo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -5165,7 +5165,7 @@ pub mod disembargo {
                 self,
             ) -> ::core::result::Result<
                 WhichReader<'a>,
-                ::rpc_core::capnp::NotInSchema,
+                ::capnp_threads_core::capnp::NotInSchema,
             > {
                 match self.reader.get_data_field::<u16>(2) {
                     0 => {
@@ -5181,46 +5181,46 @@ pub mod disembargo {
                     2 => {
                         ::core::result::Result::Ok(
                             Accept(
-                                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                     &self.reader.get_pointer_field(1),
                                     ::core::option::Option::None,
                                 ),
                             ),
                         )
                     }
-                    x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
                 }
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 2,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -5230,50 +5230,50 @@ pub mod disembargo {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -5291,7 +5291,7 @@ pub mod disembargo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -5305,12 +5305,12 @@ pub mod disembargo {
                 self.builder.set_data_field::<u32>(0, value);
             }
             #[inline]
-            pub fn set_accept(&mut self, value: ::rpc_core::capnp::data::Reader<'_>) {
+            pub fn set_accept(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
                 self.builder.set_data_field::<u16>(2, 2);
                 self.builder.reborrow().get_pointer_field(1).set_data(value);
             }
             #[inline]
-            pub fn init_accept(self, size: u32) -> ::rpc_core::capnp::data::Builder<'a> {
+            pub fn init_accept(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
                 self.builder.set_data_field::<u16>(2, 2);
                 self.builder.get_pointer_field(1).init_data(size)
             }
@@ -5326,7 +5326,7 @@ pub mod disembargo {
                 self,
             ) -> ::core::result::Result<
                 WhichBuilder<'a>,
-                ::rpc_core::capnp::NotInSchema,
+                ::capnp_threads_core::capnp::NotInSchema,
             > {
                 match self.builder.get_data_field::<u16>(2) {
                     0 => {
@@ -5342,120 +5342,120 @@ pub mod disembargo {
                     2 => {
                         ::core::result::Result::Ok(
                             Accept(
-                                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                     self.builder.get_pointer_field(1),
                                     ::core::option::Option::None,
                                 ),
                             ),
                         )
                     }
-                    x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
                 }
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 66] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(77, 221, 91, 101, 223, 180, 98, 213),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(17, 55, 189, 15, 139, 54, 100, 249),
-                ::rpc_core::capnp::word(2, 0, 7, 0, 1, 0, 3, 0),
-                ::rpc_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(29, 0, 0, 0, 175, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-                ::rpc_core::capnp::word(112, 58, 68, 105, 115, 101, 109, 98),
-                ::rpc_core::capnp::word(97, 114, 103, 111, 46, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(69, 0, 0, 0, 122, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(77, 0, 0, 0, 138, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(2, 0, 253, 255, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(89, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(84, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(96, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(115, 101, 110, 100, 101, 114, 76, 111),
-                ::rpc_core::capnp::word(111, 112, 98, 97, 99, 107, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(114, 101, 99, 101, 105, 118, 101, 114),
-                ::rpc_core::capnp::word(76, 111, 111, 112, 98, 97, 99, 107),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(97, 99, 99, 101, 112, 116, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 66] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(77, 221, 91, 101, 223, 180, 98, 213),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(17, 55, 189, 15, 139, 54, 100, 249),
+                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 1, 0, 3, 0),
+                ::capnp_threads_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 175, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+                ::capnp_threads_core::capnp::word(112, 58, 68, 105, 115, 101, 109, 98),
+                ::capnp_threads_core::capnp::word(97, 114, 103, 111, 46, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(69, 0, 0, 0, 122, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(77, 0, 0, 0, 138, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(2, 0, 253, 255, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(89, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(84, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(96, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(115, 101, 110, 100, 101, 114, 76, 111),
+                ::capnp_threads_core::capnp::word(111, 112, 98, 97, 99, 107, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(114, 101, 99, 101, 105, 118, 101, 114),
+                ::capnp_threads_core::capnp::word(76, 111, 111, 112, 98, 97, 99, 107),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(97, 99, 99, 101, 112, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                     2 => {
-                        <::rpc_core::capnp::data::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -5472,10 +5472,10 @@ pub mod disembargo {
             Accept(A0),
         }
         pub type WhichReader<'a> = Which<
-            ::rpc_core::capnp::Result<::rpc_core::capnp::data::Reader<'a>>,
+            ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>>,
         >;
         pub type WhichBuilder<'a> = Which<
-            ::rpc_core::capnp::Result<::rpc_core::capnp::data::Builder<'a>>,
+            ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>>,
         >;
     }
 }
@@ -5483,9 +5483,9 @@ pub mod disembargo {
 pub mod provide {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -5494,19 +5494,19 @@ pub mod provide {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -5514,22 +5514,22 @@ pub mod provide {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -5546,35 +5546,35 @@ pub mod provide {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -5586,7 +5586,7 @@ pub mod provide {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -5596,8 +5596,8 @@ pub mod provide {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -5607,8 +5607,8 @@ pub mod provide {
             !self.reader.get_pointer_field(0).is_null()
         }
         #[inline]
-        pub fn get_recipient(self) -> ::rpc_core::capnp::any_pointer::Reader<'a> {
-            ::rpc_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(1))
+        pub fn get_recipient(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(1))
         }
         #[inline]
         pub fn has_recipient(&self) -> bool {
@@ -5616,30 +5616,30 @@ pub mod provide {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 2,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -5649,50 +5649,50 @@ pub mod provide {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -5710,7 +5710,7 @@ pub mod provide {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -5724,8 +5724,8 @@ pub mod provide {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -5734,8 +5734,8 @@ pub mod provide {
         pub fn set_target(
             &mut self,
             value: crate::rpc_capnp::message_target::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+        ) -> ::capnp_threads_core::capnp::Result<()> {
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -5743,7 +5743,7 @@ pub mod provide {
         }
         #[inline]
         pub fn init_target(self) -> crate::rpc_capnp::message_target::Builder<'a> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -5753,14 +5753,14 @@ pub mod provide {
             !self.builder.is_pointer_field_null(0)
         }
         #[inline]
-        pub fn get_recipient(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn get_recipient(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(1),
             )
         }
         #[inline]
-        pub fn init_recipient(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn init_recipient(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(1),
             );
             result.clear();
@@ -5772,120 +5772,120 @@ pub mod provide {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
         pub fn get_target(&self) -> crate::rpc_capnp::message_target::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
-        pub fn get_recipient(&self) -> ::rpc_core::capnp::any_pointer::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+        pub fn get_recipient(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(1),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 65] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(90, 172, 193, 251, 107, 4, 106, 156),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 175, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 80, 114, 111, 118, 105, 100),
-            ::rpc_core::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(69, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(77, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(85, 0, 0, 0, 82, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(84, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(96, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
-            ::rpc_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 97, 114, 103, 101, 116, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 99, 105, 112, 105, 101, 110),
-            ::rpc_core::capnp::word(116, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 65] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(90, 172, 193, 251, 107, 4, 106, 156),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 175, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 80, 114, 111, 118, 105, 100),
+            ::capnp_threads_core::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(69, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(77, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(85, 0, 0, 0, 82, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(84, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(96, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
+            ::capnp_threads_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 97, 114, 103, 101, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 99, 105, 112, 105, 101, 110),
+            ::capnp_threads_core::capnp::word(116, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 1 => {
-                    <crate::rpc_capnp::message_target::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::message_target::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 2 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -5901,9 +5901,9 @@ pub mod provide {
 pub mod accept {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -5912,19 +5912,19 @@ pub mod accept {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -5932,22 +5932,22 @@ pub mod accept {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -5964,35 +5964,35 @@ pub mod accept {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -6004,7 +6004,7 @@ pub mod accept {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -6012,8 +6012,8 @@ pub mod accept {
             self.reader.get_data_field::<u32>(0)
         }
         #[inline]
-        pub fn get_provision(self) -> ::rpc_core::capnp::any_pointer::Reader<'a> {
-            ::rpc_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+        pub fn get_provision(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
         }
         #[inline]
         pub fn has_provision(&self) -> bool {
@@ -6022,8 +6022,8 @@ pub mod accept {
         #[inline]
         pub fn get_embargo(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::data::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(1),
                 ::core::option::Option::None,
             )
@@ -6034,30 +6034,30 @@ pub mod accept {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 2,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -6067,50 +6067,50 @@ pub mod accept {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -6128,7 +6128,7 @@ pub mod accept {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -6140,14 +6140,14 @@ pub mod accept {
             self.builder.set_data_field::<u32>(0, value);
         }
         #[inline]
-        pub fn get_provision(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn get_provision(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             )
         }
         #[inline]
-        pub fn init_provision(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn init_provision(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
             result.clear();
@@ -6160,18 +6160,18 @@ pub mod accept {
         #[inline]
         pub fn get_embargo(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::data::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(1),
                 ::core::option::Option::None,
             )
         }
         #[inline]
-        pub fn set_embargo(&mut self, value: ::rpc_core::capnp::data::Reader<'_>) {
+        pub fn set_embargo(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
             self.builder.reborrow().get_pointer_field(1).set_data(value);
         }
         #[inline]
-        pub fn init_embargo(self, size: u32) -> ::rpc_core::capnp::data::Builder<'a> {
+        pub fn init_embargo(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
             self.builder.get_pointer_field(1).init_data(size)
         }
         #[inline]
@@ -6180,114 +6180,114 @@ pub mod accept {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
-        pub fn get_provision(&self) -> ::rpc_core::capnp::any_pointer::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+        pub fn get_provision(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 64] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(22, 64, 85, 144, 98, 181, 201, 212),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 138, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 175, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 65, 99, 99, 101, 112, 116),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(69, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(77, 0, 0, 0, 82, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(76, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(85, 0, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
-            ::rpc_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(112, 114, 111, 118, 105, 115, 105, 111),
-            ::rpc_core::capnp::word(110, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(101, 109, 98, 97, 114, 103, 111, 0),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 64] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(22, 64, 85, 144, 98, 181, 201, 212),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 138, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 175, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 65, 99, 99, 101, 112, 116),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(69, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(77, 0, 0, 0, 82, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(76, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(85, 0, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
+            ::capnp_threads_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(112, 114, 111, 118, 105, 115, 105, 111),
+            ::capnp_threads_core::capnp::word(110, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(101, 109, 98, 97, 114, 103, 111, 0),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 1 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 2 => {
-                    <::rpc_core::capnp::data::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -6303,9 +6303,9 @@ pub mod accept {
 pub mod third_party_answer {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -6314,19 +6314,19 @@ pub mod third_party_answer {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -6334,22 +6334,22 @@ pub mod third_party_answer {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -6366,35 +6366,35 @@ pub mod third_party_answer {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -6406,12 +6406,12 @@ pub mod third_party_answer {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
-        pub fn get_completion(self) -> ::rpc_core::capnp::any_pointer::Reader<'a> {
-            ::rpc_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+        pub fn get_completion(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
         }
         #[inline]
         pub fn has_completion(&self) -> bool {
@@ -6423,30 +6423,30 @@ pub mod third_party_answer {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -6456,50 +6456,50 @@ pub mod third_party_answer {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -6517,18 +6517,18 @@ pub mod third_party_answer {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
-        pub fn get_completion(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn get_completion(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             )
         }
         #[inline]
-        pub fn init_completion(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn init_completion(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
             result.clear();
@@ -6548,97 +6548,97 @@ pub mod third_party_answer {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
-        pub fn get_completion(&self) -> ::rpc_core::capnp::any_pointer::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+        pub fn get_completion(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 50] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(140, 229, 240, 197, 230, 28, 81, 182),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 218, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 84, 104, 105, 114, 100, 80),
-            ::rpc_core::capnp::word(97, 114, 116, 121, 65, 110, 115, 119),
-            ::rpc_core::capnp::word(101, 114, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(49, 0, 0, 0, 74, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(99, 111, 109, 112, 108, 101, 116, 105),
-            ::rpc_core::capnp::word(111, 110, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(97, 110, 115, 119, 101, 114, 73, 100),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 50] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(140, 229, 240, 197, 230, 28, 81, 182),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 218, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 84, 104, 105, 114, 100, 80),
+            ::capnp_threads_core::capnp::word(97, 114, 116, 121, 65, 110, 115, 119),
+            ::capnp_threads_core::capnp::word(101, 114, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(49, 0, 0, 0, 74, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(99, 111, 109, 112, 108, 101, 116, 105),
+            ::capnp_threads_core::capnp::word(111, 110, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(97, 110, 115, 119, 101, 114, 73, 100),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
                 0 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                1 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -6654,9 +6654,9 @@ pub mod third_party_answer {
 pub mod join {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -6665,19 +6665,19 @@ pub mod join {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -6685,22 +6685,22 @@ pub mod join {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -6717,35 +6717,35 @@ pub mod join {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -6757,7 +6757,7 @@ pub mod join {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -6767,8 +6767,8 @@ pub mod join {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -6778,8 +6778,8 @@ pub mod join {
             !self.reader.get_pointer_field(0).is_null()
         }
         #[inline]
-        pub fn get_key_part(self) -> ::rpc_core::capnp::any_pointer::Reader<'a> {
-            ::rpc_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(1))
+        pub fn get_key_part(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(1))
         }
         #[inline]
         pub fn has_key_part(&self) -> bool {
@@ -6787,30 +6787,30 @@ pub mod join {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 2,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -6820,50 +6820,50 @@ pub mod join {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -6881,7 +6881,7 @@ pub mod join {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -6895,8 +6895,8 @@ pub mod join {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::rpc_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -6905,8 +6905,8 @@ pub mod join {
         pub fn set_target(
             &mut self,
             value: crate::rpc_capnp::message_target::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+        ) -> ::capnp_threads_core::capnp::Result<()> {
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -6914,7 +6914,7 @@ pub mod join {
         }
         #[inline]
         pub fn init_target(self) -> crate::rpc_capnp::message_target::Builder<'a> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -6924,14 +6924,14 @@ pub mod join {
             !self.builder.is_pointer_field_null(0)
         }
         #[inline]
-        pub fn get_key_part(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn get_key_part(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(1),
             )
         }
         #[inline]
-        pub fn init_key_part(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn init_key_part(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(1),
             );
             result.clear();
@@ -6943,118 +6943,118 @@ pub mod join {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
         pub fn get_target(&self) -> crate::rpc_capnp::message_target::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
-        pub fn get_key_part(&self) -> ::rpc_core::capnp::any_pointer::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+        pub fn get_key_part(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(1),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 63] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(175, 1, 224, 144, 4, 152, 225, 251),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 122, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 175, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 74, 111, 105, 110, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(69, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(77, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(85, 0, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
-            ::rpc_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 97, 114, 103, 101, 116, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(107, 101, 121, 80, 97, 114, 116, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 63] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(175, 1, 224, 144, 4, 152, 225, 251),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 122, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 175, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 74, 111, 105, 110, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(69, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(68, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(77, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(85, 0, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(80, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(92, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
+            ::capnp_threads_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 97, 114, 103, 101, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(107, 101, 121, 80, 97, 114, 116, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 1 => {
-                    <crate::rpc_capnp::message_target::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::message_target::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 2 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -7071,9 +7071,9 @@ pub mod message_target {
     pub use self::Which::{ImportedCap, PromisedAnswer};
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -7082,19 +7082,19 @@ pub mod message_target {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -7102,22 +7102,22 @@ pub mod message_target {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -7134,35 +7134,35 @@ pub mod message_target {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -7174,7 +7174,7 @@ pub mod message_target {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -7187,7 +7187,7 @@ pub mod message_target {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.reader.get_data_field::<u16>(2) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -7197,42 +7197,42 @@ pub mod message_target {
                 1 => {
                     ::core::result::Result::Ok(
                         PromisedAnswer(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -7242,50 +7242,50 @@ pub mod message_target {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -7303,7 +7303,7 @@ pub mod message_target {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -7315,9 +7315,9 @@ pub mod message_target {
         pub fn set_promised_answer(
             &mut self,
             value: crate::rpc_capnp::promised_answer::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(2, 1);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -7328,7 +7328,7 @@ pub mod message_target {
             self,
         ) -> crate::rpc_capnp::promised_answer::Builder<'a> {
             self.builder.set_data_field::<u16>(2, 1);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -7343,7 +7343,7 @@ pub mod message_target {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.builder.get_data_field::<u16>(2) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -7353,103 +7353,103 @@ pub mod message_target {
                 1 => {
                     ::core::result::Result::Ok(
                         PromisedAnswer(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 50] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 2, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 194, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 77, 101, 115, 115, 97, 103),
-            ::rpc_core::capnp::word(101, 84, 97, 114, 103, 101, 116, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 98, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(49, 0, 0, 0, 122, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(64, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(105, 109, 112, 111, 114, 116, 101, 100),
-            ::rpc_core::capnp::word(67, 97, 112, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(112, 114, 111, 109, 105, 115, 101, 100),
-            ::rpc_core::capnp::word(65, 110, 115, 119, 101, 114, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(160, 28, 111, 205, 214, 177, 0, 216),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 50] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(193, 251, 19, 88, 84, 20, 188, 149),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 2, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 194, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 77, 101, 115, 115, 97, 103),
+            ::capnp_threads_core::capnp::word(101, 84, 97, 114, 103, 101, 116, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 98, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(49, 0, 0, 0, 122, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(64, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(105, 109, 112, 111, 114, 116, 101, 100),
+            ::capnp_threads_core::capnp::word(67, 97, 112, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(112, 114, 111, 109, 105, 115, 101, 100),
+            ::capnp_threads_core::capnp::word(65, 110, 115, 119, 101, 114, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(160, 28, 111, 205, 214, 177, 0, 216),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 1 => {
-                    <crate::rpc_capnp::promised_answer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::promised_answer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -7465,19 +7465,19 @@ pub mod message_target {
         PromisedAnswer(A0),
     }
     pub type WhichReader<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::promised_answer::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::promised_answer::Reader<'a>>,
     >;
     pub type WhichBuilder<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::promised_answer::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::promised_answer::Builder<'a>>,
     >;
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
 pub mod payload {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -7486,19 +7486,19 @@ pub mod payload {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -7506,22 +7506,22 @@ pub mod payload {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -7538,35 +7538,35 @@ pub mod payload {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -7578,12 +7578,12 @@ pub mod payload {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
-        pub fn get_content(self) -> ::rpc_core::capnp::any_pointer::Reader<'a> {
-            ::rpc_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+        pub fn get_content(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
         }
         #[inline]
         pub fn has_content(&self) -> bool {
@@ -7592,13 +7592,13 @@ pub mod payload {
         #[inline]
         pub fn get_cap_table(
             self,
-        ) -> ::rpc_core::capnp::Result<
-            ::rpc_core::capnp::struct_list::Reader<
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::struct_list::Reader<
                 'a,
                 crate::rpc_capnp::cap_descriptor::Owned,
             >,
         > {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(1),
                 ::core::option::Option::None,
             )
@@ -7609,30 +7609,30 @@ pub mod payload {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 0,
             pointers: 2,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -7642,50 +7642,50 @@ pub mod payload {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -7703,18 +7703,18 @@ pub mod payload {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
-        pub fn get_content(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn get_content(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             )
         }
         #[inline]
-        pub fn init_content(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn init_content(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
             result.clear();
@@ -7727,13 +7727,13 @@ pub mod payload {
         #[inline]
         pub fn get_cap_table(
             self,
-        ) -> ::rpc_core::capnp::Result<
-            ::rpc_core::capnp::struct_list::Builder<
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::struct_list::Builder<
                 'a,
                 crate::rpc_capnp::cap_descriptor::Owned,
             >,
         > {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(1),
                 ::core::option::Option::None,
             )
@@ -7741,12 +7741,12 @@ pub mod payload {
         #[inline]
         pub fn set_cap_table(
             &mut self,
-            value: ::rpc_core::capnp::struct_list::Reader<
+            value: ::capnp_threads_core::capnp::struct_list::Reader<
                 '_,
                 crate::rpc_capnp::cap_descriptor::Owned,
             >,
-        ) -> ::rpc_core::capnp::Result<()> {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+        ) -> ::capnp_threads_core::capnp::Result<()> {
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(1),
                 value,
                 false,
@@ -7756,11 +7756,11 @@ pub mod payload {
         pub fn init_cap_table(
             self,
             size: u32,
-        ) -> ::rpc_core::capnp::struct_list::Builder<
+        ) -> ::capnp_threads_core::capnp::struct_list::Builder<
             'a,
             crate::rpc_capnp::cap_descriptor::Owned,
         > {
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(1),
                 size,
             )
@@ -7771,104 +7771,104 @@ pub mod payload {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
-        pub fn get_content(&self) -> ::rpc_core::capnp::any_pointer::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+        pub fn get_content(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 53] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(59, 116, 150, 61, 34, 97, 14, 154),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 80, 97, 121, 108, 111, 97),
-            ::rpc_core::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(45, 0, 0, 0, 74, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(99, 111, 110, 116, 101, 110, 116, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(99, 97, 112, 84, 97, 98, 108, 101),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(176, 184, 134, 11, 196, 221, 35, 133),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 53] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(59, 116, 150, 61, 34, 97, 14, 154),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 80, 97, 121, 108, 111, 97),
+            ::capnp_threads_core::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(45, 0, 0, 0, 74, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(99, 111, 110, 116, 101, 110, 116, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(99, 97, 112, 84, 97, 98, 108, 101),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(176, 184, 134, 11, 196, 221, 35, 133),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
                 0 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 1 => {
-                    <::rpc_core::capnp::struct_list::Owned<
+                    <::capnp_threads_core::capnp::struct_list::Owned<
                         crate::rpc_capnp::cap_descriptor::Owned,
-                    > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -7888,9 +7888,9 @@ pub mod cap_descriptor {
     };
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -7899,19 +7899,19 @@ pub mod cap_descriptor {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -7919,22 +7919,22 @@ pub mod cap_descriptor {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -7951,35 +7951,35 @@ pub mod cap_descriptor {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -7991,7 +7991,7 @@ pub mod cap_descriptor {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -8015,7 +8015,7 @@ pub mod cap_descriptor {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.reader.get_data_field::<u16>(0) {
                 0 => ::core::result::Result::Ok(None(())),
                 1 => {
@@ -8036,7 +8036,7 @@ pub mod cap_descriptor {
                 4 => {
                     ::core::result::Result::Ok(
                         ReceiverAnswer(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -8046,42 +8046,42 @@ pub mod cap_descriptor {
                 5 => {
                     ::core::result::Result::Ok(
                         ThirdPartyHosted(
-                            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                                 &self.reader.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -8091,50 +8091,50 @@ pub mod cap_descriptor {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -8152,7 +8152,7 @@ pub mod cap_descriptor {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -8178,9 +8178,9 @@ pub mod cap_descriptor {
         pub fn set_receiver_answer(
             &mut self,
             value: crate::rpc_capnp::promised_answer::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 4);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -8191,7 +8191,7 @@ pub mod cap_descriptor {
             self,
         ) -> crate::rpc_capnp::promised_answer::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 4);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -8207,9 +8207,9 @@ pub mod cap_descriptor {
         pub fn set_third_party_hosted(
             &mut self,
             value: crate::rpc_capnp::third_party_cap_descriptor::Reader<'_>,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             self.builder.set_data_field::<u16>(0, 5);
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -8220,7 +8220,7 @@ pub mod cap_descriptor {
             self,
         ) -> crate::rpc_capnp::third_party_cap_descriptor::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 5);
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 0,
             )
@@ -8243,7 +8243,7 @@ pub mod cap_descriptor {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::rpc_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
             match self.builder.get_data_field::<u16>(0) {
                 0 => ::core::result::Result::Ok(None(())),
                 1 => {
@@ -8264,7 +8264,7 @@ pub mod cap_descriptor {
                 4 => {
                     ::core::result::Result::Ok(
                         ReceiverAnswer(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
@@ -8274,191 +8274,191 @@ pub mod cap_descriptor {
                 5 => {
                     ::core::result::Result::Ok(
                         ThirdPartyHosted(
-                            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                                 self.builder.get_pointer_field(0),
                                 ::core::option::Option::None,
                             ),
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
             }
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 131] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(176, 184, 134, 11, 196, 221, 35, 133),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 6, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 194, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 143, 1, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 67, 97, 112, 68, 101, 115),
-            ::rpc_core::capnp::word(99, 114, 105, 112, 116, 111, 114, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(28, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(181, 0, 0, 0, 42, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(176, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(188, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 254, 255, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(185, 0, 0, 0, 106, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(184, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 253, 255, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(193, 0, 0, 0, 114, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(192, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(204, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(3, 0, 252, 255, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(201, 0, 0, 0, 122, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(200, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(212, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(4, 0, 251, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(209, 0, 0, 0, 122, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(208, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(224, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(5, 0, 250, 255, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(221, 0, 0, 0, 138, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(224, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(240, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(6, 0, 0, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(237, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(236, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(248, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(110, 111, 110, 101, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(115, 101, 110, 100, 101, 114, 72, 111),
-            ::rpc_core::capnp::word(115, 116, 101, 100, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(115, 101, 110, 100, 101, 114, 80, 114),
-            ::rpc_core::capnp::word(111, 109, 105, 115, 101, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 99, 101, 105, 118, 101, 114),
-            ::rpc_core::capnp::word(72, 111, 115, 116, 101, 100, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 101, 99, 101, 105, 118, 101, 114),
-            ::rpc_core::capnp::word(65, 110, 115, 119, 101, 114, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(160, 28, 111, 205, 214, 177, 0, 216),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 104, 105, 114, 100, 80, 97, 114),
-            ::rpc_core::capnp::word(116, 121, 72, 111, 115, 116, 101, 100),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(125, 2, 240, 225, 253, 7, 112, 211),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(97, 116, 116, 97, 99, 104, 101, 100),
-            ::rpc_core::capnp::word(70, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(6, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(6, 0, 255, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 131] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(176, 184, 134, 11, 196, 221, 35, 133),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 194, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 143, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 67, 97, 112, 68, 101, 115),
+            ::capnp_threads_core::capnp::word(99, 114, 105, 112, 116, 111, 114, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(28, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(181, 0, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(176, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(188, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 254, 255, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(185, 0, 0, 0, 106, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(184, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 253, 255, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(193, 0, 0, 0, 114, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(192, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(204, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(3, 0, 252, 255, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(201, 0, 0, 0, 122, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(200, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(212, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 251, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(209, 0, 0, 0, 122, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(208, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(224, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(5, 0, 250, 255, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(221, 0, 0, 0, 138, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(224, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(240, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(6, 0, 0, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(237, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(236, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(248, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(110, 111, 110, 101, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(115, 101, 110, 100, 101, 114, 72, 111),
+            ::capnp_threads_core::capnp::word(115, 116, 101, 100, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(115, 101, 110, 100, 101, 114, 80, 114),
+            ::capnp_threads_core::capnp::word(111, 109, 105, 115, 101, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 99, 101, 105, 118, 101, 114),
+            ::capnp_threads_core::capnp::word(72, 111, 115, 116, 101, 100, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 99, 101, 105, 118, 101, 114),
+            ::capnp_threads_core::capnp::word(65, 110, 115, 119, 101, 114, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(160, 28, 111, 205, 214, 177, 0, 216),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 104, 105, 114, 100, 80, 97, 114),
+            ::capnp_threads_core::capnp::word(116, 121, 72, 111, 115, 116, 101, 100),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(125, 2, 240, 225, 253, 7, 112, 211),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(97, 116, 116, 97, 99, 104, 101, 100),
+            ::capnp_threads_core::capnp::word(70, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(6, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(6, 0, 255, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <() as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                1 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                2 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                3 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                2 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                3 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 4 => {
-                    <crate::rpc_capnp::promised_answer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::promised_answer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 5 => {
-                    <crate::rpc_capnp::third_party_cap_descriptor::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::third_party_cap_descriptor::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                6 => <u8 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                6 => <u8 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -8478,14 +8478,14 @@ pub mod cap_descriptor {
         ThirdPartyHosted(A1),
     }
     pub type WhichReader<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::promised_answer::Reader<'a>>,
-        ::rpc_core::capnp::Result<
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::promised_answer::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<
             crate::rpc_capnp::third_party_cap_descriptor::Reader<'a>,
         >,
     >;
     pub type WhichBuilder<'a> = Which<
-        ::rpc_core::capnp::Result<crate::rpc_capnp::promised_answer::Builder<'a>>,
-        ::rpc_core::capnp::Result<
+        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::promised_answer::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<
             crate::rpc_capnp::third_party_cap_descriptor::Builder<'a>,
         >,
     >;
@@ -8494,9 +8494,9 @@ pub mod cap_descriptor {
 pub mod promised_answer {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -8505,19 +8505,19 @@ pub mod promised_answer {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -8525,22 +8525,22 @@ pub mod promised_answer {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -8557,35 +8557,35 @@ pub mod promised_answer {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -8597,7 +8597,7 @@ pub mod promised_answer {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -8607,13 +8607,13 @@ pub mod promised_answer {
         #[inline]
         pub fn get_transform(
             self,
-        ) -> ::rpc_core::capnp::Result<
-            ::rpc_core::capnp::struct_list::Reader<
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::struct_list::Reader<
                 'a,
                 crate::rpc_capnp::promised_answer::op::Owned,
             >,
         > {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -8624,30 +8624,30 @@ pub mod promised_answer {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -8657,50 +8657,50 @@ pub mod promised_answer {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -8718,7 +8718,7 @@ pub mod promised_answer {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -8732,13 +8732,13 @@ pub mod promised_answer {
         #[inline]
         pub fn get_transform(
             self,
-        ) -> ::rpc_core::capnp::Result<
-            ::rpc_core::capnp::struct_list::Builder<
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::struct_list::Builder<
                 'a,
                 crate::rpc_capnp::promised_answer::op::Owned,
             >,
         > {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -8746,12 +8746,12 @@ pub mod promised_answer {
         #[inline]
         pub fn set_transform(
             &mut self,
-            value: ::rpc_core::capnp::struct_list::Reader<
+            value: ::capnp_threads_core::capnp::struct_list::Reader<
                 '_,
                 crate::rpc_capnp::promised_answer::op::Owned,
             >,
-        ) -> ::rpc_core::capnp::Result<()> {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+        ) -> ::capnp_threads_core::capnp::Result<()> {
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(0),
                 value,
                 false,
@@ -8761,11 +8761,11 @@ pub mod promised_answer {
         pub fn init_transform(
             self,
             size: u32,
-        ) -> ::rpc_core::capnp::struct_list::Builder<
+        ) -> ::capnp_threads_core::capnp::struct_list::Builder<
             'a,
             crate::rpc_capnp::promised_answer::op::Owned,
         > {
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(0),
                 size,
             )
@@ -8776,101 +8776,101 @@ pub mod promised_answer {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 58] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(160, 28, 111, 205, 214, 177, 0, 216),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 202, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 23, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 119, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 80, 114, 111, 109, 105, 115),
-            ::rpc_core::capnp::word(101, 100, 65, 110, 115, 119, 101, 114),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(4, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(129, 144, 86, 21, 68, 148, 22, 243),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 26, 0, 0, 0),
-            ::rpc_core::capnp::word(79, 112, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(49, 0, 0, 0, 82, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
-            ::rpc_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 114, 97, 110, 115, 102, 111, 114),
-            ::rpc_core::capnp::word(109, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(129, 144, 86, 21, 68, 148, 22, 243),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 58] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(160, 28, 111, 205, 214, 177, 0, 216),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 202, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 23, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 119, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 80, 114, 111, 109, 105, 115),
+            ::capnp_threads_core::capnp::word(101, 100, 65, 110, 115, 119, 101, 114),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(129, 144, 86, 21, 68, 148, 22, 243),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 26, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(79, 112, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(49, 0, 0, 0, 82, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
+            ::capnp_threads_core::capnp::word(73, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 114, 97, 110, 115, 102, 111, 114),
+            ::capnp_threads_core::capnp::word(109, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(129, 144, 86, 21, 68, 148, 22, 243),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 1 => {
-                    <::rpc_core::capnp::struct_list::Owned<
+                    <::capnp_threads_core::capnp::struct_list::Owned<
                         crate::rpc_capnp::promised_answer::op::Owned,
-                    > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -8885,9 +8885,9 @@ pub mod promised_answer {
         pub use self::Which::{Noop, GetPointerField};
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -8896,19 +8896,19 @@ pub mod promised_answer {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -8916,26 +8916,26 @@ pub mod promised_answer {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -8952,35 +8952,35 @@ pub mod promised_answer {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -8992,13 +8992,13 @@ pub mod promised_answer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn which(
                 self,
-            ) -> ::core::result::Result<WhichReader, ::rpc_core::capnp::NotInSchema> {
+            ) -> ::core::result::Result<WhichReader, ::capnp_threads_core::capnp::NotInSchema> {
                 match self.reader.get_data_field::<u16>(0) {
                     0 => ::core::result::Result::Ok(Noop(())),
                     1 => {
@@ -9006,39 +9006,39 @@ pub mod promised_answer {
                             GetPointerField(self.reader.get_data_field::<u16>(1)),
                         )
                     }
-                    x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
                 }
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -9048,50 +9048,50 @@ pub mod promised_answer {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -9109,7 +9109,7 @@ pub mod promised_answer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -9124,7 +9124,7 @@ pub mod promised_answer {
             #[inline]
             pub fn which(
                 self,
-            ) -> ::core::result::Result<WhichBuilder, ::rpc_core::capnp::NotInSchema> {
+            ) -> ::core::result::Result<WhichBuilder, ::capnp_threads_core::capnp::NotInSchema> {
                 match self.builder.get_data_field::<u16>(0) {
                     0 => ::core::result::Result::Ok(Noop(())),
                     1 => {
@@ -9132,93 +9132,93 @@ pub mod promised_answer {
                             GetPointerField(self.builder.get_data_field::<u16>(1)),
                         )
                     }
-                    x => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(x)),
+                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
                 }
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 49] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(129, 144, 86, 21, 68, 148, 22, 243),
-                ::rpc_core::capnp::word(25, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(160, 28, 111, 205, 214, 177, 0, 216),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 2, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 226, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-                ::rpc_core::capnp::word(112, 58, 80, 114, 111, 109, 105, 115),
-                ::rpc_core::capnp::word(101, 100, 65, 110, 115, 119, 101, 114),
-                ::rpc_core::capnp::word(46, 79, 112, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 254, 255, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 130, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(110, 111, 111, 112, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(103, 101, 116, 80, 111, 105, 110, 116),
-                ::rpc_core::capnp::word(101, 114, 70, 105, 101, 108, 100, 0),
-                ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 49] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(129, 144, 86, 21, 68, 148, 22, 243),
+                ::capnp_threads_core::capnp::word(25, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(160, 28, 111, 205, 214, 177, 0, 216),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 2, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 226, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+                ::capnp_threads_core::capnp::word(112, 58, 80, 114, 111, 109, 105, 115),
+                ::capnp_threads_core::capnp::word(101, 100, 65, 110, 115, 119, 101, 114),
+                ::capnp_threads_core::capnp::word(46, 79, 112, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 255, 255, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 254, 255, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 130, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(110, 111, 111, 112, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(103, 101, 116, 80, 111, 105, 110, 116),
+                ::capnp_threads_core::capnp::word(101, 114, 70, 105, 101, 108, 100, 0),
+                ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <() as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <u16 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    1 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -9241,9 +9241,9 @@ pub mod promised_answer {
 pub mod third_party_cap_descriptor {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -9252,19 +9252,19 @@ pub mod third_party_cap_descriptor {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -9272,22 +9272,22 @@ pub mod third_party_cap_descriptor {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -9304,35 +9304,35 @@ pub mod third_party_cap_descriptor {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -9344,12 +9344,12 @@ pub mod third_party_cap_descriptor {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
-        pub fn get_id(self) -> ::rpc_core::capnp::any_pointer::Reader<'a> {
-            ::rpc_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+        pub fn get_id(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
         }
         #[inline]
         pub fn has_id(&self) -> bool {
@@ -9361,30 +9361,30 @@ pub mod third_party_cap_descriptor {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -9394,50 +9394,50 @@ pub mod third_party_cap_descriptor {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -9455,18 +9455,18 @@ pub mod third_party_cap_descriptor {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
-        pub fn get_id(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn get_id(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             )
         }
         #[inline]
-        pub fn init_id(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn init_id(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
             result.clear();
@@ -9486,96 +9486,96 @@ pub mod third_party_cap_descriptor {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
-        pub fn get_id(&self) -> ::rpc_core::capnp::any_pointer::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+        pub fn get_id(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 49] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(125, 2, 240, 225, 253, 7, 112, 211),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 18, 1, 0, 0),
-            ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 119, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 84, 104, 105, 114, 100, 80),
-            ::rpc_core::capnp::word(97, 114, 116, 121, 67, 97, 112, 68),
-            ::rpc_core::capnp::word(101, 115, 99, 114, 105, 112, 116, 111),
-            ::rpc_core::capnp::word(114, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 26, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(45, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(105, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(118, 105, 110, 101, 73, 100, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 49] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(125, 2, 240, 225, 253, 7, 112, 211),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 18, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 119, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 84, 104, 105, 114, 100, 80),
+            ::capnp_threads_core::capnp::word(97, 114, 116, 121, 67, 97, 112, 68),
+            ::capnp_threads_core::capnp::word(101, 115, 99, 114, 105, 112, 116, 111),
+            ::capnp_threads_core::capnp::word(114, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 26, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(45, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(105, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(118, 105, 110, 101, 73, 100, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
                 0 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                1 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -9591,9 +9591,9 @@ pub mod third_party_cap_descriptor {
 pub mod exception {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -9602,19 +9602,19 @@ pub mod exception {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -9622,22 +9622,22 @@ pub mod exception {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -9654,35 +9654,35 @@ pub mod exception {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -9694,14 +9694,14 @@ pub mod exception {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_reason(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -9723,15 +9723,15 @@ pub mod exception {
             self,
         ) -> ::core::result::Result<
             crate::rpc_capnp::exception::Type,
-            ::rpc_core::capnp::NotInSchema,
+            ::capnp_threads_core::capnp::NotInSchema,
         > {
             ::core::convert::TryFrom::try_from(self.reader.get_data_field::<u16>(2))
         }
         #[inline]
         pub fn get_trace(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(1),
                 ::core::option::Option::None,
             )
@@ -9743,13 +9743,13 @@ pub mod exception {
         #[inline]
         pub fn get_details(
             self,
-        ) -> ::rpc_core::capnp::Result<
-            ::rpc_core::capnp::struct_list::Reader<
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::struct_list::Reader<
                 'a,
                 crate::rpc_capnp::exception::detail::Owned,
             >,
         > {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(2),
                 ::core::option::Option::None,
             )
@@ -9760,30 +9760,30 @@ pub mod exception {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 3,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -9793,50 +9793,50 @@ pub mod exception {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -9854,14 +9854,14 @@ pub mod exception {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn get_reason(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -9869,11 +9869,11 @@ pub mod exception {
         #[inline]
         pub fn set_reason(
             &mut self,
-            value: impl ::rpc_core::capnp::traits::SetterInput<
-                ::rpc_core::capnp::text::Owned,
+            value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                ::capnp_threads_core::capnp::text::Owned,
             >,
         ) {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -9881,7 +9881,7 @@ pub mod exception {
                 .unwrap()
         }
         #[inline]
-        pub fn init_reason(self, size: u32) -> ::rpc_core::capnp::text::Builder<'a> {
+        pub fn init_reason(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
             self.builder.get_pointer_field(0).init_text(size)
         }
         #[inline]
@@ -9909,7 +9909,7 @@ pub mod exception {
             self,
         ) -> ::core::result::Result<
             crate::rpc_capnp::exception::Type,
-            ::rpc_core::capnp::NotInSchema,
+            ::capnp_threads_core::capnp::NotInSchema,
         > {
             ::core::convert::TryFrom::try_from(self.builder.get_data_field::<u16>(2))
         }
@@ -9920,8 +9920,8 @@ pub mod exception {
         #[inline]
         pub fn get_trace(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(1),
                 ::core::option::Option::None,
             )
@@ -9929,11 +9929,11 @@ pub mod exception {
         #[inline]
         pub fn set_trace(
             &mut self,
-            value: impl ::rpc_core::capnp::traits::SetterInput<
-                ::rpc_core::capnp::text::Owned,
+            value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                ::capnp_threads_core::capnp::text::Owned,
             >,
         ) {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(1),
                     value,
                     false,
@@ -9941,7 +9941,7 @@ pub mod exception {
                 .unwrap()
         }
         #[inline]
-        pub fn init_trace(self, size: u32) -> ::rpc_core::capnp::text::Builder<'a> {
+        pub fn init_trace(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
             self.builder.get_pointer_field(1).init_text(size)
         }
         #[inline]
@@ -9951,13 +9951,13 @@ pub mod exception {
         #[inline]
         pub fn get_details(
             self,
-        ) -> ::rpc_core::capnp::Result<
-            ::rpc_core::capnp::struct_list::Builder<
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::struct_list::Builder<
                 'a,
                 crate::rpc_capnp::exception::detail::Owned,
             >,
         > {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(2),
                 ::core::option::Option::None,
             )
@@ -9965,12 +9965,12 @@ pub mod exception {
         #[inline]
         pub fn set_details(
             &mut self,
-            value: ::rpc_core::capnp::struct_list::Reader<
+            value: ::capnp_threads_core::capnp::struct_list::Reader<
                 '_,
                 crate::rpc_capnp::exception::detail::Owned,
             >,
-        ) -> ::rpc_core::capnp::Result<()> {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+        ) -> ::capnp_threads_core::capnp::Result<()> {
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                 self.builder.reborrow().get_pointer_field(2),
                 value,
                 false,
@@ -9980,11 +9980,11 @@ pub mod exception {
         pub fn init_details(
             self,
             size: u32,
-        ) -> ::rpc_core::capnp::struct_list::Builder<
+        ) -> ::capnp_threads_core::capnp::struct_list::Builder<
             'a,
             crate::rpc_capnp::exception::detail::Owned,
         > {
-            ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(2),
                 size,
             )
@@ -9995,176 +9995,176 @@ pub mod exception {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 123] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
-            ::rpc_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
-            ::rpc_core::capnp::word(3, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 162, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 39, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(49, 0, 0, 0, 87, 1, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 69, 120, 99, 101, 112, 116),
-            ::rpc_core::capnp::word(105, 111, 110, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(88, 189, 76, 63, 226, 150, 140, 178),
-            ::rpc_core::capnp::word(9, 0, 0, 0, 42, 0, 0, 0),
-            ::rpc_core::capnp::word(221, 248, 68, 29, 18, 79, 193, 214),
-            ::rpc_core::capnp::word(5, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(84, 121, 112, 101, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(68, 101, 116, 97, 105, 108, 0, 0),
-            ::rpc_core::capnp::word(24, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(153, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(148, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(160, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(157, 0, 0, 0, 186, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(160, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(172, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(169, 0, 0, 0, 154, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(172, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(184, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(3, 0, 0, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(181, 0, 0, 0, 42, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(176, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(192, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(4, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(189, 0, 0, 0, 50, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(184, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(5, 0, 0, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(193, 0, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(188, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(220, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(114, 101, 97, 115, 111, 110, 0, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(111, 98, 115, 111, 108, 101, 116, 101),
-            ::rpc_core::capnp::word(73, 115, 67, 97, 108, 108, 101, 114),
-            ::rpc_core::capnp::word(115, 70, 97, 117, 108, 116, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(111, 98, 115, 111, 108, 101, 116, 101),
-            ::rpc_core::capnp::word(68, 117, 114, 97, 98, 105, 108, 105),
-            ::rpc_core::capnp::word(116, 121, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 121, 112, 101, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(88, 189, 76, 63, 226, 150, 140, 178),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(116, 114, 97, 99, 101, 0, 0, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(100, 101, 116, 97, 105, 108, 115, 0),
-            ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(221, 248, 68, 29, 18, 79, 193, 214),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 123] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
+            ::capnp_threads_core::capnp::word(10, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(80, 162, 82, 37, 27, 152, 18, 179),
+            ::capnp_threads_core::capnp::word(3, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 162, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 39, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(49, 0, 0, 0, 87, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 69, 120, 99, 101, 112, 116),
+            ::capnp_threads_core::capnp::word(105, 111, 110, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(88, 189, 76, 63, 226, 150, 140, 178),
+            ::capnp_threads_core::capnp::word(9, 0, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(221, 248, 68, 29, 18, 79, 193, 214),
+            ::capnp_threads_core::capnp::word(5, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(84, 121, 112, 101, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(68, 101, 116, 97, 105, 108, 0, 0),
+            ::capnp_threads_core::capnp::word(24, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(153, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(148, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(160, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(157, 0, 0, 0, 186, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(160, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(172, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(169, 0, 0, 0, 154, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(172, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(184, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(3, 0, 0, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(181, 0, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(176, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(192, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(189, 0, 0, 0, 50, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(184, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(5, 0, 0, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(193, 0, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(188, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(220, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(114, 101, 97, 115, 111, 110, 0, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(111, 98, 115, 111, 108, 101, 116, 101),
+            ::capnp_threads_core::capnp::word(73, 115, 67, 97, 108, 108, 101, 114),
+            ::capnp_threads_core::capnp::word(115, 70, 97, 117, 108, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(111, 98, 115, 111, 108, 101, 116, 101),
+            ::capnp_threads_core::capnp::word(68, 117, 114, 97, 98, 105, 108, 105),
+            ::capnp_threads_core::capnp::word(116, 121, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 121, 112, 101, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(88, 189, 76, 63, 226, 150, 140, 178),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(116, 114, 97, 99, 101, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(100, 101, 116, 97, 105, 108, 115, 0),
+            ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(221, 248, 68, 29, 18, 79, 193, 214),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
                 0 => {
-                    <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                1 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                2 => <u16 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                1 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                2 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 3 => {
-                    <crate::rpc_capnp::exception::Type as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_capnp::exception::Type as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 4 => {
-                    <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 5 => {
-                    <::rpc_core::capnp::struct_list::Owned<
+                    <::capnp_threads_core::capnp::struct_list::Owned<
                         crate::rpc_capnp::exception::detail::Owned,
-                    > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -10183,10 +10183,10 @@ pub mod exception {
         Disconnected = 2,
         Unimplemented = 3,
     }
-    impl ::rpc_core::capnp::introspect::Introspect for Type {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Enum(
-                    ::rpc_core::capnp::introspect::RawEnumSchema::new(
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Type {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Enum(
+                    ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
                         &type_::ARENA,
                         type_::get_annotation_types,
                     ),
@@ -10194,11 +10194,11 @@ pub mod exception {
                 .into()
         }
     }
-    impl ::core::convert::From<Type> for ::rpc_core::capnp::dynamic_value::Reader<'_> {
+    impl ::core::convert::From<Type> for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
         fn from(e: Type) -> Self {
-            ::rpc_core::capnp::dynamic_value::Enum::new(
+            ::capnp_threads_core::capnp::dynamic_value::Enum::new(
                     e.into(),
-                    ::rpc_core::capnp::introspect::RawEnumSchema::new(
+                    ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
                             &type_::ARENA,
                             type_::get_annotation_types,
                         )
@@ -10208,7 +10208,7 @@ pub mod exception {
         }
     }
     impl ::core::convert::TryFrom<u16> for Type {
-        type Error = ::rpc_core::capnp::NotInSchema;
+        type Error = ::capnp_threads_core::capnp::NotInSchema;
         fn try_from(
             value: u16,
         ) -> ::core::result::Result<
@@ -10220,7 +10220,7 @@ pub mod exception {
                 1 => ::core::result::Result::Ok(Self::Overloaded),
                 2 => ::core::result::Result::Ok(Self::Disconnected),
                 3 => ::core::result::Result::Ok(Self::Unimplemented),
-                n => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(n)),
+                n => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(n)),
             }
         }
     }
@@ -10230,68 +10230,68 @@ pub mod exception {
             x as u16
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Type {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Type {
         const TYPE_ID: u64 = 0xb28c_96e2_3f4c_bd58u64;
     }
     mod type_ {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(88, 189, 76, 63, 226, 150, 140, 178),
-            ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 202, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 103, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-            ::rpc_core::capnp::word(112, 58, 69, 120, 99, 101, 112, 116),
-            ::rpc_core::capnp::word(105, 111, 110, 46, 84, 121, 112, 101),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(16, 0, 0, 0, 1, 0, 2, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(41, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 90, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 106, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 114, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(102, 97, 105, 108, 101, 100, 0, 0),
-            ::rpc_core::capnp::word(111, 118, 101, 114, 108, 111, 97, 100),
-            ::rpc_core::capnp::word(101, 100, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(100, 105, 115, 99, 111, 110, 110, 101),
-            ::rpc_core::capnp::word(99, 116, 101, 100, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(117, 110, 105, 109, 112, 108, 101, 109),
-            ::rpc_core::capnp::word(101, 110, 116, 101, 100, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(88, 189, 76, 63, 226, 150, 140, 178),
+            ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 202, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 103, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+            ::capnp_threads_core::capnp::word(112, 58, 69, 120, 99, 101, 112, 116),
+            ::capnp_threads_core::capnp::word(105, 111, 110, 46, 84, 121, 112, 101),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 1, 0, 2, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 90, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 106, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 114, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(102, 97, 105, 108, 101, 100, 0, 0),
+            ::capnp_threads_core::capnp::word(111, 118, 101, 114, 108, 111, 97, 100),
+            ::capnp_threads_core::capnp::word(101, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(100, 105, 115, 99, 111, 110, 110, 101),
+            ::capnp_threads_core::capnp::word(99, 116, 101, 100, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(117, 110, 105, 109, 112, 108, 101, 109),
+            ::capnp_threads_core::capnp::word(101, 110, 116, 101, 100, 0, 0, 0),
         ];
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
     }
     pub mod detail {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -10300,19 +10300,19 @@ pub mod exception {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -10320,26 +10320,26 @@ pub mod exception {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -10356,35 +10356,35 @@ pub mod exception {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -10396,7 +10396,7 @@ pub mod exception {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -10406,8 +10406,8 @@ pub mod exception {
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::data::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -10418,34 +10418,34 @@ pub mod exception {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -10455,50 +10455,50 @@ pub mod exception {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -10516,7 +10516,7 @@ pub mod exception {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -10530,18 +10530,18 @@ pub mod exception {
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::data::Builder<'a>> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
             }
             #[inline]
-            pub fn set_data(&mut self, value: ::rpc_core::capnp::data::Reader<'_>) {
+            pub fn set_data(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
                 self.builder.reborrow().get_pointer_field(0).set_data(value);
             }
             #[inline]
-            pub fn init_data(self, size: u32) -> ::rpc_core::capnp::data::Builder<'a> {
+            pub fn init_data(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
                 self.builder.get_pointer_field(0).init_data(size)
             }
             #[inline]
@@ -10550,90 +10550,90 @@ pub mod exception {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 49] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(221, 248, 68, 29, 18, 79, 193, 214),
-                ::rpc_core::capnp::word(20, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 218, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
-                ::rpc_core::capnp::word(112, 58, 69, 120, 99, 101, 112, 116),
-                ::rpc_core::capnp::word(105, 111, 110, 46, 68, 101, 116, 97),
-                ::rpc_core::capnp::word(105, 108, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 74, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(49, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(100, 101, 116, 97, 105, 108, 73, 100),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(100, 97, 116, 97, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 49] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(221, 248, 68, 29, 18, 79, 193, 214),
+                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(26, 105, 207, 58, 6, 183, 37, 214),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 218, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(114, 112, 99, 46, 99, 97, 112, 110),
+                ::capnp_threads_core::capnp::word(112, 58, 69, 120, 99, 101, 112, 116),
+                ::capnp_threads_core::capnp::word(105, 111, 110, 46, 68, 101, 116, 97),
+                ::capnp_threads_core::capnp::word(105, 108, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 74, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(49, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(100, 101, 116, 97, 105, 108, 73, 100),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(100, 97, 116, 97, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u64 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                    0 => <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                     1 => {
-                        <::rpc_core::capnp::data::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,

@@ -8,10 +8,10 @@ pub enum Side {
     Client = 1,
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
-impl ::rpc_core::capnp::introspect::Introspect for Side {
-    fn introspect() -> ::rpc_core::capnp::introspect::Type {
-        ::rpc_core::capnp::introspect::TypeVariant::Enum(
-                ::rpc_core::capnp::introspect::RawEnumSchema::new(
+impl ::capnp_threads_core::capnp::introspect::Introspect for Side {
+    fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+        ::capnp_threads_core::capnp::introspect::TypeVariant::Enum(
+                ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
                     &side::ARENA,
                     side::get_annotation_types,
                 ),
@@ -20,11 +20,11 @@ impl ::rpc_core::capnp::introspect::Introspect for Side {
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
-impl ::core::convert::From<Side> for ::rpc_core::capnp::dynamic_value::Reader<'_> {
+impl ::core::convert::From<Side> for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
     fn from(e: Side) -> Self {
-        ::rpc_core::capnp::dynamic_value::Enum::new(
+        ::capnp_threads_core::capnp::dynamic_value::Enum::new(
                 e.into(),
-                ::rpc_core::capnp::introspect::RawEnumSchema::new(
+                ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
                         &side::ARENA,
                         side::get_annotation_types,
                     )
@@ -35,14 +35,14 @@ impl ::core::convert::From<Side> for ::rpc_core::capnp::dynamic_value::Reader<'_
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
 impl ::core::convert::TryFrom<u16> for Side {
-    type Error = ::rpc_core::capnp::NotInSchema;
+    type Error = ::capnp_threads_core::capnp::NotInSchema;
     fn try_from(
         value: u16,
     ) -> ::core::result::Result<Self, <Side as ::core::convert::TryFrom<u16>>::Error> {
         match value {
             0 => ::core::result::Result::Ok(Self::Server),
             1 => ::core::result::Result::Ok(Self::Client),
-            n => ::core::result::Result::Err(::rpc_core::capnp::NotInSchema(n)),
+            n => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(n)),
         }
     }
 }
@@ -54,48 +54,48 @@ impl From<Side> for u16 {
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
-impl ::rpc_core::capnp::traits::HasTypeId for Side {
+impl ::capnp_threads_core::capnp::traits::HasTypeId for Side {
     const TYPE_ID: u64 = 0x9fd6_9ebc_87b9_719cu64;
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
 mod side {
-    pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 25] = [
-        ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-        ::rpc_core::capnp::word(156, 113, 185, 135, 188, 158, 214, 159),
-        ::rpc_core::capnp::word(19, 0, 0, 0, 2, 0, 0, 0),
-        ::rpc_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
-        ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::rpc_core::capnp::word(21, 0, 0, 0, 194, 0, 0, 0),
-        ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-        ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::rpc_core::capnp::word(25, 0, 0, 0, 55, 0, 0, 0),
-        ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::rpc_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
-        ::rpc_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
-        ::rpc_core::capnp::word(110, 112, 58, 83, 105, 100, 101, 0),
-        ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-        ::rpc_core::capnp::word(8, 0, 0, 0, 1, 0, 2, 0),
-        ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::rpc_core::capnp::word(17, 0, 0, 0, 58, 0, 0, 0),
-        ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-        ::rpc_core::capnp::word(9, 0, 0, 0, 58, 0, 0, 0),
-        ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::rpc_core::capnp::word(115, 101, 114, 118, 101, 114, 0, 0),
-        ::rpc_core::capnp::word(99, 108, 105, 101, 110, 116, 0, 0),
+    pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 25] = [
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+        ::capnp_threads_core::capnp::word(156, 113, 185, 135, 188, 158, 214, 159),
+        ::capnp_threads_core::capnp::word(19, 0, 0, 0, 2, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(21, 0, 0, 0, 194, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(25, 0, 0, 0, 55, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
+        ::capnp_threads_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
+        ::capnp_threads_core::capnp::word(110, 112, 58, 83, 105, 100, 101, 0),
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+        ::capnp_threads_core::capnp::word(8, 0, 0, 0, 1, 0, 2, 0),
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(17, 0, 0, 0, 58, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(9, 0, 0, 0, 58, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads_core::capnp::word(115, 101, 114, 118, 101, 114, 0, 0),
+        ::capnp_threads_core::capnp::word(99, 108, 105, 101, 110, 116, 0, 0),
     ];
     pub(crate) fn get_annotation_types(
         child_index: Option<u16>,
         index: u32,
-    ) -> ::rpc_core::capnp::introspect::Type {
-        ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+    ) -> ::capnp_threads_core::capnp::introspect::Type {
+        ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
             child_index,
             index,
         )
     }
-    pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+    pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
         &ENCODED_NODE,
     );
 }
@@ -103,9 +103,9 @@ mod side {
 pub mod vat_id {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -114,19 +114,19 @@ pub mod vat_id {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -134,22 +134,22 @@ pub mod vat_id {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -166,35 +166,35 @@ pub mod vat_id {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -206,7 +206,7 @@ pub mod vat_id {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -214,36 +214,36 @@ pub mod vat_id {
             self,
         ) -> ::core::result::Result<
             crate::rpc_twoparty_capnp::Side,
-            ::rpc_core::capnp::NotInSchema,
+            ::capnp_threads_core::capnp::NotInSchema,
         > {
             ::core::convert::TryFrom::try_from(self.reader.get_data_field::<u16>(0))
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 0,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -253,50 +253,50 @@ pub mod vat_id {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -314,7 +314,7 @@ pub mod vat_id {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -322,7 +322,7 @@ pub mod vat_id {
             self,
         ) -> ::core::result::Result<
             crate::rpc_twoparty_capnp::Side,
-            ::rpc_core::capnp::NotInSchema,
+            ::capnp_threads_core::capnp::NotInSchema,
         > {
             ::core::convert::TryFrom::try_from(self.builder.get_data_field::<u16>(0))
         }
@@ -332,74 +332,74 @@ pub mod vat_id {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 34] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(142, 58, 115, 238, 159, 144, 11, 210),
-            ::rpc_core::capnp::word(19, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
-            ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 202, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
-            ::rpc_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
-            ::rpc_core::capnp::word(110, 112, 58, 86, 97, 116, 73, 100),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(115, 105, 100, 101, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(156, 113, 185, 135, 188, 158, 214, 159),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 34] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(142, 58, 115, 238, 159, 144, 11, 210),
+            ::capnp_threads_core::capnp::word(19, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
+            ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 202, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
+            ::capnp_threads_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
+            ::capnp_threads_core::capnp::word(110, 112, 58, 86, 97, 116, 73, 100),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(115, 105, 100, 101, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(156, 113, 185, 135, 188, 158, 214, 159),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
                 0 => {
-                    <crate::rpc_twoparty_capnp::Side as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <crate::rpc_twoparty_capnp::Side as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -415,9 +415,9 @@ pub mod vat_id {
 pub mod third_party_completion {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -426,19 +426,19 @@ pub mod third_party_completion {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -446,22 +446,22 @@ pub mod third_party_completion {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -478,35 +478,35 @@ pub mod third_party_completion {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -518,7 +518,7 @@ pub mod third_party_completion {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -527,30 +527,30 @@ pub mod third_party_completion {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 0,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -560,50 +560,50 @@ pub mod third_party_completion {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -621,7 +621,7 @@ pub mod third_party_completion {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -634,72 +634,72 @@ pub mod third_party_completion {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 34] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(125, 99, 218, 47, 233, 41, 227, 183),
-            ::rpc_core::capnp::word(19, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
-            ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 66, 1, 0, 0),
-            ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
-            ::rpc_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
-            ::rpc_core::capnp::word(110, 112, 58, 84, 104, 105, 114, 100),
-            ::rpc_core::capnp::word(80, 97, 114, 116, 121, 67, 111, 109),
-            ::rpc_core::capnp::word(112, 108, 101, 116, 105, 111, 110, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(106, 111, 105, 110, 73, 100, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 34] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(125, 99, 218, 47, 233, 41, 227, 183),
+            ::capnp_threads_core::capnp::word(19, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
+            ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 66, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
+            ::capnp_threads_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
+            ::capnp_threads_core::capnp::word(110, 112, 58, 84, 104, 105, 114, 100),
+            ::capnp_threads_core::capnp::word(80, 97, 114, 116, 121, 67, 111, 109),
+            ::capnp_threads_core::capnp::word(112, 108, 101, 116, 105, 111, 110, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(106, 111, 105, 110, 73, 100, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -715,9 +715,9 @@ pub mod third_party_completion {
 pub mod third_party_to_await {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -726,19 +726,19 @@ pub mod third_party_to_await {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -746,22 +746,22 @@ pub mod third_party_to_await {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -778,35 +778,35 @@ pub mod third_party_to_await {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -818,35 +818,35 @@ pub mod third_party_to_await {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 0,
             pointers: 0,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -856,50 +856,50 @@ pub mod third_party_to_await {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -917,58 +917,58 @@ pub mod third_party_to_await {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 18] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(93, 90, 168, 255, 139, 112, 57, 149),
-            ::rpc_core::capnp::word(19, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
-            ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
-            ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
-            ::rpc_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
-            ::rpc_core::capnp::word(110, 112, 58, 84, 104, 105, 114, 100),
-            ::rpc_core::capnp::word(80, 97, 114, 116, 121, 84, 111, 65),
-            ::rpc_core::capnp::word(119, 97, 105, 116, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 18] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(93, 90, 168, 255, 139, 112, 57, 149),
+            ::capnp_threads_core::capnp::word(19, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
+            ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
+            ::capnp_threads_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
+            ::capnp_threads_core::capnp::word(110, 112, 58, 84, 104, 105, 114, 100),
+            ::capnp_threads_core::capnp::word(80, 97, 114, 116, 121, 84, 111, 65),
+            ::capnp_threads_core::capnp::word(119, 97, 105, 116, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -984,9 +984,9 @@ pub mod third_party_to_await {
 pub mod third_party_to_contact {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -995,19 +995,19 @@ pub mod third_party_to_contact {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -1015,22 +1015,22 @@ pub mod third_party_to_contact {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1047,35 +1047,35 @@ pub mod third_party_to_contact {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -1087,35 +1087,35 @@ pub mod third_party_to_contact {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 0,
             pointers: 0,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1125,50 +1125,50 @@ pub mod third_party_to_contact {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -1186,58 +1186,58 @@ pub mod third_party_to_contact {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 18] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(33, 155, 4, 159, 59, 123, 233, 232),
-            ::rpc_core::capnp::word(19, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
-            ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 58, 1, 0, 0),
-            ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
-            ::rpc_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
-            ::rpc_core::capnp::word(110, 112, 58, 84, 104, 105, 114, 100),
-            ::rpc_core::capnp::word(80, 97, 114, 116, 121, 84, 111, 67),
-            ::rpc_core::capnp::word(111, 110, 116, 97, 99, 116, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 18] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(33, 155, 4, 159, 59, 123, 233, 232),
+            ::capnp_threads_core::capnp::word(19, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
+            ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 58, 1, 0, 0),
+            ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
+            ::capnp_threads_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
+            ::capnp_threads_core::capnp::word(110, 112, 58, 84, 104, 105, 114, 100),
+            ::capnp_threads_core::capnp::word(80, 97, 114, 116, 121, 84, 111, 67),
+            ::capnp_threads_core::capnp::word(111, 110, 116, 97, 99, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -1253,9 +1253,9 @@ pub mod third_party_to_contact {
 pub mod join_key_part {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -1264,19 +1264,19 @@ pub mod join_key_part {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -1284,22 +1284,22 @@ pub mod join_key_part {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1316,35 +1316,35 @@ pub mod join_key_part {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -1356,7 +1356,7 @@ pub mod join_key_part {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -1373,30 +1373,30 @@ pub mod join_key_part {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 0,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1406,50 +1406,50 @@ pub mod join_key_part {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -1467,7 +1467,7 @@ pub mod join_key_part {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -1496,104 +1496,104 @@ pub mod join_key_part {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 64] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(131, 202, 127, 9, 89, 144, 178, 149),
-            ::rpc_core::capnp::word(19, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
-            ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 250, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 175, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
-            ::rpc_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
-            ::rpc_core::capnp::word(110, 112, 58, 74, 111, 105, 110, 75),
-            ::rpc_core::capnp::word(101, 121, 80, 97, 114, 116, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(69, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(64, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(73, 0, 0, 0, 82, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(84, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 3, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(81, 0, 0, 0, 66, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(76, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(106, 111, 105, 110, 73, 100, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(112, 97, 114, 116, 67, 111, 117, 110),
-            ::rpc_core::capnp::word(116, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(112, 97, 114, 116, 78, 117, 109, 0),
-            ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 64] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(131, 202, 127, 9, 89, 144, 178, 149),
+            ::capnp_threads_core::capnp::word(19, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
+            ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 250, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 175, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
+            ::capnp_threads_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
+            ::capnp_threads_core::capnp::word(110, 112, 58, 74, 111, 105, 110, 75),
+            ::capnp_threads_core::capnp::word(101, 121, 80, 97, 114, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(69, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(64, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(73, 0, 0, 0, 82, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(84, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 3, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(81, 0, 0, 0, 66, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(76, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(106, 111, 105, 110, 73, 100, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(112, 97, 114, 116, 67, 111, 117, 110),
+            ::capnp_threads_core::capnp::word(116, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(112, 97, 114, 116, 78, 117, 109, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                1 => <u16 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                2 => <u16 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                1 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                2 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -1609,9 +1609,9 @@ pub mod join_key_part {
 pub mod join_result {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -1620,19 +1620,19 @@ pub mod join_result {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -1640,22 +1640,22 @@ pub mod join_result {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1672,35 +1672,35 @@ pub mod join_result {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -1712,7 +1712,7 @@ pub mod join_result {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
@@ -1724,8 +1724,8 @@ pub mod join_result {
             self.reader.get_bool_field(32)
         }
         #[inline]
-        pub fn get_cap(self) -> ::rpc_core::capnp::any_pointer::Reader<'a> {
-            ::rpc_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+        pub fn get_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
         }
         #[inline]
         pub fn has_cap(&self) -> bool {
@@ -1733,30 +1733,30 @@ pub mod join_result {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 1,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1766,50 +1766,50 @@ pub mod join_result {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -1827,7 +1827,7 @@ pub mod join_result {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -1847,14 +1847,14 @@ pub mod join_result {
             self.builder.set_bool_field(32, value);
         }
         #[inline]
-        pub fn get_cap(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn get_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             )
         }
         #[inline]
-        pub fn init_cap(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-            let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+        pub fn init_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
             result.clear();
@@ -1866,112 +1866,112 @@ pub mod join_result {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
-        pub fn get_cap(&self) -> ::rpc_core::capnp::any_pointer::Pipeline {
-            ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+        pub fn get_cap(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 64] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(238, 235, 183, 48, 54, 58, 38, 157),
-            ::rpc_core::capnp::word(19, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 242, 0, 0, 0),
-            ::rpc_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 175, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
-            ::rpc_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
-            ::rpc_core::capnp::word(110, 112, 58, 74, 111, 105, 110, 82),
-            ::rpc_core::capnp::word(101, 115, 117, 108, 116, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(69, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(64, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 32, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(73, 0, 0, 0, 82, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(84, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(81, 0, 0, 0, 34, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(76, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(106, 111, 105, 110, 73, 100, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(115, 117, 99, 99, 101, 101, 100, 101),
-            ::rpc_core::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 64] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(238, 235, 183, 48, 54, 58, 38, 157),
+            ::capnp_threads_core::capnp::word(19, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(161, 242, 218, 92, 136, 199, 132, 161),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 242, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 175, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(114, 112, 99, 45, 116, 119, 111, 112),
+            ::capnp_threads_core::capnp::word(97, 114, 116, 121, 46, 99, 97, 112),
+            ::capnp_threads_core::capnp::word(110, 112, 58, 74, 111, 105, 110, 82),
+            ::capnp_threads_core::capnp::word(101, 115, 117, 108, 116, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(69, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(64, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 32, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(73, 0, 0, 0, 82, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(72, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(84, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(81, 0, 0, 0, 34, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(76, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(88, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(106, 111, 105, 110, 73, 100, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(115, 117, 99, 99, 101, 101, 100, 101),
+            ::capnp_threads_core::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(99, 97, 112, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                1 => <bool as ::rpc_core::capnp::introspect::Introspect>::introspect(),
+                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                1 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                 2 => {
-                    <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,

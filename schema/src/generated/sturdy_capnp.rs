@@ -4,9 +4,9 @@
 pub mod sturdy_ref {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -15,19 +15,19 @@ pub mod sturdy_ref {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -35,22 +35,22 @@ pub mod sturdy_ref {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -67,35 +67,35 @@ pub mod sturdy_ref {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -107,14 +107,14 @@ pub mod sturdy_ref {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_secret(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::data::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -125,30 +125,30 @@ pub mod sturdy_ref {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 0,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -158,50 +158,50 @@ pub mod sturdy_ref {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -219,24 +219,24 @@ pub mod sturdy_ref {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn get_secret(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::data::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
         }
         #[inline]
-        pub fn set_secret(&mut self, value: ::rpc_core::capnp::data::Reader<'_>) {
+        pub fn set_secret(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
             self.builder.reborrow().get_pointer_field(0).set_data(value);
         }
         #[inline]
-        pub fn init_secret(self, size: u32) -> ::rpc_core::capnp::data::Builder<'a> {
+        pub fn init_secret(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
             self.builder.get_pointer_field(0).init_data(size)
         }
         #[inline]
@@ -245,72 +245,72 @@ pub mod sturdy_ref {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 32] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(229, 39, 231, 96, 148, 107, 137, 129),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(5, 18, 87, 229, 251, 66, 198, 202),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 186, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 63, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
-            ::rpc_core::capnp::word(97, 112, 110, 112, 58, 83, 116, 117),
-            ::rpc_core::capnp::word(114, 100, 121, 82, 101, 102, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(115, 101, 99, 114, 101, 116, 0, 0),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 32] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(229, 39, 231, 96, 148, 107, 137, 129),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(5, 18, 87, 229, 251, 66, 198, 202),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 186, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 63, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
+            ::capnp_threads_core::capnp::word(97, 112, 110, 112, 58, 83, 116, 117),
+            ::capnp_threads_core::capnp::word(114, 100, 121, 82, 101, 102, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(115, 101, 99, 114, 101, 116, 0, 0),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
                 0 => {
-                    <::rpc_core::capnp::data::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -326,9 +326,9 @@ pub mod sturdy_ref {
 pub mod owner {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -337,19 +337,19 @@ pub mod owner {
                 .into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -357,22 +357,22 @@ pub mod owner {
             *self
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::rpc_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -389,35 +389,35 @@ pub mod owner {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -429,14 +429,14 @@ pub mod owner {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_name(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-            ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -447,30 +447,30 @@ pub mod owner {
         }
     }
     pub struct Builder<'a> {
-        builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
             data: 0,
             pointers: 1,
         };
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::rpc_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -480,50 +480,50 @@ pub mod owner {
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -541,14 +541,14 @@ pub mod owner {
         }
         pub fn total_size(
             &self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn get_name(
             self,
-        ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-            ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -556,11 +556,11 @@ pub mod owner {
         #[inline]
         pub fn set_name(
             &mut self,
-            value: impl ::rpc_core::capnp::traits::SetterInput<
-                ::rpc_core::capnp::text::Owned,
+            value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                ::capnp_threads_core::capnp::text::Owned,
             >,
         ) {
-            ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -568,7 +568,7 @@ pub mod owner {
                 .unwrap()
         }
         #[inline]
-        pub fn init_name(self, size: u32) -> ::rpc_core::capnp::text::Builder<'a> {
+        pub fn init_name(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
             self.builder.get_pointer_field(0).init_text(size)
         }
         #[inline]
@@ -577,72 +577,72 @@ pub mod owner {
         }
     }
     pub struct Pipeline {
-        _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {}
     mod _private {
-        pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 32] = [
-            ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::rpc_core::capnp::word(169, 214, 47, 87, 222, 216, 60, 171),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 1, 0, 0, 0),
-            ::rpc_core::capnp::word(5, 18, 87, 229, 251, 66, 198, 202),
-            ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(21, 0, 0, 0, 154, 0, 0, 0),
-            ::rpc_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(25, 0, 0, 0, 63, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
-            ::rpc_core::capnp::word(97, 112, 110, 112, 58, 79, 119, 110),
-            ::rpc_core::capnp::word(101, 114, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-            ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-            ::rpc_core::capnp::word(110, 97, 109, 101, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 32] = [
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads_core::capnp::word(169, 214, 47, 87, 222, 216, 60, 171),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(5, 18, 87, 229, 251, 66, 198, 202),
+            ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 154, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 63, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
+            ::capnp_threads_core::capnp::word(97, 112, 110, 112, 58, 79, 119, 110),
+            ::capnp_threads_core::capnp::word(101, 114, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads_core::capnp::word(110, 97, 109, 101, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::rpc_core::capnp::introspect::Type {
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
                 0 => {
-                    <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -658,26 +658,26 @@ pub mod owner {
 pub mod restorer {
     #![allow(unused_variables)]
     /// What a server's `restore` is called with.
-    pub type RestoreParams = ::rpc_core::typed::Params<
+    pub type RestoreParams = ::capnp_threads_core::typed::Params<
         crate::sturdy_capnp::restorer::restore_params::Owned,
     >;
     /// What a server's `restore` returns.
-    pub type RestoreResults = ::rpc_core::typed::Results<
+    pub type RestoreResults = ::capnp_threads_core::typed::Results<
         crate::sturdy_capnp::restorer::restore_results::Owned,
     >;
     /// What a server's `revoke` is called with.
-    pub type RevokeParams = ::rpc_core::typed::Params<
+    pub type RevokeParams = ::capnp_threads_core::typed::Params<
         crate::sturdy_capnp::restorer::revoke_params::Owned,
     >;
     /// What a server's `revoke` returns.
-    pub type RevokeResults = ::rpc_core::typed::Results<
+    pub type RevokeResults = ::capnp_threads_core::typed::Results<
         crate::sturdy_capnp::restorer::revoke_results::Owned,
     >;
     /// A capability of the interface `sturdy.capnp:Restorer`.
     ///
     /// Restores references for one owner: whoever has this capability is that owner.
     pub struct Client {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -687,12 +687,12 @@ pub mod restorer {
         where
             ServerImpl: Server,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `sturdy.capnp:Restorer.restore`.
@@ -700,11 +700,11 @@ pub mod restorer {
         /// Brings back the object that was saved.
         pub fn restore_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::sturdy_capnp::restorer::restore_params::Owned,
             crate::sturdy_capnp::restorer::restore_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xa16d_dcb9_967e_0575,
                 0u16,
@@ -716,11 +716,11 @@ pub mod restorer {
         /// A reference that is useless already is no mistake.
         pub fn revoke_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::sturdy_capnp::restorer::revoke_params::Owned,
             crate::sturdy_capnp::restorer::revoke_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xa16d_dcb9_967e_0575,
                 1u16,
@@ -740,88 +740,88 @@ pub mod restorer {
             f.debug_tuple("sturdy.capnp:Restorer").field(self.hook.client()).finish()
         }
     }
-    impl ::rpc_core::typed::FromClient for Client {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+    impl ::capnp_threads_core::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
-    impl ::rpc_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0xa16d_dcb9_967e_0575;
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -838,16 +838,16 @@ pub mod restorer {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `sturdy.capnp:Restorer` does.
@@ -861,10 +861,10 @@ pub mod restorer {
             &self,
             params: RestoreParams,
             results: RestoreResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this sturdy.capnp:Restorer has no restore",
                 ),
             )
@@ -877,10 +877,10 @@ pub mod restorer {
             &self,
             params: RevokeParams,
             results: RevokeResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this sturdy.capnp:Restorer has no revoke",
                 ),
             )
@@ -891,14 +891,14 @@ pub mod restorer {
             &self,
             params: RestoreParams,
             results: RestoreResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::restore(&**self, params, results)
         }
         fn revoke(
             &self,
             params: RevokeParams,
             results: RevokeResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::revoke(&**self, params, results)
         }
     }
@@ -907,24 +907,24 @@ pub mod restorer {
             &self,
             params: RestoreParams,
             results: RestoreResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::restore(&**self, params, results)
         }
         fn revoke(
             &self,
             params: RevokeParams,
             results: RevokeResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::revoke(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0xa16d_dcb9_967e_0575 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "sturdy.capnp:Restorer",
                     )
@@ -936,11 +936,11 @@ pub mod restorer {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::IncomingCall,
+        call: ::capnp_threads_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::restore(server, params, results)
@@ -948,7 +948,7 @@ pub mod restorer {
                 )
             }
             1u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::revoke(server, params, results)
@@ -956,7 +956,7 @@ pub mod restorer {
                 )
             }
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "sturdy.capnp:Restorer",
                     0xa16d_dcb9_967e_0575,
@@ -967,9 +967,9 @@ pub mod restorer {
     pub mod restore_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -978,19 +978,19 @@ pub mod restorer {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -998,26 +998,26 @@ pub mod restorer {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1034,35 +1034,35 @@ pub mod restorer {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1074,14 +1074,14 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_ref(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::sturdy_capnp::sturdy_ref::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<crate::sturdy_capnp::sturdy_ref::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1092,34 +1092,34 @@ pub mod restorer {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1129,50 +1129,50 @@ pub mod restorer {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -1190,16 +1190,16 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_ref(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::sturdy_capnp::sturdy_ref::Builder<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1208,8 +1208,8 @@ pub mod restorer {
             pub fn set_ref(
                 &mut self,
                 value: crate::sturdy_capnp::sturdy_ref::Reader<'_>,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -1217,7 +1217,7 @@ pub mod restorer {
             }
             #[inline]
             pub fn init_ref(self) -> crate::sturdy_capnp::sturdy_ref::Builder<'a> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(0),
                     0,
                 )
@@ -1228,81 +1228,81 @@ pub mod restorer {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_ref(&self) -> crate::sturdy_capnp::sturdy_ref::Pipeline {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 35] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(131, 149, 112, 5, 66, 46, 235, 130),
-                ::rpc_core::capnp::word(22, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(117, 5, 126, 150, 185, 220, 109, 161),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
-                ::rpc_core::capnp::word(97, 112, 110, 112, 58, 82, 101, 115),
-                ::rpc_core::capnp::word(116, 111, 114, 101, 114, 46, 114, 101),
-                ::rpc_core::capnp::word(115, 116, 111, 114, 101, 36, 80, 97),
-                ::rpc_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 34, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(114, 101, 102, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(229, 39, 231, 96, 148, 107, 137, 129),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 35] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(131, 149, 112, 5, 66, 46, 235, 130),
+                ::capnp_threads_core::capnp::word(22, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(117, 5, 126, 150, 185, 220, 109, 161),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
+                ::capnp_threads_core::capnp::word(97, 112, 110, 112, 58, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 101, 114, 46, 114, 101),
+                ::capnp_threads_core::capnp::word(115, 116, 111, 114, 101, 36, 80, 97),
+                ::capnp_threads_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 34, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(114, 101, 102, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(229, 39, 231, 96, 148, 107, 137, 129),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::sturdy_capnp::sturdy_ref::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::sturdy_capnp::sturdy_ref::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1317,9 +1317,9 @@ pub mod restorer {
     pub mod restore_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1328,19 +1328,19 @@ pub mod restorer {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -1348,26 +1348,26 @@ pub mod restorer {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1384,35 +1384,35 @@ pub mod restorer {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1424,12 +1424,12 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
-            pub fn get_object(self) -> ::rpc_core::capnp::any_pointer::Reader<'a> {
-                ::rpc_core::capnp::any_pointer::Reader::new(
+            pub fn get_object(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+                ::capnp_threads_core::capnp::any_pointer::Reader::new(
                     self.reader.get_pointer_field(0),
                 )
             }
@@ -1439,34 +1439,34 @@ pub mod restorer {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1476,50 +1476,50 @@ pub mod restorer {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -1537,18 +1537,18 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
-            pub fn get_object(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-                ::rpc_core::capnp::any_pointer::Builder::new(
+            pub fn get_object(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+                ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(0),
                 )
             }
             #[inline]
-            pub fn init_object(self) -> ::rpc_core::capnp::any_pointer::Builder<'a> {
-                let mut result = ::rpc_core::capnp::any_pointer::Builder::new(
+            pub fn init_object(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+                let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(0),
                 );
                 result.clear();
@@ -1560,80 +1560,80 @@ pub mod restorer {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
-            pub fn get_object(&self) -> ::rpc_core::capnp::any_pointer::Pipeline {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+            pub fn get_object(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 34] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(91, 24, 144, 255, 182, 18, 75, 209),
-                ::rpc_core::capnp::word(22, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(117, 5, 126, 150, 185, 220, 109, 161),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 50, 1, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
-                ::rpc_core::capnp::word(97, 112, 110, 112, 58, 82, 101, 115),
-                ::rpc_core::capnp::word(116, 111, 114, 101, 114, 46, 114, 101),
-                ::rpc_core::capnp::word(115, 116, 111, 114, 101, 36, 82, 101),
-                ::rpc_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 3, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 34] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(91, 24, 144, 255, 182, 18, 75, 209),
+                ::capnp_threads_core::capnp::word(22, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(117, 5, 126, 150, 185, 220, 109, 161),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 50, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
+                ::capnp_threads_core::capnp::word(97, 112, 110, 112, 58, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 101, 114, 46, 114, 101),
+                ::capnp_threads_core::capnp::word(115, 116, 111, 114, 101, 36, 82, 101),
+                ::capnp_threads_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 3, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <::rpc_core::capnp::any_pointer::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1648,9 +1648,9 @@ pub mod restorer {
     pub mod revoke_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1659,19 +1659,19 @@ pub mod restorer {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -1679,26 +1679,26 @@ pub mod restorer {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1715,35 +1715,35 @@ pub mod restorer {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1755,14 +1755,14 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_ref(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::sturdy_capnp::sturdy_ref::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<crate::sturdy_capnp::sturdy_ref::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1773,34 +1773,34 @@ pub mod restorer {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1810,50 +1810,50 @@ pub mod restorer {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -1871,16 +1871,16 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_ref(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::sturdy_capnp::sturdy_ref::Builder<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1889,8 +1889,8 @@ pub mod restorer {
             pub fn set_ref(
                 &mut self,
                 value: crate::sturdy_capnp::sturdy_ref::Reader<'_>,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -1898,7 +1898,7 @@ pub mod restorer {
             }
             #[inline]
             pub fn init_ref(self) -> crate::sturdy_capnp::sturdy_ref::Builder<'a> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(0),
                     0,
                 )
@@ -1909,81 +1909,81 @@ pub mod restorer {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_ref(&self) -> crate::sturdy_capnp::sturdy_ref::Pipeline {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 35] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(134, 35, 91, 198, 140, 110, 94, 252),
-                ::rpc_core::capnp::word(22, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(117, 5, 126, 150, 185, 220, 109, 161),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 34, 1, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
-                ::rpc_core::capnp::word(97, 112, 110, 112, 58, 82, 101, 115),
-                ::rpc_core::capnp::word(116, 111, 114, 101, 114, 46, 114, 101),
-                ::rpc_core::capnp::word(118, 111, 107, 101, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 34, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(114, 101, 102, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(229, 39, 231, 96, 148, 107, 137, 129),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 35] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(134, 35, 91, 198, 140, 110, 94, 252),
+                ::capnp_threads_core::capnp::word(22, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(117, 5, 126, 150, 185, 220, 109, 161),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 34, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
+                ::capnp_threads_core::capnp::word(97, 112, 110, 112, 58, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 101, 114, 46, 114, 101),
+                ::capnp_threads_core::capnp::word(118, 111, 107, 101, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 34, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(114, 101, 102, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(229, 39, 231, 96, 148, 107, 137, 129),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::sturdy_capnp::sturdy_ref::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::sturdy_capnp::sturdy_ref::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1998,9 +1998,9 @@ pub mod restorer {
     pub mod revoke_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2009,19 +2009,19 @@ pub mod restorer {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -2029,26 +2029,26 @@ pub mod restorer {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2065,35 +2065,35 @@ pub mod restorer {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2105,39 +2105,39 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2147,50 +2147,50 @@ pub mod restorer {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2208,58 +2208,58 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 18] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(171, 93, 120, 13, 9, 19, 11, 250),
-                ::rpc_core::capnp::word(22, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(117, 5, 126, 150, 185, 220, 109, 161),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
-                ::rpc_core::capnp::word(97, 112, 110, 112, 58, 82, 101, 115),
-                ::rpc_core::capnp::word(116, 111, 114, 101, 114, 46, 114, 101),
-                ::rpc_core::capnp::word(118, 111, 107, 101, 36, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 18] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(171, 93, 120, 13, 9, 19, 11, 250),
+                ::capnp_threads_core::capnp::word(22, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(117, 5, 126, 150, 185, 220, 109, 161),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(115, 116, 117, 114, 100, 121, 46, 99),
+                ::capnp_threads_core::capnp::word(97, 112, 110, 112, 58, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(116, 111, 114, 101, 114, 46, 114, 101),
+                ::capnp_threads_core::capnp::word(118, 111, 107, 101, 36, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,

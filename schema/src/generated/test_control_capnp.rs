@@ -4,51 +4,51 @@
 pub mod test_control {
     #![allow(unused_variables)]
     /// What a server's `call_counts` is called with.
-    pub type CallCountsParams = ::rpc_core::typed::Params<
+    pub type CallCountsParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_control::call_counts_params::Owned,
     >;
     /// What a server's `call_counts` returns.
-    pub type CallCountsResults = ::rpc_core::typed::Results<
+    pub type CallCountsResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_control::call_counts_results::Owned,
     >;
     /// What a server's `live_handles` is called with.
-    pub type LiveHandlesParams = ::rpc_core::typed::Params<
+    pub type LiveHandlesParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_control::live_handles_params::Owned,
     >;
     /// What a server's `live_handles` returns.
-    pub type LiveHandlesResults = ::rpc_core::typed::Results<
+    pub type LiveHandlesResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_control::live_handles_results::Owned,
     >;
     /// What a server's `table_sizes` is called with.
-    pub type TableSizesParams = ::rpc_core::typed::Params<
+    pub type TableSizesParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_control::table_sizes_params::Owned,
     >;
     /// What a server's `table_sizes` returns.
-    pub type TableSizesResults = ::rpc_core::typed::Results<
+    pub type TableSizesResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_control::table_sizes_results::Owned,
     >;
     /// What a server's `cancellations` is called with.
-    pub type CancellationsParams = ::rpc_core::typed::Params<
+    pub type CancellationsParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_control::cancellations_params::Owned,
     >;
     /// What a server's `cancellations` returns.
-    pub type CancellationsResults = ::rpc_core::typed::Results<
+    pub type CancellationsResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_control::cancellations_results::Owned,
     >;
     /// What a server's `reset` is called with.
-    pub type ResetParams = ::rpc_core::typed::Params<
+    pub type ResetParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_control::reset_params::Owned,
     >;
     /// What a server's `reset` returns.
-    pub type ResetResults = ::rpc_core::typed::Results<
+    pub type ResetResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_control::reset_results::Owned,
     >;
     /// What a server's `implementation` is called with.
-    pub type ImplementationParams = ::rpc_core::typed::Params<
+    pub type ImplementationParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_control::implementation_params::Owned,
     >;
     /// What a server's `implementation` returns.
-    pub type ImplementationResults = ::rpc_core::typed::Results<
+    pub type ImplementationResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_control::implementation_results::Owned,
     >;
     /// A capability of the interface `test-control.capnp:TestControl`.
@@ -58,7 +58,7 @@ pub mod test_control {
     /// A server keeps its counts per connection, so that clients don't disturb one
     /// another. Calls on this interface and on TestObjects are not counted.
     pub struct Client {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -68,12 +68,12 @@ pub mod test_control {
         where
             ServerImpl: Server,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `test-control.capnp:TestControl.callCounts`.
@@ -83,11 +83,11 @@ pub mod test_control {
         /// be left out.
         pub fn call_counts_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::call_counts_params::Owned,
             crate::test_control_capnp::test_control::call_counts_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 0u16,
@@ -99,11 +99,11 @@ pub mod test_control {
         /// connection, and those of every connection of the server.
         pub fn live_handles_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::live_handles_params::Owned,
             crate::test_control_capnp::test_control::live_handles_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 1u16,
@@ -115,11 +115,11 @@ pub mod test_control {
         /// implementation has no way to tell.
         pub fn table_sizes_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::table_sizes_params::Owned,
             crate::test_control_capnp::test_control::table_sizes_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 2u16,
@@ -131,11 +131,11 @@ pub mod test_control {
         /// this connection that ended because they were canceled.
         pub fn cancellations_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::cancellations_params::Owned,
             crate::test_control_capnp::test_control::cancellations_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 3u16,
@@ -148,11 +148,11 @@ pub mod test_control {
         /// that live keep counting.
         pub fn reset_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::reset_params::Owned,
             crate::test_control_capnp::test_control::reset_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 4u16,
@@ -170,11 +170,11 @@ pub mod test_control {
         /// that is so where a method tail-calls, but not for pipelined calls.
         pub fn implementation_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::implementation_params::Owned,
             crate::test_control_capnp::test_control::implementation_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 5u16,
@@ -196,88 +196,88 @@ pub mod test_control {
                 .finish()
         }
     }
-    impl ::rpc_core::typed::FromClient for Client {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+    impl ::capnp_threads_core::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
-    impl ::rpc_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0x8b11_d505_60d6_dbba;
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -294,16 +294,16 @@ pub mod test_control {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `test-control.capnp:TestControl` does.
@@ -322,10 +322,10 @@ pub mod test_control {
             &self,
             params: CallCountsParams,
             results: CallCountsResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestControl has no callCounts",
                 ),
             )
@@ -338,10 +338,10 @@ pub mod test_control {
             &self,
             params: LiveHandlesParams,
             results: LiveHandlesResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestControl has no liveHandles",
                 ),
             )
@@ -354,10 +354,10 @@ pub mod test_control {
             &self,
             params: TableSizesParams,
             results: TableSizesResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestControl has no tableSizes",
                 ),
             )
@@ -370,10 +370,10 @@ pub mod test_control {
             &self,
             params: CancellationsParams,
             results: CancellationsResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestControl has no cancellations",
                 ),
             )
@@ -387,10 +387,10 @@ pub mod test_control {
             &self,
             params: ResetParams,
             results: ResetResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestControl has no reset",
                 ),
             )
@@ -409,10 +409,10 @@ pub mod test_control {
             &self,
             params: ImplementationParams,
             results: ImplementationResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestControl has no implementation",
                 ),
             )
@@ -423,42 +423,42 @@ pub mod test_control {
             &self,
             params: CallCountsParams,
             results: CallCountsResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::call_counts(&**self, params, results)
         }
         fn live_handles(
             &self,
             params: LiveHandlesParams,
             results: LiveHandlesResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::live_handles(&**self, params, results)
         }
         fn table_sizes(
             &self,
             params: TableSizesParams,
             results: TableSizesResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::table_sizes(&**self, params, results)
         }
         fn cancellations(
             &self,
             params: CancellationsParams,
             results: CancellationsResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::cancellations(&**self, params, results)
         }
         fn reset(
             &self,
             params: ResetParams,
             results: ResetResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::reset(&**self, params, results)
         }
         fn implementation(
             &self,
             params: ImplementationParams,
             results: ImplementationResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::implementation(&**self, params, results)
         }
     }
@@ -467,52 +467,52 @@ pub mod test_control {
             &self,
             params: CallCountsParams,
             results: CallCountsResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::call_counts(&**self, params, results)
         }
         fn live_handles(
             &self,
             params: LiveHandlesParams,
             results: LiveHandlesResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::live_handles(&**self, params, results)
         }
         fn table_sizes(
             &self,
             params: TableSizesParams,
             results: TableSizesResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::table_sizes(&**self, params, results)
         }
         fn cancellations(
             &self,
             params: CancellationsParams,
             results: CancellationsResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::cancellations(&**self, params, results)
         }
         fn reset(
             &self,
             params: ResetParams,
             results: ResetResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::reset(&**self, params, results)
         }
         fn implementation(
             &self,
             params: ImplementationParams,
             results: ImplementationResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::implementation(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0x8b11_d505_60d6_dbba => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "test-control.capnp:TestControl",
                     )
@@ -524,11 +524,11 @@ pub mod test_control {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::IncomingCall,
+        call: ::capnp_threads_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::call_counts(server, params, results)
@@ -536,7 +536,7 @@ pub mod test_control {
                 )
             }
             1u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::live_handles(server, params, results)
@@ -544,7 +544,7 @@ pub mod test_control {
                 )
             }
             2u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::table_sizes(server, params, results)
@@ -552,7 +552,7 @@ pub mod test_control {
                 )
             }
             3u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::cancellations(server, params, results)
@@ -560,7 +560,7 @@ pub mod test_control {
                 )
             }
             4u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::reset(server, params, results)
@@ -568,7 +568,7 @@ pub mod test_control {
                 )
             }
             5u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::implementation(server, params, results)
@@ -576,7 +576,7 @@ pub mod test_control {
                 )
             }
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "test-control.capnp:TestControl",
                     0x8b11_d505_60d6_dbba,
@@ -587,9 +587,9 @@ pub mod test_control {
     pub mod limit {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -598,19 +598,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -618,26 +618,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -654,35 +654,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -694,14 +694,14 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_behaviour(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -713,8 +713,8 @@ pub mod test_control {
             #[inline]
             pub fn get_why(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -725,34 +725,34 @@ pub mod test_control {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 2,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -762,50 +762,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -823,14 +823,14 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_behaviour(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -838,11 +838,11 @@ pub mod test_control {
             #[inline]
             pub fn set_behaviour(
                 &mut self,
-                value: impl ::rpc_core::capnp::traits::SetterInput<
-                    ::rpc_core::capnp::text::Owned,
+                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                    ::capnp_threads_core::capnp::text::Owned,
                 >,
             ) {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(0),
                         value,
                         false,
@@ -853,7 +853,7 @@ pub mod test_control {
             pub fn init_behaviour(
                 self,
                 size: u32,
-            ) -> ::rpc_core::capnp::text::Builder<'a> {
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -863,8 +863,8 @@ pub mod test_control {
             #[inline]
             pub fn get_why(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -872,11 +872,11 @@ pub mod test_control {
             #[inline]
             pub fn set_why(
                 &mut self,
-                value: impl ::rpc_core::capnp::traits::SetterInput<
-                    ::rpc_core::capnp::text::Owned,
+                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                    ::capnp_threads_core::capnp::text::Owned,
                 >,
             ) {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(1),
                         value,
                         false,
@@ -884,7 +884,7 @@ pub mod test_control {
                     .unwrap()
             }
             #[inline]
-            pub fn init_why(self, size: u32) -> ::rpc_core::capnp::text::Builder<'a> {
+            pub fn init_why(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(1).init_text(size)
             }
             #[inline]
@@ -893,93 +893,93 @@ pub mod test_control {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 50] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(176, 178, 88, 204, 115, 167, 157, 195),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(33, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 76),
-                ::rpc_core::capnp::word(105, 109, 105, 116, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 82, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(49, 0, 0, 0, 34, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(98, 101, 104, 97, 118, 105, 111, 117),
-                ::rpc_core::capnp::word(114, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(119, 104, 121, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 50] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(176, 178, 88, 204, 115, 167, 157, 195),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 42, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 76),
+                ::capnp_threads_core::capnp::word(105, 109, 105, 116, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 82, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(49, 0, 0, 0, 34, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(98, 101, 104, 97, 118, 105, 111, 117),
+                ::capnp_threads_core::capnp::word(114, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(119, 104, 121, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     1 => {
-                        <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -994,9 +994,9 @@ pub mod test_control {
     pub mod call_count {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1005,19 +1005,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -1025,26 +1025,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1061,35 +1061,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1101,7 +1101,7 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -1114,34 +1114,34 @@ pub mod test_control {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 2,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1151,50 +1151,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -1212,7 +1212,7 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -1233,90 +1233,90 @@ pub mod test_control {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 51] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(103, 130, 178, 115, 23, 183, 57, 164),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 2, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 74, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 67),
-                ::rpc_core::capnp::word(97, 108, 108, 67, 111, 117, 110, 116),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 98, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(49, 0, 0, 0, 50, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(105, 110, 116, 101, 114, 102, 97, 99),
-                ::rpc_core::capnp::word(101, 73, 100, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(99, 97, 108, 108, 115, 0, 0, 0),
-                ::rpc_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 51] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(103, 130, 178, 115, 23, 183, 57, 164),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 2, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 74, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 67),
+                ::capnp_threads_core::capnp::word(97, 108, 108, 67, 111, 117, 110, 116),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 98, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(49, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(105, 110, 116, 101, 114, 102, 97, 99),
+                ::capnp_threads_core::capnp::word(101, 73, 100, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(99, 97, 108, 108, 115, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u64 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <u64 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    1 => <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1331,9 +1331,9 @@ pub mod test_control {
     pub mod table_sizes {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1342,19 +1342,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -1362,26 +1362,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1398,35 +1398,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1438,7 +1438,7 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -1463,34 +1463,34 @@ pub mod test_control {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 3,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1500,50 +1500,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -1561,7 +1561,7 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -1606,139 +1606,139 @@ pub mod test_control {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 97] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(131, 140, 108, 97, 193, 205, 221, 134),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 3, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 82, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(37, 0, 0, 0, 31, 1, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 84),
-                ::rpc_core::capnp::word(97, 98, 108, 101, 83, 105, 122, 101),
-                ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(20, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(125, 0, 0, 0, 82, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(124, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(136, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(133, 0, 0, 0, 66, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(128, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(140, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(2, 0, 0, 0, 2, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(137, 0, 0, 0, 66, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(132, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(144, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(3, 0, 0, 0, 3, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(141, 0, 0, 0, 66, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(136, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 4, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(145, 0, 0, 0, 82, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(144, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(156, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
-                ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(97, 110, 115, 119, 101, 114, 115, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(101, 120, 112, 111, 114, 116, 115, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(105, 109, 112, 111, 114, 116, 115, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(101, 109, 98, 97, 114, 103, 111, 101),
-                ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 97] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(131, 140, 108, 97, 193, 205, 221, 134),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 3, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 82, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 31, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 84),
+                ::capnp_threads_core::capnp::word(97, 98, 108, 101, 83, 105, 122, 101),
+                ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(125, 0, 0, 0, 82, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(124, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(136, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(133, 0, 0, 0, 66, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(128, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(140, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(2, 0, 0, 0, 2, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(137, 0, 0, 0, 66, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(132, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(144, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(3, 0, 0, 0, 3, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(141, 0, 0, 0, 66, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(136, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 4, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(145, 0, 0, 0, 82, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(144, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(156, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(113, 117, 101, 115, 116, 105, 111, 110),
+                ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(97, 110, 115, 119, 101, 114, 115, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(101, 120, 112, 111, 114, 116, 115, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(105, 109, 112, 111, 114, 116, 115, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(101, 109, 98, 97, 114, 103, 111, 101),
+                ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    2 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    3 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    4 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    2 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    3 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    4 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1753,9 +1753,9 @@ pub mod test_control {
     pub mod call_counts_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1764,19 +1764,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -1784,26 +1784,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1820,35 +1820,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1860,39 +1860,39 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1902,50 +1902,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -1963,60 +1963,60 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(82, 232, 199, 114, 129, 251, 241, 240),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 99),
-                ::rpc_core::capnp::word(97, 108, 108, 67, 111, 117, 110, 116),
-                ::rpc_core::capnp::word(115, 36, 80, 97, 114, 97, 109, 115),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(82, 232, 199, 114, 129, 251, 241, 240),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 99),
+                ::capnp_threads_core::capnp::word(97, 108, 108, 67, 111, 117, 110, 116),
+                ::capnp_threads_core::capnp::word(115, 36, 80, 97, 114, 97, 109, 115),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -2031,9 +2031,9 @@ pub mod test_control {
     pub mod call_counts_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2042,19 +2042,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -2062,26 +2062,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2098,35 +2098,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2138,19 +2138,19 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_counts(
                 self,
-            ) -> ::rpc_core::capnp::Result<
-                ::rpc_core::capnp::struct_list::Reader<
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::struct_list::Reader<
                     'a,
                     crate::test_control_capnp::test_control::call_count::Owned,
                 >,
             > {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2161,34 +2161,34 @@ pub mod test_control {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2198,50 +2198,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2259,19 +2259,19 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_counts(
                 self,
-            ) -> ::rpc_core::capnp::Result<
-                ::rpc_core::capnp::struct_list::Builder<
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::struct_list::Builder<
                     'a,
                     crate::test_control_capnp::test_control::call_count::Owned,
                 >,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2279,12 +2279,12 @@ pub mod test_control {
             #[inline]
             pub fn set_counts(
                 &mut self,
-                value: ::rpc_core::capnp::struct_list::Reader<
+                value: ::capnp_threads_core::capnp::struct_list::Reader<
                     '_,
                     crate::test_control_capnp::test_control::call_count::Owned,
                 >,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -2294,11 +2294,11 @@ pub mod test_control {
             pub fn init_counts(
                 self,
                 size: u32,
-            ) -> ::rpc_core::capnp::struct_list::Builder<
+            ) -> ::capnp_threads_core::capnp::struct_list::Builder<
                 'a,
                 crate::test_control_capnp::test_control::call_count::Owned,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(0),
                     size,
                 )
@@ -2309,83 +2309,83 @@ pub mod test_control {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 41] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(197, 234, 177, 158, 158, 57, 125, 128),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 99),
-                ::rpc_core::capnp::word(97, 108, 108, 67, 111, 117, 110, 116),
-                ::rpc_core::capnp::word(115, 36, 82, 101, 115, 117, 108, 116),
-                ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(40, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(99, 111, 117, 110, 116, 115, 0, 0),
-                ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(103, 130, 178, 115, 23, 183, 57, 164),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 41] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(197, 234, 177, 158, 158, 57, 125, 128),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 99),
+                ::capnp_threads_core::capnp::word(97, 108, 108, 67, 111, 117, 110, 116),
+                ::capnp_threads_core::capnp::word(115, 36, 82, 101, 115, 117, 108, 116),
+                ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(40, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(99, 111, 117, 110, 116, 115, 0, 0),
+                ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(103, 130, 178, 115, 23, 183, 57, 164),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <::rpc_core::capnp::struct_list::Owned<
+                        <::capnp_threads_core::capnp::struct_list::Owned<
                             crate::test_control_capnp::test_control::call_count::Owned,
-                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -2400,9 +2400,9 @@ pub mod test_control {
     pub mod live_handles_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2411,19 +2411,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -2431,26 +2431,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2467,35 +2467,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2507,39 +2507,39 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2549,50 +2549,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2610,60 +2610,60 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(200, 199, 57, 46, 90, 51, 241, 242),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 108),
-                ::rpc_core::capnp::word(105, 118, 101, 72, 97, 110, 100, 108),
-                ::rpc_core::capnp::word(101, 115, 36, 80, 97, 114, 97, 109),
-                ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(200, 199, 57, 46, 90, 51, 241, 242),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 108),
+                ::capnp_threads_core::capnp::word(105, 118, 101, 72, 97, 110, 100, 108),
+                ::capnp_threads_core::capnp::word(101, 115, 36, 80, 97, 114, 97, 109),
+                ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -2678,9 +2678,9 @@ pub mod test_control {
     pub mod live_handles_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2689,19 +2689,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -2709,26 +2709,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2745,35 +2745,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2785,7 +2785,7 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -2798,34 +2798,34 @@ pub mod test_control {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2835,50 +2835,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2896,7 +2896,7 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -2917,90 +2917,90 @@ pub mod test_control {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 51] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(235, 132, 33, 175, 218, 120, 47, 248),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 108),
-                ::rpc_core::capnp::word(105, 118, 101, 72, 97, 110, 100, 108),
-                ::rpc_core::capnp::word(101, 115, 36, 82, 101, 115, 117, 108),
-                ::rpc_core::capnp::word(116, 115, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 34, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(104, 101, 114, 101, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(97, 108, 108, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 51] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(235, 132, 33, 175, 218, 120, 47, 248),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 108),
+                ::capnp_threads_core::capnp::word(105, 118, 101, 72, 97, 110, 100, 108),
+                ::capnp_threads_core::capnp::word(101, 115, 36, 82, 101, 115, 117, 108),
+                ::capnp_threads_core::capnp::word(116, 115, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 34, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(104, 101, 114, 101, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(97, 108, 108, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -3015,9 +3015,9 @@ pub mod test_control {
     pub mod table_sizes_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3026,19 +3026,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -3046,26 +3046,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3082,35 +3082,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -3122,39 +3122,39 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3164,50 +3164,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -3225,60 +3225,60 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(59, 8, 60, 41, 13, 102, 53, 193),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 116),
-                ::rpc_core::capnp::word(97, 98, 108, 101, 83, 105, 122, 101),
-                ::rpc_core::capnp::word(115, 36, 80, 97, 114, 97, 109, 115),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(59, 8, 60, 41, 13, 102, 53, 193),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 116),
+                ::capnp_threads_core::capnp::word(97, 98, 108, 101, 83, 105, 122, 101),
+                ::capnp_threads_core::capnp::word(115, 36, 80, 97, 114, 97, 109, 115),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -3293,9 +3293,9 @@ pub mod test_control {
     pub mod table_sizes_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3304,19 +3304,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -3324,26 +3324,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3360,35 +3360,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -3400,16 +3400,16 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_sizes(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::test_control_capnp::test_control::table_sizes::Reader<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -3420,34 +3420,34 @@ pub mod test_control {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3457,50 +3457,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -3518,16 +3518,16 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_sizes(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::test_control_capnp::test_control::table_sizes::Builder<'a>,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -3536,8 +3536,8 @@ pub mod test_control {
             pub fn set_sizes(
                 &mut self,
                 value: crate::test_control_capnp::test_control::table_sizes::Reader<'_>,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -3547,7 +3547,7 @@ pub mod test_control {
             pub fn init_sizes(
                 self,
             ) -> crate::test_control_capnp::test_control::table_sizes::Builder<'a> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(0),
                     0,
                 )
@@ -3558,10 +3558,10 @@ pub mod test_control {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -3569,74 +3569,74 @@ pub mod test_control {
             pub fn get_sizes(
                 &self,
             ) -> crate::test_control_capnp::test_control::table_sizes::Pipeline {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(205, 5, 141, 98, 102, 41, 126, 252),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 116),
-                ::rpc_core::capnp::word(97, 98, 108, 101, 83, 105, 122, 101),
-                ::rpc_core::capnp::word(115, 36, 82, 101, 115, 117, 108, 116),
-                ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(115, 105, 122, 101, 115, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(131, 140, 108, 97, 193, 205, 221, 134),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(205, 5, 141, 98, 102, 41, 126, 252),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 116),
+                ::capnp_threads_core::capnp::word(97, 98, 108, 101, 83, 105, 122, 101),
+                ::capnp_threads_core::capnp::word(115, 36, 82, 101, 115, 117, 108, 116),
+                ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(115, 105, 122, 101, 115, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(131, 140, 108, 97, 193, 205, 221, 134),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_control_capnp::test_control::table_sizes::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_control_capnp::test_control::table_sizes::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -3651,9 +3651,9 @@ pub mod test_control {
     pub mod cancellations_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3662,19 +3662,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -3682,26 +3682,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3718,35 +3718,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -3758,39 +3758,39 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3800,50 +3800,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -3861,60 +3861,60 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(233, 245, 239, 22, 20, 35, 233, 160),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 99),
-                ::rpc_core::capnp::word(97, 110, 99, 101, 108, 108, 97, 116),
-                ::rpc_core::capnp::word(105, 111, 110, 115, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(233, 245, 239, 22, 20, 35, 233, 160),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 99),
+                ::capnp_threads_core::capnp::word(97, 110, 99, 101, 108, 108, 97, 116),
+                ::capnp_threads_core::capnp::word(105, 111, 110, 115, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -3929,9 +3929,9 @@ pub mod test_control {
     pub mod cancellations_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -3940,19 +3940,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -3960,26 +3960,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -3996,35 +3996,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -4036,7 +4036,7 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -4045,34 +4045,34 @@ pub mod test_control {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4082,50 +4082,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -4143,7 +4143,7 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -4156,74 +4156,74 @@ pub mod test_control {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 36] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(252, 59, 153, 72, 123, 131, 121, 218),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 99),
-                ::rpc_core::capnp::word(97, 110, 99, 101, 108, 108, 97, 116),
-                ::rpc_core::capnp::word(105, 111, 110, 115, 36, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(99, 111, 117, 110, 116, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 36] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(252, 59, 153, 72, 123, 131, 121, 218),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 99),
+                ::capnp_threads_core::capnp::word(97, 110, 99, 101, 108, 108, 97, 116),
+                ::capnp_threads_core::capnp::word(105, 111, 110, 115, 36, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(99, 111, 117, 110, 116, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::rpc_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -4238,9 +4238,9 @@ pub mod test_control {
     pub mod reset_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4249,19 +4249,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -4269,26 +4269,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4305,35 +4305,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -4345,39 +4345,39 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4387,50 +4387,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -4448,59 +4448,59 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 19] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(187, 95, 188, 23, 150, 114, 92, 179),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 114),
-                ::rpc_core::capnp::word(101, 115, 101, 116, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 19] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(187, 95, 188, 23, 150, 114, 92, 179),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 114),
+                ::capnp_threads_core::capnp::word(101, 115, 101, 116, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -4515,9 +4515,9 @@ pub mod test_control {
     pub mod reset_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4526,19 +4526,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -4546,26 +4546,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4582,35 +4582,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -4622,39 +4622,39 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4664,50 +4664,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -4725,59 +4725,59 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 19] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(99, 235, 64, 26, 128, 91, 66, 168),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 106, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 114),
-                ::rpc_core::capnp::word(101, 115, 101, 116, 36, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 19] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(99, 235, 64, 26, 128, 91, 66, 168),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 106, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 114),
+                ::capnp_threads_core::capnp::word(101, 115, 101, 116, 36, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -4792,9 +4792,9 @@ pub mod test_control {
     pub mod implementation_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -4803,19 +4803,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -4823,26 +4823,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4859,35 +4859,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -4899,39 +4899,39 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -4941,50 +4941,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -5002,60 +5002,60 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(53, 140, 57, 92, 34, 242, 244, 186),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 105),
-                ::rpc_core::capnp::word(109, 112, 108, 101, 109, 101, 110, 116),
-                ::rpc_core::capnp::word(97, 116, 105, 111, 110, 36, 80, 97),
-                ::rpc_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(53, 140, 57, 92, 34, 242, 244, 186),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 105),
+                ::capnp_threads_core::capnp::word(109, 112, 108, 101, 109, 101, 110, 116),
+                ::capnp_threads_core::capnp::word(97, 116, 105, 111, 110, 36, 80, 97),
+                ::capnp_threads_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -5070,9 +5070,9 @@ pub mod test_control {
     pub mod implementation_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -5081,19 +5081,19 @@ pub mod test_control {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -5101,26 +5101,26 @@ pub mod test_control {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -5137,35 +5137,35 @@ pub mod test_control {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -5177,14 +5177,14 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Reader<'a>> {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -5196,13 +5196,13 @@ pub mod test_control {
             #[inline]
             pub fn get_limits(
                 self,
-            ) -> ::rpc_core::capnp::Result<
-                ::rpc_core::capnp::struct_list::Reader<
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::struct_list::Reader<
                     'a,
                     crate::test_control_capnp::test_control::limit::Owned,
                 >,
             > {
-                ::rpc_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -5221,34 +5221,34 @@ pub mod test_control {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 2,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -5258,50 +5258,50 @@ pub mod test_control {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -5319,14 +5319,14 @@ pub mod test_control {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::text::Builder<'a>> {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -5334,11 +5334,11 @@ pub mod test_control {
             #[inline]
             pub fn set_name(
                 &mut self,
-                value: impl ::rpc_core::capnp::traits::SetterInput<
-                    ::rpc_core::capnp::text::Owned,
+                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
+                    ::capnp_threads_core::capnp::text::Owned,
                 >,
             ) {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(0),
                         value,
                         false,
@@ -5346,7 +5346,7 @@ pub mod test_control {
                     .unwrap()
             }
             #[inline]
-            pub fn init_name(self, size: u32) -> ::rpc_core::capnp::text::Builder<'a> {
+            pub fn init_name(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -5356,13 +5356,13 @@ pub mod test_control {
             #[inline]
             pub fn get_limits(
                 self,
-            ) -> ::rpc_core::capnp::Result<
-                ::rpc_core::capnp::struct_list::Builder<
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::struct_list::Builder<
                     'a,
                     crate::test_control_capnp::test_control::limit::Owned,
                 >,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -5370,12 +5370,12 @@ pub mod test_control {
             #[inline]
             pub fn set_limits(
                 &mut self,
-                value: ::rpc_core::capnp::struct_list::Reader<
+                value: ::capnp_threads_core::capnp::struct_list::Reader<
                     '_,
                     crate::test_control_capnp::test_control::limit::Owned,
                 >,
-            ) -> ::rpc_core::capnp::Result<()> {
-                ::rpc_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads_core::capnp::Result<()> {
+                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(1),
                     value,
                     false,
@@ -5385,11 +5385,11 @@ pub mod test_control {
             pub fn init_limits(
                 self,
                 size: u32,
-            ) -> ::rpc_core::capnp::struct_list::Builder<
+            ) -> ::capnp_threads_core::capnp::struct_list::Builder<
                 'a,
                 crate::test_control_capnp::test_control::limit::Owned,
             > {
-                ::rpc_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(1),
                     size,
                 )
@@ -5416,140 +5416,140 @@ pub mod test_control {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 89] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(175, 173, 69, 40, 214, 12, 61, 167),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 178, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 231, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
-                ::rpc_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 105),
-                ::rpc_core::capnp::word(109, 112, 108, 101, 109, 101, 110, 116),
-                ::rpc_core::capnp::word(97, 116, 105, 111, 110, 36, 82, 101),
-                ::rpc_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(97, 0, 0, 0, 42, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(92, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(104, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(101, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(128, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(125, 0, 0, 0, 186, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(128, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(140, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(3, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(137, 0, 0, 0, 114, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(136, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(110, 97, 109, 101, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(108, 105, 109, 105, 116, 115, 0, 0),
-                ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(176, 178, 88, 204, 115, 167, 157, 195),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(115, 101, 110, 100, 115, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 84, 111, 89, 111),
-                ::rpc_core::capnp::word(117, 114, 115, 101, 108, 102, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(111, 110, 108, 121, 84, 97, 105, 108),
-                ::rpc_core::capnp::word(67, 97, 108, 108, 115, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 89] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(175, 173, 69, 40, 214, 12, 61, 167),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 178, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 231, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 67),
+                ::capnp_threads_core::capnp::word(111, 110, 116, 114, 111, 108, 46, 105),
+                ::capnp_threads_core::capnp::word(109, 112, 108, 101, 109, 101, 110, 116),
+                ::capnp_threads_core::capnp::word(97, 116, 105, 111, 110, 36, 82, 101),
+                ::capnp_threads_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(97, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(92, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(104, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(101, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(128, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(125, 0, 0, 0, 186, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(128, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(140, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(3, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(137, 0, 0, 0, 114, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(136, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(110, 97, 109, 101, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(108, 105, 109, 105, 116, 115, 0, 0),
+                ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(176, 178, 88, 204, 115, 167, 157, 195),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(115, 101, 110, 100, 115, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 84, 111, 89, 111),
+                ::capnp_threads_core::capnp::word(117, 114, 115, 101, 108, 102, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(111, 110, 108, 121, 84, 97, 105, 108),
+                ::capnp_threads_core::capnp::word(67, 97, 108, 108, 115, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <::rpc_core::capnp::text::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     1 => {
-                        <::rpc_core::capnp::struct_list::Owned<
+                        <::capnp_threads_core::capnp::struct_list::Owned<
                             crate::test_control_capnp::test_control::limit::Owned,
-                        > as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     2 => {
-                        <bool as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     3 => {
-                        <bool as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -5566,99 +5566,99 @@ pub mod test_control {
 pub mod test_objects {
     #![allow(unused_variables)]
     /// What a server's `test_interface` is called with.
-    pub type TestInterfaceParams = ::rpc_core::typed::Params<
+    pub type TestInterfaceParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_interface_params::Owned,
     >;
     /// What a server's `test_interface` returns.
-    pub type TestInterfaceResults = ::rpc_core::typed::Results<
+    pub type TestInterfaceResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_interface_results::Owned,
     >;
     /// What a server's `test_extends` is called with.
-    pub type TestExtendsParams = ::rpc_core::typed::Params<
+    pub type TestExtendsParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_extends_params::Owned,
     >;
     /// What a server's `test_extends` returns.
-    pub type TestExtendsResults = ::rpc_core::typed::Results<
+    pub type TestExtendsResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_extends_results::Owned,
     >;
     /// What a server's `test_pipeline` is called with.
-    pub type TestPipelineParams = ::rpc_core::typed::Params<
+    pub type TestPipelineParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_pipeline_params::Owned,
     >;
     /// What a server's `test_pipeline` returns.
-    pub type TestPipelineResults = ::rpc_core::typed::Results<
+    pub type TestPipelineResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_pipeline_results::Owned,
     >;
     /// What a server's `test_call_order` is called with.
-    pub type TestCallOrderParams = ::rpc_core::typed::Params<
+    pub type TestCallOrderParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_call_order_params::Owned,
     >;
     /// What a server's `test_call_order` returns.
-    pub type TestCallOrderResults = ::rpc_core::typed::Results<
+    pub type TestCallOrderResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_call_order_results::Owned,
     >;
     /// What a server's `test_tail_callee` is called with.
-    pub type TestTailCalleeParams = ::rpc_core::typed::Params<
+    pub type TestTailCalleeParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_tail_callee_params::Owned,
     >;
     /// What a server's `test_tail_callee` returns.
-    pub type TestTailCalleeResults = ::rpc_core::typed::Results<
+    pub type TestTailCalleeResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_tail_callee_results::Owned,
     >;
     /// What a server's `test_tail_caller` is called with.
-    pub type TestTailCallerParams = ::rpc_core::typed::Params<
+    pub type TestTailCallerParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_tail_caller_params::Owned,
     >;
     /// What a server's `test_tail_caller` returns.
-    pub type TestTailCallerResults = ::rpc_core::typed::Results<
+    pub type TestTailCallerResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_tail_caller_results::Owned,
     >;
     /// What a server's `test_streaming` is called with.
-    pub type TestStreamingParams = ::rpc_core::typed::Params<
+    pub type TestStreamingParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_streaming_params::Owned,
     >;
     /// What a server's `test_streaming` returns.
-    pub type TestStreamingResults = ::rpc_core::typed::Results<
+    pub type TestStreamingResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_streaming_results::Owned,
     >;
     /// What a server's `test_more_stuff` is called with.
-    pub type TestMoreStuffParams = ::rpc_core::typed::Params<
+    pub type TestMoreStuffParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_more_stuff_params::Owned,
     >;
     /// What a server's `test_more_stuff` returns.
-    pub type TestMoreStuffResults = ::rpc_core::typed::Results<
+    pub type TestMoreStuffResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_more_stuff_results::Owned,
     >;
     /// What a server's `test_handle` is called with.
-    pub type TestHandleParams = ::rpc_core::typed::Params<
+    pub type TestHandleParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_handle_params::Owned,
     >;
     /// What a server's `test_handle` returns.
-    pub type TestHandleResults = ::rpc_core::typed::Results<
+    pub type TestHandleResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_handle_results::Owned,
     >;
     /// What a server's `test_membrane` is called with.
-    pub type TestMembraneParams = ::rpc_core::typed::Params<
+    pub type TestMembraneParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_membrane_params::Owned,
     >;
     /// What a server's `test_membrane` returns.
-    pub type TestMembraneResults = ::rpc_core::typed::Results<
+    pub type TestMembraneResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_membrane_results::Owned,
     >;
     /// What a server's `test_control` is called with.
-    pub type TestControlParams = ::rpc_core::typed::Params<
+    pub type TestControlParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::test_control_params::Owned,
     >;
     /// What a server's `test_control` returns.
-    pub type TestControlResults = ::rpc_core::typed::Results<
+    pub type TestControlResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::test_control_results::Owned,
     >;
     /// What a server's `membraned` is called with.
-    pub type MembranedParams = ::rpc_core::typed::Params<
+    pub type MembranedParams = ::capnp_threads_core::typed::Params<
         crate::test_control_capnp::test_objects::membraned_params::Owned,
     >;
     /// What a server's `membraned` returns.
-    pub type MembranedResults = ::rpc_core::typed::Results<
+    pub type MembranedResults = ::capnp_threads_core::typed::Results<
         crate::test_control_capnp::test_objects::membraned_results::Owned,
     >;
     /// A capability of the interface `test-control.capnp:TestObjects`.
@@ -5666,7 +5666,7 @@ pub mod test_objects {
     /// Each conformance object by itself, new on every call, for peers that can't
     /// treat one capability as several interfaces.
     pub struct Client {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -5676,22 +5676,22 @@ pub mod test_objects {
         where
             ServerImpl: Server,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `test-control.capnp:TestObjects.testInterface`.
         pub fn test_interface_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_interface_params::Owned,
             crate::test_control_capnp::test_objects::test_interface_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 0u16,
@@ -5700,11 +5700,11 @@ pub mod test_objects {
         /// A call of `test-control.capnp:TestObjects.testExtends`.
         pub fn test_extends_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_extends_params::Owned,
             crate::test_control_capnp::test_objects::test_extends_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 1u16,
@@ -5713,11 +5713,11 @@ pub mod test_objects {
         /// A call of `test-control.capnp:TestObjects.testPipeline`.
         pub fn test_pipeline_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_pipeline_params::Owned,
             crate::test_control_capnp::test_objects::test_pipeline_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 2u16,
@@ -5726,11 +5726,11 @@ pub mod test_objects {
         /// A call of `test-control.capnp:TestObjects.testCallOrder`.
         pub fn test_call_order_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_call_order_params::Owned,
             crate::test_control_capnp::test_objects::test_call_order_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 3u16,
@@ -5739,11 +5739,11 @@ pub mod test_objects {
         /// A call of `test-control.capnp:TestObjects.testTailCallee`.
         pub fn test_tail_callee_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_tail_callee_params::Owned,
             crate::test_control_capnp::test_objects::test_tail_callee_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 4u16,
@@ -5752,11 +5752,11 @@ pub mod test_objects {
         /// A call of `test-control.capnp:TestObjects.testTailCaller`.
         pub fn test_tail_caller_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_tail_caller_params::Owned,
             crate::test_control_capnp::test_objects::test_tail_caller_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 5u16,
@@ -5765,11 +5765,11 @@ pub mod test_objects {
         /// A call of `test-control.capnp:TestObjects.testStreaming`.
         pub fn test_streaming_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_streaming_params::Owned,
             crate::test_control_capnp::test_objects::test_streaming_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 6u16,
@@ -5778,11 +5778,11 @@ pub mod test_objects {
         /// A call of `test-control.capnp:TestObjects.testMoreStuff`.
         pub fn test_more_stuff_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_more_stuff_params::Owned,
             crate::test_control_capnp::test_objects::test_more_stuff_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 7u16,
@@ -5791,11 +5791,11 @@ pub mod test_objects {
         /// A call of `test-control.capnp:TestObjects.testHandle`.
         pub fn test_handle_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_handle_params::Owned,
             crate::test_control_capnp::test_objects::test_handle_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 8u16,
@@ -5804,11 +5804,11 @@ pub mod test_objects {
         /// A call of `test-control.capnp:TestObjects.testMembrane`.
         pub fn test_membrane_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_membrane_params::Owned,
             crate::test_control_capnp::test_objects::test_membrane_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 9u16,
@@ -5819,11 +5819,11 @@ pub mod test_objects {
         /// Of this connection, as the bootstrap object is.
         pub fn test_control_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_control_params::Owned,
             crate::test_control_capnp::test_objects::test_control_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 10u16,
@@ -5837,11 +5837,11 @@ pub mod test_objects {
         /// fails, with a reason that contains "revoked".
         pub fn membraned_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::membraned_params::Owned,
             crate::test_control_capnp::test_objects::membraned_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 11u16,
@@ -5863,88 +5863,88 @@ pub mod test_objects {
                 .finish()
         }
     }
-    impl ::rpc_core::typed::FromClient for Client {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+    impl ::capnp_threads_core::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
-    impl ::rpc_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0xe55c_eab8_a894_c42a;
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -5961,16 +5961,16 @@ pub mod test_objects {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `test-control.capnp:TestObjects` does.
@@ -5983,10 +5983,10 @@ pub mod test_objects {
             &self,
             params: TestInterfaceParams,
             results: TestInterfaceResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testInterface",
                 ),
             )
@@ -5996,10 +5996,10 @@ pub mod test_objects {
             &self,
             params: TestExtendsParams,
             results: TestExtendsResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testExtends",
                 ),
             )
@@ -6009,10 +6009,10 @@ pub mod test_objects {
             &self,
             params: TestPipelineParams,
             results: TestPipelineResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testPipeline",
                 ),
             )
@@ -6022,10 +6022,10 @@ pub mod test_objects {
             &self,
             params: TestCallOrderParams,
             results: TestCallOrderResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testCallOrder",
                 ),
             )
@@ -6035,10 +6035,10 @@ pub mod test_objects {
             &self,
             params: TestTailCalleeParams,
             results: TestTailCalleeResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testTailCallee",
                 ),
             )
@@ -6048,10 +6048,10 @@ pub mod test_objects {
             &self,
             params: TestTailCallerParams,
             results: TestTailCallerResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testTailCaller",
                 ),
             )
@@ -6061,10 +6061,10 @@ pub mod test_objects {
             &self,
             params: TestStreamingParams,
             results: TestStreamingResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testStreaming",
                 ),
             )
@@ -6074,10 +6074,10 @@ pub mod test_objects {
             &self,
             params: TestMoreStuffParams,
             results: TestMoreStuffResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testMoreStuff",
                 ),
             )
@@ -6087,10 +6087,10 @@ pub mod test_objects {
             &self,
             params: TestHandleParams,
             results: TestHandleResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testHandle",
                 ),
             )
@@ -6100,10 +6100,10 @@ pub mod test_objects {
             &self,
             params: TestMembraneParams,
             results: TestMembraneResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testMembrane",
                 ),
             )
@@ -6115,10 +6115,10 @@ pub mod test_objects {
             &self,
             params: TestControlParams,
             results: TestControlResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no testControl",
                 ),
             )
@@ -6133,10 +6133,10 @@ pub mod test_objects {
             &self,
             params: MembranedParams,
             results: MembranedResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::rpc_core::Error::unimplemented(
+                ::capnp_threads_core::Error::unimplemented(
                     "this test-control.capnp:TestObjects has no membraned",
                 ),
             )
@@ -6147,84 +6147,84 @@ pub mod test_objects {
             &self,
             params: TestInterfaceParams,
             results: TestInterfaceResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_interface(&**self, params, results)
         }
         fn test_extends(
             &self,
             params: TestExtendsParams,
             results: TestExtendsResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_extends(&**self, params, results)
         }
         fn test_pipeline(
             &self,
             params: TestPipelineParams,
             results: TestPipelineResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_pipeline(&**self, params, results)
         }
         fn test_call_order(
             &self,
             params: TestCallOrderParams,
             results: TestCallOrderResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_call_order(&**self, params, results)
         }
         fn test_tail_callee(
             &self,
             params: TestTailCalleeParams,
             results: TestTailCalleeResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_tail_callee(&**self, params, results)
         }
         fn test_tail_caller(
             &self,
             params: TestTailCallerParams,
             results: TestTailCallerResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_tail_caller(&**self, params, results)
         }
         fn test_streaming(
             &self,
             params: TestStreamingParams,
             results: TestStreamingResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_streaming(&**self, params, results)
         }
         fn test_more_stuff(
             &self,
             params: TestMoreStuffParams,
             results: TestMoreStuffResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_more_stuff(&**self, params, results)
         }
         fn test_handle(
             &self,
             params: TestHandleParams,
             results: TestHandleResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_handle(&**self, params, results)
         }
         fn test_membrane(
             &self,
             params: TestMembraneParams,
             results: TestMembraneResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_membrane(&**self, params, results)
         }
         fn test_control(
             &self,
             params: TestControlParams,
             results: TestControlResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_control(&**self, params, results)
         }
         fn membraned(
             &self,
             params: MembranedParams,
             results: MembranedResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::membraned(&**self, params, results)
         }
     }
@@ -6233,94 +6233,94 @@ pub mod test_objects {
             &self,
             params: TestInterfaceParams,
             results: TestInterfaceResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_interface(&**self, params, results)
         }
         fn test_extends(
             &self,
             params: TestExtendsParams,
             results: TestExtendsResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_extends(&**self, params, results)
         }
         fn test_pipeline(
             &self,
             params: TestPipelineParams,
             results: TestPipelineResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_pipeline(&**self, params, results)
         }
         fn test_call_order(
             &self,
             params: TestCallOrderParams,
             results: TestCallOrderResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_call_order(&**self, params, results)
         }
         fn test_tail_callee(
             &self,
             params: TestTailCalleeParams,
             results: TestTailCalleeResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_tail_callee(&**self, params, results)
         }
         fn test_tail_caller(
             &self,
             params: TestTailCallerParams,
             results: TestTailCallerResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_tail_caller(&**self, params, results)
         }
         fn test_streaming(
             &self,
             params: TestStreamingParams,
             results: TestStreamingResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_streaming(&**self, params, results)
         }
         fn test_more_stuff(
             &self,
             params: TestMoreStuffParams,
             results: TestMoreStuffResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_more_stuff(&**self, params, results)
         }
         fn test_handle(
             &self,
             params: TestHandleParams,
             results: TestHandleResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_handle(&**self, params, results)
         }
         fn test_membrane(
             &self,
             params: TestMembraneParams,
             results: TestMembraneResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_membrane(&**self, params, results)
         }
         fn test_control(
             &self,
             params: TestControlParams,
             results: TestControlResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::test_control(&**self, params, results)
         }
         fn membraned(
             &self,
             params: MembranedParams,
             results: MembranedResults,
-        ) -> ::rpc_core::Result<()> {
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::membraned(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0xe55c_eab8_a894_c42a => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "test-control.capnp:TestObjects",
                     )
@@ -6332,11 +6332,11 @@ pub mod test_objects {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::IncomingCall,
+        call: ::capnp_threads_core::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_interface(server, params, results)
@@ -6344,7 +6344,7 @@ pub mod test_objects {
                 )
             }
             1u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_extends(server, params, results)
@@ -6352,7 +6352,7 @@ pub mod test_objects {
                 )
             }
             2u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_pipeline(server, params, results)
@@ -6360,7 +6360,7 @@ pub mod test_objects {
                 )
             }
             3u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_call_order(server, params, results)
@@ -6368,7 +6368,7 @@ pub mod test_objects {
                 )
             }
             4u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_tail_callee(server, params, results)
@@ -6376,7 +6376,7 @@ pub mod test_objects {
                 )
             }
             5u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_tail_caller(server, params, results)
@@ -6384,7 +6384,7 @@ pub mod test_objects {
                 )
             }
             6u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_streaming(server, params, results)
@@ -6392,7 +6392,7 @@ pub mod test_objects {
                 )
             }
             7u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_more_stuff(server, params, results)
@@ -6400,7 +6400,7 @@ pub mod test_objects {
                 )
             }
             8u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_handle(server, params, results)
@@ -6408,7 +6408,7 @@ pub mod test_objects {
                 )
             }
             9u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_membrane(server, params, results)
@@ -6416,7 +6416,7 @@ pub mod test_objects {
                 )
             }
             10u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::test_control(server, params, results)
@@ -6424,7 +6424,7 @@ pub mod test_objects {
                 )
             }
             11u16 => {
-                ::rpc_core::typed::generated::run(
+                ::capnp_threads_core::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::membraned(server, params, results)
@@ -6432,7 +6432,7 @@ pub mod test_objects {
                 )
             }
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "test-control.capnp:TestObjects",
                     0xe55c_eab8_a894_c42a,
@@ -6443,9 +6443,9 @@ pub mod test_objects {
     pub mod test_interface_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -6454,19 +6454,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -6474,26 +6474,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -6510,35 +6510,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -6550,39 +6550,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -6592,50 +6592,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -6653,60 +6653,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(65, 241, 27, 54, 117, 219, 85, 148),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 73, 110, 116, 101, 114),
-                ::rpc_core::capnp::word(102, 97, 99, 101, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(65, 241, 27, 54, 117, 219, 85, 148),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 73, 110, 116, 101, 114),
+                ::capnp_threads_core::capnp::word(102, 97, 99, 101, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -6721,9 +6721,9 @@ pub mod test_objects {
     pub mod test_interface_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -6732,19 +6732,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -6752,26 +6752,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -6788,35 +6788,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -6828,17 +6828,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -6850,34 +6850,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -6887,50 +6887,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -6948,17 +6948,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -6973,7 +6973,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -6984,83 +6984,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_interface::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(46, 97, 126, 130, 28, 136, 7, 234),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 73, 110, 116, 101, 114),
-                ::rpc_core::capnp::word(102, 97, 99, 101, 36, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(178, 146, 175, 224, 160, 18, 235, 136),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(46, 97, 126, 130, 28, 136, 7, 234),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 73, 110, 116, 101, 114),
+                ::capnp_threads_core::capnp::word(102, 97, 99, 101, 36, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(178, 146, 175, 224, 160, 18, 235, 136),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_interface::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -7075,9 +7075,9 @@ pub mod test_objects {
     pub mod test_extends_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -7086,19 +7086,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -7106,26 +7106,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -7142,35 +7142,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -7182,39 +7182,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -7224,50 +7224,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -7285,60 +7285,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(26, 53, 234, 56, 185, 250, 247, 181),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 69, 120, 116, 101, 110),
-                ::rpc_core::capnp::word(100, 115, 36, 80, 97, 114, 97, 109),
-                ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(26, 53, 234, 56, 185, 250, 247, 181),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 69, 120, 116, 101, 110),
+                ::capnp_threads_core::capnp::word(100, 115, 36, 80, 97, 114, 97, 109),
+                ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -7353,9 +7353,9 @@ pub mod test_objects {
     pub mod test_extends_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -7364,19 +7364,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -7384,26 +7384,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -7420,35 +7420,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -7460,17 +7460,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_extends::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_extends::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -7482,34 +7482,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -7519,50 +7519,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -7580,17 +7580,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_extends::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_extends::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -7605,7 +7605,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -7616,83 +7616,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_extends::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(249, 150, 172, 180, 52, 70, 202, 130),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 69, 120, 116, 101, 110),
-                ::rpc_core::capnp::word(100, 115, 36, 82, 101, 115, 117, 108),
-                ::rpc_core::capnp::word(116, 115, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(72, 183, 112, 134, 201, 186, 233, 228),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(249, 150, 172, 180, 52, 70, 202, 130),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 69, 120, 116, 101, 110),
+                ::capnp_threads_core::capnp::word(100, 115, 36, 82, 101, 115, 117, 108),
+                ::capnp_threads_core::capnp::word(116, 115, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(72, 183, 112, 134, 201, 186, 233, 228),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_extends::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_extends::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -7707,9 +7707,9 @@ pub mod test_objects {
     pub mod test_pipeline_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -7718,19 +7718,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -7738,26 +7738,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -7774,35 +7774,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -7814,39 +7814,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -7856,50 +7856,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -7917,60 +7917,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(150, 79, 43, 63, 140, 9, 40, 165),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 80, 105, 112, 101, 108),
-                ::rpc_core::capnp::word(105, 110, 101, 36, 80, 97, 114, 97),
-                ::rpc_core::capnp::word(109, 115, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(150, 79, 43, 63, 140, 9, 40, 165),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 80, 105, 112, 101, 108),
+                ::capnp_threads_core::capnp::word(105, 110, 101, 36, 80, 97, 114, 97),
+                ::capnp_threads_core::capnp::word(109, 115, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -7985,9 +7985,9 @@ pub mod test_objects {
     pub mod test_pipeline_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -7996,19 +7996,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -8016,26 +8016,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -8052,35 +8052,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -8092,17 +8092,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_pipeline::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_pipeline::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -8114,34 +8114,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -8151,50 +8151,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -8212,17 +8212,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_pipeline::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_pipeline::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -8237,7 +8237,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -8248,83 +8248,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_pipeline::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(106, 78, 236, 2, 185, 146, 167, 219),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 80, 105, 112, 101, 108),
-                ::rpc_core::capnp::word(105, 110, 101, 36, 82, 101, 115, 117),
-                ::rpc_core::capnp::word(108, 116, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(208, 76, 29, 166, 202, 4, 164, 165),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(106, 78, 236, 2, 185, 146, 167, 219),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 80, 105, 112, 101, 108),
+                ::capnp_threads_core::capnp::word(105, 110, 101, 36, 82, 101, 115, 117),
+                ::capnp_threads_core::capnp::word(108, 116, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(208, 76, 29, 166, 202, 4, 164, 165),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_pipeline::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_pipeline::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -8339,9 +8339,9 @@ pub mod test_objects {
     pub mod test_call_order_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -8350,19 +8350,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -8370,26 +8370,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -8406,35 +8406,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -8446,39 +8446,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -8488,50 +8488,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -8549,60 +8549,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(17, 209, 15, 48, 192, 34, 56, 142),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 67, 97, 108, 108, 79),
-                ::rpc_core::capnp::word(114, 100, 101, 114, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(17, 209, 15, 48, 192, 34, 56, 142),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 67, 97, 108, 108, 79),
+                ::capnp_threads_core::capnp::word(114, 100, 101, 114, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -8617,9 +8617,9 @@ pub mod test_objects {
     pub mod test_call_order_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -8628,19 +8628,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -8648,26 +8648,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -8684,35 +8684,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -8724,17 +8724,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -8746,34 +8746,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -8783,50 +8783,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -8844,17 +8844,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -8869,7 +8869,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -8880,83 +8880,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_call_order::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(142, 133, 66, 161, 144, 132, 59, 145),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 67, 97, 108, 108, 79),
-                ::rpc_core::capnp::word(114, 100, 101, 114, 36, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(81, 0, 255, 189, 53, 112, 231, 160),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(142, 133, 66, 161, 144, 132, 59, 145),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 67, 97, 108, 108, 79),
+                ::capnp_threads_core::capnp::word(114, 100, 101, 114, 36, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(81, 0, 255, 189, 53, 112, 231, 160),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_call_order::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_call_order::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -8971,9 +8971,9 @@ pub mod test_objects {
     pub mod test_tail_callee_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -8982,19 +8982,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -9002,26 +9002,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -9038,35 +9038,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -9078,39 +9078,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -9120,50 +9120,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -9181,60 +9181,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(85, 162, 128, 111, 231, 12, 101, 150),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 84, 97, 105, 108, 67),
-                ::rpc_core::capnp::word(97, 108, 108, 101, 101, 36, 80, 97),
-                ::rpc_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(85, 162, 128, 111, 231, 12, 101, 150),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 84, 97, 105, 108, 67),
+                ::capnp_threads_core::capnp::word(97, 108, 108, 101, 101, 36, 80, 97),
+                ::capnp_threads_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -9249,9 +9249,9 @@ pub mod test_objects {
     pub mod test_tail_callee_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -9260,19 +9260,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -9280,26 +9280,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -9316,35 +9316,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -9356,17 +9356,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_tail_callee::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_tail_callee::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -9378,34 +9378,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -9415,50 +9415,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -9476,17 +9476,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_tail_callee::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_tail_callee::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -9501,7 +9501,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -9512,83 +9512,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_tail_callee::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(10, 90, 6, 6, 116, 111, 182, 209),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 178, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 84, 97, 105, 108, 67),
-                ::rpc_core::capnp::word(97, 108, 108, 101, 101, 36, 82, 101),
-                ::rpc_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(59, 226, 184, 126, 32, 153, 214, 221),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(10, 90, 6, 6, 116, 111, 182, 209),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 178, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 84, 97, 105, 108, 67),
+                ::capnp_threads_core::capnp::word(97, 108, 108, 101, 101, 36, 82, 101),
+                ::capnp_threads_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(59, 226, 184, 126, 32, 153, 214, 221),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_tail_callee::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_tail_callee::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -9603,9 +9603,9 @@ pub mod test_objects {
     pub mod test_tail_caller_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -9614,19 +9614,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -9634,26 +9634,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -9670,35 +9670,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -9710,39 +9710,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -9752,50 +9752,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -9813,60 +9813,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(56, 50, 163, 122, 200, 119, 188, 190),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 84, 97, 105, 108, 67),
-                ::rpc_core::capnp::word(97, 108, 108, 101, 114, 36, 80, 97),
-                ::rpc_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(56, 50, 163, 122, 200, 119, 188, 190),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 84, 97, 105, 108, 67),
+                ::capnp_threads_core::capnp::word(97, 108, 108, 101, 114, 36, 80, 97),
+                ::capnp_threads_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -9881,9 +9881,9 @@ pub mod test_objects {
     pub mod test_tail_caller_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -9892,19 +9892,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -9912,26 +9912,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -9948,35 +9948,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -9988,17 +9988,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_tail_caller::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_tail_caller::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -10010,34 +10010,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -10047,50 +10047,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -10108,17 +10108,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_tail_caller::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_tail_caller::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -10133,7 +10133,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -10144,83 +10144,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_tail_caller::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(165, 137, 208, 70, 245, 209, 206, 245),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 178, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 84, 97, 105, 108, 67),
-                ::rpc_core::capnp::word(97, 108, 108, 101, 114, 36, 82, 101),
-                ::rpc_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(53, 48, 206, 16, 1, 244, 11, 135),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(165, 137, 208, 70, 245, 209, 206, 245),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 178, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 84, 97, 105, 108, 67),
+                ::capnp_threads_core::capnp::word(97, 108, 108, 101, 114, 36, 82, 101),
+                ::capnp_threads_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(53, 48, 206, 16, 1, 244, 11, 135),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_tail_caller::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_tail_caller::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -10235,9 +10235,9 @@ pub mod test_objects {
     pub mod test_streaming_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -10246,19 +10246,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -10266,26 +10266,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -10302,35 +10302,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -10342,39 +10342,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -10384,50 +10384,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -10445,60 +10445,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(238, 242, 184, 92, 73, 246, 183, 235),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 83, 116, 114, 101, 97),
-                ::rpc_core::capnp::word(109, 105, 110, 103, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(238, 242, 184, 92, 73, 246, 183, 235),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 83, 116, 114, 101, 97),
+                ::capnp_threads_core::capnp::word(109, 105, 110, 103, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -10513,9 +10513,9 @@ pub mod test_objects {
     pub mod test_streaming_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -10524,19 +10524,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -10544,26 +10544,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -10580,35 +10580,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -10620,17 +10620,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_streaming::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_streaming::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -10642,34 +10642,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -10679,50 +10679,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -10740,17 +10740,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_streaming::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_streaming::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -10765,7 +10765,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -10776,83 +10776,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_streaming::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(133, 229, 108, 202, 10, 78, 135, 248),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 83, 116, 114, 101, 97),
-                ::rpc_core::capnp::word(109, 105, 110, 103, 36, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(190, 237, 179, 202, 218, 77, 212, 217),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(133, 229, 108, 202, 10, 78, 135, 248),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 83, 116, 114, 101, 97),
+                ::capnp_threads_core::capnp::word(109, 105, 110, 103, 36, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(190, 237, 179, 202, 218, 77, 212, 217),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_streaming::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_streaming::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -10867,9 +10867,9 @@ pub mod test_objects {
     pub mod test_more_stuff_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -10878,19 +10878,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -10898,26 +10898,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -10934,35 +10934,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -10974,39 +10974,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -11016,50 +11016,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -11077,60 +11077,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(104, 47, 75, 248, 161, 138, 149, 159),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 77, 111, 114, 101, 83),
-                ::rpc_core::capnp::word(116, 117, 102, 102, 36, 80, 97, 114),
-                ::rpc_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(104, 47, 75, 248, 161, 138, 149, 159),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 77, 111, 114, 101, 83),
+                ::capnp_threads_core::capnp::word(116, 117, 102, 102, 36, 80, 97, 114),
+                ::capnp_threads_core::capnp::word(97, 109, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -11145,9 +11145,9 @@ pub mod test_objects {
     pub mod test_more_stuff_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -11156,19 +11156,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -11176,26 +11176,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -11212,35 +11212,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -11252,17 +11252,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_more_stuff::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_more_stuff::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -11274,34 +11274,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -11311,50 +11311,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -11372,17 +11372,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_more_stuff::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_more_stuff::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -11397,7 +11397,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -11408,83 +11408,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_more_stuff::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(152, 1, 29, 113, 232, 39, 211, 230),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 77, 111, 114, 101, 83),
-                ::rpc_core::capnp::word(116, 117, 102, 102, 36, 82, 101, 115),
-                ::rpc_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(207, 51, 65, 120, 249, 11, 199, 221),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(152, 1, 29, 113, 232, 39, 211, 230),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 170, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 77, 111, 114, 101, 83),
+                ::capnp_threads_core::capnp::word(116, 117, 102, 102, 36, 82, 101, 115),
+                ::capnp_threads_core::capnp::word(117, 108, 116, 115, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(207, 51, 65, 120, 249, 11, 199, 221),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_more_stuff::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_more_stuff::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -11499,9 +11499,9 @@ pub mod test_objects {
     pub mod test_handle_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -11510,19 +11510,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -11530,26 +11530,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -11566,35 +11566,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -11606,39 +11606,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -11648,50 +11648,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -11709,60 +11709,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(98, 35, 50, 212, 236, 250, 92, 157),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 72, 97, 110, 100, 108),
-                ::rpc_core::capnp::word(101, 36, 80, 97, 114, 97, 109, 115),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(98, 35, 50, 212, 236, 250, 92, 157),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 72, 97, 110, 100, 108),
+                ::capnp_threads_core::capnp::word(101, 36, 80, 97, 114, 97, 109, 115),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -11777,9 +11777,9 @@ pub mod test_objects {
     pub mod test_handle_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -11788,19 +11788,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -11808,26 +11808,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -11844,35 +11844,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -11884,17 +11884,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_handle::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_handle::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -11906,34 +11906,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -11943,50 +11943,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -12004,17 +12004,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_handle::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_handle::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -12026,7 +12026,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -12037,83 +12037,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_handle::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(141, 167, 74, 146, 177, 164, 103, 135),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 72, 97, 110, 100, 108),
-                ::rpc_core::capnp::word(101, 36, 82, 101, 115, 117, 108, 116),
-                ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 58, 229, 65, 254, 94, 142, 163),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(141, 167, 74, 146, 177, 164, 103, 135),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 72, 97, 110, 100, 108),
+                ::capnp_threads_core::capnp::word(101, 36, 82, 101, 115, 117, 108, 116),
+                ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 58, 229, 65, 254, 94, 142, 163),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_handle::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_handle::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -12128,9 +12128,9 @@ pub mod test_objects {
     pub mod test_membrane_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -12139,19 +12139,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -12159,26 +12159,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -12195,35 +12195,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -12235,39 +12235,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -12277,50 +12277,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -12338,60 +12338,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(69, 40, 112, 235, 245, 101, 186, 250),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 77, 101, 109, 98, 114),
-                ::rpc_core::capnp::word(97, 110, 101, 36, 80, 97, 114, 97),
-                ::rpc_core::capnp::word(109, 115, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(69, 40, 112, 235, 245, 101, 186, 250),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 77, 101, 109, 98, 114),
+                ::capnp_threads_core::capnp::word(97, 110, 101, 36, 80, 97, 114, 97),
+                ::capnp_threads_core::capnp::word(109, 115, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -12406,9 +12406,9 @@ pub mod test_objects {
     pub mod test_membrane_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -12417,19 +12417,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -12437,26 +12437,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -12473,35 +12473,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -12513,17 +12513,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -12535,34 +12535,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -12572,50 +12572,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -12633,17 +12633,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -12658,7 +12658,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -12669,83 +12669,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_membrane::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(255, 231, 186, 95, 125, 65, 35, 204),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 77, 101, 109, 98, 114),
-                ::rpc_core::capnp::word(97, 110, 101, 36, 82, 101, 115, 117),
-                ::rpc_core::capnp::word(108, 116, 115, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 156, 166, 128, 205, 141, 125, 192),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(255, 231, 186, 95, 125, 65, 35, 204),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 162, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 77, 101, 109, 98, 114),
+                ::capnp_threads_core::capnp::word(97, 110, 101, 36, 82, 101, 115, 117),
+                ::capnp_threads_core::capnp::word(108, 116, 115, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 156, 166, 128, 205, 141, 125, 192),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_membrane::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_membrane::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -12760,9 +12760,9 @@ pub mod test_objects {
     pub mod test_control_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -12771,19 +12771,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -12791,26 +12791,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -12827,35 +12827,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -12867,39 +12867,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -12909,50 +12909,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -12970,60 +12970,60 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 20] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(203, 250, 39, 19, 129, 18, 246, 136),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 67, 111, 110, 116, 114),
-                ::rpc_core::capnp::word(111, 108, 36, 80, 97, 114, 97, 109),
-                ::rpc_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(203, 250, 39, 19, 129, 18, 246, 136),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 67, 111, 110, 116, 114),
+                ::capnp_threads_core::capnp::word(111, 108, 36, 80, 97, 114, 97, 109),
+                ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -13038,9 +13038,9 @@ pub mod test_objects {
     pub mod test_control_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -13049,19 +13049,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -13069,26 +13069,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -13105,35 +13105,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -13145,19 +13145,19 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::test_control_capnp::test_control::Client,
             > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -13169,34 +13169,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -13206,50 +13206,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -13267,19 +13267,19 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<
+            ) -> ::capnp_threads_core::capnp::Result<
                 crate::test_control_capnp::test_control::Client,
             > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -13294,7 +13294,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -13305,83 +13305,83 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_control_capnp::test_control::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 37] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(81, 19, 127, 24, 236, 188, 61, 246),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
-                ::rpc_core::capnp::word(101, 115, 116, 67, 111, 110, 116, 114),
-                ::rpc_core::capnp::word(111, 108, 36, 82, 101, 115, 117, 108),
-                ::rpc_core::capnp::word(116, 115, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 37] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(81, 19, 127, 24, 236, 188, 61, 246),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 154, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 116),
+                ::capnp_threads_core::capnp::word(101, 115, 116, 67, 111, 110, 116, 114),
+                ::capnp_threads_core::capnp::word(111, 108, 36, 82, 101, 115, 117, 108),
+                ::capnp_threads_core::capnp::word(116, 115, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(186, 219, 214, 96, 5, 213, 17, 139),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_control_capnp::test_control::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_control_capnp::test_control::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -13396,9 +13396,9 @@ pub mod test_objects {
     pub mod membraned_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -13407,19 +13407,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -13427,26 +13427,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -13463,35 +13463,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -13503,39 +13503,39 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -13545,50 +13545,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -13606,59 +13606,59 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 19] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(237, 171, 24, 65, 132, 195, 72, 128),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 130, 1, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 109),
-                ::rpc_core::capnp::word(101, 109, 98, 114, 97, 110, 101, 100),
-                ::rpc_core::capnp::word(36, 80, 97, 114, 97, 109, 115, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 19] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(237, 171, 24, 65, 132, 195, 72, 128),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 130, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 109),
+                ::capnp_threads_core::capnp::word(101, 109, 98, 114, 97, 110, 101, 100),
+                ::capnp_threads_core::capnp::word(36, 80, 97, 114, 97, 109, 115, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -13673,9 +13673,9 @@ pub mod test_objects {
     pub mod membraned_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::rpc_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::TypeVariant::Struct(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -13684,19 +13684,19 @@ pub mod test_objects {
                     .into()
             }
         }
-        impl ::rpc_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::rpc_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -13704,26 +13704,26 @@ pub mod test_objects {
                 *self
             }
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructReader<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
         for Reader<'a> {
             fn from(
-                reader: ::rpc_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::rpc_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -13740,35 +13740,35 @@ pub mod test_objects {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::rpc_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::rpc_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -13780,17 +13780,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -13803,11 +13803,11 @@ pub mod test_objects {
             #[inline]
             pub fn get_revoker(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_handle::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_handle::Client> {
                 match self.reader.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -13819,34 +13819,34 @@ pub mod test_objects {
             }
         }
         pub struct Builder<'a> {
-            builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::rpc_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::rpc_core::capnp::private::layout::StructSize = ::rpc_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 2,
             };
         }
-        impl ::rpc_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::rpc_core::capnp::private::layout::StructBuilder<'a>>
+        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
         for Builder<'a> {
             fn from(
-                builder: ::rpc_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::rpc_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::rpc_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::rpc_core::capnp::schema::StructSchema::new(::rpc_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -13856,50 +13856,50 @@ pub mod test_objects {
                 )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::rpc_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::rpc_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-            ) -> ::rpc_core::capnp::Result<Self> {
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+            ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::rpc_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::rpc_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::rpc_core::capnp::Result<()> {
+            ) -> ::capnp_threads_core::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -13917,17 +13917,17 @@ pub mod test_objects {
             }
             pub fn total_size(
                 &self,
-            ) -> ::rpc_core::capnp::Result<::rpc_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_object(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_membrane::Client> {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -13942,7 +13942,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(0)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -13954,11 +13954,11 @@ pub mod test_objects {
             #[inline]
             pub fn get_revoker(
                 self,
-            ) -> ::rpc_core::capnp::Result<crate::test_capnp::test_handle::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_handle::Client> {
                 match self.builder.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::rpc_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -13973,7 +13973,7 @@ pub mod test_objects {
                     .reborrow()
                     .get_pointer_field(1)
                     .set_capability(
-                        ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                        ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                             value,
                         ),
                     );
@@ -13984,107 +13984,107 @@ pub mod test_objects {
             }
         }
         pub struct Pipeline {
-            _typeless: ::rpc_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
-        impl ::rpc_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
             pub fn get_object(&self) -> crate::test_capnp::test_membrane::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
             pub fn get_revoker(&self) -> crate::test_capnp::test_handle::Client {
-                ::rpc_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(1),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::rpc_core::capnp::Word; 53] = [
-                ::rpc_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::rpc_core::capnp::word(193, 182, 161, 28, 41, 18, 196, 215),
-                ::rpc_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
-                ::rpc_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
-                ::rpc_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 119, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
-                ::rpc_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
-                ::rpc_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
-                ::rpc_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 109),
-                ::rpc_core::capnp::word(101, 109, 98, 114, 97, 110, 101, 100),
-                ::rpc_core::capnp::word(36, 82, 101, 115, 117, 108, 116, 115),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::rpc_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(41, 0, 0, 0, 58, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(49, 0, 0, 0, 66, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-                ::rpc_core::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
-                ::rpc_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(12, 156, 166, 128, 205, 141, 125, 192),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(114, 101, 118, 111, 107, 101, 114, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(21, 58, 229, 65, 254, 94, 142, 163),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::rpc_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 53] = [
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads_core::capnp::word(193, 182, 161, 28, 41, 18, 196, 215),
+                ::capnp_threads_core::capnp::word(31, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(42, 196, 148, 168, 184, 234, 92, 229),
+                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
+                ::capnp_threads_core::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(116, 101, 115, 116, 45, 99, 111, 110),
+                ::capnp_threads_core::capnp::word(116, 114, 111, 108, 46, 99, 97, 112),
+                ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 79),
+                ::capnp_threads_core::capnp::word(98, 106, 101, 99, 116, 115, 46, 109),
+                ::capnp_threads_core::capnp::word(101, 109, 98, 114, 97, 110, 101, 100),
+                ::capnp_threads_core::capnp::word(36, 82, 101, 115, 117, 108, 116, 115),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(49, 0, 0, 0, 66, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(111, 98, 106, 101, 99, 116, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(12, 156, 166, 128, 205, 141, 125, 192),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(114, 101, 118, 111, 107, 101, 114, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(21, 58, 229, 65, 254, 94, 142, 163),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::rpc_core::capnp::introspect::Type {
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::test_capnp::test_membrane::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_membrane::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     1 => {
-                        <crate::test_capnp::test_handle::Owned as ::rpc_core::capnp::introspect::Introspect>::introspect()
+                        <crate::test_capnp::test_handle::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::rpc_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::rpc_core::capnp::introspect::Type {
-                ::rpc_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::rpc_core::capnp::private::arena::GeneratedCodeArena = ::rpc_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::rpc_core::capnp::introspect::RawStructSchema = ::rpc_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -14109,7 +14109,7 @@ pub mod test_all {
     /// TestInterface.foo answers here as TestInterface and as TestExtends do: "foo"
     /// to (123, true), "bar" to (321, false).
     pub struct Client {
-        hook: ::rpc_core::hook::Hook,
+        hook: ::capnp_threads_core::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -14119,12 +14119,12 @@ pub mod test_all {
         where
             ServerImpl: Server,
         {
-            ::rpc_core::typed::new_client(server)
+            ::capnp_threads_core::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::rpc_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `test.capnp:TestPipeline.getCap`.
@@ -14133,11 +14133,11 @@ pub mod test_all {
         /// and outBox has a new TestExtends.
         pub fn get_cap_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_pipeline::get_cap_params::Owned,
             crate::test_capnp::test_pipeline::get_cap_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xa5a4_04ca_a61d_4cd0,
                 0u16,
@@ -14149,11 +14149,11 @@ pub mod test_all {
         /// a capability and on each of list, where they are not null.
         pub fn test_pointers_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_pipeline::test_pointers_params::Owned,
             crate::test_capnp::test_pipeline::test_pointers_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xa5a4_04ca_a61d_4cd0,
                 1u16,
@@ -14164,11 +14164,11 @@ pub mod test_all {
         /// getCap without types.
         pub fn get_any_cap_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_pipeline::get_any_cap_params::Owned,
             crate::test_capnp::test_pipeline::get_any_cap_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xa5a4_04ca_a61d_4cd0,
                 2u16,
@@ -14179,11 +14179,11 @@ pub mod test_all {
         /// Sets its pipeline to a box with a new TestExtends, and never returns.
         pub fn get_cap_pipeline_only_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_pipeline::get_cap_pipeline_only_params::Owned,
             crate::test_capnp::test_pipeline::get_cap_pipeline_only_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xa5a4_04ca_a61d_4cd0,
                 3u16,
@@ -14194,11 +14194,11 @@ pub mod test_all {
         /// Calls cap.foo(123, true), wants "foo", returns "bar".
         pub fn call_foo_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::call_foo_params::Owned,
             crate::test_capnp::test_more_stuff::call_foo_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 0u16,
@@ -14209,11 +14209,11 @@ pub mod test_all {
         /// The same, after waiting until cap is no longer a promise.
         pub fn call_foo_when_resolved_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::call_foo_when_resolved_params::Owned,
             crate::test_capnp::test_more_stuff::call_foo_when_resolved_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 1u16,
@@ -14224,11 +14224,11 @@ pub mod test_all {
         /// Keeps cap, puts a copy into its results, and never returns them.
         pub fn never_return_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::never_return_params::Owned,
             crate::test_capnp::test_more_stuff::never_return_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 2u16,
@@ -14239,11 +14239,11 @@ pub mod test_all {
         /// Keeps cap beyond the call, until the next hold.
         pub fn hold_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::hold_params::Owned,
             crate::test_capnp::test_more_stuff::hold_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 3u16,
@@ -14254,11 +14254,11 @@ pub mod test_all {
         /// callFoo with the held capability.
         pub fn call_held_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::call_held_params::Owned,
             crate::test_capnp::test_more_stuff::call_held_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 4u16,
@@ -14269,11 +14269,11 @@ pub mod test_all {
         /// The held capability, kept as well.
         pub fn get_held_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::get_held_params::Owned,
             crate::test_capnp::test_more_stuff::get_held_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 5u16,
@@ -14284,11 +14284,11 @@ pub mod test_all {
         /// Returns its argument.
         pub fn echo_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::echo_params::Owned,
             crate::test_capnp::test_more_stuff::echo_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 6u16,
@@ -14299,11 +14299,11 @@ pub mod test_all {
         /// Keeps cap and never returns; cap is released when the call is canceled.
         pub fn expect_cancel_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::expect_cancel_params::Owned,
             crate::test_capnp::test_more_stuff::expect_cancel_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 7u16,
@@ -14314,11 +14314,11 @@ pub mod test_all {
         /// d is a, b in decimal and c, with a space between them; e is left alone.
         pub fn method_with_defaults_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::method_with_defaults_params::Owned,
             crate::test_capnp::test_more_stuff::method_with_defaults_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 8u16,
@@ -14329,11 +14329,11 @@ pub mod test_all {
         /// A new object, counted while it lives.
         pub fn get_handle_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::get_handle_params::Owned,
             crate::test_capnp::test_more_stuff::get_handle_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 9u16,
@@ -14344,11 +14344,11 @@ pub mod test_all {
         /// Returns no capability.
         pub fn get_null_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::get_null_params::Owned,
             crate::test_capnp::test_more_stuff::get_null_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 10u16,
@@ -14360,11 +14360,11 @@ pub mod test_all {
         /// this call fails, and only this call.
         pub fn get_enormous_string_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::get_enormous_string_params::Owned,
             crate::test_capnp::test_more_stuff::get_enormous_string_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 11u16,
@@ -14375,11 +14375,11 @@ pub mod test_all {
         /// Calls b.foo(123, true) and wants "foo", unless b is null.
         pub fn method_with_null_default_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::method_with_null_default_params::Owned,
             crate::test_capnp::test_more_stuff::method_with_null_default_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 12u16,
@@ -14391,11 +14391,11 @@ pub mod test_all {
         /// came along. fdCap3 has the reading end of a pipe that holds "baz".
         pub fn write_to_fd_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::write_to_fd_params::Owned,
             crate::test_capnp::test_more_stuff::write_to_fd_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 13u16,
@@ -14406,11 +14406,11 @@ pub mod test_all {
         /// Fails with "test exception".
         pub fn throw_exception_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::throw_exception_params::Owned,
             crate::test_capnp::test_more_stuff::throw_exception_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 14u16,
@@ -14422,11 +14422,11 @@ pub mod test_all {
         /// part of the reason and not a prefix that some implementation put there.
         pub fn throw_remote_exception_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_more_stuff::throw_remote_exception_params::Owned,
             crate::test_capnp::test_more_stuff::throw_remote_exception_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xddc7_0bf9_7841_33cf,
                 15u16,
@@ -14435,10 +14435,10 @@ pub mod test_all {
         /// A call of `test.capnp:TestStreaming.doStreamI`.
         pub fn do_stream_i_request(
             &self,
-        ) -> ::rpc_core::typed::StreamingRequest<
+        ) -> ::capnp_threads_core::typed::StreamingRequest<
             crate::test_capnp::test_streaming::do_stream_i_params::Owned,
         > {
-            ::rpc_core::typed::StreamingRequest::new(
+            ::capnp_threads_core::typed::StreamingRequest::new(
                 self.hook.client(),
                 0xd9d4_4dda_cab3_edbe,
                 0u16,
@@ -14447,10 +14447,10 @@ pub mod test_all {
         /// A call of `test.capnp:TestStreaming.doStreamJ`.
         pub fn do_stream_j_request(
             &self,
-        ) -> ::rpc_core::typed::StreamingRequest<
+        ) -> ::capnp_threads_core::typed::StreamingRequest<
             crate::test_capnp::test_streaming::do_stream_j_params::Owned,
         > {
-            ::rpc_core::typed::StreamingRequest::new(
+            ::capnp_threads_core::typed::StreamingRequest::new(
                 self.hook.client(),
                 0xd9d4_4dda_cab3_edbe,
                 1u16,
@@ -14459,11 +14459,11 @@ pub mod test_all {
         /// A call of `test.capnp:TestStreaming.finishStream`.
         pub fn finish_stream_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_streaming::finish_stream_params::Owned,
             crate::test_capnp::test_streaming::finish_stream_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xd9d4_4dda_cab3_edbe,
                 2u16,
@@ -14474,11 +14474,11 @@ pub mod test_all {
         /// A new Thing, whose methods both return "inside".
         pub fn make_thing_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_membrane::make_thing_params::Owned,
             crate::test_capnp::test_membrane::make_thing_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xc07d_8dcd_80a6_9c0c,
                 0u16,
@@ -14489,11 +14489,11 @@ pub mod test_all {
         /// Calls thing.passThrough and returns its results, as a tail call if asked to.
         pub fn call_pass_through_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_membrane::call_pass_through_params::Owned,
             crate::test_capnp::test_membrane::result::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xc07d_8dcd_80a6_9c0c,
                 1u16,
@@ -14504,11 +14504,11 @@ pub mod test_all {
         /// The same with thing.intercept.
         pub fn call_intercept_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_membrane::call_intercept_params::Owned,
             crate::test_capnp::test_membrane::result::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xc07d_8dcd_80a6_9c0c,
                 2u16,
@@ -14519,11 +14519,11 @@ pub mod test_all {
         /// Returns its argument.
         pub fn loopback_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_membrane::loopback_params::Owned,
             crate::test_capnp::test_membrane::loopback_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xc07d_8dcd_80a6_9c0c,
                 3u16,
@@ -14534,11 +14534,11 @@ pub mod test_all {
         /// Never returns; a membrane that is revoked must end it.
         pub fn wait_forever_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_membrane::wait_forever_params::Owned,
             crate::test_capnp::test_membrane::wait_forever_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xc07d_8dcd_80a6_9c0c,
                 4u16,
@@ -14551,11 +14551,11 @@ pub mod test_all {
         /// be left out.
         pub fn call_counts_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::call_counts_params::Owned,
             crate::test_control_capnp::test_control::call_counts_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 0u16,
@@ -14567,11 +14567,11 @@ pub mod test_all {
         /// connection, and those of every connection of the server.
         pub fn live_handles_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::live_handles_params::Owned,
             crate::test_control_capnp::test_control::live_handles_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 1u16,
@@ -14583,11 +14583,11 @@ pub mod test_all {
         /// implementation has no way to tell.
         pub fn table_sizes_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::table_sizes_params::Owned,
             crate::test_control_capnp::test_control::table_sizes_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 2u16,
@@ -14599,11 +14599,11 @@ pub mod test_all {
         /// this connection that ended because they were canceled.
         pub fn cancellations_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::cancellations_params::Owned,
             crate::test_control_capnp::test_control::cancellations_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 3u16,
@@ -14616,11 +14616,11 @@ pub mod test_all {
         /// that live keep counting.
         pub fn reset_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::reset_params::Owned,
             crate::test_control_capnp::test_control::reset_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 4u16,
@@ -14638,11 +14638,11 @@ pub mod test_all {
         /// that is so where a method tail-calls, but not for pipelined calls.
         pub fn implementation_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_control::implementation_params::Owned,
             crate::test_control_capnp::test_control::implementation_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x8b11_d505_60d6_dbba,
                 5u16,
@@ -14651,11 +14651,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testInterface`.
         pub fn test_interface_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_interface_params::Owned,
             crate::test_control_capnp::test_objects::test_interface_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 0u16,
@@ -14664,11 +14664,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testExtends`.
         pub fn test_extends_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_extends_params::Owned,
             crate::test_control_capnp::test_objects::test_extends_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 1u16,
@@ -14677,11 +14677,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testPipeline`.
         pub fn test_pipeline_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_pipeline_params::Owned,
             crate::test_control_capnp::test_objects::test_pipeline_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 2u16,
@@ -14690,11 +14690,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testCallOrder`.
         pub fn test_call_order_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_call_order_params::Owned,
             crate::test_control_capnp::test_objects::test_call_order_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 3u16,
@@ -14703,11 +14703,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testTailCallee`.
         pub fn test_tail_callee_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_tail_callee_params::Owned,
             crate::test_control_capnp::test_objects::test_tail_callee_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 4u16,
@@ -14716,11 +14716,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testTailCaller`.
         pub fn test_tail_caller_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_tail_caller_params::Owned,
             crate::test_control_capnp::test_objects::test_tail_caller_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 5u16,
@@ -14729,11 +14729,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testStreaming`.
         pub fn test_streaming_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_streaming_params::Owned,
             crate::test_control_capnp::test_objects::test_streaming_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 6u16,
@@ -14742,11 +14742,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testMoreStuff`.
         pub fn test_more_stuff_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_more_stuff_params::Owned,
             crate::test_control_capnp::test_objects::test_more_stuff_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 7u16,
@@ -14755,11 +14755,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testHandle`.
         pub fn test_handle_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_handle_params::Owned,
             crate::test_control_capnp::test_objects::test_handle_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 8u16,
@@ -14768,11 +14768,11 @@ pub mod test_all {
         /// A call of `test-control.capnp:TestObjects.testMembrane`.
         pub fn test_membrane_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_membrane_params::Owned,
             crate::test_control_capnp::test_objects::test_membrane_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 9u16,
@@ -14783,11 +14783,11 @@ pub mod test_all {
         /// Of this connection, as the bootstrap object is.
         pub fn test_control_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::test_control_params::Owned,
             crate::test_control_capnp::test_objects::test_control_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 10u16,
@@ -14801,11 +14801,11 @@ pub mod test_all {
         /// fails, with a reason that contains "revoked".
         pub fn membraned_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_control_capnp::test_objects::membraned_params::Owned,
             crate::test_control_capnp::test_objects::membraned_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe55c_eab8_a894_c42a,
                 11u16,
@@ -14816,11 +14816,11 @@ pub mod test_all {
         /// Unimplemented.
         pub fn qux_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_extends::qux_params::Owned,
             crate::test_capnp::test_extends::qux_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe4e9_bac9_8670_b748,
                 0u16,
@@ -14831,11 +14831,11 @@ pub mod test_all {
         /// Unimplemented.
         pub fn corge_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_all_types::Owned,
             crate::test_capnp::test_extends::corge_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe4e9_bac9_8670_b748,
                 1u16,
@@ -14846,11 +14846,11 @@ pub mod test_all {
         /// Returns the full message.
         pub fn grault_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_extends::grault_params::Owned,
             crate::test_capnp::test_all_types::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xe4e9_bac9_8670_b748,
                 2u16,
@@ -14862,11 +14862,11 @@ pub mod test_all {
         /// who read a trace.
         pub fn get_call_sequence_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_call_order::get_call_sequence_params::Owned,
             crate::test_capnp::test_call_order::get_call_sequence_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0xa0e7_7035_bdff_0051,
                 0u16,
@@ -14877,11 +14877,11 @@ pub mod test_all {
         /// Unimplemented: the call fails and hurts nobody else.
         pub fn bar_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_interface::bar_params::Owned,
             crate::test_capnp::test_interface::bar_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x88eb_12a0_e0af_92b2,
                 1u16,
@@ -14892,11 +14892,11 @@ pub mod test_all {
         /// Takes the full message, in which every field and list is set.
         pub fn baz_request(
             &self,
-        ) -> ::rpc_core::typed::Request<
+        ) -> ::capnp_threads_core::typed::Request<
             crate::test_capnp::test_interface::baz_params::Owned,
             crate::test_capnp::test_interface::baz_results::Owned,
         > {
-            ::rpc_core::typed::Request::new(
+            ::capnp_threads_core::typed::Request::new(
                 self.hook.client(),
                 0x88eb_12a0_e0af_92b2,
                 2u16,
@@ -14918,88 +14918,88 @@ pub mod test_all {
                 .finish()
         }
     }
-    impl ::rpc_core::typed::FromClient for Client {
-        fn from_client(client: ::rpc_core::Client) -> Self {
+    impl ::capnp_threads_core::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads_core::Client) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::rpc_core::Client {
+        fn into_client(self) -> ::capnp_threads_core::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::rpc_core::Client {
+        fn as_client(&self) -> &::capnp_threads_core::Client {
             self.hook.client()
         }
     }
-    impl ::rpc_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::rpc_core::capnp::capability::DynClientHook> {
-            ::rpc_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::rpc_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::rpc_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::rpc_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::rpc_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::rpc_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0xfcc3_4642_2259_62e1;
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::rpc_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::rpc_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::rpc_core::typed::FromClient::from_client(::rpc_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
         }
         fn get_from_pointer(
-            builder: ::rpc_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::rpc_core::capnp::Word]>,
-        ) -> ::rpc_core::capnp::Result<Self> {
+            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+        ) -> ::capnp_threads_core::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::rpc_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads_core::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::rpc_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::rpc_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::rpc_core::capnp::Result<()> {
+        ) -> ::capnp_threads_core::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::rpc_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -15078,16 +15078,16 @@ pub mod test_all {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::rpc_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::rpc_core::capnp::introspect::Type {
-            ::rpc_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
+            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::rpc_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::rpc_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `test-control.capnp:TestAll` does.
@@ -15101,9 +15101,9 @@ pub mod test_all {
     pub trait Server: ::core::marker::Send + ::core::marker::Sync + 'static + crate::test_capnp::test_extends2::Server + crate::test_capnp::test_pipeline::Server + crate::test_capnp::test_more_stuff::Server + crate::test_capnp::test_tail_callee::Server + crate::test_capnp::test_tail_caller::Server + crate::test_capnp::test_streaming::Server + crate::test_capnp::test_membrane::Server + crate::test_control_capnp::test_control::Server + crate::test_control_capnp::test_objects::Server {}
     impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {}
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {}
-    impl<ServerImpl: Server + ?Sized> ::rpc_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::rpc_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
             match call.interface_id() {
                 0xfcc3_4642_2259_62e1 => dispatch_methods::<ServerImpl>(server, call),
                 0x98d7_e0ef_6148_8783 => {
@@ -15167,7 +15167,7 @@ pub mod test_all {
                     >(server, call)
                 }
                 _ => {
-                    ::rpc_core::typed::generated::unknown_interface(
+                    ::capnp_threads_core::typed::generated::unknown_interface(
                         call,
                         "test-control.capnp:TestAll",
                     )
@@ -15179,11 +15179,11 @@ pub mod test_all {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::rpc_core::IncomingCall,
+        call: ::capnp_threads_core::IncomingCall,
     ) {
         match call.method_id() {
             _ => {
-                ::rpc_core::typed::generated::unknown_method(
+                ::capnp_threads_core::typed::generated::unknown_method(
                     call,
                     "test-control.capnp:TestAll",
                     0xfcc3_4642_2259_62e1,

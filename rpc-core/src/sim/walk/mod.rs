@@ -9,9 +9,9 @@
 //!
 //! `cargo test` makes a bounded number of walks. For more, and to look into one:
 //!
-//! - `WALK_RUNS=100000 WALK_STEPS=400 cargo test --release -p rpc-core --lib walk`
+//! - `WALK_RUNS=100000 WALK_STEPS=400 cargo test --release -p capnp-threads-core --lib walk`
 //!   makes so many walks of so many steps. `WALK_FROM` is the first seed.
-//! - `WALK_SEED=17 cargo test -p rpc-core --lib walk` repeats one.
+//! - `WALK_SEED=17 cargo test -p capnp-threads-core --lib walk` repeats one.
 //!
 //! A walk that fails is made shorter as long as it fails, and printed as a call of
 //! `replay`, for a test of its own, with the messages that were delivered.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 
-use rpc_core::FromClient;
-use rpc_core::capnp::traits::HasTypeId;
-use rpc_core::hook::Hook;
+use capnp_threads_core::FromClient;
+use capnp_threads_core::capnp::traits::HasTypeId;
+use capnp_threads_core::hook::Hook;
 use rpc_schema::rpc_twoparty_capnp::{Side, vat_id};
 use rpc_schema::test_capnp::test_membrane::thing;
 use rpc_schema::test_capnp::{

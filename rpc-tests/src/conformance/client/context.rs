@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rpc_core::fd::OwnedFd;
-use rpc_core::transport::TransportControl;
-use rpc_core::{
+use capnp_threads_core::fd::OwnedFd;
+use capnp_threads_core::transport::TransportControl;
+use capnp_threads_core::{
     ConnConfig, Connection, Error, ErrorKind, FromClient, FromServer, Limits, Promise, Response,
     Vat,
 };
+use capnp_threads_transport::Address;
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 use rpc_schema::test_control_capnp::{test_control, test_objects};
-use rpc_transport::Address;
 
 use super::ours::{Gate, OurFile, Ours};
 use crate::conformance::foo::{FooPromise, require_x, send_extends_foo, send_foo};
@@ -50,8 +50,8 @@ macro_rules! failure_from {
 }
 failure_from!(
     Error,
-    rpc_core::capnp::Error,
-    rpc_core::capnp::NotInSchema,
+    capnp_threads_core::capnp::Error,
+    capnp_threads_core::capnp::NotInSchema,
     std::str::Utf8Error,
     std::io::Error
 );

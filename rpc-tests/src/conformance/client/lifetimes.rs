@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpc_core::{ErrorKind, FromClient, unwrap_server};
+use capnp_threads_core::{ErrorKind, FromClient, unwrap_server};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
 use super::Behaviour;

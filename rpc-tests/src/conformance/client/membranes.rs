@@ -1,6 +1,6 @@
 //! Membranes, on this side and on theirs.
 
-use rpc_core::{Error, FromClient, Membrane};
+use capnp_threads_core::{Error, FromClient, Membrane};
 use rpc_schema::test_capnp::test_membrane::{self, thing};
 
 use super::Behaviour;

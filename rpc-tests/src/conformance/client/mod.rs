@@ -14,7 +14,7 @@ use std::io;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use rpc_transport::Address;
+use capnp_threads_transport::Address;
 
 use self::context::{Context, DEADLINE, Failure, ServerFacts};
 pub use self::script::run_script;

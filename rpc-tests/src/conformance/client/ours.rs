@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use capnp_threads_core::{DeferredResults, Error, Result, Vat};
 use parking_lot::{Condvar, Mutex};
-use rpc_core::{DeferredResults, Error, Result, Vat};
 use rpc_schema::test_capnp::test_membrane::thing;
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_tail_callee};
 

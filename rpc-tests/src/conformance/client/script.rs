@@ -9,12 +9,12 @@
 
 use std::fmt::Write;
 
-use rpc_core::{Error, Pending, Promise, TypedFulfiller, promise_client};
+use capnp_threads_core::{Error, Pending, Promise, TypedFulfiller, promise_client};
+use capnp_threads_transport::Address;
 use rpc_schema::test_capnp::{
     test_call_order, test_interface, test_more_stuff, test_pipeline, test_tail_caller,
 };
 use rpc_schema::test_control_capnp::test_objects;
-use rpc_transport::Address;
 
 use super::context::{Context, Failure, SequencePromise, ServerFacts, check, sequence};
 use super::ours::{OurCallOrder, Ours};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use rpc_core::{Error, Result};
+use capnp_threads_core::{Error, Result};
 use rpc_schema::rpc_twoparty_capnp::{Side, vat_id};
 use rpc_schema::test_capnp::{test_authenticated_bootstrap, test_membrane};
 use rpc_schema::test_control_capnp::{test_control, test_objects};
@@ -144,7 +144,7 @@ impl test_objects::Server for Objects {
         mut results: test_objects::MembranedResults,
     ) -> Result<()> {
         let vat = &self.state.vat;
-        let membrane = rpc_core::Membrane::new(Intercepts::new(vat));
+        let membrane = capnp_threads_core::Membrane::new(Intercepts::new(vat));
         let inside: test_membrane::Client =
             counted(&self.state, Membrane { state: Arc::clone(&self.state) });
         results.get().set_object(membrane.wrap(&inside));

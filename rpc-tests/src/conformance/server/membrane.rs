@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpc_core::{Request, Result, Results};
+use capnp_threads_core::{Request, Result, Results};
 use rpc_schema::test_capnp::test_membrane::{self, result, thing};
 
 use super::more_stuff::until_cancelled;

@@ -15,12 +15,14 @@ use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use rpc_core::capnp::traits::HasTypeId;
-use rpc_core::{
+use capnp_threads_core::capnp::traits::HasTypeId;
+use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Connection, Dispatch, Error, FromClient, IncomingCall, Limits,
     Vat,
 };
+use capnp_threads_transport::addr::Listener;
+use capnp_threads_transport::{Address, Closer, Transport};
+use parking_lot::Mutex;
 use rpc_schema::rpc_twoparty_capnp::vat_id;
 use rpc_schema::test_capnp::{
     test_authenticated_bootstrap, test_call_order, test_extends, test_extends2, test_interface,
@@ -28,8 +30,6 @@ use rpc_schema::test_capnp::{
     test_tail_caller,
 };
 use rpc_schema::test_control_capnp::{test_control, test_objects};
-use rpc_transport::addr::Listener;
-use rpc_transport::{Address, Closer, Transport};
 
 use self::control::{CallerId, Control, Objects};
 use self::membrane::Membrane;

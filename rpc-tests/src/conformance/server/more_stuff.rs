@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use capnp_threads_core::{Client, DeferredResults, Error, FromClient, Result, Results};
 use parking_lot::Mutex;
-use rpc_core::{Client, DeferredResults, Error, FromClient, Result, Results};
 use rpc_schema::test_capnp::{test_call_order, test_handle, test_interface, test_more_stuff};
 
 use super::objects::{Handle, Interface};

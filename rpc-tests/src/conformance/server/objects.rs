@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use capnp_threads_core::{Error, Result};
 use parking_lot::Mutex;
-use rpc_core::{Error, Result};
 use rpc_schema::test_capnp::{
     test_call_order, test_extends, test_extends2, test_handle, test_interface, test_streaming,
     test_tail_callee, test_tail_caller,

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use rpc_core::capnp::ErrorKind;
-use rpc_core::{Client, Error, FromClient, Result};
+use capnp_threads_core::capnp::ErrorKind;
+use capnp_threads_core::{Client, Error, FromClient, Result};
 use rpc_schema::test_capnp::{test_extends2, test_interface, test_pipeline};
 
 use super::more_stuff::until_cancelled;
@@ -74,7 +74,9 @@ impl test_pipeline::Server for Pipeline {
         let mut result = results.get();
         result.set_s("bar");
         let mut cap = result.init_out_box().init_cap();
-        cap.set_as_capability(rpc_core::hook::Hook::boxed(self.new_extends().into_client()));
+        cap.set_as_capability(capnp_threads_core::hook::Hook::boxed(
+            self.new_extends().into_client(),
+        ));
         Ok(())
     }
 

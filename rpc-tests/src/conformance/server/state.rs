@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use capnp_threads_core::{Connection, Dispatch, FromServer, IncomingCall, Vat};
 use parking_lot::Mutex;
-use rpc_core::{Connection, Dispatch, FromServer, IncomingCall, Vat};
 
 /// What a server keeps about one connection, shared by its objects.
 pub(super) struct ConnectionState {

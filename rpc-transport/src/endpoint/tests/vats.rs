@@ -3,9 +3,9 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rpc_core::message::Message;
-use rpc_core::transport::{Received, Transport, TransportError};
-use rpc_core::{Accepted, Reached, VatNetwork};
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{Received, Transport, TransportError};
+use capnp_threads_core::{Accepted, Reached, VatNetwork};
 
 use super::*;
 use crate::endpoint::vats::hello::{self, Hello, Kind};
@@ -71,7 +71,7 @@ fn framed(message: &Message) -> Vec<u8> {
     let (mut reader, writer) = crate::pipe::pipe(1 << 20);
     let mut writer = crate::framing::FramedWriter::new(writer);
     let copy = Message::from_segments(words(message), &[1]).unwrap();
-    rpc_core::transport::MessageWriter::write(&mut writer, &mut vec![copy]).unwrap();
+    capnp_threads_core::transport::MessageWriter::write(&mut writer, &mut vec![copy]).unwrap();
     drop(writer);
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();

@@ -20,12 +20,12 @@ pub(super) const MAX_ID: usize = 255;
 /// text it is `id@address,address` or `id`.
 ///
 /// ```
-/// use rpc_transport::endpoint::EndpointVat;
+/// use capnp_threads_transport::endpoint::EndpointVat;
 ///
 /// let alice: EndpointVat = "alice@10.0.0.1:7113:0".parse()?;
 /// assert_eq!(alice, EndpointVat::new("alice")?);
 /// assert_eq!(alice.hints(), ["10.0.0.1:7113:0".into()]);
-/// # Ok::<(), rpc_transport::endpoint::InvalidVatId>(())
+/// # Ok::<(), capnp_threads_transport::endpoint::InvalidVatId>(())
 /// ```
 #[derive(Clone)]
 pub struct EndpointVat {

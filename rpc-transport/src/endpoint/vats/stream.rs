@@ -6,8 +6,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rpc_core::message::Message;
-use rpc_core::transport::{
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
     TransportControl, TransportError,
 };

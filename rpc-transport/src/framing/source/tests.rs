@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
-use rpc_core::message::Message;
-use rpc_core::transport::{FrameLimits, MessageReader, MessageWriter};
+use capnp_threads_core::message::Message;
+use capnp_threads_core::transport::{FrameLimits, MessageReader, MessageWriter};
 
 use super::*;
 use crate::framing::{FramedReader, FramedWriter};
