@@ -19,7 +19,7 @@ pub mod any_pointer {
 
 /// What generated data types need to know of capabilities.
 pub mod capability {
-    pub use crate::client::Client;
+    pub use crate::cap::client::Client;
     pub use crate::typed::FromTypelessPipeline;
     pub use ::capnp::capability::{DynClientHook, FromClientHook};
 }

@@ -82,70 +82,52 @@
 #![forbid(unsafe_code)]
 
 mod brand;
-mod call;
+mod cap;
 pub mod capnp;
-mod client;
-mod delivery;
-pub mod describe;
-mod effects;
 mod error;
 pub mod fd;
 mod flow;
-mod gateway;
-pub mod hook;
 pub mod ids;
-mod interrupt;
+mod kinds;
 mod limits;
-mod local_promise;
-mod membrane;
-pub mod message;
 mod network;
-mod object;
-mod offer;
-mod payload;
-mod pending;
-mod promise;
 mod protocol;
-mod reconnect;
-mod remote_promise;
 mod runtime;
-#[cfg(test)]
-mod sim;
 mod sync;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 pub mod typed;
-mod waking;
-mod watch;
 mod wire;
-
-#[rustfmt::skip]
-#[allow(warnings, clippy::all, clippy::pedantic)]
-#[path = "generated/rpc_capnp.rs"]
-pub(crate) mod rpc_capnp;
+mod work;
 
 pub use brand::Brand;
-pub use client::Client;
+pub use cap::client::Client;
+pub use cap::hook;
+pub use cap::object::{Concurrency, Dispatch, IncomingCall};
+pub use cap::payload::{Payload, PayloadBuilder};
+pub use cap::pending::Pending;
+pub use cap::promise::{Fulfiller, promise};
 pub use error::{Error, ErrorKind, Result};
 pub use fd::SharedFd;
 pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
-pub use limits::Limits;
-pub use membrane::{
+pub use kinds::membrane::{
     Membrane, MembranePolicy, Passage, RevokeOnDrop, Revoker, Transparent, revocable,
 };
+pub use kinds::reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
+pub use limits::Limits;
 pub use network::{Accepted, Reached, VatNetwork};
-pub use object::{Concurrency, Dispatch, IncomingCall};
-pub use offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
-pub use payload::{Payload, PayloadBuilder};
-pub use pending::Pending;
-pub use promise::{Fulfiller, promise};
 pub use protocol::{Exported, Snapshot};
-pub use reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
+pub use runtime::offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
 pub use runtime::{
-    ConnConfig, Connection, Executor, Job, OwnedSupervisor, Peer, PoolConfig, RpcSystem,
-    RpcSystemBuilder, StopToken, Supervisor, Vat, VatConfig,
+    ConnConfig, Connection, Executor, Job, OwnedSupervisor, Peer, RpcSystem, RpcSystemBuilder,
+    StopToken, Supervisor, Vat, VatConfig,
 };
 pub use typed::{
     DeferredResults, Detached, FromClient, FromServer, ObjectConfig, Params, Promise, Request,
     Response, Results, ServerSet, StreamingRequest, TypedFulfiller, new_client, new_client_with_fd,
     promise_client, unwrap_server,
 };
+pub use wire::message;
+pub use wire::print as describe;
+pub use work::pool::PoolConfig;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::message::Message;
+use crate::wire::message::Message;
 
 /// A connected, blocking, two-way stream of messages.
 pub struct Transport {

@@ -29,7 +29,7 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
 
     // rpc-core speaks the protocol itself and has no use for typed clients.
     let mut protocol = compiler.clone();
-    protocol.data_only().file(schemas.join("rpc.capnp"));
+    protocol.data_only().default_parent_module("wire").file(schemas.join("rpc.capnp"));
 
     // All schemas next to it belong to rpc-schema; the protocol's own is there
     // for tests that speak it by hand.
@@ -49,7 +49,7 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
         torture.file(path);
     }
     Ok(vec![
-        (workspace.join("rpc-core/src/generated"), protocol.generate()?),
+        (workspace.join("rpc-core/src/wire/generated"), protocol.generate()?),
         (schemas.join("src/generated"), compiler.generate()?),
         (tests.join("generated"), torture.generate()?),
     ])

@@ -19,9 +19,6 @@
 
 mod adaptive;
 mod controller;
-mod stream;
 
 pub use self::adaptive::AdaptiveWindow;
 pub use self::controller::{FixedWindow, FlowControl, FlowController, VariableWindow};
-
-pub(crate) use self::stream::{Stream, StreamSlot};

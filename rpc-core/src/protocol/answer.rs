@@ -26,7 +26,7 @@
 
 use std::sync::Arc;
 
-use crate::call::{CallCell, Interest};
+use crate::cap::call::{CallCell, Interest};
 use crate::ids::{ExportId, Serial};
 
 /// One answer.

@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 use super::Machine;
 use super::import::ImportRef;
 use super::question::QuestionRef;
-use crate::client::Client;
-use crate::delivery::Delivery;
-use crate::effects::{self, Effect};
-use crate::flow::StreamSlot;
-use crate::remote_promise::RemotePromise;
+use crate::cap::client::Client;
+use crate::cap::delivery::Delivery;
+use crate::cap::effects::{self, Effect};
+use crate::cap::stream::StreamSlot;
+use crate::protocol::remote_promise::RemotePromise;
 use crate::sync::Mutex;
 use crate::wire::{self, Path};
 

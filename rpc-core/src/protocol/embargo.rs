@@ -29,8 +29,8 @@
 
 use std::sync::Arc;
 
-use crate::client::Client;
-use crate::local_promise::LocalPromise;
+use crate::cap::client::Client;
+use crate::cap::local_promise::LocalPromise;
 
 /// One embargo.
 pub(crate) struct Embargo {

@@ -12,9 +12,9 @@
 use std::sync::Arc;
 
 use super::{Machine, Phase, Txn, answer, import, question};
-use crate::client::Client;
-use crate::delivery::Route;
-use crate::effects::Effect;
+use crate::cap::client::Client;
+use crate::cap::delivery::Route;
+use crate::cap::effects::Effect;
 use crate::error::{Error, ErrorKind};
 use crate::wire;
 

@@ -20,8 +20,8 @@
 
 use std::sync::Arc;
 
-use crate::client::Client;
-use crate::effects::{self, Effect};
+use crate::cap::client::Client;
+use crate::cap::effects::{self, Effect};
 use crate::ids::Serial;
 use crate::sync::Mutex;
 

@@ -39,13 +39,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Abort, Machine, Txn};
-use crate::call::CallCell;
-use crate::client::Client;
-use crate::delivery::{Delivery, Route};
-use crate::effects::{self, Effect};
+use crate::cap::call::CallCell;
+use crate::cap::client::Client;
+use crate::cap::delivery::{Delivery, Route};
+use crate::cap::effects::{self, Effect};
+use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
-use crate::gateway::{self, Gateway};
-use crate::local_promise::LocalPromise;
+use crate::kinds::gateway::{self, Gateway};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What is known without the order lock.

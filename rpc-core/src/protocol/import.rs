@@ -24,12 +24,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::Machine;
 use super::dest::{Dest, Pinned};
 use super::releases::Released;
-use crate::delivery::Delivery;
-use crate::effects::{self, Effect};
+use crate::cap::delivery::Delivery;
+use crate::cap::effects::{self, Effect};
+use crate::cap::stream::StreamSlot;
 use crate::fd::SharedFd;
-use crate::flow::StreamSlot;
 use crate::ids::ImportId;
-use crate::remote_promise::RemotePromise;
+use crate::protocol::remote_promise::RemotePromise;
 
 /// One import.
 pub(crate) struct Import {

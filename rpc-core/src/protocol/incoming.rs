@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::answer::{self, Answer, ResultsTo};
-use super::describe::Origin;
+use super::descriptors::Origin;
 use super::embargo::Embargo;
 use super::held::Found;
 use super::import::{self, Resolution};
 use super::question::{self, Asked, Results};
 use super::{Abort, Machine, Peer, Txn};
-use crate::call::{CallCell, Interest, Outcome, Sink, cap_of};
-use crate::client::{Client, View};
-use crate::delivery::{CallRequest, Delivery, Route, Tail};
-use crate::effects::Effect;
+use crate::cap::call::{CallCell, Interest, Outcome, Sink, cap_of};
+use crate::cap::client::{Client, View};
+use crate::cap::delivery::{CallRequest, Delivery, Route, Tail};
+use crate::cap::effects::Effect;
+use crate::cap::local_promise::LocalPromise;
+use crate::cap::payload::Payload;
 use crate::error::Error;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
-use crate::local_promise::LocalPromise;
-use crate::payload::Payload;
 use crate::wire::{self, Context, Descriptor, Hint, Target};
 
 impl Machine {
@@ -68,7 +68,7 @@ impl Txn<'_> {
             // A peer of level 0 has no use for our promises: it never calls what
             // the Resolve gave it, so that is given back.
             Some(wire::Message::Resolve(wire::Resolve { resolution: Ok(descriptor), .. })) => {
-                match super::describe::exported(&descriptor) {
+                match super::descriptors::exported(&descriptor) {
                     Some(id) => self.release_export(id, 1),
                     None => Ok(()),
                 }
@@ -221,7 +221,7 @@ impl Txn<'_> {
     fn receive_content(
         &mut self,
         content: wire::Content,
-        carrier: crate::payload::Carrier,
+        carrier: crate::cap::payload::Carrier,
     ) -> Result<Payload, Abort> {
         let (frame, caps) =
             content.into_received().ok_or_else(|| Abort::new("content that was not received"))?;

@@ -18,7 +18,7 @@
 //!   all.
 
 mod answer;
-mod describe;
+mod descriptors;
 mod dest;
 mod embargo;
 mod ending;
@@ -29,8 +29,8 @@ mod incoming;
 mod outgoing;
 mod question;
 mod releases;
+pub(crate) mod remote_promise;
 mod rest;
-mod room;
 mod snapshot;
 mod table;
 
@@ -47,7 +47,6 @@ pub(crate) use self::import::ImportRef;
 pub(crate) use self::incoming::Echo;
 pub(crate) use self::question::QuestionRef;
 pub(crate) use self::rest::Unused;
-pub(crate) use self::room::{Asker, Permit, Room};
 pub use self::snapshot::{Exported, Snapshot};
 
 use self::answer::Answer;
@@ -57,17 +56,17 @@ use self::held::{Held, Load};
 use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
-use self::room::Quiet;
 use self::table::{IdPool, Table};
-use crate::client::Client;
-use crate::effects::{self, Effect, LockScope};
+use crate::cap::client::Client;
+use crate::cap::effects::{self, Effect, LockScope};
 use crate::error::Error;
 use crate::flow::{FlowControl, FlowController};
-use crate::gateway::Gateway;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
-use crate::interrupt::Wake;
+use crate::kinds::gateway::Gateway;
 use crate::limits::Limits;
 use crate::wire;
+use crate::work::interrupt::Wake;
+use crate::work::room::{Permit, Quiet, Room};
 
 /// One connection as the protocol sees it.
 pub(crate) struct Machine {
@@ -328,12 +327,13 @@ impl Machine {
         if let Some(permit) = self.room.try_take() {
             return Ok(Some(permit));
         }
-        if !crate::runtime::may_wait() {
+        if !crate::work::role::may_wait() {
             return Ok(None);
         }
-        let asker = crate::runtime::asker();
+        let asker = crate::work::role::asker();
         let what = Arc::clone(&self.room) as Arc<dyn Wake>;
-        crate::runtime::blocking_on(what, |interrupt| self.room.wait(asker, interrupt))?.map(Some)
+        crate::work::role::blocking_on(what, |interrupt| self.room.wait(asker, interrupt))?
+            .map(Some)
     }
 }
 

@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use super::describe::Described;
+use super::descriptors::Described;
 use super::dest::Dest;
 use super::question::{self, Asked, Question, QuestionRef};
 use super::{Echo, Machine, Peer, Pipelines, Txn, Unused, answer};
-use crate::call::{CallCell, Outcome};
-use crate::client::Client;
-use crate::delivery::{CallRequest, Delivery, Tail};
-use crate::effects::Effect;
+use crate::cap::call::{CallCell, Outcome};
+use crate::cap::client::Client;
+use crate::cap::delivery::{CallRequest, Delivery, Tail};
+use crate::cap::effects::Effect;
+use crate::cap::payload::Payload;
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
-use crate::payload::Payload;
-use crate::remote_promise::RemotePromise;
+use crate::protocol::remote_promise::RemotePromise;
 use crate::wire::{self, CapTable, Content, Hint, Path};
+use crate::work::room::Permit;
 
 /// Words that a message needs beside its content and its descriptors.
 const FRAME_WORDS: usize = 16;
@@ -308,7 +309,7 @@ impl Txn<'_> {
     }
 
     /// Enters a question.
-    fn ask(&mut self, asked: Asked, permit: super::Permit) -> Option<Arc<QuestionRef>> {
+    fn ask(&mut self, asked: Asked, permit: Permit) -> Option<Arc<QuestionRef>> {
         let id = match asked.results {
             question::Results::Unwanted => {
                 self.order.pipelines.asked += 1;

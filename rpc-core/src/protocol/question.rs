@@ -30,12 +30,12 @@ use std::sync::{Arc, Weak};
 use super::Machine;
 use super::dest::Pinned;
 use super::releases::Released;
-use super::room::Permit;
-use crate::call::CallCell;
-use crate::client::Client;
+use crate::cap::call::CallCell;
+use crate::cap::client::Client;
 use crate::ids::{ExportId, QuestionId, Serial};
-use crate::remote_promise::RemotePromise;
+use crate::protocol::remote_promise::RemotePromise;
 use crate::wire::Path;
+use crate::work::room::Permit;
 
 /// One question.
 pub(crate) struct Question {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::question::{self, Results};
 use super::{Machine, Txn};
-use crate::effects::{self, Effect, LockScope};
+use crate::cap::effects::{self, Effect, LockScope};
 use crate::ids::{ImportId, QuestionId, Serial};
 use crate::sync::atomic::{Ordering, fence};
 use crate::wire;

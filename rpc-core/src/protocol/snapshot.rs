@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Machine, Order, Phase, export, import, question};
-use crate::client::Client;
+use crate::cap::client::Client;
 use crate::ids::ExportId;
 
 /// How much a connection holds at one moment.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Supervisor;
-use super::telling::{Detail, TraceEncoder};
-use crate::client::Client;
+use super::exceptions::{Detail, TraceEncoder};
+use crate::cap::client::Client;
 use crate::error::Error;
 use crate::flow::FlowControl;
 use crate::limits::Limits;
-use crate::offer::{BootstrapFactory, Restorer};
+use crate::runtime::offer::{BootstrapFactory, Restorer};
 use crate::transport::PeerDescription;
 use crate::typed::FromClient;
 

@@ -29,22 +29,22 @@ use dashmap::DashMap;
 
 use super::Executor;
 use super::config::ConnConfig;
-use super::pool::Pool;
+use super::exceptions::Teller;
 use super::receiving::{Inbox, Reading, Receiving};
-use super::role::{self, Role};
 use super::sending::Sending;
 use super::supervisor::Supervisor;
-use super::telling::Teller;
-use crate::client::Client;
+use crate::cap::client::Client;
+use crate::cap::object::{Concurrency, LocalObject};
+use crate::cap::watch::Event;
 use crate::error::{Error, Result};
-use crate::gateway::Gateway;
-use crate::object::{Concurrency, LocalObject};
-use crate::offer::{ObjectId, RestorerObject};
+use crate::kinds::gateway::Gateway;
 use crate::protocol::{Exported, FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
+use crate::runtime::offer::{ObjectId, RestorerObject};
 use crate::sync::Mutex;
 use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
-use crate::watch::Event;
 use crate::wire;
+use crate::work::pool::Pool;
+use crate::work::role::{self, Role};
 
 /// The connections of a vat that have not ended.
 pub(super) type Registry = DashMap<u64, Arc<Shared>>;

@@ -2,30 +2,23 @@
 
 mod config;
 mod connection;
+mod exceptions;
 mod idle;
 #[cfg(all(test, rpc_model))]
 mod models;
-mod pool;
+pub(crate) mod offer;
 mod receiving;
-mod role;
 mod sending;
 mod supervisor;
 mod system;
-mod telling;
 mod turns;
 mod vat;
 
 pub use self::config::ConnConfig;
 pub use self::connection::Connection;
-pub use self::pool::PoolConfig;
 pub use self::supervisor::{OwnedSupervisor, StopToken, Supervisor};
 pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};
-
-pub(crate) use self::pool::Pool;
-#[cfg(all(test, rpc_model))]
-pub(crate) use self::role::serve;
-pub(crate) use self::role::{Pace, asker, blocking_on, current_executor, may_wait, set_pace};
 
 /// Work for a worker.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
@@ -44,6 +37,6 @@ pub trait Executor: Send + Sync + 'static {
 pub(crate) fn spawn_or_run(executor: &dyn Executor, job: Job) {
     if let Err(job) = executor.spawn(job) {
         tracing::warn!("no worker is free: a closure runs on the thread that triggered it");
-        crate::effects::defer(crate::effects::Effect::Run(job));
+        crate::cap::effects::defer(crate::cap::effects::Effect::Run(job));
     }
 }

@@ -8,20 +8,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shuttle::rand::{Rng, thread_rng};
 
-use super::pool::{Pool, PoolConfig};
-use super::role::{self, Pace};
+use super::exceptions::{Detail, Teller, TraceEncoder};
 use super::sending::Sending;
-use super::telling::{Detail, Teller, TraceEncoder};
 use super::turns::{Turn, TurnQueue};
 use super::{Executor, Job};
+use crate::cap::watch::Event;
 use crate::limits::Limits;
-use crate::message::Message as Frame;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
-use crate::sim::net::received;
 use crate::sync::{Mutex, explore, thread};
+use crate::tests::net::received;
 use crate::transport::{MessageWriter, PeerDescription, TransportControl, TransportError};
-use crate::watch::Event;
 use crate::wire;
+use crate::wire::message::Message as Frame;
+use crate::work::pool::{Pool, PoolConfig};
+use crate::work::role::{self, Pace};
 
 #[test]
 fn whoever_has_the_turn_takes_every_item_in_order_and_once() {

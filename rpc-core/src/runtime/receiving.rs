@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::role::{self, Pace};
 use super::sending::{FEW_CALLS, Sending};
 use crate::error::Error;
 use crate::protocol::Machine;
 use crate::transport::{MessageReader, Received};
-use crate::waking::Batch;
 use crate::wire;
+use crate::work::role::{self, Pace};
+use crate::work::waking::Batch;
 
 /// How many messages are worked off before what they left to be sent is sent.
 const MAX_HELD: usize = 128;

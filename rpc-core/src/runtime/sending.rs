@@ -11,7 +11,7 @@
 //! A thread that goes on to queue more leaves the writing to the send thread, which
 //! writes many messages with one call while the other one makes them. Nobody knows
 //! beforehand which it is; so a thread writes itself once, and again after it has
-//! waited in between or taken up another job: see [`Pace`](super::role::Pace). When
+//! waited in between or taken up another job: see [`Pace`](crate::work::role::Pace). When
 //! many calls are under way there always is more, and only the send thread writes.
 //! Long messages are worth a call of their own in any case.
 //! Threads that serve a connection know: they hold everything back until they have
@@ -21,16 +21,17 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::role;
-use super::telling::Teller;
+use super::exceptions::Teller;
 use super::turns::{Turn, TurnQueue};
+use crate::cap::watch::Event;
 use crate::error::Error;
-use crate::message::Message as Frame;
-use crate::protocol::{Machine, Room};
+use crate::protocol::Machine;
 use crate::sync::Mutex;
 use crate::transport::{MessageWriter, TransportControl, TransportError};
-use crate::watch::Event;
 use crate::wire;
+use crate::wire::message::Message as Frame;
+use crate::work::role;
+use crate::work::room::Room;
 
 /// How many messages are written with one call at the most.
 const MAX_BATCH: usize = 512;

@@ -25,20 +25,20 @@ use std::time::{Duration, Instant};
 
 use super::config::ConnConfig;
 use super::connection::Connection;
+use super::exceptions::TraceEncoder;
 use super::idle::Idler;
-use super::role;
-use super::telling::TraceEncoder;
 use super::vat::Vat;
-use crate::client::Client;
+use crate::cap::client::Client;
 use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::network::{Accepted, Reached, VatNetwork};
-use crate::offer::Restorer;
 use crate::protocol::Unused;
+use crate::runtime::offer::Restorer;
 use crate::sync::{Condvar, Mutex};
 use crate::transport::PeerDescription;
 use crate::typed::FromClient;
+use crate::work::role;
 
 /// What a vat offers to a peer that it knows by id, or `None` for nothing.
 type Factory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;

@@ -10,13 +10,13 @@ use dashmap::DashMap;
 use super::Executor;
 use super::config::ConnConfig;
 use super::connection::{self, Connection};
-use super::pool::{Pool, PoolConfig};
 use super::supervisor::{OwnedSupervisor, WeakSupervisor};
-use crate::client::Client;
+use crate::cap::client::Client;
+use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::error::{Error, Result};
-use crate::object::{Concurrency, Dispatch, LocalObject};
 use crate::sync::Mutex;
 use crate::transport::Transport;
+use crate::work::pool::{Pool, PoolConfig};
 
 /// How a vat behaves.
 #[derive(Clone, Debug)]

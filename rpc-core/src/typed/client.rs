@@ -11,13 +11,13 @@ use capnp::capability::{FromClientHook, Promise, Request};
 use capnp::private::capability::{ClientHook, ParamsHook, ResultsHook};
 
 use crate::brand::Brand;
-use crate::client::Client;
+use crate::cap::client::Client;
+use crate::cap::hook::{self, Hook};
+use crate::cap::object::{Concurrency, Dispatch, IncomingCall};
+use crate::cap::promise::Fulfiller;
 use crate::error::Error;
 use crate::fd::{OwnedFd, SharedFd};
-use crate::hook::{self, Hook};
-use crate::object::{Concurrency, Dispatch, IncomingCall};
-use crate::offer::ObjectId;
-use crate::promise::Fulfiller;
+use crate::runtime::offer::ObjectId;
 use crate::runtime::{Connection, Vat};
 
 /// Every kind of client: the generated ones, and the untyped [`Client`].
@@ -213,7 +213,7 @@ impl Connection {
 /// Makes a capability of type `C` that is not known yet, and the means to say
 /// what it is; see [`promise`](crate::promise()).
 pub fn promise_client<C: FromClient>() -> (C, TypedFulfiller<C>) {
-    let (client, fulfiller) = crate::promise::promise();
+    let (client, fulfiller) = crate::cap::promise::promise();
     (C::from_client(client), TypedFulfiller { fulfiller, client: PhantomData })
 }
 

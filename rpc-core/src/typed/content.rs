@@ -8,9 +8,9 @@ use capnp::introspect::{Type, TypeVariant};
 use capnp::message::Reader;
 use capnp::traits::{Imbue, Owned};
 
+use crate::cap::hook::{self, CapTable};
+use crate::cap::payload::Payload;
 use crate::error::Result;
-use crate::hook::{self, CapTable};
-use crate::payload::Payload;
 
 /// What a call returned.
 pub type Response<R> = Content<R>;

@@ -3,8 +3,8 @@
 use capnp::capability::FromClientHook;
 use capnp::traits::{Owned, OwnedStruct};
 
-use crate::client::Client;
-use crate::pending::Pending;
+use crate::cap::client::Client;
+use crate::cap::pending::Pending;
 
 /// A place in the results of a call, whether they have arrived or not.
 ///

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::content::Response;
 use super::pipeline::{FromTypelessPipeline, Pipeline, Pipelined};
+use crate::cap::pending::Pending;
 use crate::error::Result;
-use crate::pending::Pending;
 use crate::sync::Mutex;
 
 /// A call that was sent and whose response may not have arrived.

@@ -8,12 +8,12 @@ use capnp::traits::{ImbueMut, Owned, SetterInput};
 use super::content::Response;
 use super::pipeline::{FromTypelessPipeline, Pipelined};
 use super::promise::Promise;
-use crate::client::Client;
+use crate::cap::client::Client;
+use crate::cap::hook::{self, CapTable};
+use crate::cap::object::IncomingCall;
+use crate::cap::payload::PayloadBuilder;
+use crate::cap::pending::Pending;
 use crate::error::Result;
-use crate::hook::{self, CapTable};
-use crate::object::IncomingCall;
-use crate::payload::PayloadBuilder;
-use crate::pending::Pending;
 
 /// The invariant behind every look-up of content that is being built: it was
 /// built by this library's caller through builders that keep it well-formed.
@@ -61,7 +61,7 @@ impl Draft {
     }
 
     /// A frozen copy of what is there; the draft goes on.
-    pub(super) fn snapshot(&mut self) -> Result<crate::payload::Payload> {
+    pub(super) fn snapshot(&mut self) -> Result<crate::cap::payload::Payload> {
         let mut copy = PayloadBuilder::for_results();
         let mut table = CapTable::new();
         let mut content = self.builder.content();
@@ -72,7 +72,7 @@ impl Draft {
         Ok(copy.finish(hook::clients_of(table)))
     }
 
-    pub(super) fn finish(self) -> crate::payload::Payload {
+    pub(super) fn finish(self) -> crate::cap::payload::Payload {
         self.builder.finish(hook::clients_of(self.table))
     }
 

@@ -10,10 +10,10 @@ use capnp::traits::Owned;
 
 use super::content::{Content, Detached};
 use super::request::{Draft, Request};
-use crate::client::Client;
+use crate::cap::client::Client;
+use crate::cap::object::{Cancellation, IncomingCall};
+use crate::cap::payload::PayloadBuilder;
 use crate::error::{Error, Result};
-use crate::object::{Cancellation, IncomingCall};
-use crate::payload::PayloadBuilder;
 use crate::sync::Mutex;
 
 // Note [answering]
@@ -313,7 +313,7 @@ struct Deferral {
 
 impl Deferral {
     /// Answers the call if nobody did.
-    fn respond(&self, outcome: Result<crate::payload::Payload>) {
+    fn respond(&self, outcome: Result<crate::cap::payload::Payload>) {
         let call = self.call.lock().take();
         if let Some(call) = call {
             call.respond(outcome);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::client::{FromClient, FromServer, ObjectConfig, server_of};
 use crate::brand::Brand;
-use crate::client::Client;
+use crate::cap::client::Client;
 use crate::error::Result;
 use crate::runtime::Vat;
 

@@ -5,7 +5,7 @@
 //! names it. An index beyond what has come stands for none, so a sender may send
 //! fewer than it meant to, and what nobody names is closed.
 
-use crate::effects::{self, Effect};
+use crate::cap::effects::{self, Effect};
 use crate::fd::SharedFd;
 
 /// The index that names no file descriptor.

@@ -7,10 +7,10 @@ use super::{
     Attached, Bootstrap, Call, CapTable, Content, Context, Descriptor, Disembargo, Finish, Hint,
     Message, Outcome, Path, PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
 };
+use crate::cap::payload::Payload;
 use crate::error::{Error, ErrorKind};
-use crate::message::Message as Frame;
-use crate::payload::Payload;
-use crate::rpc_capnp::{
+use crate::wire::message::Message as Frame;
+use crate::wire::rpc_capnp::{
     call, cap_descriptor, disembargo, exception, message, message_target, payload, promised_answer,
     resolve, return_,
 };

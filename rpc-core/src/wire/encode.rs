@@ -7,8 +7,8 @@ use super::{
     PromisedAnswer, ResultsTo, Target,
 };
 use crate::error::{Error, ErrorKind};
-use crate::message::Message as Frame;
-use crate::rpc_capnp::{
+use crate::wire::message::Message as Frame;
+use crate::wire::rpc_capnp::{
     call, cap_descriptor, exception, message, message_target, payload, promised_answer,
 };
 
@@ -53,7 +53,9 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
                     let caps;
                     (builder, caps) = open(content)?;
                     root = builder.get_root::<message::Builder<'_>>()?.init_or_get_return()?;
-                    if let crate::rpc_capnp::return_::Results(results) = root.reborrow().which()? {
+                    if let crate::wire::rpc_capnp::return_::Results(results) =
+                        root.reborrow().which()?
+                    {
                         write_cap_table(results?, &caps);
                     }
                     fds = caps.fds;
@@ -189,7 +191,7 @@ impl<'a> message::Builder<'a> {
         }
     }
 
-    fn init_or_get_return(self) -> capnp::Result<crate::rpc_capnp::return_::Builder<'a>> {
+    fn init_or_get_return(self) -> capnp::Result<crate::wire::rpc_capnp::return_::Builder<'a>> {
         match self.which()? {
             message::Return(ret) => ret,
             _ => Err(capnp::Error::failed("content was built for another message".into())),

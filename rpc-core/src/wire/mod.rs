@@ -6,17 +6,24 @@
 mod attached;
 mod decode;
 mod encode;
+pub mod message;
+pub mod print;
 #[cfg(all(test, unix))]
 mod tests;
+
+#[rustfmt::skip]
+#[allow(warnings, clippy::all, clippy::pedantic)]
+#[path = "generated/rpc_capnp.rs"]
+pub(crate) mod rpc_capnp;
 
 pub(crate) use attached::{Attached, MAX_FDS};
 pub(crate) use decode::decode;
 pub(crate) use encode::encode;
 
+use crate::cap::payload::{Carrier, Payload};
 use crate::error::Error;
 use crate::fd::SharedFd;
-use crate::message::Message as Frame;
-use crate::payload::{Carrier, Payload};
+use crate::wire::message::Message as Frame;
 
 /// One message, in either direction.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::attached::NONE;
 use super::*;
 use crate::Client;
-use crate::payload::PayloadBuilder;
-use crate::rpc_capnp::{cap_descriptor, message, payload};
+use crate::cap::payload::PayloadBuilder;
+use crate::wire::rpc_capnp::{cap_descriptor, message, payload};
 
 fn fd() -> SharedFd {
     Arc::new(File::open("/dev/null").unwrap().into())

@@ -1,0 +1,173 @@
+//! Calls that nobody wants any more, and what lets go of them.
+
+use std::sync::Arc;
+
+use super::{CallCell, Demand, Phase, Queue, Sink};
+use crate::cap::effects::{self, Effect};
+use crate::cap::local_promise::LocalPromise;
+use crate::error::Error;
+use crate::protocol::Machine;
+use crate::runtime::{Executor, Job};
+use crate::work::interrupt::{Scope, Wake};
+
+impl CallCell {
+    /// Whether the caller has lost interest.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.state.lock().demand == Demand::Cancelled
+    }
+
+    /// Runs a closure when the caller loses interest; drops it when the call is
+    /// settled before.
+    pub(crate) fn on_cancel(&self, executor: Arc<dyn Executor>, closure: Job) {
+        let mut state = self.state.lock();
+        match (state.demand, &state.phase) {
+            (Demand::Cancelled, _) => {
+                drop(state);
+                crate::runtime::spawn_or_run(&*executor, closure);
+            }
+            (Demand::Wanted, Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_)) => {
+                state.on_cancel.push((executor, closure));
+            }
+            (Demand::Wanted, _) => {
+                drop(state);
+                effects::defer(Effect::drop(closure));
+            }
+        }
+    }
+
+    /// From now on a cancellation ends the waits of the method that runs for this call.
+    /// Must not be called under a lock.
+    pub(crate) fn interrupts(&self, method: &Arc<Scope>) {
+        let mut state = self.state.lock();
+        let cancelled = state.demand == Demand::Cancelled;
+        let before = state.method.replace(Arc::clone(method));
+        drop(state);
+        drop(before);
+        if cancelled {
+            method.cancel();
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Done(_))
+    }
+
+    /// Nobody wants the outcome any more.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn cancel(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if matches!(state.phase, Phase::Done(_)) {
+            return;
+        }
+        state.demand = Demand::Cancelled;
+        let question = match &state.phase {
+            Phase::Asked(_) | Phase::Forwarded(_) => {
+                Some(std::mem::replace(&mut state.phase, Phase::Waiting))
+            }
+            _ => None,
+        };
+        let queue = state.queued_in.take();
+        let hooks = std::mem::take(&mut state.on_cancel);
+        let taken_from = state.taken_from.take();
+        let method = state.method.take();
+        drop(state);
+        if let Some(method) = method {
+            method.cancel();
+        }
+        // The last reference to the question sends its Finish. Nothing else would
+        // end the call, for which a peer may still have a name.
+        if question.is_some() {
+            let error = Error::failed("the call was cancelled");
+            effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
+        }
+        drop(question);
+        // Calls whose outcome is each other's form chains.
+        if let Some(other) = taken_from {
+            effects::defer(Effect::drop(other));
+        }
+        match queue {
+            Some((Queue::Promise(promise), place)) => {
+                if let Some(promise) = promise.upgrade() {
+                    promise.withdraw(place);
+                }
+            }
+            Some((Queue::Held(machine), place)) => {
+                if let Some(machine) = machine.upgrade() {
+                    machine.withdraw_held(place);
+                }
+            }
+            None => {}
+        }
+        for (executor, hook) in hooks {
+            crate::runtime::spawn_or_run(&*executor, hook);
+        }
+    }
+
+    /// The call is about to wait in a promise's queue, at this place.
+    pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) {
+        let mut state = self.state.lock();
+        let before = state.queued_in.replace((Queue::Promise(Arc::downgrade(promise)), place));
+        drop(state);
+        drop(before);
+    }
+
+    /// The call, which has just come in, is held back at this place. For use under
+    /// the order lock of its connection.
+    pub(crate) fn held_by(&self, machine: &Arc<Machine>, place: u64) {
+        let mut state = self.state.lock();
+        let before = state.queued_in.replace((Queue::Held(Arc::downgrade(machine)), place));
+        drop(state);
+        drop(before);
+    }
+
+    /// If the call is held back: the place, at which it stays if it is cancelled. For
+    /// use under the order lock of its connection.
+    pub(crate) fn goes_on_waiting(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        let held = match state.queued_in.take() {
+            Some(held @ (Queue::Held(_), _)) => held,
+            other => {
+                state.queued_in = other;
+                return None;
+            }
+        };
+        drop(state);
+        Some(held.1)
+    }
+
+    /// The call left the queue that it waited in.
+    pub(crate) fn left_queue(&self) {
+        let left = self.state.lock().queued_in.take();
+        drop(left);
+    }
+
+    // ---- The flow limit
+
+    /// The call is delivered, and counts as so many words until it is over.
+    pub(crate) fn counts_as(&self, words: u64) {
+        self.state.lock().words = words;
+    }
+
+    /// The call is over, as far as the flow limit is concerned.
+    pub(crate) fn no_longer_counts(&self) {
+        let words = std::mem::take(&mut self.state.lock().words);
+        self.give_back(words);
+    }
+
+    pub(super) fn give_back(&self, words: u64) {
+        if words > 0
+            && let Sink::Answer(machine, ..) | Sink::Kept(machine, ..) = &self.sink
+            && let Some(machine) = machine.upgrade()
+        {
+            machine.call_is_over(words);
+        }
+    }
+}
+
+impl Wake for CallCell {
+    fn wake(&self) {
+        drop(self.state.lock());
+        self.done.notify_all();
+    }
+}

@@ -1,0 +1,188 @@
+//! Calling what a call is going to return.
+
+use std::sync::{Arc, Weak};
+
+use super::{CallCell, Demand, Early, Elsewhere, Outcome, Phase, State};
+use crate::cap::client::Client;
+use crate::cap::delivery::Tail;
+use crate::cap::local_promise::LocalPromise;
+use crate::cap::payload::Payload;
+use crate::error::Error;
+use crate::protocol::QuestionRef;
+use crate::wire::{Hint, Path};
+
+impl CallCell {
+    /// The capability at the end of `path` in the results, now or later. The
+    /// same path gives the same capability every time.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn pipelined(self: &Arc<Self>, path: &[u16]) -> Client {
+        let mut cell = Arc::clone(self);
+        let mut crossings = Vec::new();
+        let mut client = loop {
+            match cell.pipelined_here(path) {
+                Ok(client) => break client,
+                Err(Elsewhere::Question(question)) => {
+                    let field =
+                        question.machine().transact(|txn| txn.question_field(&question, path));
+                    // Otherwise its Return came in between, and the phase has changed.
+                    if let Some(client) = field {
+                        break client;
+                    }
+                }
+                Err(Elsewhere::Behind(other, crossing)) => {
+                    crossings.push(crossing);
+                    cell = other;
+                }
+            }
+        };
+        while let Some(crossing) = crossings.pop() {
+            client = crossing.client(&client);
+        }
+        client
+    }
+
+    /// As [`pipelined`](Self::pipelined), but gives up when that takes more than
+    /// this call's own lock. For use under an order lock.
+    pub(crate) fn pipelined_here(self: &Arc<Self>, path: &[u16]) -> Result<Client, Elsewhere> {
+        let parent = self.interest.get().and_then(Weak::upgrade);
+        let mut state = self.state.lock();
+        let outcome = match &state.phase {
+            Phase::Completing(outcome) | Phase::Done(outcome) => outcome.clone(),
+            Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) | Phase::Returning(..) => {
+                if self.hint == Hint::NoPipelining {
+                    return Ok(Client::broken(not_pipelined()));
+                }
+                if let Some(field) = state.fields.get(path).and_then(Weak::upgrade) {
+                    return Ok(Client::from_promise(field));
+                }
+                match (&state.phase, &state.early) {
+                    (Phase::Asked(question) | Phase::Forwarded(question), _) => {
+                        return Err(Elsewhere::Question(Arc::clone(question)));
+                    }
+                    (Phase::Returning(outcome, _), _) => outcome.clone(),
+                    (_, Some(Early::Given(early))) => Ok(early.clone()),
+                    (_, Some(Early::Behind(cell, crossing))) => match cell.upgrade() {
+                        Some(cell) => return Err(Elsewhere::Behind(cell, crossing.clone())),
+                        None => Err(Error::failed("the call was cancelled")),
+                    },
+                    (_, None) => {
+                        let field = LocalPromise::new(parent);
+                        state.add_field(path, &field);
+                        return Ok(Client::from_promise(field));
+                    }
+                }
+            }
+        };
+        drop(state);
+        Ok(cap_of(&outcome, path))
+    }
+
+    /// Gives the pipeline out before the outcome is known: pipelined calls, those
+    /// that wait and those to come, go to the capabilities in `payload`. Only the
+    /// first one counts, and only before the outcome.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn set_pipeline(&self, payload: Payload) {
+        let fields: Vec<_> = {
+            let mut state = self.state.lock();
+            if state.early.is_some() || !matches!(state.phase, Phase::Waiting) {
+                drop(state);
+                drop(payload);
+                return;
+            }
+            state.early = Some(Early::Given(payload.clone()));
+            let fields = std::mem::take(&mut state.fields);
+            // Found as long as they hand over what they queued.
+            let live: Vec<_> = fields
+                .into_iter()
+                .filter_map(|(path, field)| Some((path, field.upgrade()?)))
+                .collect();
+            state.fields =
+                live.iter().map(|(path, field)| (path.clone(), Arc::downgrade(field))).collect();
+            live
+        };
+        let outcome = Ok(payload);
+        for (path, field) in fields {
+            field.resolve(cap_of(&outcome, &path));
+        }
+    }
+
+    /// The call was sent as a question. Returns the fields that must now be
+    /// resolved to the question's fields, by [`Effect::ResolveFields`] if there
+    /// are any; `None` when nobody wants the call any more.
+    ///
+    /// For use under the order lock.
+    pub(crate) fn asked(
+        &self,
+        question: &Arc<QuestionRef>,
+        tail: Tail,
+    ) -> Option<Vec<(Path, Arc<LocalPromise>)>> {
+        let mut state = self.state.lock();
+        if state.demand == Demand::Cancelled || !matches!(state.phase, Phase::Waiting) {
+            return None;
+        }
+        let question = Arc::clone(question);
+        state.phase = match tail {
+            Tail::No => Phase::Asked(question),
+            Tail::Allowed => Phase::Forwarded(question),
+        };
+        let fields: Vec<_> = state
+            .fields
+            .iter()
+            .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
+            .collect();
+        if !fields.is_empty() {
+            state.handovers += 1;
+        }
+        Some(fields)
+    }
+
+    /// The question was answered with a reference to another call; the outcome
+    /// comes from there. For use under the order lock.
+    pub(crate) fn no_longer_asked(&self) {
+        let mut state = self.state.lock();
+        let before = match state.phase {
+            Phase::Asked(_) => Some(std::mem::replace(&mut state.phase, Phase::Waiting)),
+            _ => None,
+        };
+        drop(state);
+        drop(before);
+    }
+
+    /// The fields that [`asked`](Self::asked) gave out are resolved.
+    pub(crate) fn fields_resolved(self: &Arc<Self>) {
+        self.state.lock().handovers -= 1;
+        self.finish_completion();
+    }
+}
+
+impl State {
+    pub(super) fn has_fields(&self) -> bool {
+        self.fields.values().any(|field| field.strong_count() > 0)
+    }
+
+    fn add_field(&mut self, path: &[u16], field: &Arc<LocalPromise>) {
+        if self.fields.len() >= self.sweep_at {
+            self.fields.retain(|_, field| field.strong_count() > 0);
+            self.sweep_at = (2 * self.fields.len()).max(16);
+        }
+        self.fields.insert(path.into(), Arc::downgrade(field));
+    }
+}
+
+/// What becomes of a pipelined call where none was to be made.
+fn not_pipelined() -> Error {
+    Error::failed(
+        "the call was made without promise pipelining: \
+         wait for its results before calling what they hold",
+    )
+}
+
+/// The capability at the end of `path` in an outcome.
+pub(crate) fn cap_of(outcome: &Outcome, path: &[u16]) -> Client {
+    match outcome {
+        Ok(payload) => payload.cap_at(path).unwrap_or_else(Client::broken),
+        Err(error) => Client::broken(error.clone()),
+    }
+}

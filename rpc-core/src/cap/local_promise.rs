@@ -1,0 +1,277 @@
+//! Promises that are resolved in this process.
+//!
+//! # State model
+//!
+//! ```text
+//! Pending ──resolve──► Draining(target) ──queue seen empty──► Resolved(target)
+//! ```
+//!
+//! - **Pending**: nobody knows what it will be. Deliveries wait in the queue.
+//! - **Draining**: the target is known, and one thread, the one that resolved
+//!   it, takes deliveries out of the queue and hands them to the target, without
+//!   holding the lock. Whoever comes now still queues behind.
+//! - **Resolved**: the queue was seen empty under the lock, and whoever comes
+//!   now goes to the target directly. It is published, and watchers are told.
+//!
+//! So what was delivered earlier arrives earlier, wherever the target is and
+//! however many connections are on the way, and no two locks are held at once.
+//! An embargo, the field of a call that somebody here still runs, and a promise
+//! of the application are all this one type.
+//!
+//! The lock is a leaf: under it, only this promise's own fields are touched.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cap::call::{CallCell, Interest};
+use crate::cap::client::Client;
+use crate::cap::delivery::Delivery;
+use crate::cap::effects::{self, Effect};
+use crate::cap::stream::StreamSlot;
+use crate::cap::watch::{WatchKey, Watcher};
+use crate::error::Error;
+use crate::kinds::membrane::Wrapped;
+use crate::sync::Mutex;
+
+/// A promise for a capability, resolved by somebody in this process.
+pub(crate) struct LocalPromise {
+    state: Mutex<State>,
+    stream: StreamSlot,
+}
+
+struct State {
+    phase: Phase,
+    /// What waits, by when it came: a call that is cancelled is found by that.
+    queue: BTreeMap<u64, Delivery>,
+    next_place: u64,
+    watchers: Vec<Watcher>,
+    /// Keeps the call alive that this is a field of, until it is resolved.
+    parent: Option<Arc<Interest>>,
+    /// What resolves it, such as a wrapper, if it has to be kept alive for that.
+    resolver: Option<Arc<dyn Any + Send + Sync>>,
+    /// Keeps this promise alive while something waits in its queue, even when
+    /// every client was dropped.
+    retained: Option<Arc<LocalPromise>>,
+}
+
+enum Phase {
+    Pending,
+    Draining(Client),
+    Resolved(Client),
+}
+
+impl LocalPromise {
+    /// A promise that nobody has resolved yet. `parent` is the call that it is
+    /// a field of, if any.
+    pub(crate) fn new(parent: Option<Arc<Interest>>) -> Arc<Self> {
+        Arc::new(LocalPromise {
+            state: Mutex::new(State {
+                phase: Phase::Pending,
+                queue: BTreeMap::new(),
+                next_place: 0,
+                watchers: Vec::new(),
+                parent,
+                resolver: None,
+                retained: None,
+            }),
+            stream: StreamSlot::default(),
+        })
+    }
+
+    /// A promise in which calls wait for what `wrapper` will become, and which the
+    /// wrapper resolves.
+    pub(crate) fn before(wrapper: Arc<Wrapped>) -> Arc<Self> {
+        let promise = Self::new(None);
+        promise.keep_until_resolved(wrapper);
+        promise
+    }
+
+    /// Keeps what resolves a promise that is not resolved yet. Only one thing.
+    pub(crate) fn keep_until_resolved(&self, resolver: Arc<dyn Any + Send + Sync>) {
+        let before = self.state.lock().resolver.replace(resolver);
+        drop(before);
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
+    }
+
+    /// What it is resolved to, once it is.
+    pub(crate) fn resolved(&self) -> Option<Client> {
+        match &self.state.lock().phase {
+            Phase::Resolved(target) => Some(target.clone()),
+            Phase::Pending | Phase::Draining(_) => None,
+        }
+    }
+
+    /// What it is or is about to be resolved to. For the search for cycles.
+    pub(crate) fn next(&self) -> Option<Client> {
+        match &self.state.lock().phase {
+            Phase::Draining(target) | Phase::Resolved(target) => Some(target.clone()),
+            Phase::Pending => None,
+        }
+    }
+
+    /// Takes a delivery, or gives it back with the place where it must go now.
+    pub(crate) fn accept(self: &Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        let cell = match &delivery {
+            Delivery::Call(call) => Some(Arc::clone(&call.cell)),
+            Delivery::Disembargo(_) => None,
+        };
+        let place = {
+            let mut state = self.state.lock();
+            if let Phase::Resolved(target) = &state.phase {
+                return Err((target.clone(), delivery));
+            }
+            state.next_place += 1;
+            state.next_place
+        };
+        // A cell has a lock of its own. It is told before the call is here: whoever
+        // takes the call on to another queue tells it, too, and after us.
+        if let Some(cell) = &cell {
+            cell.queued_in(self, place);
+        }
+        {
+            let mut state = self.state.lock();
+            if let Phase::Resolved(target) = &state.phase {
+                let target = target.clone();
+                drop(state);
+                if let Some(cell) = &cell {
+                    cell.left_queue();
+                }
+                return Err((target, delivery));
+            }
+            state.queue.insert(place, delivery);
+            if state.retained.is_none() {
+                state.retained = Some(Arc::clone(self));
+            }
+        }
+        if let Some(cell) = cell {
+            if cell.is_cancelled() {
+                // Whoever cancelled it may have looked before it was here.
+                self.withdraw(place);
+            } else if cell.waits_for_itself(self) {
+                let error = Error::failed("the call waits for its own results");
+                effects::defer(Effect::Complete(cell, Err(error)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The call that this is a field of, while neither is resolved.
+    pub(crate) fn parent(&self) -> Option<Arc<CallCell>> {
+        self.state.lock().parent.as_ref().map(|parent| Arc::clone(parent.cell()))
+    }
+
+    /// Removes a call that was cancelled while it waited, if it still does.
+    pub(crate) fn withdraw(&self, place: u64) {
+        let mut state = self.state.lock();
+        let gone = state.queue.remove(&place);
+        let retained = if state.queue.is_empty() { state.retained.take() } else { None };
+        drop(state);
+        if let Some(delivery) = gone {
+            delivery.fail(&Error::failed("the call was cancelled"));
+        }
+        drop(retained);
+    }
+
+    /// Adds a watcher, or gives it back if the promise is resolved already.
+    pub(crate) fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Resolved(_) => Err(watcher),
+            Phase::Pending | Phase::Draining(_) => {
+                state.watchers.push(watcher);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets a watcher that is gone.
+    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
+    }
+
+    /// Resolves the promise; see the state model. Only the first resolution
+    /// counts. A promise that would, over any number of others, resolve to
+    /// itself is rejected instead.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn resolve(self: &Arc<Self>, target: Client) {
+        let mut target = target.shortened();
+        {
+            let mut state = self.state.lock();
+            if !matches!(state.phase, Phase::Pending) {
+                drop(state);
+                drop(target);
+                return;
+            }
+            state.phase = Phase::Draining(target.clone());
+        }
+        // Note [cycles]: first say where this leads, then look where that leads.
+        // Of several threads that close a circle together, at least one sees it.
+        if let Some(error) = target.circle_to(&Client::from_promise(Arc::clone(self))) {
+            target = Client::broken(error);
+            let draining = Phase::Draining(target.clone());
+            let before = std::mem::replace(&mut self.state.lock().phase, draining);
+            drop(before);
+        }
+        if let Some(stream) = self.stream.get() {
+            target.adopt_stream(stream);
+        }
+        loop {
+            let batch = {
+                let mut state = self.state.lock();
+                if state.queue.is_empty() {
+                    state.phase = Phase::Resolved(target);
+                    let watchers = std::mem::take(&mut state.watchers);
+                    let parent = state.parent.take();
+                    let resolver = state.resolver.take();
+                    let retained = state.retained.take();
+                    drop(state);
+                    for watcher in watchers {
+                        effects::defer(Effect::Notify(watcher));
+                    }
+                    drop((parent, resolver, retained));
+                    return;
+                }
+                std::mem::take(&mut state.queue)
+            };
+            for delivery in batch.into_values() {
+                if let Delivery::Call(call) = &delivery {
+                    call.cell.left_queue();
+                }
+                if delivery.is_cancelled() {
+                    delivery.fail(&Error::failed("the call was cancelled"));
+                } else {
+                    target.clone().dispatch(delivery);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for LocalPromise {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        // Chains of promises are taken apart one by one, see Note [effects].
+        if let Phase::Draining(target) | Phase::Resolved(target) =
+            std::mem::replace(&mut state.phase, Phase::Pending)
+            && target.is_promise()
+        {
+            effects::defer(Effect::drop(target));
+        }
+        if let Some(parent) = state.parent.take() {
+            // It may cancel a call, whose own target is the field of another one.
+            effects::defer(Effect::drop(parent));
+        }
+        if let Some(resolver) = state.resolver.take() {
+            effects::defer(Effect::drop(resolver));
+        }
+        // Closures of the application's.
+        if !state.watchers.is_empty() {
+            effects::defer(Effect::drop(std::mem::take(&mut state.watchers)));
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Capabilities: what they are, the calls that are made on them, what these carry.
+
+pub(crate) mod call;
+pub(crate) mod client;
+pub(crate) mod delivery;
+pub(crate) mod effects;
+pub mod hook;
+pub(crate) mod local_promise;
+pub(crate) mod object;
+pub(crate) mod payload;
+pub(crate) mod pending;
+pub(crate) mod promise;
+pub(crate) mod stream;
+pub(crate) mod watch;

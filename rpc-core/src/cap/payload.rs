@@ -1,0 +1,367 @@
+//! The content of one call, or of its results: a message and the capabilities
+//! that it refers to.
+//!
+//! Content is built in place, inside the `Call` or `Return` message that will
+//! carry it, so that sending it copies nothing: what is still missing around it
+//! (ids, target, descriptors) is filled in when it leaves. Content for somebody
+//! in this process simply never leaves.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use capnp::any_pointer;
+use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions, ReaderSegments};
+use capnp::traits::{Imbue, ImbueMut};
+
+use crate::cap::client::Client;
+use crate::cap::hook;
+use crate::error::{Error, Result};
+use crate::wire::message::Message;
+use crate::wire::rpc_capnp;
+
+/// Words in the first segment of a message that is built: room for a small call
+/// with its frame, in one allocation.
+const FIRST_SEGMENT_WORDS: u32 = 32;
+
+/// The invariant behind every look-up in a [`PayloadBuilder`]: the structs were
+/// made when the builder was, and nothing takes them away.
+const IN_PLACE: &str = "a payload builder keeps the frame it was made with";
+
+/// Which message the content lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// `Message.call.params.content`
+    Call,
+    /// `Message.return.results.content`
+    Return,
+    /// `Message.bootstrap.deprecatedObjectId`
+    Bootstrap,
+}
+
+/// Frozen content, shared by whoever needs it. Cloning is cheap.
+///
+/// It is [`ReaderSegments`], so that the thread that needs a capnp reader can
+/// open one on it: see [`open`](Self::open) and [`content`](Self::content).
+#[derive(Clone)]
+pub struct Payload {
+    body: Arc<Body>,
+    caps: Caps,
+}
+
+/// Capabilities by index. Most content has none, and then none are allocated.
+#[derive(Clone, Default)]
+struct Caps(Option<Arc<[Client]>>);
+
+impl From<Vec<Client>> for Caps {
+    fn from(caps: Vec<Client>) -> Self {
+        Caps((!caps.is_empty()).then(|| caps.into()))
+    }
+}
+
+struct Body {
+    message: Message,
+    carrier: Carrier,
+}
+
+impl Payload {
+    /// Content in a message that was received.
+    pub(crate) fn received(message: Message, carrier: Carrier, caps: Vec<Client>) -> Self {
+        Payload { body: Arc::new(Body { message, carrier }), caps: caps.into() }
+    }
+
+    /// Results that consist of nothing but one capability, as the answer to a
+    /// bootstrap request does.
+    pub(crate) fn of_capability(client: Client) -> Self {
+        let mut builder = PayloadBuilder::for_results();
+        let mut table = hook::CapTable::new();
+        let mut content = builder.content();
+        content.imbue_mut(&mut table);
+        content.set_as_capability(hook::Hook::boxed(client));
+        let caps = hook::clients_of(table);
+        builder.finish(caps)
+    }
+
+    /// The capabilities that the content refers to by index; a null client
+    /// stands where there is none.
+    pub fn caps(&self) -> &[Client] {
+        self.caps.0.as_deref().unwrap_or_default()
+    }
+
+    /// The same content with other capabilities behind the same indices.
+    #[must_use]
+    pub(crate) fn with_caps(&self, caps: Vec<Client>) -> Self {
+        Payload { body: Arc::clone(&self.body), caps: caps.into() }
+    }
+
+    /// A reader of this content, to be kept while anything read from it is in
+    /// use. Each reader may traverse eight times the message's size, and at least
+    /// 8 Mi words.
+    pub fn open(&self) -> Reader<Payload> {
+        // The size was bounded when the message was read. What is left to bound
+        // is amplification: pointers that lead to the same words many times.
+        self.open_within(8 << 20)
+    }
+
+    /// As [`open`](Self::open), where whatever is read may be kept: a small
+    /// message must not turn into a large one.
+    fn open_within(&self, least: usize) -> Reader<Payload> {
+        let mut options = ReaderOptions::new();
+        let words = self.size_in_words().saturating_mul(8).max(least);
+        options.traversal_limit_in_words(Some(words));
+        Reader::new(self.clone(), options)
+    }
+
+    /// Where the content starts in a reader that [`open`](Self::open) made. It
+    /// knows of no capability until it is imbued with a table, see
+    /// [`hook::table_of`].
+    ///
+    /// # Errors
+    /// The message is malformed.
+    pub fn content(reader: &Reader<Payload>) -> Result<any_pointer::Reader<'_>> {
+        let carrier = reader.get_segments().body.carrier;
+        let root = reader.get_root::<rpc_capnp::message::Reader<'_>>()?;
+        match (carrier, root.which()?) {
+            (Carrier::Call, rpc_capnp::message::Call(call)) => {
+                Ok(call?.get_params()?.get_content())
+            }
+            (Carrier::Return, rpc_capnp::message::Return(ret)) => match ret?.which()? {
+                rpc_capnp::return_::Results(results) => Ok(results?.get_content()),
+                _ => Err(Error::failed("a Return message without results was kept as results")),
+            },
+            (Carrier::Bootstrap, rpc_capnp::message::Bootstrap(bootstrap)) => {
+                Ok(bootstrap?.get_deprecated_object_id())
+            }
+            _ => Err(Error::failed("a message of another kind was kept as content")),
+        }
+    }
+
+    /// The size of the message that the content lies in, in words.
+    pub fn size_in_words(&self) -> usize {
+        self.body.message.size_in_words()
+    }
+
+    /// Follows pointer fields from the content's root to a capability.
+    ///
+    /// A null pointer on the way gives the null client.
+    ///
+    /// # Errors
+    /// Something on the way is not a struct, or the end is not a capability.
+    pub(crate) fn cap_at(&self, path: &[u16]) -> Result<Client> {
+        Ok(match self.cap_index_at(path)? {
+            Some(index) => self.caps().get(index).cloned().unwrap_or_else(Client::null),
+            None => Client::null(),
+        })
+    }
+
+    /// As [`cap_at`](Self::cap_at), but tells the capability's index; `None` for
+    /// a null pointer.
+    pub(crate) fn cap_index_at(&self, path: &[u16]) -> Result<Option<usize>> {
+        let reader = self.open();
+        let mut content = Payload::content(&reader)?;
+        let table = hook::index_table(self.caps().len());
+        content.imbue(&table);
+        let mut pointer = content.get_as::<hook::Pointer<'_>>()?.0;
+        for field in path {
+            pointer = pointer.get_struct(None)?.get_pointer_field(usize::from(*field));
+        }
+        if pointer.is_null() {
+            return Ok(None);
+        }
+        Ok(Some(hook::index_of(&*pointer.get_capability()?)))
+    }
+
+    /// Content that refers to nothing and contains nothing.
+    pub fn empty() -> &'static Payload {
+        static EMPTY: LazyLock<Payload> =
+            LazyLock::new(|| PayloadBuilder::for_results().finish(Vec::new()));
+        &EMPTY
+    }
+
+    /// The same content in a message that can be completed in place: this one
+    /// when nobody else reads it and it was built here for the same carrier, a
+    /// copy otherwise.
+    ///
+    /// # Errors
+    /// The content is malformed and cannot be copied.
+    pub(crate) fn prepared(self, carrier: Carrier) -> Result<Payload> {
+        let Payload { mut body, caps } = self;
+        let fits = Arc::get_mut(&mut body)
+            .is_some_and(|body| body.carrier == carrier && body.message.is_built());
+        let payload = Payload { body, caps };
+        if fits { Ok(payload) } else { payload.copied(carrier).map(|copy| copy.0) }
+    }
+
+    /// A copy in a fresh message for `carrier`, and for each of its capabilities
+    /// which one of ours it is.
+    ///
+    /// # Errors
+    /// The content is malformed.
+    pub(crate) fn copied(&self, carrier: Carrier) -> Result<(Payload, Vec<usize>)> {
+        let reader = self.open_within(8 << 10);
+        let mut content = Payload::content(&reader)?;
+        let source = hook::index_table(self.caps().len());
+        content.imbue(&source);
+
+        let mut copy = PayloadBuilder::with_capacity(carrier, self.size_in_words());
+        let mut table = hook::CapTable::new();
+        let mut target = copy.content();
+        target.imbue_mut(&mut table);
+        target.set_as(content)?;
+        let origin: Vec<usize> = table
+            .iter()
+            .map(|hook| hook.as_ref().map_or(usize::MAX, |hook| hook::index_of(&**hook)))
+            .collect();
+        let caps = origin
+            .iter()
+            .map(|index| self.caps().get(*index).cloned().unwrap_or_else(Client::null))
+            .collect();
+        Ok((copy.finish(caps), origin))
+    }
+
+    /// Parameters that consist of a capability and of these, as the first two
+    /// pointers.
+    ///
+    /// # Errors
+    /// The content is malformed.
+    pub(crate) fn behind(&self, cap: Client) -> Result<Payload> {
+        let reader = self.open_within(8 << 10);
+        let mut content = Payload::content(&reader)?;
+        let own = self.caps().len();
+        let source = hook::index_table(own);
+        content.imbue(&source);
+
+        let mut copy = PayloadBuilder::with_capacity(Carrier::Call, self.size_in_words() + 4);
+        let mut table = hook::CapTable::new();
+        let mut target = copy.content();
+        target.imbue_mut(&mut table);
+        let mut pair = target.init_as::<hook::TwoPointers<'_>>();
+        pair.first().set_as_capability(hook::index_hook(own));
+        pair.second().set_as(content)?;
+        let caps = table
+            .iter()
+            .map(|hook| match hook.as_ref().map(|hook| hook::index_of(&**hook)) {
+                Some(index) if index == own => cap.clone(),
+                Some(index) => self.caps().get(index).cloned().unwrap_or_default(),
+                None => Client::null(),
+            })
+            .collect();
+        Ok(copy.finish(caps))
+    }
+
+    /// The builder of content that is [`prepared`](Self::prepared).
+    ///
+    /// # Errors
+    /// It is not.
+    pub(crate) fn into_builder(self) -> Result<Builder<HeapAllocator>> {
+        Arc::try_unwrap(self.body)
+            .ok()
+            .and_then(|body| body.message.into_builder().ok())
+            .ok_or_else(|| Error::failed("content was sent without being prepared"))
+    }
+}
+
+impl ReaderSegments for Payload {
+    fn get_segment(&self, index: u32) -> Option<&[u8]> {
+        self.body.message.get_segment(index)
+    }
+
+    fn len(&self) -> usize {
+        ReaderSegments::len(&self.body.message)
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payload")
+            .field("message", &self.body.message)
+            .field("caps", &self.caps())
+            .finish()
+    }
+}
+
+/// Content that is being built.
+pub struct PayloadBuilder {
+    builder: Builder<HeapAllocator>,
+    carrier: Carrier,
+}
+
+impl PayloadBuilder {
+    /// An empty parameter list.
+    pub fn for_params() -> Self {
+        Self::with_capacity(Carrier::Call, 0)
+    }
+
+    /// Nothing, which names no object.
+    pub(crate) fn for_object_id() -> Self {
+        Self::with_capacity(Carrier::Bootstrap, 0)
+    }
+
+    /// Empty results.
+    pub fn for_results() -> Self {
+        Self::with_capacity(Carrier::Return, 0)
+    }
+
+    fn with_capacity(carrier: Carrier, words: usize) -> Self {
+        let words = u32::try_from(words).unwrap_or(u32::MAX).saturating_add(FIRST_SEGMENT_WORDS);
+        let mut builder = Builder::new(HeapAllocator::new().first_segment_words(words));
+        let root = builder.init_root::<rpc_capnp::message::Builder<'_>>();
+        match carrier {
+            Carrier::Call => {
+                root.init_call().init_params();
+            }
+            Carrier::Return => {
+                root.init_return().init_results();
+            }
+            Carrier::Bootstrap => {
+                root.init_bootstrap();
+            }
+        }
+        PayloadBuilder { builder, carrier }
+    }
+
+    /// Where the content starts. To put capabilities in, imbue it with a table,
+    /// and pass what the table holds to [`finish`](Self::finish).
+    pub fn content(&mut self) -> any_pointer::Builder<'_> {
+        match self.carrier {
+            Carrier::Call => self.call().and_then(|call| Ok(call.get_params()?.get_content())),
+            Carrier::Return => self.ret().and_then(|ret| match ret.which()? {
+                rpc_capnp::return_::Results(results) => Ok(results?.get_content()),
+                _ => Err(capnp::Error::failed(IN_PLACE.into())),
+            }),
+            Carrier::Bootstrap => {
+                self.bootstrap().map(rpc_capnp::bootstrap::Builder::get_deprecated_object_id)
+            }
+        }
+        .unwrap_or_else(|error| unreachable!("{IN_PLACE}: {error}"))
+    }
+
+    fn bootstrap(&mut self) -> capnp::Result<rpc_capnp::bootstrap::Builder<'_>> {
+        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
+            rpc_capnp::message::Bootstrap(bootstrap) => bootstrap,
+            _ => Err(capnp::Error::failed(IN_PLACE.into())),
+        }
+    }
+
+    fn call(&mut self) -> capnp::Result<rpc_capnp::call::Builder<'_>> {
+        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
+            rpc_capnp::message::Call(call) => call,
+            _ => Err(capnp::Error::failed(IN_PLACE.into())),
+        }
+    }
+
+    fn ret(&mut self) -> capnp::Result<rpc_capnp::return_::Builder<'_>> {
+        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
+            rpc_capnp::message::Return(ret) => ret,
+            _ => Err(capnp::Error::failed(IN_PLACE.into())),
+        }
+    }
+
+    /// Freezes the content. `caps` are the capabilities by index; a null client
+    /// stands where there is none.
+    pub fn finish(self, caps: Vec<Client>) -> Payload {
+        Payload {
+            body: Arc::new(Body { message: self.builder.into(), carrier: self.carrier }),
+            caps: caps.into(),
+        }
+    }
+}

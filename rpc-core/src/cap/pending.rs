@@ -1,0 +1,140 @@
+//! The untyped handle on a call that was started.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::cap::call::{Interest, Outcome};
+use crate::cap::client::Client;
+use crate::cap::effects;
+use crate::cap::payload::Payload;
+use crate::error::{Error, Result};
+use crate::work::interrupt::Wake;
+use crate::work::role;
+
+/// A call that was started and whose outcome may be waited for, from any thread
+/// and more than once.
+///
+/// Dropping the last handle, and the last capability that was pipelined from it,
+/// cancels the call: the callee is told, and may stop working on it.
+///
+/// As a [`Future`] it needs no runtime of its own; any executor can poll it.
+#[derive(Clone)]
+pub struct Pending(Arc<Interest>);
+
+impl Pending {
+    pub(crate) fn new(interest: Arc<Interest>) -> Self {
+        Pending(interest)
+    }
+
+    /// Waits for the outcome, however long that takes.
+    ///
+    /// # Errors
+    /// The call failed, or this thread must not wait because it serves a
+    /// connection, or runs a method whose own call was cancelled
+    /// ([`Error::is_cancellation`]).
+    pub fn wait(&self) -> Result<Payload> {
+        if let Some(outcome) = self.try_result() {
+            return outcome;
+        }
+        // Without a deadline it is never too late.
+        self.wait_before(None)
+    }
+
+    /// Waits for the outcome no longer than `timeout`. The call itself goes on;
+    /// drop it to cancel it.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait), and `overloaded` when the time is over.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Payload> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.wait_deadline(deadline),
+            // Further away than any clock reaches.
+            None => self.wait(),
+        }
+    }
+
+    /// Waits for the outcome no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_deadline(&self, deadline: Instant) -> Result<Payload> {
+        if let Some(outcome) = self.try_result() {
+            return outcome;
+        }
+        self.wait_before(Some(deadline))
+    }
+
+    fn wait_before(&self, deadline: Option<Instant>) -> Result<Payload> {
+        let cell = self.0.cell();
+        let what = Arc::clone(cell) as Arc<dyn Wake>;
+        let outcome = role::blocking_on(what, |interrupt| cell.wait(deadline, interrupt))??;
+        outcome.unwrap_or_else(|| Err(too_late()))
+    }
+
+    /// The outcome, if it is there. Does not wait.
+    pub fn try_result(&self) -> Option<Result<Payload>> {
+        effects::catch_up();
+        self.0.cell().outcome()
+    }
+
+    /// Runs a closure with the outcome on a worker, at the earliest when it is
+    /// there. The call goes on even if this handle is dropped.
+    pub fn on_resolve(&self, closure: impl FnOnce(Result<Payload>) + Send + 'static) {
+        let keep = self.clone();
+        self.0.cell().on_done(
+            role::current_executor(),
+            Box::new(move |outcome| {
+                drop(keep);
+                closure(outcome);
+            }),
+        );
+    }
+
+    /// Keeps the call going until it is answered, and then runs a closure of this
+    /// library's, right where the answer comes in: it must not wait.
+    pub(crate) fn keep_until_done(self, closure: impl FnOnce(&Outcome) + Send + 'static) {
+        let cell = Arc::clone(self.0.cell());
+        cell.tell_when_done(Box::new(move |outcome| {
+            closure(outcome);
+            drop(self);
+        }));
+    }
+
+    /// The capability that the results will have at the end of `path`, a list of
+    /// pointer fields. It can be called at once: calls on it are sent before the
+    /// results are known. The same path gives the same capability every time.
+    pub fn pipelined(&self, path: &[u16]) -> Client {
+        self.0.cell().pipelined(path)
+    }
+}
+
+fn too_late() -> Error {
+    Error::overloaded("the call was not answered in time; it goes on until it is dropped")
+}
+
+impl Future for Pending {
+    type Output = Result<Payload>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(outcome) = self.try_result() {
+            return Poll::Ready(outcome);
+        }
+        self.0.cell().wake_on_done(context.waker());
+        // It wakes us if the outcome comes after this look, and it was here if
+        // the outcome came before.
+        match self.try_result() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pending").field(&self.0.cell().outcome()).finish()
+    }
+}

@@ -1,0 +1,55 @@
+//! Promises of the application's own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::cap::client::Client;
+use crate::cap::local_promise::LocalPromise;
+use crate::error::Error;
+
+/// Makes a capability that is not known yet, and the means to say what it is.
+///
+/// Calls on it wait, in order, until it is fulfilled. It can be passed to peers
+/// like any other capability.
+pub fn promise() -> (Client, Fulfiller) {
+    let promise = LocalPromise::new(None);
+    (Client::from_promise(Arc::clone(&promise)), Fulfiller { promise: Some(promise) })
+}
+
+/// Says what a promise is. Dropping it breaks the promise.
+pub struct Fulfiller {
+    promise: Option<Arc<LocalPromise>>,
+}
+
+impl Fulfiller {
+    /// Resolves the promise to `target`, which may be a promise itself, or null.
+    /// A promise that would resolve to itself, however indirectly, fails
+    /// instead. Calls that waited are delivered before this returns; it does not
+    /// wait for their outcome.
+    pub fn fulfill(mut self, target: Client) {
+        if let Some(promise) = self.promise.take() {
+            promise.resolve(target);
+        }
+    }
+
+    /// Makes every call on the promise fail.
+    pub fn reject(self, error: Error) {
+        self.fulfill(Client::broken(error));
+    }
+}
+
+impl Drop for Fulfiller {
+    fn drop(&mut self) {
+        if let Some(promise) = self.promise.take() {
+            promise.resolve(Client::broken(Error::failed(
+                "the promise was given up without being fulfilled",
+            )));
+        }
+    }
+}
+
+impl fmt::Debug for Fulfiller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fulfiller")
+    }
+}

@@ -1,0 +1,206 @@
+//! What is on its way in one stream.
+//!
+//! The lock is a leaf: it is taken by senders, and by whoever brings an answer.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::cap::call::Outcome;
+use crate::error::{Error, Result};
+use crate::flow::FlowController;
+use crate::sync::{Condvar, Mutex};
+use crate::work::interrupt::{Interrupt, Wake};
+
+/// The window of one capability and what fills it.
+pub(crate) struct Stream {
+    state: Mutex<State>,
+    changed: Condvar,
+    began: Instant,
+}
+
+struct State {
+    controller: Box<dyn FlowController>,
+    in_flight: u64,
+    /// Why nothing more can be sent.
+    failure: Option<Error>,
+}
+
+/// A message that was counted and not answered yet.
+pub(crate) struct InFlight {
+    stream: Arc<Stream>,
+    bytes: u64,
+    sent: Duration,
+}
+
+impl Stream {
+    pub(crate) fn new(controller: Box<dyn FlowController>) -> Arc<Self> {
+        Arc::new(Stream {
+            state: Mutex::new(State { controller, in_flight: 0, failure: None }),
+            changed: Condvar::new(),
+            began: Instant::now(),
+        })
+    }
+
+    /// Counts a message that is about to be sent.
+    ///
+    /// # Errors
+    /// What an earlier one failed with.
+    pub(crate) fn send(self: &Arc<Self>, bytes: u64) -> Result<InFlight> {
+        let sent = self.began.elapsed();
+        let mut state = self.state.lock();
+        if let Some(error) = &state.failure {
+            return Err(error.clone());
+        }
+        state.in_flight += bytes;
+        state.controller.sent(bytes, sent);
+        Ok(InFlight { stream: Arc::clone(self), bytes, sent })
+    }
+
+    /// Waits, if the window has no room, until it is half empty: whoever had to wait
+    /// goes on with several messages, and is not woken for each of them.
+    ///
+    /// # Errors
+    /// What a message failed with in the meantime, or what else ends the wait.
+    pub(crate) fn wait_for_room(&self, interrupt: &Interrupt) -> Result<()> {
+        let mut state = self.state.lock();
+        let mut enough = State::has_room as fn(&State) -> bool;
+        loop {
+            if let Some(error) = &state.failure {
+                return Err(error.clone());
+            }
+            if enough(&state) {
+                return Ok(());
+            }
+            interrupt.check()?;
+            enough = State::is_half_empty;
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Whether a sender would not wait now.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        state.failure.is_some() || state.has_room()
+    }
+
+    /// Waits until everything was answered.
+    ///
+    /// # Errors
+    /// What a message failed with, or what else ends the wait.
+    pub(crate) fn wait_until_empty(&self, interrupt: &Interrupt) -> Result<()> {
+        let mut state = self.state.lock();
+        while state.in_flight > 0 && state.failure.is_none() {
+            interrupt.check()?;
+            self.changed.wait(&mut state);
+        }
+        state.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Wake for Stream {
+    fn wake(&self) {
+        drop(self.state.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.in_flight == 0 || self.in_flight < self.controller.window()
+    }
+
+    fn is_half_empty(&self) -> bool {
+        self.in_flight <= self.controller.window() / 2
+    }
+
+    /// Whether there is something that a thread waits for.
+    fn is_changed(&self) -> bool {
+        self.failure.is_some() || self.is_half_empty()
+    }
+}
+
+impl InFlight {
+    /// The message was answered.
+    pub(crate) fn answered(self, outcome: &Outcome) {
+        let now = self.stream.began.elapsed();
+        let mut state = self.stream.state.lock();
+        state.in_flight -= self.bytes;
+        state.controller.answered(self.bytes, self.sent, now);
+        if let Err(error) = outcome {
+            state.failure.get_or_insert_with(|| error.clone());
+        }
+        let changed = state.is_changed();
+        drop(state);
+        if changed {
+            self.stream.changed.notify_all();
+        }
+    }
+}
+
+/// Where a capability keeps its stream, made when it is first needed.
+#[derive(Default)]
+pub(crate) struct StreamSlot(OnceLock<Arc<Stream>>);
+
+impl StreamSlot {
+    pub(crate) fn get_or_make(
+        &self,
+        controller: impl FnOnce() -> Box<dyn FlowController>,
+    ) -> Arc<Stream> {
+        Arc::clone(self.0.get_or_init(|| Stream::new(controller())))
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<Stream>> {
+        self.0.get().cloned()
+    }
+
+    /// Goes on with the stream of a promise that has resolved to this, unless
+    /// there is one already.
+    pub(crate) fn adopt(&self, stream: Arc<Stream>) {
+        // If there is one, the promise's drains by itself.
+        let _ = self.0.set(stream);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::cap::payload::Payload;
+    use crate::flow::FixedWindow;
+
+    #[test]
+    fn a_full_window_has_no_room_until_something_was_answered() {
+        let stream = Stream::new(Box::new(FixedWindow::new(100)));
+        let first = stream.send(60).unwrap();
+        assert!(stream.has_room());
+        let second = stream.send(60).unwrap();
+        assert!(!stream.has_room());
+        first.answered(&Ok(Payload::empty().clone()));
+        assert!(stream.has_room());
+        second.answered(&Ok(Payload::empty().clone()));
+        stream.wait_until_empty(&Interrupt::never()).unwrap();
+    }
+
+    #[test]
+    fn a_message_larger_than_the_window_passes_alone() {
+        let stream = Stream::new(Box::new(FixedWindow::new(100)));
+        let large = stream.send(1000).unwrap();
+        assert!(!stream.has_room());
+        large.answered(&Ok(Payload::empty().clone()));
+        assert!(stream.has_room());
+        let none = Stream::new(Box::new(FixedWindow::new(0)));
+        assert!(none.has_room());
+    }
+
+    #[test]
+    fn the_first_failure_ends_the_stream() {
+        let stream = Stream::new(Box::new(FixedWindow::new(100)));
+        let first = stream.send(60).unwrap();
+        let second = stream.send(60).unwrap();
+        first.answered(&Err(Error::failed("one")));
+        second.answered(&Err(Error::failed("two")));
+        assert_eq!(stream.wait_for_room(&Interrupt::never()).unwrap_err().reason(), "one");
+        assert_eq!(stream.send(1).err().unwrap().reason(), "one");
+        assert_eq!(stream.wait_until_empty(&Interrupt::never()).unwrap_err().reason(), "one");
+    }
+}

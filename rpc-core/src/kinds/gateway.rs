@@ -1,0 +1,274 @@
+//! Saving across the border between two realms.
+//!
+//! Note [realm gateway]
+//!
+//! What a saved reference looks like is agreed on within a realm. On a connection
+//! that leads to another realm, a *gateway* stands in for each side's references on
+//! the other side: no call of `Persistent.save` crosses the connection as it is.
+//!
+//! - Outwards: a save of what the peer hosts becomes `gateway.import(cap, params)`.
+//!   `cap` is that capability past the gateway, because what the gateway does first
+//!   is, as a rule, to save it.
+//! - Inwards: a save that the peer makes of what is hosted here, or by a third vat,
+//!   becomes `gateway.export(cap, params)`. What turns out to be the peer's own is
+//!   saved as it is: that call only passes by.
+//!
+//! Whether a promise is on this side or on the other one is known when it is
+//! resolved. A save of a promise waits until then, alone: other calls go on.
+//!
+//! The protocol machine knows nothing of this but that such calls are handed to
+//! [`Gateway`] instead of being delivered.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use crate::cap::client::{Client, View};
+use crate::cap::delivery::{CallRequest, Delivery, Tail};
+use crate::cap::effects::{self, Effect};
+use crate::cap::local_promise::LocalPromise;
+use crate::cap::object::{Concurrency, Dispatch, IncomingCall};
+use crate::cap::watch::{WatchKey, Watcher};
+use crate::error::Error;
+use crate::fd::SharedFd;
+use crate::protocol::Machine;
+use crate::sync::Mutex;
+
+/// `Persistent.save`
+const SAVE: (u64, u16) = (0xc8cb_212f_cd9f_5691, 0);
+const REALM_GATEWAY: u64 = 0x84ff_286c_d00a_3ed4;
+const IMPORT: u16 = 0;
+const EXPORT: u16 = 1;
+
+/// Below how many promises that are waited for those that are not any more are
+/// left in the map.
+const FEW: usize = 16;
+
+/// Whether this is a call that must not cross a border as it is.
+pub(crate) fn is_save(delivery: &Delivery) -> bool {
+    match delivery {
+        Delivery::Call(call) => (call.interface, call.method) == SAVE,
+        Delivery::Disembargo(_) => false,
+    }
+}
+
+/// The gateway of one connection.
+pub(crate) struct Gateway {
+    client: Client,
+    /// Where the saves of a promise wait: one queue for all of them, however often
+    /// the peer saves it and changes its mind.
+    waiting: Mutex<HashMap<(usize, Direction), Weak<Saves>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Direction {
+    Inwards,
+    Outwards,
+}
+
+impl Gateway {
+    pub(crate) fn new(client: Client) -> Arc<Self> {
+        Arc::new(Gateway { client, waiting: Mutex::default() })
+    }
+
+    /// A save of `target`, which is behind `machine`, is about to leave. `target` is
+    /// shortened.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn save_outwards(
+        self: &Arc<Self>,
+        machine: &Arc<Machine>,
+        target: Client,
+        delivery: Delivery,
+    ) {
+        if target.is_promise() {
+            return self.wait_for(machine, target, Direction::Outwards, delivery);
+        }
+        let past = Client::from_dispatch_with(Arc::new(Past(target)), Concurrency::Inline);
+        self.redirect(IMPORT, past, delivery);
+    }
+
+    /// The peer of `machine` saves `target`.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn save_inwards(
+        self: &Arc<Self>,
+        machine: &Arc<Machine>,
+        target: Client,
+        delivery: Delivery,
+    ) {
+        let target = target.shortened();
+        if target.is_promise() {
+            return self.wait_for(machine, target, Direction::Inwards, delivery);
+        }
+        match target.view() {
+            View::Null | View::Broken(_) => target.dispatch(delivery),
+            _ if target.machine().is_some_and(|own| Arc::ptr_eq(own, machine)) => {
+                target.dispatch_past_gateway(delivery);
+            }
+            _ => self.redirect(EXPORT, target, delivery),
+        }
+    }
+
+    /// Has a save wait until it is known what a promise is.
+    fn wait_for(
+        self: &Arc<Self>,
+        machine: &Arc<Machine>,
+        promise: Client,
+        direction: Direction,
+        delivery: Delivery,
+    ) {
+        let key = (promise.address(), direction);
+        // Whatever is found there keeps its promise alive: it is of this very one.
+        let known = self.waiting.lock().get(&key).and_then(Weak::upgrade);
+        let queue = known.as_ref().and_then(|saves| saves.queue.upgrade());
+        if let Some(queue) = queue {
+            return Client::from_promise(queue).dispatch(delivery);
+        }
+        // If two threads come here at the same time there are two queues, which is
+        // as good.
+        let (queue, saves) = Saves::new(self, machine, promise.clone(), direction);
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.len() >= FEW {
+                waiting.retain(|_, saves| saves.strong_count() > 0);
+            }
+            waiting.insert(key, Weak::clone(&saves));
+        }
+        // The queue is kept until it is watched for: a save that was cancelled at once
+        // must not leave a watcher behind.
+        Client::from_promise(Arc::clone(&queue)).dispatch(delivery);
+        if let Err(watcher) = promise.watch(Watcher::Saves(saves)) {
+            // It was resolved just now.
+            effects::defer(Effect::Notify(watcher));
+        }
+        drop(queue);
+    }
+
+    /// Has the gateway do it, whose results are those of a save.
+    fn redirect(&self, method: u16, cap: Client, delivery: Delivery) {
+        let Delivery::Call(call) = delivery else {
+            // Only calls are saves.
+            return self.client.clone().dispatch(delivery);
+        };
+        let CallRequest { params, cell, tail, .. } = call;
+        let tail = if method == EXPORT { Tail::Allowed } else { tail };
+        match params.behind(cap) {
+            Err(error) => cell.complete(Err(error)),
+            Ok(params) => self.client.clone().dispatch(Delivery::Call(CallRequest {
+                interface: REALM_GATEWAY,
+                method,
+                params,
+                cell,
+                permit: None,
+                tail,
+            })),
+        }
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.client.fmt(f)
+    }
+}
+
+/// A capability of another realm, past the gateway.
+struct Past(Client);
+
+impl Dispatch for Past {
+    fn dispatch(&self, call: IncomingCall) {
+        if let Some(delivery) = call.into_delivery() {
+            self.0.clone().dispatch_past_gateway(delivery);
+        }
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn fd(&self) -> Option<SharedFd> {
+        self.0.fd()
+    }
+}
+
+/// The saves of a promise that is not resolved yet. Lives as long as one waits, and
+/// keeps the promise alive.
+pub(crate) struct Saves {
+    gateway: Arc<Gateway>,
+    machine: Weak<Machine>,
+    promise: Client,
+    direction: Direction,
+    queue: Weak<LocalPromise>,
+}
+
+impl Saves {
+    /// The queue, which owns what there is to know about it.
+    fn new(
+        gateway: &Arc<Gateway>,
+        machine: &Arc<Machine>,
+        promise: Client,
+        direction: Direction,
+    ) -> (Arc<LocalPromise>, Weak<Saves>) {
+        let queue = LocalPromise::new(None);
+        let saves = Arc::new(Saves {
+            gateway: Arc::clone(gateway),
+            machine: Arc::downgrade(machine),
+            promise,
+            direction,
+            queue: Arc::downgrade(&queue),
+        });
+        let known = Arc::downgrade(&saves);
+        queue.keep_until_resolved(saves);
+        (queue, known)
+    }
+
+    /// The promise is resolved: goes on with what it is. Must not be called under a
+    /// lock.
+    pub(crate) fn tell(&self) {
+        let Some(queue) = self.queue.upgrade() else { return };
+        queue.resolve(match self.direction {
+            // They come by the gateway again, on their way out.
+            Direction::Outwards => self.promise.clone(),
+            Direction::Inwards => {
+                let inwards = Inwards {
+                    gateway: Arc::clone(&self.gateway),
+                    machine: Weak::clone(&self.machine),
+                    target: self.promise.clone(),
+                };
+                Client::from_dispatch_with(Arc::new(inwards), Concurrency::Inline)
+            }
+        });
+    }
+}
+
+impl Drop for Saves {
+    fn drop(&mut self) {
+        self.promise.unwatch(&WatchKey::Saves(self));
+    }
+}
+
+/// What a promise that the peer saves has become.
+struct Inwards {
+    gateway: Arc<Gateway>,
+    machine: Weak<Machine>,
+    target: Client,
+}
+
+impl Dispatch for Inwards {
+    fn dispatch(&self, call: IncomingCall) {
+        match self.machine.upgrade() {
+            Some(machine) => {
+                if let Some(delivery) = call.into_delivery() {
+                    self.gateway.save_inwards(&machine, self.target.clone(), delivery);
+                }
+            }
+            None => call.respond(Err(Error::disconnected("the connection has ended"))),
+        }
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}

@@ -1,0 +1,206 @@
+//! What a membrane knows of all that crosses it.
+//!
+//! Both locks in here and in `wrapped` are leaves: under them nothing is dropped
+//! that may run application code, and no other lock is taken.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+
+use super::wrapped::Wrapped;
+use super::{Direction, MembranePolicy, Passage};
+use crate::cap::call::{CallCell, Outcome};
+use crate::cap::client::Client;
+use crate::cap::payload::Payload;
+use crate::error::{Error, Result};
+use crate::sync::Mutex;
+
+/// At how many calls it is looked for the first time which of them have ended.
+const FIRST_SWEEP: usize = 16;
+
+pub(crate) struct Shared {
+    policy: Arc<dyn MembranePolicy>,
+    /// What passages through the same barrier have in common.
+    root: Arc<Root>,
+    state: Mutex<State>,
+}
+
+/// The identity of a barrier. Not empty, so that each has an address of its own.
+struct Root {
+    _identity: u8,
+}
+
+struct State {
+    /// Why nothing passes any more.
+    revoked: Option<Error>,
+    /// The wrappers, by the address of what they wrap and the side they are for.
+    wrappers: HashMap<(usize, Direction), Weak<Wrapped>>,
+    /// The calls under way, and some that have ended.
+    calls: Vec<Weak<CallCell>>,
+    sweep_at: usize,
+}
+
+impl Shared {
+    pub(super) fn new(policy: Arc<dyn MembranePolicy>, sibling: Option<&Arc<Shared>>) -> Arc<Self> {
+        let root = sibling
+            .map_or_else(|| Arc::new(Root { _identity: 0 }), |other| Arc::clone(&other.root));
+        Arc::new(Shared {
+            policy,
+            root,
+            state: Mutex::new(State {
+                revoked: None,
+                wrappers: HashMap::new(),
+                calls: Vec::new(),
+                sweep_at: FIRST_SWEEP,
+            }),
+        })
+    }
+
+    pub(super) fn policy(&self) -> &dyn MembranePolicy {
+        &*self.policy
+    }
+
+    pub(super) fn is_same_barrier(&self, other: &Shared) -> bool {
+        Arc::ptr_eq(&self.root, &other.root)
+    }
+
+    /// What a capability is on the other side.
+    pub(crate) fn cross(self: &Arc<Self>, client: &Client, direction: Direction) -> Client {
+        self.cross_settled(client.shortened(), direction)
+    }
+
+    /// As [`cross`](Self::cross), for one that has been shortened.
+    pub(super) fn cross_settled(self: &Arc<Self>, client: Client, direction: Direction) -> Client {
+        if client.address() == 0 {
+            // Null and broken ones are the same everywhere.
+            return client;
+        }
+        let mut depth = 0;
+        if let Some(wrapped) = client.as_wrapped() {
+            if wrapped.direction() == direction.opposite()
+                && self.is_same_barrier(wrapped.membrane())
+            {
+                return wrapped.inner().unwrap_or_else(Client::broken);
+            }
+            depth = wrapped.depth() + 1;
+        }
+        if depth >= Wrapped::MAX_DEPTH {
+            return Client::broken(Wrapped::too_deep());
+        }
+        let mut state = self.state.lock();
+        if let Some(error) = &state.revoked {
+            return Client::broken(error.clone());
+        }
+        let key = (client.address(), direction);
+        let known = state.wrappers.get(&key).and_then(Weak::upgrade);
+        let wrapped = known.unwrap_or_else(|| {
+            let made = Wrapped::new(Arc::clone(self), direction, client.clone(), depth);
+            state.wrappers.insert(key, Arc::downgrade(&made));
+            made
+        });
+        drop(state);
+        Client::from_wrapped(wrapped)
+    }
+
+    pub(super) fn carry(self: &Arc<Self>, content: &Payload, direction: Direction) -> Payload {
+        if content.caps().is_empty() {
+            return content.clone();
+        }
+        let caps = content.caps().iter().map(|client| self.cross(client, direction));
+        content.with_caps(caps.collect())
+    }
+
+    /// Asks the policy. It is application code, but what it starts waits until the
+    /// call is on its way, as far as anything waits on this thread: among it may be
+    /// the next call that comes here. (See Note [effects].)
+    pub(super) fn decide(
+        &self,
+        direction: Direction,
+        interface: u64,
+        method: u16,
+        target: &Client,
+    ) -> Result<Passage> {
+        let ask = || match direction {
+            Direction::In => self.policy.inbound_call(interface, method, target),
+            Direction::Out => self.policy.outbound_call(interface, method, target),
+        };
+        catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|panic| {
+            tracing::error!("the policy of a membrane panicked");
+            // Its own drop may panic again, which nobody could make sense of.
+            std::mem::forget(panic);
+            Err(Error::failed("the policy of a membrane panicked"))
+        })
+    }
+
+    /// Notes a call that is about to cross, so that revoking ends it.
+    pub(super) fn register(&self, cell: &Arc<CallCell>) -> Result<()> {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.revoked {
+            return Err(error.clone());
+        }
+        if state.calls.len() >= state.sweep_at {
+            state.calls.retain(|call| call.strong_count() > 0);
+            state.sweep_at = (2 * state.calls.len()).max(FIRST_SWEEP);
+        }
+        state.calls.push(Arc::downgrade(cell));
+        Ok(())
+    }
+
+    /// A wrapper goes.
+    pub(super) fn forget(&self, key: (usize, Direction), wrapped: *const Wrapped) {
+        let mut state = self.state.lock();
+        if state.wrappers.get(&key).is_some_and(|own| own.as_ptr() == wrapped) {
+            state.wrappers.remove(&key);
+        }
+    }
+
+    pub(super) fn revoked(&self) -> Option<Error> {
+        self.state.lock().revoked.clone()
+    }
+
+    pub(super) fn revoke(&self, error: &Error) {
+        let (wrappers, calls) = {
+            let mut state = self.state.lock();
+            if state.revoked.is_some() {
+                return;
+            }
+            state.revoked = Some(error.clone());
+            (std::mem::take(&mut state.wrappers), std::mem::take(&mut state.calls))
+        };
+        // The wrappers first: whoever hears that a call has failed finds that
+        // they fail, too.
+        for wrapped in wrappers.into_values().filter_map(|wrapped| wrapped.upgrade()) {
+            wrapped.revoke(error);
+        }
+        for cell in calls.into_iter().filter_map(|call| call.upgrade()) {
+            cell.complete(Err(error.clone()));
+        }
+    }
+}
+
+/// A membrane, in one direction: what happens to the capabilities in the outcome
+/// of a call that crossed it.
+#[derive(Clone)]
+pub(crate) struct Crossing {
+    membrane: Arc<Shared>,
+    direction: Direction,
+}
+
+impl Crossing {
+    pub(super) fn new(membrane: Arc<Shared>, direction: Direction) -> Self {
+        Crossing { membrane, direction }
+    }
+
+    /// What a capability of the outcome is to the caller.
+    pub(crate) fn client(&self, client: &Client) -> Client {
+        self.membrane.cross(client, self.direction)
+    }
+
+    /// What the outcome is to the caller.
+    pub(crate) fn outcome(&self, outcome: &Outcome) -> Outcome {
+        outcome
+            .as_ref()
+            .map(|payload| self.membrane.carry(payload, self.direction))
+            .map_err(Clone::clone)
+    }
+}

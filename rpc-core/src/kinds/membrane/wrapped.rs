@@ -1,0 +1,452 @@
+//! What stands on one side of a membrane for a capability of the other side.
+//!
+//! # State model
+//!
+//! ```text
+//!            ┌──what it wraps has resolved──► Told
+//! Watching ──┤                                  │
+//!            └───────────revoked────────────────┴──► Revoked
+//! ```
+//!
+//! A wrapper of something settled is always settled, until it is revoked. That of
+//! a promise is *pending* for as long as the promise is, as long as calls wait in it
+//! for the promise (see `hold`), and as long as it has a stream that it has not
+//! passed on. What it has become is found by following the promise and wrapping
+//! what that is now ([`Client::shortened`]).
+
+use std::sync::{Arc, Weak};
+
+use super::crossing::{Crossing, Shared};
+use super::{Direction, Passage};
+use crate::cap::call::{CallCell, Sink};
+use crate::cap::client::Client;
+use crate::cap::delivery::{CallRequest, Delivery, Tail};
+use crate::cap::effects::{self, Effect};
+use crate::cap::local_promise::LocalPromise;
+use crate::cap::stream::{Stream, StreamSlot};
+use crate::cap::watch::{WatchKey, Watcher};
+use crate::error::Error;
+use crate::fd::SharedFd;
+use crate::flow::FixedWindow;
+use crate::sync::Mutex;
+use crate::wire::Hint;
+
+pub(crate) struct Wrapped {
+    membrane: Arc<Shared>,
+    /// From what it wraps to whoever has it.
+    direction: Direction,
+    /// The address of what it wraps.
+    address: usize,
+    /// How many wrappers there are behind this one.
+    depth: usize,
+    state: Mutex<State>,
+    stream: StreamSlot,
+}
+
+struct State {
+    /// What it wraps, or why it fails.
+    inner: Result<Client, Error>,
+    /// What it was when somebody last asked, if that is not this any more: kept, so
+    /// that it is the same when the next one asks.
+    became: Client,
+    watch: Watch,
+    watchers: Vec<Watcher>,
+    /// Where calls wait for the promise that this wraps. It keeps this alive for as
+    /// long as any do.
+    held: Weak<LocalPromise>,
+}
+
+/// Whether it hears of the promise that it wraps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    NotYet,
+    Watching,
+    Told,
+}
+
+/// What there is to know about where a wrapper leads.
+pub(crate) enum Inside {
+    /// To what is behind it.
+    Wraps(Client),
+    /// It has not passed on yet what waits in it.
+    Waits,
+    Fails(Error),
+}
+
+impl Wrapped {
+    /// The most membranes that one capability may lead through.
+    pub(super) const MAX_DEPTH: usize = 64;
+
+    pub(super) fn too_deep() -> Error {
+        Error::failed(format!("a capability leads through more than {} membranes", Self::MAX_DEPTH))
+    }
+
+    pub(super) fn new(
+        membrane: Arc<Shared>,
+        direction: Direction,
+        inner: Client,
+        depth: usize,
+    ) -> Arc<Self> {
+        Arc::new(Wrapped {
+            membrane,
+            direction,
+            address: inner.address(),
+            depth,
+            state: Mutex::new(State {
+                inner: Ok(inner),
+                became: Client::null(),
+                watch: Watch::NotYet,
+                watchers: Vec::new(),
+                held: Weak::new(),
+            }),
+            stream: StreamSlot::default(),
+        })
+    }
+
+    pub(super) fn membrane(&self) -> &Arc<Shared> {
+        &self.membrane
+    }
+
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// What it wraps.
+    pub(crate) fn inner(&self) -> Result<Client, Error> {
+        self.state.lock().inner.clone()
+    }
+
+    fn inside(&self) -> Inside {
+        let (inner, held, watch) = {
+            let state = self.state.lock();
+            (state.inner.clone(), state.held.upgrade(), state.watch)
+        };
+        let streams = || watch == Watch::Watching && self.stream.get().is_some();
+        match inner {
+            Err(error) => Inside::Fails(error),
+            Ok(_) if held.is_some_and(|held| held.resolved().is_none()) || streams() => {
+                Inside::Waits
+            }
+            Ok(inner) => Inside::Wraps(inner),
+        }
+    }
+
+    /// What it has become, if that is not this any more.
+    pub(crate) fn resolved(self: &Arc<Self>) -> Option<Client> {
+        let mut client = match self.inside() {
+            Inside::Waits => return None,
+            Inside::Fails(error) => return Some(Client::broken(error)),
+            Inside::Wraps(inner) => inner,
+        };
+        if client.as_wrapped().is_none() && client.next_resolved().is_none() {
+            return None;
+        }
+        // Promises behind it may lead to further wrappers, and on and on.
+        let mut wrappers = vec![Arc::clone(self)];
+        loop {
+            if let Some(wrapped) = client.as_wrapped() {
+                let wrapped = Arc::clone(wrapped);
+                if wrappers.len() > Self::MAX_DEPTH {
+                    return Some(Client::broken(Self::too_deep()));
+                }
+                client = match wrapped.inside() {
+                    Inside::Waits => break,
+                    Inside::Fails(error) => Client::broken(error),
+                    Inside::Wraps(inner) => {
+                        wrappers.push(wrapped);
+                        inner
+                    }
+                };
+            } else if let Some(next) = client.next_resolved() {
+                client = next;
+            } else {
+                break;
+            }
+        }
+        while let Some(wrapped) = wrappers.pop() {
+            client = if client.address() == wrapped.address {
+                Client::from_wrapped(wrapped)
+            } else {
+                wrapped.membrane.cross_settled(client, wrapped.direction)
+            };
+        }
+        if client.address() == Arc::as_ptr(self) as usize {
+            return None;
+        }
+        self.keep(&client);
+        Some(client)
+    }
+
+    fn keep(&self, became: &Client) {
+        let mut state = self.state.lock();
+        if state.inner.is_ok() && state.became.address() != became.address() {
+            let before = std::mem::replace(&mut state.became, became.clone());
+            drop(state);
+            drop(before);
+        }
+    }
+
+    /// Whether it may still become something else.
+    pub(crate) fn is_pending(self: &Arc<Self>) -> bool {
+        match self.inside() {
+            Inside::Fails(_) => false,
+            Inside::Waits => true,
+            Inside::Wraps(inner) => inner.is_promise(),
+        }
+    }
+
+    pub(crate) fn fd(&self) -> Option<SharedFd> {
+        if !self.membrane.policy().passes_fds() {
+            return None;
+        }
+        self.inner().ok()?.fd()
+    }
+
+    // ---- Calls
+
+    /// Takes a delivery, or gives it back with the place where it goes on.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn accept(self: &Arc<Self>, delivery: Delivery) -> Option<(Client, Delivery)> {
+        let call = match delivery {
+            Delivery::Call(call) => call,
+            // As for an object: no peer was told that this is its own.
+            Delivery::Disembargo(echo) => {
+                echo.refuse();
+                return None;
+            }
+        };
+        if let Some(next) = self.resolved() {
+            return Some((next, Delivery::Call(call)));
+        }
+        let inner = match self.inner() {
+            Ok(inner) => inner,
+            Err(error) => return fail(call, &error),
+        };
+        let inward = self.direction.opposite();
+        let decision = self.membrane.decide(inward, call.interface, call.method, &inner);
+        let waits = || self.membrane.policy().waits_for_promises() && inner.is_promise();
+        match decision {
+            Ok(Passage::Through) => {
+                self.pass(inner, call);
+                None
+            }
+            Ok(Passage::Redirect(_)) | Err(_) if waits() => Some(self.hold(&inner, call)),
+            Ok(Passage::Redirect(target)) => Some((target, Delivery::Call(call))),
+            Err(error) => fail(call, &error),
+        }
+    }
+
+    /// Lets a call through: as another call, with the outcome of which it ends.
+    fn pass(&self, inner: Client, call: CallRequest) {
+        if let Err(error) = self.membrane.register(&call.cell) {
+            return Delivery::Call(call).fail(&error);
+        }
+        let crossing = Crossing::new(Arc::clone(&self.membrane), self.direction);
+        let (cell, interest) = CallCell::new(Sink::Here, Hint::None);
+        let fields = call.cell.take_across(interest, &crossing);
+        let params = self.membrane.carry(&call.params, self.direction.opposite());
+        drop(call.params);
+        let passed = CallRequest {
+            interface: call.interface,
+            method: call.method,
+            params,
+            cell: Arc::clone(&cell),
+            permit: call.permit,
+            // The outcome has to come back to the membrane.
+            tail: Tail::No,
+        };
+        inner.dispatch(Delivery::Call(passed));
+        call.cell.hand_over_across(fields, &cell, &crossing);
+    }
+
+    /// Where a call waits until the promise that this wraps has resolved.
+    fn hold(self: &Arc<Self>, inner: &Client, call: CallRequest) -> (Client, Delivery) {
+        let held = {
+            let mut state = self.state.lock();
+            match state.held.upgrade() {
+                Some(held) => held,
+                None if state.watch == Watch::Told => {
+                    // It has resolved a moment ago.
+                    drop(state);
+                    return (Client::from_wrapped(Arc::clone(self)), Delivery::Call(call));
+                }
+                None => {
+                    let held = LocalPromise::before(Arc::clone(self));
+                    state.held = Arc::downgrade(&held);
+                    held
+                }
+            }
+        };
+        self.watch_inner(inner);
+        (Client::from_promise(held), Delivery::Call(call))
+    }
+
+    // ---- Resolution
+
+    /// Sees to it that this is told when the promise behind it resolves.
+    fn watch_inner(self: &Arc<Self>, inner: &Client) {
+        {
+            let mut state = self.state.lock();
+            if state.watch != Watch::NotYet {
+                return;
+            }
+            state.watch = Watch::Watching;
+        }
+        if let Err(watcher) = inner.watch(Watcher::Wrapped(Arc::downgrade(self))) {
+            // It has resolved already. Not right here: there may be locks.
+            effects::defer(Effect::Notify(watcher));
+        }
+    }
+
+    /// What this wraps has resolved, or it was revoked: lets go what waits, and
+    /// tells who wants to know. Must not be called under a lock.
+    pub(crate) fn tell(self: &Arc<Self>) {
+        let next = match self.inner() {
+            Ok(inner) => self.membrane.cross(&inner, self.direction),
+            Err(error) => Client::broken(error),
+        };
+        self.keep(&next);
+        let (mut released, mut streaming) = (None, None);
+        // Until nothing is left under the lock that lets nothing come any more.
+        let watchers = loop {
+            let (held, stream) = {
+                let mut state = self.state.lock();
+                let held = state.held.upgrade().filter(|held| !is(released.as_ref(), held));
+                let stream = self.stream.get().filter(|stream| !is(streaming.as_ref(), stream));
+                if held.is_none() && stream.is_none() {
+                    state.watch = Watch::Told;
+                    break std::mem::take(&mut state.watchers);
+                }
+                (held, stream)
+            };
+            if let Some(stream) = stream {
+                next.adopt_stream(Arc::clone(&stream));
+                streaming = Some(stream);
+            }
+            if let Some(held) = held {
+                held.resolve(next.clone());
+                released = Some(held);
+            }
+        };
+        for watcher in watchers {
+            effects::defer(Effect::Notify(watcher));
+        }
+    }
+
+    /// Adds a watcher, or gives it back if this is settled.
+    pub(crate) fn watch(self: &Arc<Self>, watcher: Watcher) -> Result<(), Watcher> {
+        let inner = match self.inner() {
+            Ok(inner) if inner.is_promise() => inner,
+            _ => return Err(watcher),
+        };
+        self.watch_inner(&inner);
+        let mut state = self.state.lock();
+        if state.watch == Watch::Told || state.inner.is_err() {
+            return Err(watcher);
+        }
+        state.watchers.push(watcher);
+        Ok(())
+    }
+
+    /// Forgets a watcher that is gone.
+    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
+    }
+
+    /// Lets go of what it wraps, for good.
+    pub(super) fn revoke(self: &Arc<Self>, error: &Error) {
+        let (before, became) = {
+            let mut state = self.state.lock();
+            let before = std::mem::replace(&mut state.inner, Err(error.clone()));
+            (before, std::mem::take(&mut state.became))
+        };
+        self.tell();
+        if let Ok(inner) = before {
+            inner.unwatch(&WatchKey::Wrapped(Arc::as_ptr(self)));
+            effects::defer(Effect::drop((inner, became)));
+        }
+    }
+
+    /// The stream of the calls through this. It is not that of what is behind: a
+    /// call that is not let through does not end that one.
+    pub(crate) fn stream(self: &Arc<Self>) -> Arc<Stream> {
+        if let Some(stream) = self.stream.get() {
+            return stream;
+        }
+        let innermost = self.inner().ok().map(|inner| inner.innermost());
+        let controller = match innermost.as_ref().and_then(Client::machine) {
+            Some(machine) => machine.flow_controller(),
+            None => Box::new(FixedWindow::DEFAULT),
+        };
+        let stream = Stream::new(controller);
+        self.adopt_stream(Arc::clone(&stream));
+        // Or that of whoever was faster, here or where this has led by now.
+        match self.stream.get() {
+            Some(stream) => stream,
+            None => self.resolved().map_or(stream, |next| next.stream()),
+        }
+    }
+
+    /// Goes on with a stream, here or where this has led by now.
+    pub(crate) fn adopt_stream(self: &Arc<Self>, stream: Arc<Stream>) {
+        {
+            let state = self.state.lock();
+            if state.watch != Watch::Told {
+                self.stream.adopt(stream);
+                let inner = state.inner.clone();
+                drop(state);
+                if let Ok(inner) = inner
+                    && inner.is_promise()
+                {
+                    self.watch_inner(&inner);
+                }
+                return;
+            }
+        }
+        if let Some(next) = self.resolved() {
+            next.adopt_stream(stream);
+        }
+    }
+}
+
+/// Whether it is the one that was found before.
+fn is<T>(before: Option<&Arc<T>>, found: &Arc<T>) -> bool {
+    before.is_some_and(|before| Arc::ptr_eq(before, found))
+}
+
+fn fail(call: CallRequest, error: &Error) -> Option<(Client, Delivery)> {
+    Delivery::Call(call).fail(error);
+    None
+}
+
+impl Drop for Wrapped {
+    fn drop(&mut self) {
+        let this: *const Wrapped = self;
+        self.membrane.forget((self.address, self.direction), this);
+        let state = self.state.get_mut();
+        let became = std::mem::take(&mut state.became);
+        let gone = Err(Error::failed("the wrapper is gone"));
+        let inner = std::mem::replace(&mut state.inner, gone);
+        if became.address() != 0 {
+            effects::defer(Effect::drop(became));
+        }
+        if let Ok(inner) = inner {
+            if state.watch == Watch::Watching {
+                inner.unwatch(&WatchKey::Wrapped(this));
+            }
+            // Chains are taken apart one by one, see Note [effects].
+            if inner.is_promise() || inner.as_wrapped().is_some() {
+                effects::defer(Effect::drop(inner));
+            }
+        }
+        // Closures of the application's.
+        if !state.watchers.is_empty() {
+            effects::defer(Effect::drop(std::mem::take(&mut state.watchers)));
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Capabilities that are connected anew when they were disconnected.
+//!
+//! # State model
+//!
+//! ```text
+//!        ┌──────── a call fails as disconnected, or reset ────────┐
+//!        ▼                                                        │
+//! Unconnected ──next call──► Connecting(generation) ──► Connected(generation)
+//!        ▲                          │
+//!        └────connecting fails──────┘
+//! ```
+//!
+//! A call that finds the connection ended takes the next one at once: it was not
+//! sent, so nothing is done twice.
+//!
+//! From the first call of a generation on, calls go to a promise, which resolves
+//! to what the connecting gives, so that they keep their order and wait for
+//! nothing here. What tells that a generation has ended names it: of however many
+//! calls that failed together only the first one makes a difference.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use crate::cap::call::CallCell;
+use crate::cap::client::Client;
+use crate::cap::effects::{self, Effect};
+use crate::cap::local_promise::LocalPromise;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Mutex;
+use crate::typed::FromClient;
+use crate::work::role;
+
+/// Makes a capability that is connected anew at the next call after one has failed
+/// as `disconnected`. `connect` finds what the calls are for, such as the bootstrap
+/// capability of a new connection, and runs on a worker, where it may wait; for the
+/// first time now.
+///
+/// Calls that are under way when the connection ends fail: whether they were
+/// carried out nobody knows, and it is for the caller to decide about trying again.
+/// So do calls that wait for a connecting that fails; the call after that tries
+/// once more. Capabilities that came from an earlier connection stay broken.
+///
+/// The last handle on a [`Connection`](crate::Connection) closes it when it is dropped,
+/// so `connect` must put its own where it lives until the next one takes its place.
+///
+/// A callee may answer with `disconnected` because of a connection of its own; that
+/// counts as well.
+///
+/// ```
+/// use capnp_threads_core::{Result, Vat, auto_reconnect};
+/// use rpc_schema::echo_capnp::echo;
+/// # struct Echo;
+/// # impl echo::Server for Echo {
+/// #     fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<()> { Ok(()) }
+/// # }
+/// # fn dial(vat: &Vat) -> Result<echo::Client> { Ok(vat.export(Echo)) }
+///
+/// # fn main() -> Result<()> {
+/// let vat = Vat::new();
+/// let (echo, control) = auto_reconnect(move || -> Result<echo::Client> { dial(&vat) });
+/// echo.ping_request().call()?;
+/// control.reset();
+/// echo.ping_request().call()?;
+/// assert_eq!(control.generation(), 2);
+/// # Ok(())
+/// # }
+/// ```
+pub fn auto_reconnect<C, F>(connect: F) -> (C, ReconnectControl)
+where
+    C: FromClient,
+    F: Fn() -> Result<C> + Send + Sync + 'static,
+{
+    let (client, control) = lazy_auto_reconnect(connect);
+    control.reconnecting.current();
+    (client, control)
+}
+
+/// As [`auto_reconnect`], but connects for the first time when it is called for the
+/// first time.
+pub fn lazy_auto_reconnect<C, F>(connect: F) -> (C, ReconnectControl)
+where
+    C: FromClient,
+    F: Fn() -> Result<C> + Send + Sync + 'static,
+{
+    let connect = move || connect().map(FromClient::into_client);
+    let reconnecting = Arc::new_cyclic(|this| Reconnecting {
+        connect: Arc::new(connect),
+        state: Mutex::new(State { generation: 0, current: None }),
+        this: Weak::clone(this),
+    });
+    let client = C::from_client(Client::from_reconnecting(Arc::clone(&reconnecting)));
+    (client, ReconnectControl { reconnecting })
+}
+
+/// Controls a capability that [`auto_reconnect`] made. Cloning gives another handle
+/// on the same.
+#[derive(Clone)]
+pub struct ReconnectControl {
+    reconnecting: Arc<Reconnecting>,
+}
+
+impl ReconnectControl {
+    /// Gives the connection up, if there is one: the next call connects anew. Calls
+    /// that are under way go on.
+    pub fn reset(&self) {
+        let generation = self.generation();
+        self.reconnecting.end_generation(generation);
+    }
+
+    /// How often it was connected, or tried to be.
+    pub fn generation(&self) -> u64 {
+        self.reconnecting.state.lock().generation
+    }
+}
+
+impl fmt::Debug for ReconnectControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.reconnecting.state.lock();
+        f.debug_struct("ReconnectControl")
+            .field("generation", &state.generation)
+            .field("connected", &state.current.is_some())
+            .finish()
+    }
+}
+
+pub(crate) struct Reconnecting {
+    connect: Arc<dyn Fn() -> Result<Client> + Send + Sync>,
+    /// The lock is a leaf.
+    state: Mutex<State>,
+    this: Weak<Reconnecting>,
+}
+
+struct State {
+    generation: u64,
+    /// What calls go to; `None` if the next one has to connect.
+    current: Option<Client>,
+}
+
+impl Reconnecting {
+    /// Where a call goes, which ends the generation if it fails as disconnected.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn route(&self, cell: &Arc<CallCell>) -> Client {
+        let (client, generation) = self.current();
+        let this = Weak::clone(&self.this);
+        cell.tell_first(Box::new(move |outcome| {
+            if let Err(error) = outcome
+                && error.kind() == ErrorKind::Disconnected
+                && let Some(this) = this.upgrade()
+            {
+                this.end_generation(generation);
+            }
+        }));
+        client
+    }
+
+    /// What calls go to now, if it is connected.
+    pub(crate) fn connected(&self) -> Option<Client> {
+        self.state.lock().current.clone()
+    }
+
+    /// What calls go to, and of which generation it is. Connects if need be, without
+    /// waiting for it.
+    pub(crate) fn current(&self) -> (Client, u64) {
+        let known = {
+            let state = self.state.lock();
+            state.current.clone().map(|current| (current, state.generation))
+        };
+        if let Some((current, generation)) = known {
+            if !current.is_disconnected() {
+                return (current, generation);
+            }
+            self.end_generation(generation);
+        }
+        let (promise, generation) = {
+            let mut state = self.state.lock();
+            if let Some(current) = &state.current {
+                return (current.clone(), state.generation);
+            }
+            let promise = LocalPromise::new(None);
+            state.generation += 1;
+            state.current = Some(Client::from_promise(Arc::clone(&promise)));
+            (promise, state.generation)
+        };
+        let client = Client::from_promise(Arc::clone(&promise));
+        let (connect, this) = (Arc::clone(&self.connect), Weak::clone(&self.this));
+        let job = Connecting { promise: Some(promise), this, generation };
+        let spawned = role::current_executor().spawn(Box::new(move || {
+            let target = connect();
+            job.finish(target);
+        }));
+        if let Err(job) = spawned {
+            // Connecting may wait, and must not do so here. Dropping what would
+            // have connected breaks the promise.
+            drop(job);
+        }
+        (client, generation)
+    }
+
+    /// Lets the next call connect anew, unless another one has by now.
+    fn end_generation(&self, generation: u64) {
+        let before = {
+            let mut state = self.state.lock();
+            if state.generation != generation {
+                return;
+            }
+            state.current.take()
+        };
+        if let Some(before) = before {
+            effects::defer(Effect::drop(before));
+        }
+    }
+}
+
+/// A connecting under way.
+struct Connecting {
+    promise: Option<Arc<LocalPromise>>,
+    this: Weak<Reconnecting>,
+    generation: u64,
+}
+
+impl Connecting {
+    fn finish(mut self, outcome: Result<Client>) {
+        self.settle(outcome);
+    }
+
+    fn settle(&mut self, outcome: Result<Client>) {
+        let Some(promise) = self.promise.take() else { return };
+        let target = outcome.unwrap_or_else(Client::broken);
+        // First of all, or a call that is made when another one has failed finds the
+        // failure, too.
+        if target.failure().is_some()
+            && let Some(this) = self.this.upgrade()
+        {
+            this.end_generation(self.generation);
+        }
+        promise.resolve(target);
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.settle(Err(Error::overloaded(
+            "connecting anew has panicked, or no worker was free for it; try again later",
+        )));
+    }
+}

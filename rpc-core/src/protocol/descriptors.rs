@@ -1,0 +1,605 @@
+//! Capabilities in and out of messages.
+
+use std::sync::{Arc, Weak};
+
+use super::dest::{Dest, Pinned};
+use super::export::{self, Export, ExportSlot};
+use super::import::{self, Import, ImportRef, Resolution};
+use super::{Abort, Txn, question};
+use crate::cap::call::CallCell;
+use crate::cap::client::{Client, Standing, View};
+use crate::cap::delivery::Route;
+use crate::cap::effects::Effect;
+use crate::cap::local_promise::LocalPromise;
+use crate::cap::watch::{ExportWatcher, WatchKey, Watcher};
+use crate::error::Error;
+use crate::fd::SharedFd;
+use crate::ids::{AnswerId, ExportId, ImportId};
+use crate::protocol::remote_promise::RemotePromise;
+use crate::wire::{self, Attached, CapTable, Descriptor, Hint, Path, PromisedAnswer};
+
+/// A capability as a message will name it.
+pub(super) struct Described {
+    pub(super) descriptor: Descriptor,
+    /// Where calls go that the peer sends through it: Note [described path].
+    pub(super) path: Client,
+    /// What travels with it.
+    pub(super) fd: Option<SharedFd>,
+}
+
+impl Described {
+    fn new(descriptor: Descriptor, path: Client) -> Self {
+        Described { descriptor, path, fd: None }
+    }
+
+    /// The export that the descriptor counted up.
+    pub(super) fn export(&self) -> Option<ExportId> {
+        exported(&self.descriptor)
+    }
+}
+
+/// The export of the sender that a descriptor names.
+pub(super) fn exported(descriptor: &Descriptor) -> Option<ExportId> {
+    match descriptor {
+        Descriptor::SenderHosted(id) | Descriptor::SenderPromise(id) => Some(ExportId(*id)),
+        _ => None,
+    }
+}
+
+/// Who hosts what a descriptor of the peer's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The peer: reached by the same way as the promise that it resolves.
+    Peer,
+    /// We, or somebody we stand in for: calls that went through the peer come
+    /// back first. See Note [embargo].
+    Reflected,
+}
+
+impl Txn<'_> {
+    // ---- Out
+
+    /// Names several capabilities, all or none.
+    pub(super) fn describe_all(&mut self, caps: &[Client]) -> Result<Vec<Described>, Error> {
+        let mut described: Vec<Described> = Vec::with_capacity(caps.len());
+        let mut fds = 0;
+        for client in caps {
+            match self.describe(client) {
+                Ok(mut one) => {
+                    if one.fd.is_some() {
+                        // The peer keeps one for each capability.
+                        let again = |other: &Described| {
+                            other.fd.is_some() && other.export() == one.export()
+                        };
+                        if fds == self.machine.settings.fds || described.iter().any(again) {
+                            one.fd = None;
+                        } else {
+                            fds += 1;
+                        }
+                    }
+                    described.push(one);
+                }
+                Err(error) => {
+                    self.withdraw(described.iter().filter_map(Described::export));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(described)
+    }
+
+    /// Takes back what was described but is not going to be sent.
+    pub(super) fn withdraw(&mut self, exports: impl Iterator<Item = ExportId>) {
+        self.trailing.clear();
+        for id in exports {
+            // They were counted up a moment ago, under the same lock.
+            let _ = self.release_export(id, 1);
+        }
+    }
+
+    /// Names a capability, and counts it if it is exported.
+    ///
+    /// # Errors
+    /// Too many are exported.
+    pub(super) fn describe(&mut self, client: &Client) -> Result<Described, Error> {
+        loop {
+            let client = client.shortened();
+            return Ok(match client.view() {
+                View::Null => Described::new(Descriptor::None, client),
+                View::Broken(error) => self.describe_broken(error.clone())?,
+                View::Import(import) if self.is_own(import.machine()) => {
+                    let descriptor = Descriptor::ReceiverHosted(import.id().0);
+                    Described::new(descriptor, client)
+                }
+                View::Pinned(pinned) if self.is_own(pinned.machine()) => {
+                    let Ok(dest) = pinned.dest() else { continue };
+                    if let Err(error) = self.nameable(&dest) {
+                        return self.describe_broken(error);
+                    }
+                    self.mark_called(&dest);
+                    Described::new(dest.descriptor(), client)
+                }
+                View::Remote(promise) if self.is_own(promise.machine()) => {
+                    let Err(dest) = promise.location() else { continue };
+                    let descriptor = dest.descriptor();
+                    self.mark_called(&dest);
+                    Described::new(descriptor, self.pinned(promise, dest))
+                }
+                View::Local
+                | View::Import(_)
+                | View::Pinned(_)
+                | View::Wrapped(Standing::Settled) => {
+                    let id = self.export(&client, ExportAs::Settled)?;
+                    let fd = if self.machine.settings.fds > 0 { client.fd() } else { None };
+                    Described { descriptor: Descriptor::SenderHosted(id.0), path: client, fd }
+                }
+                View::Remote(_) | View::Promise | View::Slot | View::Wrapped(Standing::Pending) => {
+                    let id = self.export(&client, ExportAs::Promise)?;
+                    let Some(slot) = self.slot_of(id) else {
+                        // It was resolved in the meantime: name what it is now.
+                        let _ = self.release_export(id, 1);
+                        continue;
+                    };
+                    Described::new(Descriptor::SenderPromise(id.0), Client::from_slot(slot))
+                }
+            });
+        }
+    }
+
+    /// What stands for a promise of the peer's, which is at `dest`, where it was
+    /// described: the same thing for everybody who still has it.
+    fn pinned(&self, promise: &Arc<RemotePromise>, dest: Dest) -> Client {
+        let known = self.with_pinned(&dest, |pinned| pinned.upgrade()).flatten();
+        Client::from_pinned(known.unwrap_or_else(|| {
+            let pinned = Pinned::new(dest.clone(), promise);
+            self.with_pinned(&dest, |known| *known = Arc::downgrade(&pinned));
+            pinned
+        }))
+    }
+
+    /// Looks at, or changes, what stands for an open place of the peer's.
+    fn with_pinned<R>(&self, dest: &Dest, step: impl FnOnce(&mut Weak<Pinned>) -> R) -> Option<R> {
+        match dest {
+            Dest::Import(import) => {
+                self.machine.imports.with(import.id(), |entry| match &mut entry.kind {
+                    import::Kind::Promised { pinned, .. } => Some(step(pinned)),
+                    import::Kind::Settled => None,
+                })?
+            }
+            Dest::Answer(question, path) => {
+                self.machine.questions.with(question.id(), |entry| match &mut entry.state {
+                    question::State::Asked(asked) if entry.serial == question.serial() => {
+                        asked.fields.get_mut(path).map(|field| step(&mut field.pinned))
+                    }
+                    _ => None,
+                })?
+            }
+        }
+    }
+
+    /// The place of the peer's that something is behind, as what is described is
+    /// pinned to it; nothing that is not behind the peer.
+    pub(super) fn place_of(&self, target: &Client) -> Option<Client> {
+        let target = target.shortened();
+        match target.view() {
+            View::Null | View::Broken(_) => Some(target),
+            View::Import(import) if self.is_own(import.machine()) => Some(target),
+            View::Remote(promise) if self.is_own(promise.machine()) => {
+                Some(self.pinned(promise, promise.location().err()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Names a capability that has failed: it travels as a promise that turns out
+    /// to have.
+    fn describe_broken(&mut self, error: Error) -> Result<Described, Error> {
+        let client = Client::broken(error.clone());
+        let id = self.export(&client, ExportAs::Broken)?;
+        self.trailing.push(wire::Message::Resolve(wire::Resolve {
+            promise: id.0,
+            resolution: Err(error),
+            fds: Attached::default(),
+        }));
+        Ok(Described::new(Descriptor::SenderPromise(id.0), client))
+    }
+
+    pub(super) fn is_own(&self, machine: &Arc<super::Machine>) -> bool {
+        Arc::ptr_eq(self.machine, machine)
+    }
+
+    fn slot_of(&self, id: ExportId) -> Option<Arc<ExportSlot>> {
+        self.machine.exports.with(id, |export| match &export.kind {
+            export::Kind::Pending(slot) => Some(Arc::clone(slot)),
+            export::Kind::Settled(_) | export::Kind::Resolved(_) => None,
+        })?
+    }
+
+    /// Counts an export up, or makes one.
+    fn export(&mut self, client: &Client, how: ExportAs) -> Result<ExportId, Error> {
+        let machine = self.machine;
+        let key = (how != ExportAs::Broken).then(|| client.address());
+        if let Some(id) = key.and_then(|key| self.order.exported.get(&key).copied()) {
+            let counted = machine.exports.with(id, |export| {
+                export.refs.checked_add(1).map(|refs| export.refs = refs).is_some()
+            });
+            if counted == Some(true) {
+                return Ok(id);
+            }
+            return Err(Error::overloaded("a capability was sent too often without a release"));
+        }
+        if machine.exports.len() >= self.limits().exports as usize {
+            return Err(Error::overloaded(format!(
+                "{} capabilities are exported on this connection; \
+                 raise Limits::exports or have the peer release some",
+                self.limits().exports
+            )));
+        }
+        let id = self.order.export_ids.allocate().map(ExportId);
+        let id = id.ok_or_else(|| Error::overloaded("no export id is free"))?;
+        let serial = self.serial();
+        let kind = match how {
+            ExportAs::Settled => export::Kind::Settled(client.clone()),
+            ExportAs::Broken => export::Kind::Resolved(ExportSlot::new(client.clone())),
+            ExportAs::Promise => {
+                let slot = ExportSlot::new(client.clone());
+                if self.watch(client, id, serial).is_ok() {
+                    export::Kind::Pending(slot)
+                } else {
+                    export::Kind::Resolved(slot)
+                }
+            }
+        };
+        machine.exports.insert(id, Export { serial, refs: 1, kind, key });
+        if let Some(key) = key {
+            self.order.exported.insert(key, id);
+        }
+        Ok(id)
+    }
+
+    fn watch(
+        &self,
+        promise: &Client,
+        id: ExportId,
+        serial: crate::ids::Serial,
+    ) -> Result<(), Watcher> {
+        let machine = Arc::downgrade(self.machine);
+        promise.watch(Watcher::Export(ExportWatcher { machine, id, serial }))
+    }
+
+    /// Counts an export down. When nothing is left of it, it is gone.
+    pub(super) fn release_export(&mut self, id: ExportId, count: u32) -> Result<(), Abort> {
+        let machine = self.machine;
+        let left = machine.exports.with(id, |export| {
+            let left = export.refs.checked_sub(count)?;
+            export.refs = left;
+            Some(left)
+        });
+        match left {
+            None => Err(Abort::new(format!("Release of export {id}, which does not exist"))),
+            Some(None) => {
+                Err(Abort::new(format!("Release of export {id} more often than it was sent")))
+            }
+            Some(Some(0)) => {
+                if let Some(export) = machine.exports.remove(id) {
+                    self.order.export_ids.release(id.0);
+                    self.bury_export(id, export);
+                }
+                Ok(())
+            }
+            Some(Some(_)) => Ok(()),
+        }
+    }
+
+    /// Cuts the ties of an export that left the table.
+    pub(super) fn bury_export(&mut self, id: ExportId, export: Export) {
+        if let Some(key) = export.key
+            && self.order.exported.get(&key) == Some(&id)
+        {
+            self.order.exported.remove(&key);
+        }
+        if let export::Kind::Pending(slot) = &export.kind {
+            let machine = Arc::downgrade(self.machine);
+            let watcher = ExportWatcher { machine, id, serial: export.serial };
+            slot.target().unwatch(&WatchKey::Export(&watcher));
+        }
+        drop(export);
+    }
+
+    /// A promise that was exported has resolved: tells the peer.
+    pub(crate) fn resolve_export(&mut self, id: ExportId, serial: crate::ids::Serial) {
+        let machine = self.machine;
+        let entry = machine.exports.with(id, |export| match &export.kind {
+            export::Kind::Pending(slot) if export.serial == serial => {
+                Some((Arc::clone(slot), export.key.take()))
+            }
+            _ => None,
+        });
+        let Some((slot, key)) = entry.flatten() else { return };
+        if let Some(key) = key {
+            self.order.exported.remove(&key);
+        }
+        loop {
+            let target = slot.target().shortened();
+            let elsewhere = match target.view() {
+                View::Remote(promise) => !self.is_own(promise.machine()),
+                View::Promise | View::Wrapped(Standing::Pending) => true,
+                _ => false,
+            };
+            if elsewhere && !self.order.exported.contains_key(&target.address()) {
+                // Another promise that this peer does not have: the entry goes on
+                // with that one.
+                if self.watch(&target, id, serial).is_err() {
+                    continue;
+                }
+                let key = target.address();
+                self.order.exported.insert(key, id);
+                machine.exports.with(id, |export| export.key = Some(key));
+                slot.redirect(target);
+                return;
+            }
+            let mut fd = None;
+            let (resolution, path) = match target.view() {
+                View::Broken(error) => (Err(error.clone()), target.clone()),
+                // Peers take a Resolve to `none` for a mistake.
+                View::Null => {
+                    (Err(Error::failed("the promise turned out to be null")), target.clone())
+                }
+                _ => match self.describe(&target) {
+                    Ok(described) => {
+                        fd = described.fd;
+                        (Ok(described.descriptor), described.path)
+                    }
+                    Err(error) => (Err(error.clone()), Client::broken(error)),
+                },
+            };
+            self.send_with_trailing(wire::Message::Resolve(wire::Resolve {
+                promise: id.0,
+                resolution,
+                fds: Attached::to_only(fd),
+            }));
+            slot.redirect(path);
+            machine.exports.with(id, |export| {
+                export.kind = export::Kind::Resolved(Arc::clone(&slot));
+            });
+            return;
+        }
+    }
+
+    // ---- In
+
+    /// Looks up what the descriptors of a message name.
+    pub(super) fn import_all(
+        &mut self,
+        mut caps: CapTable,
+    ) -> Result<Vec<(Client, Origin)>, Abort> {
+        let fds = &mut caps.fds;
+        let descriptors = caps.descriptors.iter().enumerate();
+        descriptors.map(|(index, descriptor)| self.import(descriptor, index, fds)).collect()
+    }
+
+    /// Looks up what the descriptor at an index names. What the peer hosts is
+    /// counted, and keeps what came with it. The client is not shortened: for a
+    /// promise that the peer sends back to us it is the way that calls of the
+    /// peer's take to it.
+    pub(super) fn import(
+        &mut self,
+        descriptor: &Descriptor,
+        index: usize,
+        fds: &mut Attached,
+    ) -> Result<(Client, Origin), Abort> {
+        Ok(match descriptor {
+            Descriptor::None => (Client::null(), Origin::Peer),
+            Descriptor::SenderHosted(id) | Descriptor::ThirdPartyHosted(id) => {
+                let import = self.import_settled(ImportId(*id))?;
+                if let Some(fd) = fds.take(index) {
+                    import.keep_fd(fd);
+                }
+                (Client::from_import(import), Origin::Peer)
+            }
+            Descriptor::SenderPromise(id) => (self.import_promise(ImportId(*id))?, Origin::Peer),
+            Descriptor::ReceiverHosted(id) => {
+                let way = self.machine.exports.with(ExportId(*id), |export| export.way());
+                let client = way.unwrap_or_else(|| {
+                    Client::broken(Error::failed(format!(
+                        "the peer sent us our export {id}, which does not exist"
+                    )))
+                });
+                (client, Origin::Reflected)
+            }
+            Descriptor::ReceiverAnswer(answer) => {
+                let client = match self.answer_field(answer) {
+                    Ok(Route::Client(client)) => client,
+                    // Only another connection can tell what it is. A promise
+                    // stands in until right after this transaction.
+                    Ok(route) => {
+                        let promise = LocalPromise::new(None);
+                        self.effect(Effect::Resolve(Arc::clone(&promise), route));
+                        Client::from_promise(promise)
+                    }
+                    Err(error) => Client::broken(error),
+                };
+                (client, Origin::Reflected)
+            }
+            Descriptor::Unknown(tag) => {
+                let error = Error::unimplemented(format!(
+                    "the peer named a capability in a way ({tag}) that is not known here"
+                ));
+                (Client::broken(error), Origin::Peer)
+            }
+        })
+    }
+
+    /// What the peer may name as a field of an answer.
+    fn answer_field(&self, answer: &PromisedAnswer) -> Result<Route, Error> {
+        let (cell, path) = self.answer_place(answer)?;
+        Ok(match cell.pipelined_here(&path) {
+            Ok(client) => Route::Client(client),
+            Err(_) => Route::Field(cell, path),
+        })
+    }
+
+    /// The call that a field of an answer belongs to, and the field.
+    pub(super) fn answer_place(
+        &self,
+        answer: &PromisedAnswer,
+    ) -> Result<(Arc<CallCell>, Path), Error> {
+        let Some(path) = &answer.path else {
+            return Err(Error::unimplemented("a pipelined call with an unknown operation"));
+        };
+        let id = AnswerId(answer.question);
+        let cell = self.machine.answers.with(id, |entry| Arc::clone(&entry.cell));
+        let cell = cell.ok_or_else(|| {
+            Error::failed(format!("pipelined on question {id}, which is not outstanding"))
+        })?;
+        if cell.hint() == Hint::NoPipelining {
+            return Err(Error::failed(format!(
+                "pipelined on question {id}, which was asked with noPromisePipelining"
+            )));
+        }
+        Ok((cell, path.clone()))
+    }
+
+    fn import_settled(&mut self, id: ImportId) -> Result<Arc<ImportRef>, Abort> {
+        let machine = self.machine;
+        let known = machine.imports.with(id, |import| {
+            if !matches!(import.kind, import::Kind::Settled) {
+                return Err(Abort::new(format!(
+                    "import {id} came as senderHosted, but before that as a promise"
+                )));
+            }
+            import.count()?;
+            Ok(import.handle(machine, id))
+        });
+        match known {
+            Some(handle) => handle,
+            None => Ok(self.insert_import(id, import::Kind::Settled)),
+        }
+    }
+
+    fn import_promise(&mut self, id: ImportId) -> Result<Client, Abort> {
+        let machine = self.machine;
+        let known = machine.imports.with(id, |import| {
+            let import::Kind::Promised { node, resolution, .. } = &import.kind else {
+                return Err(Abort::new(format!(
+                    "import {id} came as a promise, but before that as senderHosted"
+                )));
+            };
+            let (node, resolution) = (node.upgrade(), *resolution);
+            import.count()?;
+            Ok((node, resolution, import.handle(machine, id)))
+        });
+        let handle = match known {
+            None => self.insert_import(
+                id,
+                import::Kind::Promised {
+                    node: Weak::new(),
+                    pinned: Weak::new(),
+                    resolution: Resolution::Pending { called: false },
+                },
+            ),
+            Some(known) => match known? {
+                (Some(node), _, _) => return Ok(Client::from_remote(node)),
+                (None, Resolution::Pending { .. }, handle) => handle,
+                (None, Resolution::Resolved, _) => {
+                    return Ok(Client::broken(Error::failed(
+                        "the peer sent a promise again after it had resolved it",
+                    )));
+                }
+            },
+        };
+        let promise = RemotePromise::new(Arc::clone(machine), Dest::Import(handle));
+        machine.imports.with(id, |import| {
+            if let import::Kind::Promised { node, pinned, .. } = &mut import.kind {
+                *node = Arc::downgrade(&promise);
+                pinned.upgrade().inspect(|pinned| pinned.stand_for(&promise));
+            }
+        });
+        Ok(Client::from_remote(promise))
+    }
+
+    /// A way that leads to a place of the peer's for good, as the promise that the
+    /// place still is, if it is one: for calls that come after all those that were
+    /// to take the way. They are sent to the same place, and when the promise
+    /// resolves it waits for what was sent there.
+    pub(super) fn unpinned(&mut self, way: Client) -> Client {
+        let target = way.shortened();
+        let View::Pinned(pinned) = target.view() else { return way };
+        match pinned.promise() {
+            Some(promise) if self.is_own(promise.machine()) => match promise.location() {
+                Err(dest) => {
+                    self.mark_called(&dest);
+                    Client::from_remote(promise)
+                }
+                Ok(_) => way,
+            },
+            _ => way,
+        }
+    }
+
+    fn insert_import(&mut self, id: ImportId, kind: import::Kind) -> Arc<ImportRef> {
+        let handle = ImportRef::new(Arc::clone(self.machine), id);
+        let import = Import { refs: 1, handle: Arc::downgrade(&handle), kind };
+        self.machine.imports.insert(id, import);
+        handle
+    }
+
+    /// Remembers that something was sent towards a place that may be a promise.
+    /// See Note [embargo].
+    pub(super) fn mark_called(&mut self, dest: &Dest) {
+        match dest {
+            Dest::Import(import) => {
+                self.machine.imports.with(import.id(), |import| {
+                    if let import::Kind::Promised {
+                        resolution: Resolution::Pending { called },
+                        ..
+                    } = &mut import.kind
+                    {
+                        *called = true;
+                    }
+                });
+            }
+            Dest::Answer(question, path) => {
+                self.machine.questions.with(question.id(), |entry| {
+                    if entry.serial == question.serial()
+                        && let question::State::Asked(asked) = &mut entry.state
+                    {
+                        if let Some(field) = asked.fields.get_mut(path) {
+                            field.called = true;
+                        } else {
+                            let field = question::Field { called: true, ..Default::default() };
+                            asked.fields.insert(path.clone(), field);
+                        }
+                    }
+                });
+            }
+        }
+    }
+}
+
+impl Import {
+    fn count(&mut self) -> Result<(), Abort> {
+        self.refs = self
+            .refs
+            .checked_add(1)
+            .ok_or_else(|| Abort::new("a capability was sent 2^32 times without a release"))?;
+        Ok(())
+    }
+
+    /// The handle that clients share, made anew if the last one was dropped and
+    /// its release has not been noticed yet.
+    fn handle(&mut self, machine: &Arc<super::Machine>, id: ImportId) -> Arc<ImportRef> {
+        self.handle.upgrade().unwrap_or_else(|| {
+            let handle = ImportRef::new(Arc::clone(machine), id);
+            self.handle = Arc::downgrade(&handle);
+            handle
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ExportAs {
+    Settled,
+    Promise,
+    Broken,
+}

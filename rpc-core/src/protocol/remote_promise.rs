@@ -1,0 +1,136 @@
+//! Promises that a peer will resolve.
+//!
+//! # State model
+//!
+//! ```text
+//! Remote(destination) ──Return, Resolve or disconnect──► Resolved(target)
+//! ```
+//!
+//! - **Remote**: calls are sent to the destination: an import that is a promise,
+//!   or the field of a question's results.
+//! - **Resolved**: calls go to the target. If calls had been sent to the
+//!   destination and the target is not behind the same peer, the target is an
+//!   embargo, see Note [embargo].
+//!
+//! The state changes only under the order lock of its connection. So choosing
+//! "still remote" and queueing the call are one step, and so are resolving and
+//! queueing the Disembargo. The lock in here is a leaf that lets other threads
+//! look at the state without the order lock.
+
+use std::sync::Arc;
+
+use crate::cap::client::Client;
+use crate::cap::effects::{self, Effect};
+use crate::cap::stream::StreamSlot;
+use crate::cap::watch::{WatchKey, Watcher};
+use crate::protocol::{Dest, Machine};
+use crate::sync::Mutex;
+
+pub(crate) struct RemotePromise {
+    machine: Arc<Machine>,
+    state: Mutex<State>,
+    stream: StreamSlot,
+}
+
+struct State {
+    phase: Phase,
+    watchers: Vec<Watcher>,
+}
+
+enum Phase {
+    Remote(Dest),
+    Resolved(Client),
+}
+
+impl RemotePromise {
+    pub(crate) fn new(machine: Arc<Machine>, dest: Dest) -> Arc<Self> {
+        Arc::new(RemotePromise {
+            machine,
+            state: Mutex::new(State { phase: Phase::Remote(dest), watchers: Vec::new() }),
+            stream: StreamSlot::default(),
+        })
+    }
+
+    /// The connection whose peer resolves it.
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    pub(crate) fn stream(&self) -> &StreamSlot {
+        &self.stream
+    }
+
+    /// Where it is now. Only under the machine's order lock does the answer stay
+    /// true.
+    pub(crate) fn location(&self) -> Result<Client, Dest> {
+        match &self.state.lock().phase {
+            Phase::Remote(dest) => Err(dest.clone()),
+            Phase::Resolved(target) => Ok(target.clone()),
+        }
+    }
+
+    /// What it is resolved to, once it is.
+    pub(crate) fn resolved(&self) -> Option<Client> {
+        match &self.state.lock().phase {
+            Phase::Resolved(target) => Some(target.clone()),
+            Phase::Remote(_) => None,
+        }
+    }
+
+    /// Resolves it, under its machine's order lock. Returns whom to tell, and
+    /// what to drop, after that.
+    pub(crate) fn resolve(self: &Arc<Self>, target: Client) -> Vec<Effect> {
+        let (before, watchers) = {
+            let mut state = self.state.lock();
+            if matches!(state.phase, Phase::Resolved(_)) {
+                return Vec::new();
+            }
+            let before = std::mem::replace(&mut state.phase, Phase::Resolved(target.clone()));
+            (before, std::mem::take(&mut state.watchers))
+        };
+        drop(before);
+        // A window is for the way, and the way stays the same only behind the
+        // same peer. Elsewhere a new one begins, while the old one drains.
+        if let Some(stream) = self.stream.get()
+            && target.machine().is_some_and(|machine| Arc::ptr_eq(machine, &self.machine))
+        {
+            target.adopt_stream(stream);
+        }
+        // See Note [cycles]: it was published first.
+        if let Some(error) = target.circle_to(&Client::from_remote(Arc::clone(self))) {
+            let broken = Phase::Resolved(Client::broken(error));
+            let before = std::mem::replace(&mut self.state.lock().phase, broken);
+            drop(before);
+        }
+        watchers.into_iter().map(Effect::Notify).collect()
+    }
+
+    /// Adds a watcher, or gives it back if the promise is resolved already.
+    pub(crate) fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Resolved(_) => Err(watcher),
+            Phase::Remote(_) => {
+                state.watchers.push(watcher);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets a watcher that is gone.
+    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
+    }
+}
+
+impl Drop for RemotePromise {
+    fn drop(&mut self) {
+        // Chains of promises are taken apart one by one, see Note [effects].
+        let nothing = Phase::Resolved(Client::null());
+        if let Phase::Resolved(target) = std::mem::replace(&mut self.state.get_mut().phase, nothing)
+            && target.is_promise()
+        {
+            effects::defer(Effect::drop(target));
+        }
+    }
+}

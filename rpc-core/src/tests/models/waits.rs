@@ -1,0 +1,134 @@
+//! Where threads wait for room, on a connection and in a stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::cap::payload::Payload;
+use crate::error::Error;
+use crate::flow::{FixedWindow, Stream};
+use crate::protocol::{Asker, Room};
+use crate::sync::{Mutex, explore, thread};
+use crate::work::interrupt::Interrupt;
+
+#[test]
+fn whoever_waits_for_a_place_gets_one_when_one_is_free() {
+    explore(|| {
+        let room = Room::new(1, 10);
+        let inside = Arc::new(AtomicUsize::new(0));
+        let users = [(); 3].map(|()| {
+            let (room, inside) = (Arc::clone(&room), Arc::clone(&inside));
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let permit = room.wait(Asker::Application, &Interrupt::never()).unwrap();
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                    // More than there may be: nobody comes until it is sent.
+                    room.queued(20);
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    drop(permit);
+                    room.sent(20);
+                }
+            })
+        });
+        users.into_iter().for_each(|user| user.join().unwrap());
+        assert_eq!(room.bytes(), 0);
+        assert!(room.try_take().is_some());
+    });
+}
+
+#[test]
+fn a_worker_has_one_place_beyond_the_limit() {
+    explore(|| {
+        let room = Room::new(1, 10);
+        // Nobody gives this back.
+        let taken = room.try_take().unwrap();
+        let workers = [(); 2].map(|()| {
+            let room = Arc::clone(&room);
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    drop(room.wait(Asker::Worker, &Interrupt::never()).unwrap());
+                }
+            })
+        });
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert!(room.try_take().is_none());
+        drop(taken);
+        assert!(room.try_take().is_some());
+    });
+}
+
+#[test]
+fn everybody_who_waits_for_a_place_hears_of_the_end() {
+    explore(|| {
+        let room = Room::new(1, 10);
+        let taken = room.try_take().unwrap();
+        let users = [(); 2].map(|()| {
+            let room = Arc::clone(&room);
+            thread::spawn(move || {
+                room.wait(Asker::Application, &Interrupt::never()).map(drop).is_err()
+            })
+        });
+        room.close(Error::disconnected("the end"));
+        for user in users {
+            assert!(user.join().unwrap());
+        }
+        drop(taken);
+        assert!(room.wait(Asker::Application, &Interrupt::never()).is_err());
+    });
+}
+
+#[test]
+fn a_full_window_lets_its_senders_go_on_when_enough_is_answered() {
+    explore(|| {
+        let stream = Stream::new(Box::new(FixedWindow::new(100)));
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let senders = [(); 2].map(|()| {
+            let (stream, sent) = (Arc::clone(&stream), Arc::clone(&sent));
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    stream.wait_for_room(&Interrupt::never()).unwrap();
+                    sent.lock().push(stream.send(60).unwrap());
+                }
+            })
+        });
+        let peers = [(); 2].map(|()| {
+            let sent = Arc::clone(&sent);
+            thread::spawn(move || {
+                let mut answered = 0;
+                while answered < 3 {
+                    let message = sent.lock().pop();
+                    match message {
+                        Some(message) => {
+                            message.answered(&Ok(Payload::empty().clone()));
+                            answered += 1;
+                        }
+                        None => shuttle::thread::yield_now(),
+                    }
+                }
+            })
+        });
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        stream.wait_until_empty(&Interrupt::never()).unwrap();
+        peers.into_iter().for_each(|peer| peer.join().unwrap());
+        assert!(stream.has_room());
+    });
+}
+
+#[test]
+fn a_failure_wakes_everybody_who_waits_for_a_stream() {
+    explore(|| {
+        let stream = Stream::new(Box::new(FixedWindow::new(100)));
+        let first = stream.send(100).unwrap();
+        let second = stream.send(100).unwrap();
+        let one = {
+            let stream = Arc::clone(&stream);
+            thread::spawn(move || stream.wait_for_room(&Interrupt::never()).is_err())
+        };
+        let other = {
+            let stream = Arc::clone(&stream);
+            thread::spawn(move || stream.wait_until_empty(&Interrupt::never()).is_err())
+        };
+        first.answered(&Err(Error::failed("no")));
+        assert!(one.join().unwrap() && other.join().unwrap());
+        second.answered(&Ok(Payload::empty().clone()));
+    });
+}

@@ -1,0 +1,558 @@
+//! Vats, links and messages under way, all in the hands of the test.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+
+use capnp::Word;
+use capnp::message::ReaderSegments;
+
+use super::actor::{Actor, Jobs};
+use super::content;
+use super::line::line;
+use crate::cap::client::Client;
+use crate::cap::object::Concurrency;
+use crate::cap::payload::Payload;
+use crate::cap::pending::Pending;
+use crate::error::Error;
+use crate::fd::SharedFd;
+use crate::limits::Limits;
+use crate::protocol::{Machine, Offers, Outbox, Settings, Snapshot};
+use crate::sync::Mutex;
+use crate::wire;
+use crate::wire::message::Message as Frame;
+
+/// Which interface and method the tests call; nothing here depends on it.
+pub(super) const INTERFACE: u64 = 0xfeed_beef_feed_beef;
+pub(super) const METHOD: u16 = 7;
+
+/// After so many messages a test that waits for silence gives up.
+const MANY: usize = 3_000;
+
+/// Limits at which nothing ever waits: there is nobody to wait for.
+pub(super) fn limits() -> Limits {
+    Limits {
+        questions: u32::MAX,
+        queued_bytes: u64::MAX,
+        backlog_bytes: u64::MAX,
+        ..Limits::default()
+    }
+}
+
+/// What a machine sent and nobody has delivered yet.
+#[derive(Default)]
+pub(super) struct Wire {
+    queue: Mutex<VecDeque<Item>>,
+}
+
+enum Item {
+    Message(wire::Message),
+    Rest,
+    End,
+}
+
+impl Outbox for Wire {
+    fn push(&self, message: wire::Message) {
+        self.queue.lock().push_back(Item::Message(message));
+    }
+
+    fn push_rest(&self) {
+        self.queue.lock().push_back(Item::Rest);
+    }
+
+    fn disconnected(&self) {
+        self.queue.lock().push_back(Item::End);
+    }
+}
+
+/// One side of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End(pub(super) usize);
+
+struct Side {
+    machine: Arc<Machine>,
+    wire: Arc<Wire>,
+    /// The other machine, unless the test itself is the peer.
+    peer: Option<End>,
+}
+
+/// A few vats in one process. A vat is no more than the set of the machines and
+/// objects that the test treats as being in one place.
+#[derive(Default)]
+pub(super) struct Net {
+    pub(super) jobs: Arc<Jobs>,
+    sides: Vec<Side>,
+    actors: Vec<Actor>,
+    calls: Vec<Arc<Settled>>,
+    /// What was delivered, for whoever reads a failure.
+    journal: Vec<String>,
+    journal_off: bool,
+}
+
+impl Net {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is delivered is not written down, which takes most of the time.
+    pub(super) fn keep_no_journal(&mut self) {
+        self.journal_off = true;
+    }
+
+    /// Writes something down among what is delivered.
+    pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
+        if !self.journal_off {
+            self.journal.push(text());
+        }
+    }
+
+    pub(super) fn print_journal(&self) {
+        for line in &self.journal {
+            eprintln!("{line}");
+        }
+    }
+
+    // ---- Making
+
+    /// An object that runs when the jobs are run.
+    pub(super) fn object(&mut self, name: &'static str) -> (Actor, Client) {
+        self.object_with(name, Concurrency::Serial)
+    }
+
+    pub(super) fn object_with(
+        &mut self,
+        name: &'static str,
+        concurrency: Concurrency,
+    ) -> (Actor, Client) {
+        let actor = Actor::new(name);
+        self.actors.push(actor.clone());
+        let client = actor.client(&self.jobs, concurrency);
+        (actor, client)
+    }
+
+    /// An object that a file descriptor belongs to.
+    pub(super) fn object_with_fd(&mut self, name: &'static str, fd: SharedFd) -> (Actor, Client) {
+        let actor = Actor::new(name);
+        self.actors.push(actor.clone());
+        let client = actor.client_with_fd(&self.jobs, fd);
+        (actor, client)
+    }
+
+    /// Links two vats, each with what it offers the other.
+    pub(super) fn link(&mut self, ours: Option<Client>, theirs: Option<Client>) -> (End, End) {
+        self.link_with(limits(), ours, theirs)
+    }
+
+    pub(super) fn link_with(
+        &mut self,
+        limits: Limits,
+        ours: Option<Client>,
+        theirs: Option<Client>,
+    ) -> (End, End) {
+        let (near, far) = (End(self.sides.len()), End(self.sides.len() + 1));
+        self.side(limits.clone(), ours, Some(far));
+        self.side(limits, theirs, Some(near));
+        (near, far)
+    }
+
+    /// One side of a link whose other side is the test.
+    pub(super) fn raw_side(&mut self, limits: Limits, bootstrap: Option<Client>) -> End {
+        self.side(limits, bootstrap, None);
+        End(self.sides.len() - 1)
+    }
+
+    fn side(&mut self, limits: Limits, bootstrap: Option<Client>, peer: Option<End>) {
+        let wire = Arc::new(Wire::default());
+        let fds = limits.message_fds_sent as usize;
+        let settings = Settings { limits, fds, ..Settings::default() };
+        let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
+        let machine = Machine::new(settings, Offers { bootstrap, ..Offers::default() }, outbox);
+        self.sides.push(Side { machine, wire, peer });
+    }
+
+    // ---- Calling
+
+    /// Starts a call.
+    pub(super) fn call(&mut self, client: &Client, label: u64, caps: &[Client]) -> Call {
+        self.call_payload(client, content::params(label, caps))
+    }
+
+    pub(super) fn call_payload(&mut self, client: &Client, params: Payload) -> Call {
+        let label = content::label(&params);
+        let pending = client.call(INTERFACE, METHOD, params);
+        let settled = Settled::new(label);
+        self.calls.push(Arc::clone(&settled));
+        settled.watch(&pending);
+        self.check();
+        Call { pending: Some(pending), settled }
+    }
+
+    /// Asks for what the other side of a link offers.
+    pub(super) fn bootstrap(&mut self, end: End) -> Client {
+        let client = self.machine(end).bootstrap(None);
+        self.check();
+        client
+    }
+
+    /// As [`bootstrap`](Self::bootstrap), and waits for the answer.
+    pub(super) fn bootstrapped(&mut self, end: End) -> Client {
+        let client = self.bootstrap(end);
+        self.settle();
+        client
+    }
+
+    // ---- Steps
+
+    pub(super) fn machine(&self, end: End) -> &Arc<Machine> {
+        &self.sides[end.0].machine
+    }
+
+    pub(super) fn snapshot(&self, end: End) -> Snapshot {
+        self.machine(end).snapshot()
+    }
+
+    /// How many messages are under way from this end.
+    pub(super) fn queued(&self, from: End) -> usize {
+        self.sides[from.0].wire.queue.lock().len()
+    }
+
+    /// Delivers the oldest message that an end sent, and returns it. Does not
+    /// run what objects have to do.
+    pub(super) fn deliver_one(&mut self, from: End) -> String {
+        let to = self.sides[from.0].peer.unwrap();
+        let Some(item) = self.pop(from) else { panic!("nothing is under way from {from:?}") };
+        self.check();
+        let text = match item {
+            Item::Rest => {
+                self.machine(to).peer_rests();
+                "rest".to_owned()
+            }
+            Item::End => {
+                self.machine(to).disconnect(Error::disconnected("the peer closed the connection"));
+                "end".to_owned()
+            }
+            Item::Message(message) => {
+                let mut text = String::new();
+                if !self.journal_off {
+                    text = line(&message);
+                    self.journal.push(format!("{} -> {}: {text}", from.0, to.0));
+                }
+                self.machine(to).receive(message);
+                text
+            }
+        };
+        self.check();
+        text
+    }
+
+    /// As [`deliver_one`](Self::deliver_one), and requires it to be this.
+    #[track_caller]
+    pub(super) fn deliver(&mut self, from: End, expected: &str) {
+        assert_eq!(self.deliver_one(from), expected);
+    }
+
+    /// As [`deliver`](Self::deliver), and then runs what objects have to do.
+    #[track_caller]
+    pub(super) fn step(&mut self, from: End, expected: &str) {
+        self.deliver(from, expected);
+        self.run();
+    }
+
+    /// Takes the oldest that an end sent, in the form in which its peer would see
+    /// it.
+    fn pop(&self, from: End) -> Option<Item> {
+        let side = &self.sides[from.0];
+        let item = side.wire.queue.lock().pop_front()?;
+        Some(match item {
+            Item::Message(message) => {
+                side.machine.room().sent(message.size_estimate());
+                Item::Message(transmit(message))
+            }
+            Item::Rest | Item::End => item,
+        })
+    }
+
+    /// Takes everything that an end sent, without delivering it.
+    pub(super) fn take_sent(&mut self, from: End) -> Vec<wire::Message> {
+        let sent = std::iter::from_fn(|| self.pop(from))
+            .filter_map(|item| match item {
+                Item::Message(message) => Some(message),
+                Item::Rest | Item::End => None,
+            })
+            .collect();
+        self.check();
+        sent
+    }
+
+    /// Gives a message to an end, as if its peer had sent it.
+    pub(super) fn inject(&mut self, to: End, message: wire::Message) {
+        self.journal.push(format!("test -> {}: {}", to.0, line(&message)));
+        self.machine(to).receive(message);
+        self.check();
+    }
+
+    /// Runs what objects have to do, until there is nothing.
+    pub(super) fn run(&mut self) {
+        while self.jobs.run_one() {
+            self.check();
+        }
+    }
+
+    /// Delivers and runs everything until nothing is under way.
+    #[track_caller]
+    pub(super) fn settle(&mut self) {
+        for _ in 0..MANY {
+            self.run();
+            let busy = (0..self.sides.len())
+                .map(End)
+                .find(|end| self.sides[end.0].peer.is_some() && self.queued(*end) > 0);
+            match busy {
+                Some(end) => self.deliver_one(end),
+                None => return,
+            };
+        }
+        panic!("messages go round in circles");
+    }
+
+    /// Sets how many words of its peer's calls an end may have under way.
+    pub(super) fn set_flow_limit(&self, end: End, words: u64) {
+        self.machine(end).set_flow_limit(words);
+        self.machine(end).release_held();
+        self.check();
+    }
+
+    /// The transport at one end fails: what it has sent still arrives.
+    pub(super) fn cut(&mut self, end: End) {
+        self.machine(end).disconnect(Error::disconnected("the link was cut"));
+        self.check();
+    }
+
+    // ---- Checking
+
+    /// What must hold between any two steps.
+    #[track_caller]
+    pub(super) fn check(&self) {
+        for (number, side) in self.sides.iter().enumerate() {
+            if let Err(problem) = side.machine.check() {
+                panic!("side {number}: {problem}");
+            }
+        }
+    }
+
+    /// What must hold of two sides when nothing is under way between them.
+    #[track_caller]
+    pub(super) fn check_agreement(&self) {
+        for (number, side) in self.sides.iter().enumerate() {
+            let Some(peer) = side.peer else { continue };
+            if side.machine.failure().is_some() || self.machine(peer).failure().is_some() {
+                continue;
+            }
+            let (ours, theirs) = (side.machine.holdings(), self.machine(peer).holdings());
+            assert_eq!(ours.exports, theirs.imports, "exports of side {number}");
+            assert_eq!(ours.questions, theirs.answers, "questions of side {number}");
+        }
+    }
+
+    /// Whether nothing is left in any table.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sides.iter().all(|side| side.machine.snapshot().is_empty())
+    }
+
+    /// Takes circles of described paths apart, which two vats can keep each other
+    /// alive with, and nothing else.
+    pub(super) fn give_up_described_fields(&self) {
+        for side in &self.sides {
+            side.machine.give_up_described_fields();
+        }
+    }
+
+    /// The end of a test that has dropped all its references: requires that
+    /// nothing is left anywhere.
+    #[track_caller]
+    pub(super) fn finish(mut self) {
+        if let Err(problem) = self.find_remains() {
+            panic!("{problem}");
+        }
+    }
+
+    /// Lets everything come to rest and takes the net apart.
+    ///
+    /// # Errors
+    /// What is left.
+    pub(super) fn find_remains(&mut self) -> Result<(), String> {
+        self.settle();
+        self.check_agreement();
+        for (number, side) in self.sides.iter().enumerate() {
+            let snapshot = side.machine.snapshot();
+            if !snapshot.is_empty() || snapshot.queued_bytes > 0 {
+                return Err(format!("side {number} still holds {snapshot:?}"));
+            }
+        }
+        if self.jobs.len() > 0 {
+            return Err(format!("{} jobs are left", self.jobs.len()));
+        }
+        for call in &self.calls {
+            call.check()?;
+        }
+        let machines: Vec<Weak<Machine>> =
+            self.sides.drain(..).map(|side| Arc::downgrade(&side.machine)).collect();
+        for (number, machine) in machines.iter().enumerate() {
+            if machine.strong_count() > 0 {
+                return Err(format!("something still refers to machine {number}"));
+            }
+        }
+        for actor in &self.actors {
+            if actor.drops() != 1 {
+                return Err(format!("{} was dropped {} times", actor.name(), actor.drops()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_journal();
+        }
+    }
+}
+
+/// A message as it arrives at the other side of a link.
+pub(super) fn transmit(message: wire::Message) -> wire::Message {
+    wire::decode(frame(message)).unwrap()
+}
+
+/// A message as bytes that were received.
+pub(super) fn frame(message: wire::Message) -> Frame {
+    received(&wire::encode(message).unwrap())
+}
+
+/// A frame that was built, as one that was received.
+pub(crate) fn received(frame: &Frame) -> Frame {
+    let mut words = Vec::new();
+    let mut lengths = Vec::new();
+    copy(frame, &mut words, &mut lengths);
+    let mut received = Frame::from_segments(words, &lengths).unwrap();
+    received.set_fds(frame.fds().to_vec());
+    received
+}
+
+pub(super) fn copy(frame: &Frame, words: &mut Vec<Word>, lengths: &mut Vec<u32>) {
+    for index in 0..u32::try_from(frame.len()).unwrap() {
+        let segment = frame.get_segment(index).unwrap();
+        let start = words.len();
+        words.resize(start + segment.len() / 8, capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
+        Word::words_to_bytes_mut(&mut words[start..]).copy_from_slice(segment);
+        lengths.push(u32::try_from(segment.len() / 8).unwrap());
+    }
+}
+
+/// A call that a test made.
+pub(super) struct Call {
+    /// Present until drop.
+    pending: Option<Pending>,
+    settled: Arc<Settled>,
+}
+
+impl Call {
+    pub(super) fn result(&self) -> Option<Result<Payload, Error>> {
+        self.pending.as_ref().unwrap().try_result()
+    }
+
+    /// The results; the call must have succeeded.
+    #[track_caller]
+    pub(super) fn ok(&self) -> Payload {
+        match self.result() {
+            Some(Ok(payload)) => payload,
+            other => panic!("call {} should have succeeded: {other:?}", self.settled.label),
+        }
+    }
+
+    /// The error; the call must have failed.
+    #[track_caller]
+    pub(super) fn error(&self) -> Error {
+        match self.result() {
+            Some(Err(error)) => error,
+            other => panic!("call {} should have failed: {other:?}", self.settled.label),
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn assert_open(&self) {
+        assert!(self.result().is_none(), "call {} should be open", self.settled.label);
+    }
+
+    /// The capability that the results will have, or have, in a field.
+    pub(super) fn pipelined(&self, field: u16) -> Client {
+        self.pending.as_ref().unwrap().pipelined(&[field])
+    }
+
+    /// The capability that a reader of the results finds in a field.
+    #[track_caller]
+    pub(super) fn cap(&self, field: u16) -> Client {
+        content::cap(&self.ok(), field)
+    }
+
+    /// Does this when the call is settled, where the library tells of it.
+    pub(super) fn when_settled(&self, then: impl FnOnce() + Send + 'static) {
+        *self.settled.done.lock() = Some(Box::new(then));
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.result().is_none() {
+            self.settled.wakes.fetch_add(CANCELLED, Ordering::SeqCst);
+        }
+        drop(self.pending.take());
+    }
+}
+
+/// Added to the number of wake-ups of a call that was cancelled.
+const CANCELLED: usize = 1 << 16;
+const SETTLED_LATE: usize = CANCELLED + 1;
+
+struct Settled {
+    label: u64,
+    wakes: AtomicUsize,
+    done: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Settled {
+    fn new(label: u64) -> Arc<Self> {
+        Arc::new(Settled { label, wakes: AtomicUsize::new(0), done: Mutex::default() })
+    }
+
+    fn watch(self: &Arc<Self>, pending: &Pending) {
+        let waker = Waker::from(Arc::clone(self));
+        let mut future = pending.clone();
+        let polled = std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
+        if let Poll::Ready(_) = polled {
+            self.wake_by_ref();
+        }
+    }
+
+    /// Settled once, or cancelled and not more than once.
+    fn check(&self) -> Result<(), String> {
+        match self.wakes.load(Ordering::SeqCst) {
+            1 | CANCELLED | SETTLED_LATE => Ok(()),
+            wakes => Err(format!("call {} was settled {} times", self.label, wakes % CANCELLED)),
+        }
+    }
+}
+
+impl Wake for Settled {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wakes.fetch_add(1, Ordering::SeqCst);
+        let then = self.done.lock().take();
+        if let Some(then) = then {
+            then();
+        }
+    }
+}

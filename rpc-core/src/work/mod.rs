@@ -1,0 +1,7 @@
+//! Threads that wait and threads that work, and how they come together.
+
+pub(crate) mod interrupt;
+pub(crate) mod pool;
+pub(crate) mod role;
+pub(crate) mod room;
+pub(crate) mod waking;

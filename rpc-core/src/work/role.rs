@@ -1,0 +1,127 @@
+//! What the current thread may do.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Weak};
+
+use super::pool::Pool;
+use super::room::Asker;
+use crate::cap::effects;
+use crate::error::Error;
+use crate::runtime::{Executor, Vat};
+use crate::work::interrupt::{Interrupt, Wake};
+
+/// Whom a thread works for.
+#[derive(Clone, Default)]
+pub(crate) enum Role {
+    /// Not one of ours: it may wait, and stands in nobody's way.
+    #[default]
+    Application,
+    /// It serves a connection: whatever it waited for might have to come through
+    /// itself.
+    Coordinator(Weak<Pool>),
+    /// It runs methods: while it waits another worker takes its place.
+    Worker(Arc<Pool>),
+}
+
+/// Whether a thread that has queued a message is likely to queue more right
+/// after it. See Note [in place].
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It has waited, or begun a job that nothing waits behind.
+    #[default]
+    Calm,
+    Busy,
+}
+
+crate::sync::thread_local! {
+    static ROLE: RefCell<Role> = RefCell::default();
+    static PACE: Cell<Pace> = const { Cell::new(Pace::Calm) };
+}
+
+/// Tells what this thread is about to do.
+pub(crate) fn set_pace(pace: Pace) {
+    let _ = PACE.try_with(|current| current.set(pace));
+}
+
+/// Whether this thread should itself write what it has queued.
+pub(crate) fn has_time() -> bool {
+    PACE.try_with(|current| current.replace(Pace::Busy)) == Ok(Pace::Calm)
+}
+
+/// Sets the role of the current thread for the rest of its life.
+pub(crate) fn assume(role: Role) {
+    drop(ROLE.with(|current| current.replace(role)));
+}
+
+/// Makes the current thread of a model one that serves a connection.
+#[cfg(all(test, rpc_model))]
+pub(crate) fn serve() {
+    assume(Role::Coordinator(Weak::new()));
+}
+
+fn role() -> Role {
+    // While a thread ends it may drop things of ours.
+    ROLE.try_with(|role| role.borrow().clone()).unwrap_or_default()
+}
+
+/// Whether this thread may wait for room on a connection.
+pub(crate) fn may_wait() -> bool {
+    !matches!(role(), Role::Coordinator(_))
+}
+
+/// As whom this thread waits for room on a connection.
+pub(crate) fn asker() -> Asker {
+    match role() {
+        Role::Worker(_) => Asker::Worker,
+        Role::Application | Role::Coordinator(_) => Asker::Application,
+    }
+}
+
+/// As [`blocking`], for a wait of which `what` wakes whoever waits, and which is to
+/// end when the method on this thread is cancelled, if it allows that.
+///
+/// # Errors
+/// As [`blocking`].
+pub(crate) fn blocking_on<R>(
+    what: Arc<dyn Wake>,
+    wait: impl FnOnce(&Interrupt) -> R,
+) -> Result<R, Error> {
+    blocking(|| wait(&Interrupt::begin(what)))
+}
+
+/// Runs something that waits.
+///
+/// # Errors
+/// This thread serves a connection and must not wait.
+pub(crate) fn blocking<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
+    effects::catch_up();
+    let wait = || {
+        let result = wait();
+        set_pace(Pace::Calm);
+        result
+    };
+    match role() {
+        Role::Application => Ok(wait()),
+        Role::Worker(pool) => {
+            let _place = pool.give_up_place();
+            Ok(wait())
+        }
+        Role::Coordinator(_) => Err(Error::failed(
+            "this thread serves a connection and must not wait: \
+             the object must not be Inline, or the method must answer later",
+        )),
+    }
+}
+
+/// Where objects and closures made on this thread run: the vat whose thread it
+/// is, or the default vat.
+pub(crate) fn current_executor() -> Arc<dyn Executor> {
+    match role() {
+        Role::Worker(pool) => pool,
+        Role::Coordinator(pool) => match pool.upgrade() {
+            Some(pool) => pool,
+            None => Vat::global().executor(),
+        },
+        Role::Application => Vat::global().executor(),
+    }
+}
