@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, Result};
-use crate::generate::{self, GeneratedFile, Settings};
+use crate::generate::{self, GeneratedFile};
+use crate::settings::Settings;
 
 /// Compiles schemas to Rust. Made for build scripts:
 ///

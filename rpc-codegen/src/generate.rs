@@ -1,6 +1,5 @@
 //! From a code generator request to Rust files.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,37 +9,7 @@ use crate::error::{Error, Result};
 use crate::prepare;
 use crate::rewrite;
 use crate::schema::{Schema, file_module};
-
-/// What the generated code looks like.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// Where the generated modules lie in their crate.
-    pub(crate) parent_module: Vec<String>,
-    /// Which crates have the code of which files.
-    pub(crate) crates: HashMap<u64, String>,
-    /// The path of `capnp_threads_core`.
-    pub(crate) runtime: String,
-    /// Upstream's output as it is.
-    pub(crate) data_only: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            parent_module: Vec::new(),
-            crates: HashMap::new(),
-            runtime: "::capnp_threads_core".to_owned(),
-            data_only: false,
-        }
-    }
-}
-
-impl Settings {
-    /// The path of the capnp crate as generated code sees it.
-    pub(crate) fn facade(&self) -> String {
-        if self.data_only { "::capnp".to_owned() } else { format!("{}::capnp", self.runtime) }
-    }
-}
+use crate::settings::Settings;
 
 /// One generated file.
 #[derive(Clone, Debug, PartialEq, Eq)]

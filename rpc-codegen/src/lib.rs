@@ -48,6 +48,7 @@ mod naming;
 mod prepare;
 mod rewrite;
 mod schema;
+mod settings;
 mod types;
 mod union;
 

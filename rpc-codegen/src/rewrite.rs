@@ -8,9 +8,9 @@ use syn::visit_mut::{self, VisitMut};
 use syn::{Expr, Ident, Item, Member, Path, Type, parse_quote};
 
 use crate::error::{Error, Result};
-use crate::generate::Settings;
 use crate::interface;
 use crate::schema::Schema;
+use crate::settings::Settings;
 use crate::union;
 
 /// A crate that does not exist: upstream's generator is told that the client of

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use capnp::schema_capnp::{code_generator_request, field, node, type_};
 
 use crate::error::{Error, Result};
-use crate::generate::Settings;
 use crate::names;
 use crate::naming::{self, Nodes};
 use crate::prepare;
+use crate::settings::Settings;
 
 /// The annotation by which a file says in which module its code lies.
 const PARENT_MODULE_ANNOTATION: u64 = 0xabee_386c_d145_0364;

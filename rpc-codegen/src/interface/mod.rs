@@ -9,10 +9,10 @@ use quote::{format_ident, quote};
 use syn::{Ident, Item, Type};
 
 use crate::error::{Error, Result};
-use crate::generate::Settings;
 use crate::mentioned::Mentioned;
 use crate::names;
 use crate::schema::{STREAM_RESULT, Schema};
+use crate::settings::Settings;
 use crate::types::{Base, Bindings, angled};
 
 /// Generates the items of an interface's module, except for what is nested in it.
