@@ -38,7 +38,7 @@ pub mod unix;
 #[cfg(test)]
 mod writing_now_tests;
 
-pub use accept::Closer;
+pub use accept::{Closer, is_exhaustion};
 pub use addr::{Address, Listener};
 pub use capnp_threads_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,

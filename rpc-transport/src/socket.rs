@@ -12,7 +12,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, Shutdown,
 };
 
-use crate::framing::{FramedReader, FramedWriter, SendFds};
+use crate::framing::{FramedReader, FramedWriter};
 
 /// Makes a transport of a connected, blocking stream socket.
 pub(crate) fn transport(socket: OwnedFd, peer: PeerDescription) -> Transport {
@@ -30,8 +30,8 @@ pub(crate) fn transport_with_fds(socket: OwnedFd, peer: PeerDescription) -> Tran
     let socket = Socket(Arc::new(socket));
     let writer = FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now);
     Transport {
-        reader: Box::new(FramedReader::with_fds(socket.clone(), receive_with_fds)),
-        writer: Box::new(writer.sending_fds(SendFds { send: send_with_fds, most: MAX_FDS })),
+        reader: Box::new(FramedReader::new(socket.clone()).receiving_fds(receive_with_fds)),
+        writer: Box::new(writer.sending_fds(MAX_FDS, send_with_fds)),
         control: Arc::new(Control { socket, peer }),
     }
 }
