@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use capnp_threads_transport::endpoint::{
+use capnp_threads_endpoint::{
     ConnectHints, Connection, Dialect, EndPoint, Event, Incoming, Network, Parameters,
 };
 

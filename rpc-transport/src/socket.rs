@@ -71,11 +71,11 @@ impl Read for Socket {
 /// A peer that is gone must be an error and not a signal, also in programs that
 /// changed what SIGPIPE does.
 #[cfg(not(target_vendor = "apple"))]
-pub(crate) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 /// These systems have no such flag. The standard library and socket2 set an option
 /// of the same effect on every socket that they make.
 #[cfg(target_vendor = "apple")]
-pub(crate) const SEND_FLAGS: SendFlags = SendFlags::empty();
+const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
