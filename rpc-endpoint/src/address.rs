@@ -13,9 +13,9 @@ use std::sync::Arc;
 /// Any text can be made into an address; one that cannot be split fails when it
 /// is connected to. Addresses are ordered by their bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EndPointAddress(Arc<str>);
+pub struct EndpointAddress(Arc<str>);
 
-/// What an [`EndPointAddress`] consists of.
+/// What an [`EndpointAddress`] consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressParts<'a> {
     /// A name or an IP address, without brackets.
@@ -23,16 +23,16 @@ pub struct AddressParts<'a> {
     /// The TCP port.
     pub port: u16,
     /// Which endpoint behind that port.
-    pub endpoint: EndPointId,
+    pub endpoint: EndpointId,
 }
 
 /// The number of an endpoint within its network, counted from 0.
-pub type EndPointId = u32;
+pub type EndpointId = u32;
 
-impl EndPointAddress {
+impl EndpointAddress {
     /// Puts an address together.
-    pub fn new(host: &str, port: u16, endpoint: EndPointId) -> Self {
-        EndPointAddress(format!("{host}:{port}:{endpoint}").into())
+    pub fn new(host: &str, port: u16, endpoint: EndpointId) -> Self {
+        EndpointAddress(format!("{host}:{port}:{endpoint}").into())
     }
 
     /// The address as text.
@@ -55,25 +55,25 @@ fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     if digits { text.parse().ok() } else { None }
 }
 
-impl From<&str> for EndPointAddress {
+impl From<&str> for EndpointAddress {
     fn from(text: &str) -> Self {
-        EndPointAddress(text.into())
+        EndpointAddress(text.into())
     }
 }
 
-impl From<String> for EndPointAddress {
+impl From<String> for EndpointAddress {
     fn from(text: String) -> Self {
-        EndPointAddress(text.into())
+        EndpointAddress(text.into())
     }
 }
 
-impl fmt::Display for EndPointAddress {
+impl fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl fmt::Debug for EndPointAddress {
+impl fmt::Debug for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", &*self.0)
     }
@@ -136,9 +136,9 @@ mod tests {
             ("some.host:65535:7", "some.host", 65535, 7),
             (":1:2", "", 1, 2),
         ] {
-            let address = EndPointAddress::from(text);
+            let address = EndpointAddress::from(text);
             assert_eq!(address.parts().unwrap(), AddressParts { host, port, endpoint });
-            assert_eq!(EndPointAddress::new(host, port, endpoint), address);
+            assert_eq!(EndpointAddress::new(host, port, endpoint), address);
             assert_eq!(address.to_string(), text);
         }
     }
@@ -147,14 +147,14 @@ mod tests {
     fn what_has_not_three_parts_is_no_address() {
         let wrong = ["", "host", "host:1", "host:1:", "host::1", "host:http:0", "host:65536:0"];
         for text in wrong.into_iter().chain(["host:1:-1", "host:+1:1", "host:1:4294967296"]) {
-            assert_eq!(EndPointAddress::from(text).parts(), None, "{text}");
+            assert_eq!(EndpointAddress::from(text).parts(), None, "{text}");
         }
     }
 
     #[test]
     fn addresses_are_ordered_by_their_bytes() {
-        assert!(EndPointAddress::from("a:10:0") < EndPointAddress::from("a:9:0"));
-        assert!(EndPointAddress::from("a:1:0") < EndPointAddress::from("a:1:00"));
+        assert!(EndpointAddress::from("a:10:0") < EndpointAddress::from("a:9:0"));
+        assert!(EndpointAddress::from("a:1:0") < EndpointAddress::from("a:1:00"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::address::EndPointAddress;
+use super::address::EndpointAddress;
 use super::link::Link;
 use super::network::{Shared, shut};
 use super::parameters::Dialect;
@@ -71,7 +71,7 @@ fn settle(
     };
     let from = match &hello.from {
         // A name that nobody can claim, because it is no address.
-        None => EndPointAddress::from(format!("undialable-{}", network.next_ticket())),
+        None => EndpointAddress::from(format!("undialable-{}", network.next_ticket())),
         Some(from) => match from.parts() {
             None => return refuse(&Reply::Invalid),
             Some(parts) => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use capnp_threads_transport::is_exhaustion;
 
-use super::address::EndPointId;
+use super::address::EndpointId;
 use super::error::{ConnectError, ConnectErrorCode};
 use super::link::Link;
 use super::machine::Dialled;
@@ -151,7 +151,7 @@ fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Instant) -> Result<Answer,
 /// not needed any more.
 fn introduce(
     link: &Link,
-    endpoint: EndPointId,
+    endpoint: EndpointId,
     dialect: Dialect,
     mut socket: &TcpStream,
 ) -> Result<Option<DialectTerms>, ConnectError> {

@@ -67,7 +67,7 @@ pub enum TrySendError {
     Send(#[from] SendError),
 }
 
-/// The endpoint is closed, and [`EndPointClosed`](super::Event::EndPointClosed)
+/// The endpoint is closed, and [`EndpointClosed`](super::Event::EndpointClosed)
 /// was received: there is nothing more to receive, ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("cannot receive: the endpoint is closed")]
@@ -76,7 +76,7 @@ pub struct ReceiveError;
 /// Why an endpoint could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum NewEndPointError {
+pub enum NewEndpointError {
     /// The network is closed, or all endpoint ids have been used.
     #[error("cannot make an endpoint: {0}")]
     Failed(String),

@@ -1,6 +1,6 @@
 //! What an endpoint tells its program.
 
-use super::address::{ConnectionId, EndPointAddress};
+use super::address::{ConnectionId, EndpointAddress};
 
 /// Something that happened at an endpoint.
 ///
@@ -16,7 +16,7 @@ pub enum Event {
         /// Always [`Reliability::ReliableOrdered`].
         reliability: Reliability,
         /// Who opened it. Peers tell their address themselves.
-        from: EndPointAddress,
+        from: EndpointAddress,
     },
     /// A message arrived.
     Received {
@@ -34,17 +34,17 @@ pub enum Event {
     /// and to that peer. There is one such event for all of them.
     ConnectionLost {
         /// The peer.
-        peer: EndPointAddress,
+        peer: EndpointAddress,
         /// What happened, for people.
         reason: String,
     },
-    /// The network as a whole stopped working. `EndPointClosed` follows.
+    /// The network as a whole stopped working. `EndpointClosed` follows.
     NetworkFailed {
         /// What happened, for people.
         reason: String,
     },
     /// The endpoint was closed. This is the last event.
-    EndPointClosed,
+    EndpointClosed,
 }
 
 /// What a connection promises.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::address::{ConnectionId, EndPointAddress};
+use super::address::{ConnectionId, EndpointAddress};
 use super::error::{
-    ConnectError, MulticastError, NewEndPointError, ReceiveError, SendError, TrySendError,
+    ConnectError, MulticastError, NewEndpointError, ReceiveError, SendError, TrySendError,
 };
 use super::event::Event;
 use super::inbox::{Ending, Inbox, Taken};
@@ -58,8 +58,8 @@ impl Network {
     ///
     /// # Errors
     /// The network is closed.
-    pub fn new_endpoint(&self) -> Result<EndPoint, NewEndPointError> {
-        Ok(EndPoint { local: self.shared.new_local()? })
+    pub fn new_endpoint(&self) -> Result<Endpoint, NewEndpointError> {
+        Ok(Endpoint { local: self.shared.new_local()? })
     }
 
     /// Closes all endpoints, and stops listening. Blocks until every socket is
@@ -86,13 +86,13 @@ impl fmt::Debug for Network {
 /// One party that others connect to.
 ///
 /// May be used by any number of threads at the same time. Dropping it closes it.
-pub struct EndPoint {
+pub struct Endpoint {
     local: Arc<Local>,
 }
 
-impl EndPoint {
+impl Endpoint {
     /// How others name this endpoint.
-    pub fn address(&self) -> &EndPointAddress {
+    pub fn address(&self) -> &EndpointAddress {
         &self.local.address
     }
 
@@ -108,7 +108,7 @@ impl EndPoint {
     /// See [`ConnectErrorCode`](super::ConnectErrorCode).
     pub fn connect(
         &self,
-        to: &EndPointAddress,
+        to: &EndpointAddress,
         hints: ConnectHints,
     ) -> Result<Connection, ConnectError> {
         let route = if *to == self.local.address {
@@ -123,7 +123,7 @@ impl EndPoint {
     /// Waits for the next event.
     ///
     /// # Errors
-    /// [`Event::EndPointClosed`] was received before.
+    /// [`Event::EndpointClosed`] was received before.
     pub fn receive(&self) -> Result<Event, ReceiveError> {
         loop {
             if let Some(event) = self.next(None)? {
@@ -135,7 +135,7 @@ impl EndPoint {
     /// Waits for the next event for a while; `None` if there was none.
     ///
     /// # Errors
-    /// [`Event::EndPointClosed`] was received before.
+    /// [`Event::EndpointClosed`] was received before.
     pub fn receive_timeout(&self, timeout: Duration) -> Result<Option<Event>, ReceiveError> {
         self.next(Some(Instant::now() + timeout))
     }
@@ -180,7 +180,7 @@ impl EndPoint {
 
     /// Closes all connections from and to this endpoint. What was sent before is
     /// still delivered to peers that read it within [`Parameters::linger`]. Does
-    /// not block. The last event will be [`Event::EndPointClosed`], without
+    /// not block. The last event will be [`Event::EndpointClosed`], without
     /// events for the single connections. Closing twice is harmless.
     pub fn close(&self) {
         self.local.close();
@@ -191,16 +191,16 @@ impl EndPoint {
     }
 }
 
-impl Drop for EndPoint {
+impl Drop for Endpoint {
     fn drop(&mut self) {
         self.local.close();
         self.local.events.clear();
     }
 }
 
-impl fmt::Debug for EndPoint {
+impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndPoint").field("address", self.address()).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("address", self.address()).finish_non_exhaustive()
     }
 }
 
@@ -278,7 +278,7 @@ impl Connection {
     }
 
     /// The endpoint to which it leads.
-    pub fn peer(&self) -> &EndPointAddress {
+    pub fn peer(&self) -> &EndpointAddress {
         match &self.route {
             Route::Peer(link, _) => &link.address,
             Route::Own(local, _) => &local.address,
@@ -298,7 +298,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The receiving end of a connection that was [claimed](EndPoint::claim).
+/// The receiving end of a connection that was [claimed](Endpoint::claim).
 ///
 /// Dropping it makes everything that still arrives on it be ignored.
 pub struct Incoming {
@@ -314,7 +314,7 @@ pub enum IncomingError {
     Lost(String),
     /// This program has closed the endpoint.
     #[error("the endpoint is closed")]
-    EndPointClosed,
+    EndpointClosed,
     /// There was no message in time.
     #[error("nothing was received in time")]
     TimedOut,
@@ -324,7 +324,7 @@ impl Incoming {
     /// Waits for the next message; `None` if the peer has closed the connection.
     ///
     /// # Errors
-    /// [`IncomingError::Lost`] and [`IncomingError::EndPointClosed`].
+    /// [`IncomingError::Lost`] and [`IncomingError::EndpointClosed`].
     pub fn receive(&self) -> Result<Option<Vec<u8>>, IncomingError> {
         self.take(None)
     }
@@ -345,7 +345,7 @@ impl Incoming {
             }
             Taken::End(Ending::Closed) => Ok(None),
             Taken::End(Ending::Lost(reason)) => Err(IncomingError::Lost(reason)),
-            Taken::End(Ending::EndPointClosed) => Err(IncomingError::EndPointClosed),
+            Taken::End(Ending::EndpointClosed) => Err(IncomingError::EndpointClosed),
             Taken::TimedOut => Err(IncomingError::TimedOut),
         }
     }
@@ -370,7 +370,7 @@ impl Incoming {
     }
 
     /// Who opened it.
-    pub fn from(&self) -> &EndPointAddress {
+    pub fn from(&self) -> &EndpointAddress {
         &self.inbox.from
     }
 }

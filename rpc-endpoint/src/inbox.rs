@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::address::{ConnectionId, EndPointAddress};
+use super::address::{ConnectionId, EndpointAddress};
 use super::error::ReceiveError;
 use super::link::Link;
 
@@ -32,9 +32,9 @@ pub(super) enum Entry {
     Opened(Arc<Inbox>),
     Message(Arc<Inbox>),
     Closed(Arc<Inbox>),
-    Lost { peer: EndPointAddress, link: u32, reason: String, connections: Vec<ConnectionId> },
+    Lost { peer: EndpointAddress, link: u32, reason: String, connections: Vec<ConnectionId> },
     NetworkFailed(String),
-    EndPointClosed,
+    EndpointClosed,
 }
 
 impl Events {
@@ -51,7 +51,7 @@ impl Events {
     pub(super) fn finish(&self) {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.is_finished, true) {
-            state.queue.push_back(Entry::EndPointClosed);
+            state.queue.push_back(Entry::EndpointClosed);
             self.available.notify_one();
         }
     }
@@ -71,7 +71,7 @@ impl Events {
                 return Err(ReceiveError);
             }
             if let Some(entry) = state.queue.pop_front() {
-                if let Entry::EndPointClosed = entry {
+                if let Entry::EndpointClosed = entry {
                     state.is_over = true;
                     self.available.notify_all();
                 }
@@ -100,7 +100,7 @@ pub(super) fn wait<T>(
 /// The messages of one incoming connection.
 pub(super) struct Inbox {
     pub(super) connection: ConnectionId,
-    pub(super) from: EndPointAddress,
+    pub(super) from: EndpointAddress,
     /// To tell what was taken; `None` for a connection of an endpoint to itself.
     link: Option<Arc<Link>>,
     state: Mutex<InboxState>,
@@ -131,7 +131,7 @@ enum Owner {
 pub(super) enum Ending {
     Closed,
     Lost(String),
-    EndPointClosed,
+    EndpointClosed,
 }
 
 /// What is to be done with something that was put into an inbox.
@@ -155,7 +155,7 @@ pub(super) enum Taken {
 impl Inbox {
     pub(super) fn new(
         connection: ConnectionId,
-        from: EndPointAddress,
+        from: EndpointAddress,
         link: Option<Arc<Link>>,
     ) -> Arc<Self> {
         let state = InboxState {

@@ -1,6 +1,6 @@
 //! Endpoints: many parties, one socket for each pair of them.
 //!
-//! A [`Network`] listens at one TCP port. Its [`EndPoint`]s have addresses
+//! A [`Network`] listens at one TCP port. Its [`Endpoint`]s have addresses
 //! `host:port:id` and connect to each other. All the [`Connection`]s between two
 //! endpoints, in both directions, share one TCP connection, which is dialled when
 //! the first is opened and closed after the last; a connection costs a few bytes
@@ -29,7 +29,7 @@
 //!
 //! Messages of one connection arrive in order. Among connections there is no
 //! order, and a program that is slow to receive on one does not hold up the
-//! others, if it [claims](EndPoint::claim) it and both sides speak the
+//! others, if it [claims](Endpoint::claim) it and both sides speak the
 //! [multiplexed dialect](Dialect::Multiplexed). The older dialects are those of
 //! the Haskell package network-transport-tcp.
 //!
@@ -65,12 +65,12 @@ mod trace;
 mod vats;
 mod wire;
 
-pub use address::{AddressParts, ConnectionId, EndPointAddress, EndPointId};
+pub use address::{AddressParts, ConnectionId, EndpointAddress, EndpointId};
 pub use error::{
-    ConnectError, ConnectErrorCode, MulticastError, NewEndPointError, ReceiveError, SendError,
+    ConnectError, ConnectErrorCode, MulticastError, NewEndpointError, ReceiveError, SendError,
     TrySendError,
 };
 pub use event::{Event, Reliability};
-pub use handle::{Connection, EndPoint, Incoming, IncomingError, Network};
+pub use handle::{Connection, Endpoint, Incoming, IncomingError, Network};
 pub use parameters::{ConnectHints, Dialect, Parameters};
 pub use vats::{EndpointNetwork, EndpointVat, InvalidVatId};

@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::address::{ConnectionId, EndPointAddress};
+use super::address::{ConnectionId, EndpointAddress};
 use super::error::{ConnectError, SendError, TrySendError};
 use super::inbox::{Delivery, Ending, Entry, Inbox, wait};
 use super::local::Local;
@@ -35,7 +35,7 @@ use super::machine::{Connect, Dialled, HangUp, Inbound, Output, Peer, Piece, Ref
 use super::wire::{Control, DialectTerms, Terms};
 
 pub(super) struct Link {
-    pub(super) address: EndPointAddress,
+    pub(super) address: EndpointAddress,
     /// The upper half of its connections' ids.
     pub(super) id: u32,
     pub(super) local: Arc<Local>,
@@ -73,7 +73,7 @@ pub(super) enum Arrival {
 impl Link {
     pub(super) fn new(
         local: Arc<Local>,
-        address: EndPointAddress,
+        address: EndpointAddress,
         id: u32,
         peer: Peer,
         socket: Option<Arc<TcpStream>>,
@@ -321,7 +321,7 @@ impl Link {
     pub(super) fn shut_down(self: &Arc<Self>) {
         let mut state = self.state.lock();
         self.step_in(&mut state, Peer::shut_down);
-        end_all(&mut state, &Ending::EndPointClosed);
+        end_all(&mut state, &Ending::EndpointClosed);
     }
 
     pub(super) fn message_taken(self: &Arc<Self>, lcid: u32, length: usize) {

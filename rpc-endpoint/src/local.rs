@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
 use parking_lot::Mutex;
 
-use super::address::{ConnectionId, EndPointAddress, EndPointId};
+use super::address::{ConnectionId, EndpointAddress, EndpointId};
 use super::dial;
 use super::error::{ConnectError, ConnectErrorCode, SendError};
 use super::event::{Event, Reliability};
@@ -23,10 +23,10 @@ use super::wire::{DialectTerms, FIRST_CONNECTION};
 
 pub(super) struct Local {
     pub(super) network: Arc<Shared>,
-    pub(super) id: EndPointId,
-    pub(super) address: EndPointAddress,
+    pub(super) id: EndpointId,
+    pub(super) address: EndpointAddress,
     /// The links that are alive, by the peer's address.
-    links: DashMap<EndPointAddress, Arc<Link>>,
+    links: DashMap<EndpointAddress, Arc<Link>>,
     /// Incoming connections that nobody has claimed and whose end was not
     /// received.
     pub(super) claimable: DashMap<ConnectionId, Arc<Inbox>>,
@@ -47,7 +47,7 @@ struct Own {
 }
 
 impl Local {
-    pub(super) fn new(network: Arc<Shared>, id: EndPointId, address: EndPointAddress) -> Arc<Self> {
+    pub(super) fn new(network: Arc<Shared>, id: EndpointId, address: EndpointAddress) -> Arc<Self> {
         Arc::new(Local {
             network,
             id,
@@ -64,7 +64,7 @@ impl Local {
     /// Opens a connection to another endpoint.
     pub(super) fn connect(
         self: &Arc<Self>,
-        to: &EndPointAddress,
+        to: &EndpointAddress,
         hints: ConnectHints,
     ) -> Result<(Arc<Link>, u32), ConnectError> {
         let timeout = hints.timeout.unwrap_or(self.network.parameters.connect_timeout);
@@ -83,7 +83,7 @@ impl Local {
 
     fn find_or_create(
         self: &Arc<Self>,
-        to: &EndPointAddress,
+        to: &EndpointAddress,
     ) -> Result<(Arc<Link>, bool), ConnectError> {
         self.check_open()?;
         let (link, is_new) = match self.links.entry(to.clone()) {
@@ -107,7 +107,7 @@ impl Local {
     /// the reply as the first that is to be written.
     pub(super) fn arrive(
         self: &Arc<Self>,
-        from: &EndPointAddress,
+        from: &EndpointAddress,
         terms: DialectTerms,
         socket: &Arc<TcpStream>,
         deadline: Instant,
@@ -144,7 +144,7 @@ impl Local {
     }
 
     /// Whether there are so many peers that one more is not welcome.
-    pub(super) fn is_full_for(&self, from: &EndPointAddress) -> bool {
+    pub(super) fn is_full_for(&self, from: &EndpointAddress) -> bool {
         self.links.len() >= self.network.parameters.max_peers && !self.links.contains_key(from)
     }
 
@@ -192,7 +192,7 @@ impl Local {
             std::mem::take(&mut own.open)
         };
         for inbox in own.values() {
-            inbox.end(Ending::EndPointClosed);
+            inbox.end(Ending::EndpointClosed);
         }
         self.events.finish();
         self.claimable.clear();
@@ -232,7 +232,7 @@ impl Local {
                 Event::ConnectionLost { peer, reason }
             }
             Entry::NetworkFailed(reason) => Event::NetworkFailed { reason },
-            Entry::EndPointClosed => Event::EndPointClosed,
+            Entry::EndpointClosed => Event::EndpointClosed,
         })
     }
 

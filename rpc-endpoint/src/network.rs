@@ -12,9 +12,9 @@ use capnp_threads_transport::{Closer, is_exhaustion, tcp};
 use dashmap::DashMap;
 use parking_lot::{Condvar, Mutex};
 
-use super::address::{EndPointAddress, EndPointId};
+use super::address::{EndpointAddress, EndpointId};
 use super::answer;
-use super::error::NewEndPointError;
+use super::error::NewEndpointError;
 use super::inbox::Entry;
 use super::local::Local;
 use super::machine::Rules;
@@ -30,8 +30,8 @@ pub(super) struct Shared {
     pub(super) rules: Rules,
     /// Where peers dial; `None` if they cannot.
     listening: Option<Listening>,
-    locals: DashMap<EndPointId, Arc<Local>>,
-    next_local: Mutex<Option<EndPointId>>,
+    locals: DashMap<EndpointId, Arc<Local>>,
+    next_local: Mutex<Option<EndpointId>>,
     is_closed: AtomicBool,
     start: Instant,
     incarnation: u64,
@@ -203,17 +203,17 @@ fn rules(parameters: &Parameters) -> Rules {
 
 /// Endpoints.
 impl Shared {
-    pub(super) fn new_local(self: &Arc<Self>) -> Result<Arc<Local>, NewEndPointError> {
-        let failed = |reason: &str| NewEndPointError::Failed(reason.to_owned());
+    pub(super) fn new_local(self: &Arc<Self>) -> Result<Arc<Local>, NewEndpointError> {
+        let failed = |reason: &str| NewEndpointError::Failed(reason.to_owned());
         let mut next = self.next_local.lock();
         let id = next.ok_or_else(|| failed("all endpoint ids have been used"))?;
         if self.is_closed() {
             return Err(failed("the network is closed"));
         }
         let address = match &self.listening {
-            Some(listening) => EndPointAddress::new(&listening.host, listening.port, id),
+            Some(listening) => EndpointAddress::new(&listening.host, listening.port, id),
             // Not an address that anybody could dial.
-            None => EndPointAddress::from(format!("unreachable-{:x}-{id}", self.incarnation)),
+            None => EndpointAddress::from(format!("unreachable-{:x}-{id}", self.incarnation)),
         };
         let local = Local::new(self.clone(), id, address);
         *next = id.checked_add(1);
@@ -221,7 +221,7 @@ impl Shared {
         Ok(local)
     }
 
-    pub(super) fn local(&self, id: EndPointId) -> Option<Arc<Local>> {
+    pub(super) fn local(&self, id: EndpointId) -> Option<Arc<Local>> {
         self.locals.get(&id).map(|local| local.clone())
     }
 

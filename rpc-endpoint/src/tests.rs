@@ -31,19 +31,19 @@ fn network(dialect: Dialect) -> Network {
     Network::bind("127.0.0.1", 0, parameters(dialect)).unwrap()
 }
 
-fn endpoint(network: &Network) -> EndPoint {
+fn endpoint(network: &Network) -> Endpoint {
     network.new_endpoint().unwrap()
 }
 
-fn next(endpoint: &EndPoint) -> Event {
+fn next(endpoint: &Endpoint) -> Event {
     endpoint.receive_timeout(AMPLE).unwrap().unwrap()
 }
 
-fn connect(from: &EndPoint, to: &EndPoint) -> Connection {
+fn connect(from: &Endpoint, to: &Endpoint) -> Connection {
     from.connect(to.address(), ConnectHints::new()).unwrap()
 }
 
-fn next_opened(endpoint: &EndPoint, from: &EndPointAddress) -> ConnectionId {
+fn next_opened(endpoint: &Endpoint, from: &EndpointAddress) -> ConnectionId {
     let event = next(endpoint);
     let Event::ConnectionOpened { connection, from: who, .. } = &event else {
         panic!("{event:?}");
@@ -52,15 +52,15 @@ fn next_opened(endpoint: &EndPoint, from: &EndPointAddress) -> ConnectionId {
     *connection
 }
 
-fn expect_received(endpoint: &EndPoint, connection: ConnectionId, message: &[u8]) {
+fn expect_received(endpoint: &Endpoint, connection: ConnectionId, message: &[u8]) {
     assert_eq!(next(endpoint), Event::Received { connection, message: message.to_vec() });
 }
 
-fn expect_closed(endpoint: &EndPoint, connection: ConnectionId) {
+fn expect_closed(endpoint: &Endpoint, connection: ConnectionId) {
     assert_eq!(next(endpoint), Event::ConnectionClosed { connection });
 }
 
-fn expect_lost(endpoint: &EndPoint, lost: &EndPointAddress) -> String {
+fn expect_lost(endpoint: &Endpoint, lost: &EndpointAddress) -> String {
     let event = next(endpoint);
     let Event::ConnectionLost { peer, reason } = event else { panic!("{event:?}") };
     assert_eq!(peer, *lost);
@@ -68,9 +68,9 @@ fn expect_lost(endpoint: &EndPoint, lost: &EndPointAddress) -> String {
 }
 
 /// Nothing but the end is to come.
-fn expect_end(endpoint: &EndPoint) {
+fn expect_end(endpoint: &Endpoint) {
     endpoint.close();
-    assert_eq!(next(endpoint), Event::EndPointClosed);
+    assert_eq!(next(endpoint), Event::EndpointClosed);
     assert_eq!(endpoint.receive(), Err(ReceiveError));
     assert_eq!(endpoint.receive_timeout(AMPLE), Err(ReceiveError));
 }

@@ -31,7 +31,7 @@ use parking_lot::{Condvar, Mutex};
 pub use id::{EndpointVat, InvalidVatId};
 
 use self::session::{Progress, Session};
-use super::{ConnectErrorCode, ConnectionId, EndPoint, EndPointAddress, Network, Parameters};
+use super::{ConnectErrorCode, ConnectionId, Endpoint, EndpointAddress, Network, Parameters};
 
 /// How many vats are remembered with which nothing is going on.
 const MAX_REMEMBERED: usize = 4096;
@@ -80,7 +80,7 @@ pub struct EndpointNetwork {
 
 struct Shared {
     id: Arc<str>,
-    endpoint: EndPoint,
+    endpoint: Endpoint,
     connect_timeout: Duration,
     send_queue: usize,
     serials: AtomicU64,
@@ -93,7 +93,7 @@ struct Shared {
 struct State {
     peers: HashMap<Arc<str>, Known>,
     /// The sessions that others began and nobody has accepted yet.
-    arrived: VecDeque<(Arc<Session>, EndPointAddress)>,
+    arrived: VecDeque<(Arc<Session>, EndpointAddress)>,
     /// The sessions that the halves of others belong to.
     theirs: HashMap<ConnectionId, Arc<Session>>,
     phase: Phase,
@@ -111,9 +111,9 @@ enum Phase {
 #[derive(Default)]
 struct Known {
     /// Where it said last that it is.
-    address: Option<EndPointAddress>,
+    address: Option<EndpointAddress>,
     /// Where it is not.
-    wrong: Vec<EndPointAddress>,
+    wrong: Vec<EndpointAddress>,
     session: Option<Arc<Session>>,
 }
 
@@ -151,7 +151,7 @@ impl EndpointNetwork {
     /// # Errors
     /// The system has no thread to give; [`io::ErrorKind::InvalidInput`] if the id
     /// is none.
-    pub fn on(id: &str, endpoint: EndPoint) -> io::Result<Self> {
+    pub fn on(id: &str, endpoint: Endpoint) -> io::Result<Self> {
         let own = EndpointVat::new(id)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let parameters = &endpoint.local().network.parameters;
@@ -250,7 +250,7 @@ impl fmt::Debug for EndpointNetwork {
     }
 }
 
-fn transport(session: &Arc<Session>, address: &EndPointAddress) -> Transport {
+fn transport(session: &Arc<Session>, address: &EndpointAddress) -> Transport {
     let description = format!("{} ({address})", session.peer);
     stream::transport(session, PeerDescription::from_address(description))
 }
@@ -290,7 +290,7 @@ impl Shared {
 
     /// A new session with a vat, and where to try to reach it; `None` if there is a
     /// session already. Waits while one is being closed.
-    fn begin(self: &Arc<Self>, peer: &EndpointVat) -> Option<(Arc<Session>, Vec<EndPointAddress>)> {
+    fn begin(self: &Arc<Self>, peer: &EndpointVat) -> Option<(Arc<Session>, Vec<EndpointAddress>)> {
         let deadline = Instant::now() + self.connect_timeout;
         let mut state = self.state.lock();
         loop {
@@ -308,7 +308,7 @@ impl Shared {
             }
         }
         let known = state.known(peer.shared_id());
-        let mut addresses: Vec<EndPointAddress> = known.address.iter().cloned().collect();
+        let mut addresses: Vec<EndpointAddress> = known.address.iter().cloned().collect();
         for hint in peer.hints() {
             if !addresses.contains(hint) {
                 addresses.push(hint.clone());
@@ -316,7 +316,7 @@ impl Shared {
         }
         // Those where it was not are tried last.
         addresses.sort_by_key(|address| known.wrong.contains(address));
-        let session = Session::new(self, peer.shared_id().clone(), EndPointAddress::from(""));
+        let session = Session::new(self, peer.shared_id().clone(), EndpointAddress::from(""));
         known.session = Some(session.clone());
         Some((session, addresses))
     }

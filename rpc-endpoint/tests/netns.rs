@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use capnp_threads_endpoint::{ConnectHints, Connection, Dialect, EndPoint, Event, Network};
+use capnp_threads_endpoint::{ConnectHints, Connection, Dialect, Endpoint, Event, Network};
 
 const ROLE: &str = "ENDPOINT_NETNS_HOST";
 /// How long a host waits for a sign of life, in seconds.
@@ -173,7 +173,7 @@ fn host() {
     });
 }
 
-fn tell_events(here: &EndPoint) {
+fn tell_events(here: &Endpoint) {
     while let Ok(event) = here.receive() {
         match event {
             Event::Received { message, .. } => {

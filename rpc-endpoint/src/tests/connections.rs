@@ -30,7 +30,7 @@ fn ping_pong() {
                 }
             }
         });
-        let peer = EndPointAddress::new("127.0.0.1", there.port().unwrap(), 0);
+        let peer = EndpointAddress::new("127.0.0.1", there.port().unwrap(), 0);
         let connection = one.connect(&peer, ConnectHints::new()).unwrap();
         let id = next_opened(&one, &peer);
         for round in 0..10_000_u32 {
@@ -57,7 +57,7 @@ fn connections_of_two_clients_are_not_mixed() {
         }
         drop(connections);
         // By connection: who it is from, its number, and the next message.
-        let mut seen: HashMap<ConnectionId, (EndPointAddress, Option<u8>, u8)> = HashMap::new();
+        let mut seen: HashMap<ConnectionId, (EndpointAddress, Option<u8>, u8)> = HashMap::new();
         let mut closed = 0;
         while closed < 4 {
             match next(&server) {
@@ -321,7 +321,7 @@ fn a_claimed_connection_to_itself() {
     connection.send(&[b"x"]).unwrap();
     assert_eq!(claimed.receive(), Ok(Some(b"x".to_vec())));
     expect_end(&here);
-    assert_eq!(claimed.receive(), Err(IncomingError::EndPointClosed));
+    assert_eq!(claimed.receive(), Err(IncomingError::EndpointClosed));
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn claimed_connections_learn_of_loss_and_closing() {
     let _connection = connect(&one, &other);
     let claimed = other.claim(next_opened(&other, one.address())).unwrap();
     expect_end(&other);
-    assert_eq!(claimed.receive(), Err(IncomingError::EndPointClosed));
+    assert_eq!(claimed.receive(), Err(IncomingError::EndpointClosed));
 }
 
 #[test]

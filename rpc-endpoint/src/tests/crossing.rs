@@ -9,7 +9,7 @@ use super::*;
 const OLD: [Dialect; 2] = [Dialect::Original, Dialect::Versioned];
 
 /// An endpoint, and a raw peer whose address is greater, or smaller.
-fn pair(dialect: Dialect, theirs_is_greater: bool) -> (Network, EndPoint, RawListener) {
+fn pair(dialect: Dialect, theirs_is_greater: bool) -> (Network, Endpoint, RawListener) {
     loop {
         let network = network(dialect);
         let here = endpoint(&network);

@@ -86,7 +86,7 @@ fn probes_are_answered() {
 }
 
 /// A connection, and another dial of the same peer, which is refused.
-fn dialled_again(patience: Duration) -> (Network, EndPoint, Raw) {
+fn dialled_again(patience: Duration) -> (Network, Endpoint, Raw) {
     let parameters = Parameters { patience, ..parameters(Dialect::Versioned) };
     let network = Network::bind("127.0.0.1", 0, parameters).unwrap();
     let here = endpoint(&network);

@@ -14,7 +14,7 @@ fn a_random_port_gives_a_dialable_address() {
             let (one, other) = (endpoint(&here), endpoint(&there));
             let port = here.port().unwrap();
             assert_ne!(port, 0);
-            assert_eq!(*one.address(), EndPointAddress::new(host, port, 0));
+            assert_eq!(*one.address(), EndpointAddress::new(host, port, 0));
             let connection = connect(&other, &one);
             connection.send(&[b"a", b"", b"bc"]).unwrap();
             let id = next_opened(&one, other.address());
@@ -88,7 +88,7 @@ fn an_unknown_endpoint_is_invalid() {
     for dialect in OLD {
         let network = network(dialect);
         let here = endpoint(&network);
-        let unknown = EndPointAddress::new("127.0.0.1", network.port().unwrap(), 7);
+        let unknown = EndpointAddress::new("127.0.0.1", network.port().unwrap(), 7);
         let mut raw = Raw::dial(here.address());
         raw.send(&hello(dialect, &greater(), &unknown));
         raw.expect_words(&[1]);
@@ -111,10 +111,10 @@ fn invalid_addresses_have_their_codes() {
         deaf.bind(&any.into()).unwrap();
         let port = deaf.local_addr().unwrap().as_socket().unwrap().port();
         for (address, code) in [
-            (EndPointAddress::from("nonsense"), ConnectErrorCode::Failed),
-            (EndPointAddress::from("127.0.0.1:1:x"), ConnectErrorCode::Failed),
-            (EndPointAddress::from("name.invalid:1:0"), ConnectErrorCode::NotFound),
-            (EndPointAddress::new("127.0.0.1", port, 0), ConnectErrorCode::NotFound),
+            (EndpointAddress::from("nonsense"), ConnectErrorCode::Failed),
+            (EndpointAddress::from("127.0.0.1:1:x"), ConnectErrorCode::Failed),
+            (EndpointAddress::from("name.invalid:1:0"), ConnectErrorCode::NotFound),
+            (EndpointAddress::new("127.0.0.1", port, 0), ConnectErrorCode::NotFound),
         ] {
             // Twice, because the first attempt must leave nothing behind.
             for _ in 0..2 {
@@ -280,7 +280,7 @@ fn a_host_that_is_not_the_peers_is_refused() {
     let checking = Parameters { check_peer_host: true, ..parameters(Dialect::Versioned) };
     let network = Network::bind("127.0.0.1", 0, checking).unwrap();
     let here = endpoint(&network);
-    let stranger = EndPointAddress::new("192.0.2.1", 1, 0);
+    let stranger = EndpointAddress::new("192.0.2.1", 1, 0);
     let mut raw = Raw::dial(here.address());
     raw.send(&hello(Dialect::Versioned, &stranger, here.address()));
     let mut mismatch = bytes(&[3, 9]);
@@ -295,7 +295,7 @@ fn a_host_that_is_not_the_peers_is_refused() {
     // Names are looked up.
     for host in ["localhost", "127.0.0.1"] {
         let mut raw = Raw::dial(here.address());
-        let honest = EndPointAddress::new(host, 1, 0);
+        let honest = EndpointAddress::new(host, 1, 0);
         raw.introduce(Dialect::Versioned, &honest, here.address());
         raw.words(&[0, 1024]);
         next_opened(&here, &honest);

@@ -10,7 +10,7 @@ use crate::testing::Blocked;
 const OLD: [Dialect; 2] = [Dialect::Original, Dialect::Versioned];
 
 /// An endpoint that is connected to a raw peer.
-fn connected(dialect: Dialect) -> (Network, EndPoint, Connection, Raw, RawListener) {
+fn connected(dialect: Dialect) -> (Network, Endpoint, Connection, Raw, RawListener) {
     let network = network(dialect);
     let here = endpoint(&network);
     let listener = RawListener::new();
@@ -302,7 +302,7 @@ fn a_mute_peer_does_not_stall_a_close() {
         connection.close();
         assert_eq!(sending.join(), SendError::Closed);
         network.close();
-        assert_eq!(next(&here), Event::EndPointClosed);
+        assert_eq!(next(&here), Event::EndpointClosed);
         drop(raw);
     }
 }
@@ -323,7 +323,7 @@ fn an_endpoint_that_is_closed_wakes_who_waits() {
     });
     here.close();
     assert_eq!(connecting.join().code, ConnectErrorCode::Failed);
-    assert_eq!(receiving.join(), Ok(Event::EndPointClosed));
+    assert_eq!(receiving.join(), Ok(Event::EndpointClosed));
     drop(raw);
     network.close();
 }

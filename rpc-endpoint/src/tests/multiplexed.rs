@@ -14,7 +14,7 @@ fn terms(incarnation: u32, serial: u32, window: u32) -> Vec<u8> {
     bytes(&[0, incarnation, 0, serial, window, 1 << 20])
 }
 
-fn hello(from: &EndPointAddress, serial: u32) -> Vec<u8> {
+fn hello(from: &EndpointAddress, serial: u32) -> Vec<u8> {
     let from = from.as_str().as_bytes();
     let length = u32::try_from(from.len()).unwrap();
     [bytes(&[VERSION, 8 + length + 24, 0, length]), from.to_vec(), terms(1, serial, WINDOW)]
@@ -30,7 +30,7 @@ fn small(change: impl FnOnce(&mut Parameters)) -> Network {
 }
 
 /// Dials and is accepted; returns the serial number that it was told.
-fn introduce(raw: &mut Raw, from: &EndPointAddress, serial: u32) {
+fn introduce(raw: &mut Raw, from: &EndpointAddress, serial: u32) {
     raw.send(&hello(from, serial));
     raw.expect_words(&[0, 24]);
     let terms = raw.read(24);

@@ -55,7 +55,7 @@ fn receiving_after_the_end_fails_every_time() {
     let network = network(Dialect::default());
     let here = endpoint(&network);
     network.close();
-    assert_eq!(here.receive(), Ok(Event::EndPointClosed));
+    assert_eq!(here.receive(), Ok(Event::EndpointClosed));
     for _ in 0..3 {
         assert_eq!(here.receive(), Err(ReceiveError));
         assert_eq!(here.receive_timeout(AMPLE), Err(ReceiveError));
@@ -65,7 +65,7 @@ fn receiving_after_the_end_fails_every_time() {
 /// A peer that fails at some step of our dial, and is there again for the next one.
 fn check_reconnecting(
     dialect: Dialect,
-    fail: impl Fn(&RawListener, &EndPoint) -> Option<Connection>,
+    fail: impl Fn(&RawListener, &Endpoint) -> Option<Connection>,
 ) {
     let network = network(dialect);
     let here = endpoint(&network);
@@ -238,7 +238,7 @@ fn clients_that_vanish_at_random_lose_no_ping_of_others() {
                         }
                         Event::ConnectionClosed { connection } => _ = back.remove(&connection),
                         Event::ConnectionLost { .. } => {}
-                        Event::EndPointClosed => break,
+                        Event::EndpointClosed => break,
                         event => panic!("{event:?}"),
                     }
                 }
@@ -289,7 +289,7 @@ fn clients_that_vanish_at_random_lose_no_ping_of_others() {
 }
 
 /// Who skips answers may get to see them later.
-fn expect_received_or_older(own: &EndPoint, id: ConnectionId, ping: usize, skips: bool) {
+fn expect_received_or_older(own: &Endpoint, id: ConnectionId, ping: usize, skips: bool) {
     loop {
         let event = next(own);
         let Event::Received { connection, message } = event else { panic!("{event:?}") };

@@ -15,8 +15,8 @@ impl RawListener {
         RawListener(TcpListener::bind("127.0.0.1:0").unwrap())
     }
 
-    pub(super) fn address(&self) -> EndPointAddress {
-        EndPointAddress::new("127.0.0.1", self.0.local_addr().unwrap().port(), 0)
+    pub(super) fn address(&self) -> EndpointAddress {
+        EndpointAddress::new("127.0.0.1", self.0.local_addr().unwrap().port(), 0)
     }
 
     /// Accepts a dial if there is one.
@@ -39,7 +39,7 @@ impl Raw {
         Raw(stream)
     }
 
-    pub(super) fn dial(address: &EndPointAddress) -> Self {
+    pub(super) fn dial(address: &EndpointAddress) -> Self {
         let parts = address.parts().unwrap();
         Raw::new(TcpStream::connect((parts.host, parts.port)).unwrap())
     }
@@ -104,8 +104,8 @@ impl Raw {
     pub(super) fn introduce(
         &mut self,
         dialect: Dialect,
-        from: &EndPointAddress,
-        to: &EndPointAddress,
+        from: &EndpointAddress,
+        to: &EndpointAddress,
     ) {
         self.send(&hello(dialect, from, to));
         self.expect_words(&[0]);
@@ -116,8 +116,8 @@ impl Raw {
     pub(super) fn expect_hello(
         &mut self,
         dialect: Dialect,
-        from: &EndPointAddress,
-        to: &EndPointAddress,
+        from: &EndpointAddress,
+        to: &EndpointAddress,
     ) {
         self.expect(&hello(dialect, from, to));
     }
@@ -128,7 +128,7 @@ pub(super) fn bytes(words: &[u32]) -> Vec<u8> {
 }
 
 /// The bytes of a dial.
-pub(super) fn hello(dialect: Dialect, from: &EndPointAddress, to: &EndPointAddress) -> Vec<u8> {
+pub(super) fn hello(dialect: Dialect, from: &EndpointAddress, to: &EndpointAddress) -> Vec<u8> {
     let from = from.as_str().as_bytes();
     let (endpoint, length) = (to.parts().unwrap().endpoint, u32::try_from(from.len()).unwrap());
     let mut hello = match dialect {
@@ -143,10 +143,10 @@ pub(super) fn hello(dialect: Dialect, from: &EndPointAddress, to: &EndPointAddre
 
 /// Where nobody is, and an address that is greater, or smaller, than any of
 /// `127.0.0.1`.
-pub(super) fn greater() -> EndPointAddress {
-    EndPointAddress::new("2", 1, 0)
+pub(super) fn greater() -> EndpointAddress {
+    EndpointAddress::new("2", 1, 0)
 }
 
-pub(super) fn smaller() -> EndPointAddress {
-    EndPointAddress::new("0", 1, 0)
+pub(super) fn smaller() -> EndpointAddress {
+    EndpointAddress::new("0", 1, 0)
 }

@@ -17,12 +17,12 @@ struct World {
     dice: Dice,
     trace: Trace<u64>,
     networks: Vec<Network>,
-    ends: Vec<EndPoint>,
+    ends: Vec<Endpoint>,
     is_closed: Vec<bool>,
     open: Vec<(u64, Connection)>,
     /// Per endpoint: the key of an incoming connection once its first message has
     /// told it, and who it is from.
-    incoming: Vec<HashMap<ConnectionId, (Option<u64>, EndPointAddress)>>,
+    incoming: Vec<HashMap<ConnectionId, (Option<u64>, EndpointAddress)>>,
     next_key: u64,
     next_value: u64,
     is_disturbed: bool,
@@ -152,7 +152,7 @@ impl World {
                 let keys: Vec<u64> = lost.filter_map(|(_, (key, _))| key).collect();
                 self.trace.lost(end, &keys);
             }
-            Event::EndPointClosed => self.trace.endpoint_closed(end),
+            Event::EndpointClosed => self.trace.endpoint_closed(end),
             Event::NetworkFailed { reason } => panic!("{reason}"),
         }
     }
@@ -239,7 +239,7 @@ fn run(world: &mut World, faults: bool) {
     }
 }
 
-fn expect_nothing(end: &EndPoint) {
+fn expect_nothing(end: &Endpoint) {
     assert_eq!(end.receive(), Err(ReceiveError));
 }
 

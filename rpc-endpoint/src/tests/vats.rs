@@ -13,7 +13,7 @@ use crate::vats::hello::{self, Hello, Kind};
 
 /// The scripted vat, Alice, and the one that is tested, Bob.
 struct Pair {
-    alice: EndPoint,
+    alice: Endpoint,
     bob: EndpointNetwork,
     network: Network,
 }

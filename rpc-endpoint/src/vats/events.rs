@@ -8,7 +8,7 @@ use super::session::{Progress, Session};
 use super::{Phase, SHUTTING_DOWN, Shared};
 use crate::handle::Incoming;
 use crate::inbox::{Entry, Inbox};
-use crate::{ConnectHints, EndPointAddress};
+use crate::{ConnectHints, EndpointAddress};
 
 /// How many addresses are remembered at which a vat was not found.
 const MAX_WRONG: usize = 16;
@@ -35,7 +35,7 @@ impl Shared {
                     self.link_lost(link, &reason);
                 }
                 Entry::NetworkFailed(reason) => tracing::error!(reason, "the network failed"),
-                Entry::EndPointClosed => self.all_lost(),
+                Entry::EndpointClosed => self.all_lost(),
             }
         }
     }
@@ -64,7 +64,7 @@ impl Shared {
         self: &Arc<Self>,
         hello: &Hello,
         incoming: Incoming,
-        from: &EndPointAddress,
+        from: &EndpointAddress,
     ) -> Result<(), String> {
         let connection = incoming.connection();
         let mut state = self.state.lock();
@@ -123,7 +123,7 @@ impl Shared {
 
     /// Tells a vat that its half is not wanted. It is told nothing if that would
     /// have to wait.
-    pub(super) fn refuse(&self, refused: &Hello, to: &EndPointAddress, reason: &str) {
+    pub(super) fn refuse(&self, refused: &Hello, to: &EndpointAddress, reason: &str) {
         let refusal = Hello {
             kind: Kind::Refusal(reason.to_owned()),
             serial: self.next_serial(),

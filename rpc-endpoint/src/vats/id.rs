@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::EndPointAddress;
+use crate::EndpointAddress;
 
 /// The longest name, in bytes.
 pub(super) const MAX_ID: usize = 255;
@@ -30,7 +30,7 @@ pub(super) const MAX_ID: usize = 255;
 #[derive(Clone)]
 pub struct EndpointVat {
     id: Arc<str>,
-    hints: Vec<EndPointAddress>,
+    hints: Vec<EndpointAddress>,
 }
 
 /// A text that is no vat's id: it is empty, longer than 255 bytes, or contains `@`.
@@ -53,7 +53,7 @@ impl EndpointVat {
     /// Adds an address at which it may be found. They are tried in the order in
     /// which they were added, after one at which it was found before.
     #[must_use]
-    pub fn at(mut self, address: impl Into<EndPointAddress>) -> Self {
+    pub fn at(mut self, address: impl Into<EndpointAddress>) -> Self {
         self.hints.push(address.into());
         self
     }
@@ -64,7 +64,7 @@ impl EndpointVat {
     }
 
     /// Where it may be found.
-    pub fn hints(&self) -> &[EndPointAddress] {
+    pub fn hints(&self) -> &[EndpointAddress] {
         &self.hints
     }
 
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_vat_is_its_id_and_not_its_addresses() {
         let alice: EndpointVat = "alice@a:1:0,::1:2:3".parse().unwrap();
-        assert_eq!(alice.hints(), [EndPointAddress::from("a:1:0"), "::1:2:3".into()]);
+        assert_eq!(alice.hints(), [EndpointAddress::from("a:1:0"), "::1:2:3".into()]);
         assert_eq!(alice.to_string(), "alice@a:1:0,::1:2:3");
         assert_eq!(alice, EndpointVat::new("alice").unwrap());
         assert_ne!(alice, "bob@a:1:0,::1:2:3".parse().unwrap());

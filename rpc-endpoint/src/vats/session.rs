@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use super::Shared;
 use super::hello::{self, Hello, Kind};
 use crate::handle::{Connection, Incoming};
-use crate::{ConnectError, ConnectHints, ConnectionId, EndPointAddress, SendError, TrySendError};
+use crate::{ConnectError, ConnectHints, ConnectionId, EndpointAddress, SendError, TrySendError};
 
 // Note [halves]
 //
@@ -48,7 +48,7 @@ struct Halves {
 
 enum Ours {
     /// It will lead there.
-    Unopened(EndPointAddress),
+    Unopened(EndpointAddress),
     /// A thread is at it.
     Opening,
     Open(Arc<Connection>),
@@ -96,7 +96,7 @@ pub(super) enum Progress {
 }
 
 impl Session {
-    pub(super) fn new(shared: &Arc<Shared>, peer: Arc<str>, address: EndPointAddress) -> Arc<Self> {
+    pub(super) fn new(shared: &Arc<Shared>, peer: Arc<str>, address: EndpointAddress) -> Arc<Self> {
         Arc::new(Session {
             serial: shared.next_serial(),
             shared: shared.clone(),
@@ -134,7 +134,7 @@ impl Session {
     ///
     /// # Errors
     /// There is no connection to be had. Another address may be tried.
-    pub(super) fn dial(&self, address: &EndPointAddress) -> Result<(), ConnectError> {
+    pub(super) fn dial(&self, address: &EndpointAddress) -> Result<(), ConnectError> {
         self.halves.lock().ours = Ours::Opening;
         let outcome = self.open(address);
         if outcome.is_err() {
@@ -193,7 +193,7 @@ impl Session {
     }
 
     /// What `Ours::Opening` stands for.
-    fn open(&self, address: &EndPointAddress) -> Result<Arc<Connection>, ConnectError> {
+    fn open(&self, address: &EndpointAddress) -> Result<Arc<Connection>, ConnectError> {
         let connection = Arc::new(self.shared.endpoint.connect(address, ConnectHints::new())?);
         let answers = {
             let mut halves = self.halves.lock();

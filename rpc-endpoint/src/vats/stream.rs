@@ -86,7 +86,7 @@ impl Chunks {
             None => None,
             Some(theirs) => match theirs.receive() {
                 Ok(next) => next,
-                Err(IncomingError::EndPointClosed) => {
+                Err(IncomingError::EndpointClosed) => {
                     return Err(io::Error::other("the endpoint of this vat is closed"));
                 }
                 Err(error) => return Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),

@@ -34,7 +34,7 @@ pub(crate) enum Control {
     /// it has seen created, 0 if none.
     CloseSocket { last_in: u32 },
     /// The sending endpoint is no more. Not in the original dialect.
-    CloseEndPoint,
+    CloseEndpoint,
     /// Asks for an ack. Not in the original dialect.
     Probe,
     /// Answers a probe. Not in the original dialect.
@@ -71,7 +71,7 @@ impl Control {
             Control::Created { lcid } => push(bytes, &[CREATED, lcid]),
             Control::Close { lcid } => push(bytes, &[CLOSE, lcid]),
             Control::CloseSocket { last_in } => push(bytes, &[CLOSE_SOCKET, last_in]),
-            Control::CloseEndPoint => push(bytes, &[CLOSE_ENDPOINT]),
+            Control::CloseEndpoint => push(bytes, &[CLOSE_ENDPOINT]),
             Control::Probe => push(bytes, &[PROBE]),
             Control::ProbeAck => push(bytes, &[PROBE_ACK]),
             Control::Credit { lcid, units } => push(bytes, &[CREDIT, lcid, units]),
@@ -99,7 +99,7 @@ pub(crate) fn read_header(
         CREATED => Control::Created { lcid: read_u32(input)? },
         CLOSE => Control::Close { lcid: read_u32(input)? },
         CLOSE_SOCKET => Control::CloseSocket { last_in: read_u32(input)? },
-        CLOSE_ENDPOINT if dialect >= Dialect::Versioned => Control::CloseEndPoint,
+        CLOSE_ENDPOINT if dialect >= Dialect::Versioned => Control::CloseEndpoint,
         PROBE if dialect >= Dialect::Versioned => Control::Probe,
         PROBE_ACK if dialect >= Dialect::Versioned => Control::ProbeAck,
         CREDIT if dialect == Dialect::Multiplexed => {

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::{WireError, push, read_exact, read_u32, read_u64};
-use crate::address::{EndPointAddress, EndPointId};
+use crate::address::{EndpointAddress, EndpointId};
 use crate::parameters::Dialect;
 
 /// The version numbers with which a handshake may begin.
@@ -29,9 +29,9 @@ const MAX_ADDITION: u32 = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     /// Which endpoint it wants.
-    pub(crate) endpoint: EndPointId,
+    pub(crate) endpoint: EndpointId,
     /// Its own address; `None` if it cannot be dialled.
-    pub(crate) from: Option<EndPointAddress>,
+    pub(crate) from: Option<EndpointAddress>,
     /// In which dialect it speaks.
     pub(crate) kind: DialectTerms,
 }
@@ -182,7 +182,7 @@ pub(crate) fn read_introduction(
 // network numbers its endpoints up to.
 
 fn read_original(
-    endpoint: EndPointId,
+    endpoint: EndpointId,
     length: u32,
     start: &[u8],
     input: &mut impl Read,
@@ -220,7 +220,7 @@ fn check_address_length(length: u32, limits: WireLimits) -> Result<(), WireError
     Ok(())
 }
 
-fn address(text: String) -> Option<EndPointAddress> {
+fn address(text: String) -> Option<EndpointAddress> {
     if text.is_empty() { None } else { Some(text.into()) }
 }
 

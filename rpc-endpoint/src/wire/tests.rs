@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::address::EndPointAddress;
+use crate::address::EndpointAddress;
 use crate::parameters::Dialect;
 
 const LIMITS: WireLimits = WireLimits { max_address: 100, newest: Dialect::Multiplexed };
@@ -13,7 +13,7 @@ const TERMS: Terms = Terms {
 };
 
 fn hello(endpoint: u32, from: &str, kind: DialectTerms) -> Hello {
-    let from = (!from.is_empty()).then(|| EndPointAddress::from(from));
+    let from = (!from.is_empty()).then(|| EndpointAddress::from(from));
     Hello { endpoint, from, kind }
 }
 
@@ -158,7 +158,7 @@ fn frames_have_these_bytes() {
         (Header::Control(Control::Created { lcid: 1024 }), Original, b"\0\0\0\0\0\0\x04\0"),
         (Header::Control(Control::Close { lcid: 1025 }), Original, b"\0\0\0\x01\0\0\x04\x01"),
         (Header::Control(Control::CloseSocket { last_in: 0 }), Original, b"\0\0\0\x02\0\0\0\0"),
-        (Header::Control(Control::CloseEndPoint), Versioned, b"\0\0\0\x03"),
+        (Header::Control(Control::CloseEndpoint), Versioned, b"\0\0\0\x03"),
         (Header::Control(Control::Probe), Versioned, b"\0\0\0\x04"),
         (Header::Control(Control::ProbeAck), Versioned, b"\0\0\0\x05"),
         (

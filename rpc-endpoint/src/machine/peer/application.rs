@@ -13,7 +13,7 @@ use crate::wire::Control;
 fn farewell(live: &Live) -> Control {
     match live.dialect {
         Dialect::Original => Control::CloseSocket { last_in: live.last_in },
-        Dialect::Versioned | Dialect::Multiplexed => Control::CloseEndPoint,
+        Dialect::Versioned | Dialect::Multiplexed => Control::CloseEndpoint,
     }
 }
 

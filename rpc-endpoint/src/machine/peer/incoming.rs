@@ -13,7 +13,7 @@ impl Peer {
             Control::Created { lcid } => self.peer_created(lcid, out),
             Control::Close { lcid } => self.peer_closed(lcid, out),
             Control::CloseSocket { last_in } => self.peer_closes_socket(last_in, out),
-            Control::CloseEndPoint => self.peer_closed_endpoint(out),
+            Control::CloseEndpoint => self.peer_closed_endpoint(out),
             Control::Probe => {
                 if let State::Valid(_) | State::Closing(..) = self.state {
                     self.outbox.urgent(Piece::Control(Control::ProbeAck));

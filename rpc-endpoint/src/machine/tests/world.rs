@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::super::Piece;
 use super::super::peer::{Connect, Peer, Refusal, Rules};
-use crate::address::EndPointAddress;
+use crate::address::EndpointAddress;
 use crate::parameters::Dialect;
 use crate::trace::{Dice, Trace};
 use crate::wire::{DialectTerms, Stamp, Terms};
@@ -38,8 +38,8 @@ pub(super) struct World {
 }
 
 pub(super) struct End {
-    address: EndPointAddress,
-    registry: BTreeMap<EndPointAddress, PeerRef>,
+    address: EndpointAddress,
+    registry: BTreeMap<EndpointAddress, PeerRef>,
     pub(super) is_closed: bool,
     events: VecDeque<Event>,
     dialect: Dialect,
@@ -52,7 +52,7 @@ type PeerRef = Rc<RefCell<Cell>>;
 pub(super) struct Cell {
     peer: Peer,
     owner: usize,
-    address: EndPointAddress,
+    address: EndpointAddress,
     /// The pipe and its side once connected.
     pipe: Option<(usize, usize)>,
     /// Its writer has ended.
@@ -71,12 +71,12 @@ enum Event {
     Received(Key, PeerRef, Vec<u8>),
     Closed(Key, PeerRef),
     Lost(Vec<Key>),
-    EndPointClosed,
+    EndpointClosed,
 }
 
 #[derive(Debug)]
 enum Item {
-    Hello { to: usize, from: EndPointAddress, terms: DialectTerms },
+    Hello { to: usize, from: EndpointAddress, terms: DialectTerms },
     Accepted(DialectTerms),
     Crossed,
     Invalid,
@@ -105,7 +105,7 @@ struct Arriving {
     pipe: usize,
     ticket: u64,
     to: usize,
-    from: EndPointAddress,
+    from: EndpointAddress,
     terms: DialectTerms,
     peer: PeerRef,
     seen: usize,
@@ -147,7 +147,7 @@ impl World {
     pub(super) fn new_end(&mut self) {
         let dialects = [Dialect::Original, Dialect::Versioned, Dialect::Multiplexed];
         let dialect = dialects[self.dice.below(3)];
-        let address = EndPointAddress::new("host", 1, u32::try_from(self.ends.len()).unwrap());
+        let address = EndpointAddress::new("host", 1, u32::try_from(self.ends.len()).unwrap());
         self.log.push(format!("endpoint {address} dials in {dialect:?}"));
         self.ends.push(End {
             address,
@@ -216,7 +216,7 @@ impl World {
         true
     }
 
-    fn new_cell(&self, owner: usize, address: EndPointAddress, peer: Peer) -> PeerRef {
+    fn new_cell(&self, owner: usize, address: EndpointAddress, peer: Peer) -> PeerRef {
         let _ = self;
         Rc::new(RefCell::new(Cell {
             peer,
@@ -317,7 +317,7 @@ impl World {
         for peer in peers {
             self.step(&peer, Peer::shut_down);
         }
-        self.ends[end].events.push_back(Event::EndPointClosed);
+        self.ends[end].events.push_back(Event::EndpointClosed);
         self.open.retain(|(_, peer)| peer.borrow().owner != end);
     }
 
@@ -343,7 +343,7 @@ impl World {
                 self.trace.lost(end, &keys);
                 self.lost += 1;
             }
-            Event::EndPointClosed => self.trace.endpoint_closed(end),
+            Event::EndpointClosed => self.trace.endpoint_closed(end),
         }
         true
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::super::super::Piece;
 use super::super::super::peer::{Dialled, HangUp, Inbound, Output, Peer};
 use super::{Arriving, Event, Item, Key, PeerRef, RULES, World};
-use crate::address::EndPointAddress;
+use crate::address::EndpointAddress;
 use crate::error::ConnectError;
 use crate::wire::{Control, DialectTerms, Stamp, Terms};
 
@@ -169,7 +169,7 @@ impl World {
         pipe: usize,
         ticket: u64,
         to: usize,
-        from: EndPointAddress,
+        from: EndpointAddress,
         terms: DialectTerms,
     ) {
         if self.pipes[pipe].is_broken {
