@@ -81,12 +81,3 @@ pub enum NewEndpointError {
     #[error("cannot make an endpoint: {0}")]
     Failed(String),
 }
-
-/// Why there is no multicast group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum MulticastError {
-    /// TCP does not know multicast.
-    #[error("multicast is not supported")]
-    Unsupported,
-}

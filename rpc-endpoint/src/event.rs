@@ -13,8 +13,6 @@ pub enum Event {
     ConnectionOpened {
         /// How later events name it.
         connection: ConnectionId,
-        /// Always [`Reliability::ReliableOrdered`].
-        reliability: Reliability,
         /// Who opened it. Peers tell their address themselves.
         from: EndpointAddress,
     },
@@ -45,13 +43,4 @@ pub enum Event {
     },
     /// The endpoint was closed. This is the last event.
     EndpointClosed,
-}
-
-/// What a connection promises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reliability {
-    /// Every message arrives once and in order, unless the peer is lost.
-    #[default]
-    ReliableOrdered,
 }

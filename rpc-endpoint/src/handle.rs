@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::address::{ConnectionId, EndpointAddress};
-use super::error::{
-    ConnectError, MulticastError, NewEndpointError, ReceiveError, SendError, TrySendError,
-};
+use super::error::{ConnectError, NewEndpointError, ReceiveError, SendError, TrySendError};
 use super::event::Event;
 use super::inbox::{Ending, Inbox, Taken};
 use super::link::Link;
@@ -159,23 +157,6 @@ impl Endpoint {
     /// claimed before.
     pub fn claim(&self, connection: ConnectionId) -> Option<Incoming> {
         self.local.claim(connection).map(Incoming::of)
-    }
-
-    /// Multicast is part of the interface that this one follows, but TCP has
-    /// none.
-    ///
-    /// # Errors
-    /// Always.
-    pub fn new_multicast_group(&self) -> Result<(), MulticastError> {
-        Err(MulticastError::Unsupported)
-    }
-
-    /// See [`new_multicast_group`](Self::new_multicast_group).
-    ///
-    /// # Errors
-    /// Always.
-    pub fn resolve_multicast_group(&self, _address: &[u8]) -> Result<(), MulticastError> {
-        Err(MulticastError::Unsupported)
     }
 
     /// Closes all connections from and to this endpoint. What was sent before is

@@ -67,10 +67,9 @@ mod wire;
 
 pub use address::{AddressParts, ConnectionId, EndpointAddress, EndpointId};
 pub use error::{
-    ConnectError, ConnectErrorCode, MulticastError, NewEndpointError, ReceiveError, SendError,
-    TrySendError,
+    ConnectError, ConnectErrorCode, NewEndpointError, ReceiveError, SendError, TrySendError,
 };
-pub use event::{Event, Reliability};
+pub use event::Event;
 pub use handle::{Connection, Endpoint, Incoming, IncomingError, Network};
 pub use parameters::{ConnectHints, Dialect, Parameters};
 pub use vats::{EndpointNetwork, EndpointVat, InvalidVatId};

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::address::{ConnectionId, EndpointAddress, EndpointId};
 use super::dial;
 use super::error::{ConnectError, ConnectErrorCode, SendError};
-use super::event::{Event, Reliability};
+use super::event::Event;
 use super::inbox::{Delivery, Ending, Entry, Events, Inbox};
 use super::link::{Arrival, Link};
 use super::machine::Peer;
@@ -206,11 +206,7 @@ impl Local {
         Some(match entry {
             Entry::Opened(inbox) => {
                 inbox.event_taken();
-                Event::ConnectionOpened {
-                    connection: inbox.connection,
-                    reliability: Reliability::ReliableOrdered,
-                    from: inbox.from.clone(),
-                }
+                Event::ConnectionOpened { connection: inbox.connection, from: inbox.from.clone() }
             }
             Entry::Message(inbox) => {
                 let message = inbox.take_announced()?;

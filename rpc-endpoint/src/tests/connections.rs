@@ -370,14 +370,6 @@ fn messages_of_all_lengths() {
 }
 
 #[test]
-fn multicast_is_unsupported() {
-    let network = network(Dialect::Multiplexed);
-    let here = endpoint(&network);
-    assert_eq!(here.new_multicast_group(), Err(MulticastError::Unsupported));
-    assert_eq!(here.resolve_multicast_group(b"any"), Err(MulticastError::Unsupported));
-}
-
-#[test]
 fn dialects_meet() {
     for one in DIALECTS {
         for other in DIALECTS {
