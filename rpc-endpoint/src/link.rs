@@ -407,6 +407,11 @@ impl Link {
         }
     }
 
+    /// Whether the peer has left the registry, or is about to.
+    pub(super) fn is_dead(&self) -> bool {
+        self.state.lock().peer.is_dead()
+    }
+
     pub(super) fn tick(self: &Arc<Self>) {
         let now = self.local.network.now();
         let mut state = self.state.lock();

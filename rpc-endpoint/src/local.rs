@@ -145,7 +145,11 @@ impl Local {
 
     /// Whether there are so many peers that one more is not welcome.
     pub(super) fn is_full_for(&self, from: &EndpointAddress) -> bool {
-        self.links.len() >= self.network.parameters.max_peers && !self.links.contains_key(from)
+        let limit = self.network.parameters.max_peers;
+        // A peer that was reported as lost may not have left the registry yet.
+        self.links.len() >= limit
+            && !self.links.contains_key(from)
+            && self.links().iter().filter(|link| !link.is_dead()).count() >= limit
     }
 
     fn next_id(&self) -> u32 {

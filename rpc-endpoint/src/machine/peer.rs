@@ -297,6 +297,11 @@ impl Peer {
         out.push(Output::Wake);
     }
 
+    /// Whether the peer has left or is to leave the registry.
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(self.state, State::Invalid(_) | State::Closed | State::Failed(_))
+    }
+
     /// Whether our dial is still undecided.
     pub(crate) fn is_init(&self) -> bool {
         matches!(self.state, State::Init { .. })
@@ -317,10 +322,5 @@ impl Peer {
     /// Whether a dial of the peer waits for how ours ends.
     pub(crate) fn has_waiting_dial(&self) -> bool {
         matches!(self.state, State::Init { waiting: Some(_), .. })
-    }
-
-    /// Whether the peer has left or is to leave the registry.
-    pub(crate) fn is_dead(&self) -> bool {
-        matches!(self.state, State::Invalid(_) | State::Closed | State::Failed(_))
     }
 }
