@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use capnp_threads_transport::endpoint::{
-    ConnectHints, Connection, Dialect, EndPoint, Event, Incoming, Network, Parameters,
+use capnp_threads_endpoint::{
+    ConnectHints, Connection, Dialect, Endpoint, Event, Incoming, Network, Parameters,
 };
 
 use crate::{Failure, Result};
@@ -140,8 +140,8 @@ impl Drop for Echo {
 
 /// Two endpoints of two networks.
 pub struct Pair {
-    here: EndPoint,
-    there: EndPoint,
+    here: Endpoint,
+    there: Endpoint,
     _networks: [Network; 2],
 }
 
@@ -185,7 +185,7 @@ impl Pair {
     }
 }
 
-fn connect(from: &EndPoint, to: &EndPoint) -> Result<(Connection, Incoming)> {
+fn connect(from: &Endpoint, to: &Endpoint) -> Result<(Connection, Incoming)> {
     let sending = from.connect(to.address(), ConnectHints::new())?;
     loop {
         if let Event::ConnectionOpened { connection, .. } = to.receive()? {

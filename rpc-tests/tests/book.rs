@@ -82,7 +82,7 @@ fn sources() -> Vec<String> {
         }
     }
     let mut sources = Vec::new();
-    for krate in ["rpc-core", "rpc-transport", "rpc-persist", "rpc-codegen"] {
+    for krate in ["rpc-core", "rpc-transport", "rpc-endpoint", "rpc-persist", "rpc-codegen"] {
         collect(&root().join(krate).join("src"), &mut sources);
     }
     sources

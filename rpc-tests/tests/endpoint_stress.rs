@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use capnp_threads_core::{Concurrency, Error, ErrorKind, RpcSystem, Vat};
-use capnp_threads_transport::endpoint::{EndpointNetwork, EndpointVat, Parameters};
+use capnp_threads_endpoint::{EndpointNetwork, EndpointVat, Parameters};
 use rpc_schema::echo_capnp::echo;
 use support::{LONG, Random, Watchdog, stress_time, until};
 

@@ -10,9 +10,7 @@ use std::time::Duration;
 use capnp_threads_core::{
     Accepted, Concurrency, Error, ErrorKind, FromClient, Reached, RpcSystem, Vat, VatNetwork,
 };
-use capnp_threads_transport::endpoint::{
-    Dialect, EndpointNetwork, EndpointVat, Network, Parameters,
-};
+use capnp_threads_endpoint::{Dialect, EndpointNetwork, EndpointVat, Network, Parameters};
 use parking_lot::Mutex;
 use rpc_schema::echo_capnp::echo;
 use support::{Watchdog, until};

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use capnp_threads_core::{RpcSystem, Vat};
-use capnp_threads_transport::endpoint::{EndpointNetwork, EndpointVat, Parameters};
+use capnp_threads_endpoint::{EndpointNetwork, EndpointVat, Parameters};
 use rpc_schema::greeter_capnp::{greeter, guest};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -83,8 +83,9 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the listener was closed")
 }
 
-/// Whether the system was out of something.
-pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
+/// Whether an error says that the system was out of something: file descriptors,
+/// memory or buffers. Such a lack may pass, and says nothing about the peer.
+pub fn is_exhaustion(error: &io::Error) -> bool {
     let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| exhaustion.contains(&errno))
 }

@@ -12,10 +12,10 @@
 //! | [`unix`] | processes on one machine |
 //! | [`halves`] | any stream to read from and any stream to write to |
 //! | [`memory`] | threads of one process, without serialising anything |
-//! | [`endpoint`] | many parties with each other, over one socket for each pair |
 //! | [`framing`] | what one's own byte streams are wrapped in |
 //!
-//! [`tap`] shows what goes over any of them.
+//! [`tap`] shows what goes over any of them. Many parties that talk with each other
+//! over one socket for each pair are in the crate `capnp-threads-endpoint`.
 //!
 //! The sockets need a Unix-like system.
 
@@ -23,7 +23,6 @@
 
 mod accept;
 pub mod addr;
-pub mod endpoint;
 pub mod framing;
 pub mod halves;
 pub mod memory;
@@ -38,7 +37,7 @@ pub mod unix;
 #[cfg(test)]
 mod writing_now_tests;
 
-pub use accept::Closer;
+pub use accept::{Closer, is_exhaustion};
 pub use addr::{Address, Listener};
 pub use capnp_threads_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,

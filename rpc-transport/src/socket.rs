@@ -12,7 +12,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, Shutdown,
 };
 
-use crate::framing::{FramedReader, FramedWriter, SendFds};
+use crate::framing::{FramedReader, FramedWriter};
 
 /// Makes a transport of a connected, blocking stream socket.
 pub(crate) fn transport(socket: OwnedFd, peer: PeerDescription) -> Transport {
@@ -30,8 +30,8 @@ pub(crate) fn transport_with_fds(socket: OwnedFd, peer: PeerDescription) -> Tran
     let socket = Socket(Arc::new(socket));
     let writer = FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now);
     Transport {
-        reader: Box::new(FramedReader::with_fds(socket.clone(), receive_with_fds)),
-        writer: Box::new(writer.sending_fds(SendFds { send: send_with_fds, most: MAX_FDS })),
+        reader: Box::new(FramedReader::new(socket.clone()).receiving_fds(receive_with_fds)),
+        writer: Box::new(writer.sending_fds(MAX_FDS, send_with_fds)),
         control: Arc::new(Control { socket, peer }),
     }
 }
@@ -71,11 +71,11 @@ impl Read for Socket {
 /// A peer that is gone must be an error and not a signal, also in programs that
 /// changed what SIGPIPE does.
 #[cfg(not(target_vendor = "apple"))]
-pub(crate) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 /// These systems have no such flag. The standard library and socket2 set an option
 /// of the same effect on every socket that they make.
 #[cfg(target_vendor = "apple")]
-pub(crate) const SEND_FLAGS: SendFlags = SendFlags::empty();
+const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -166,12 +166,12 @@ impl TcpOptions {
         self.set_up(socket, address)
     }
 
-    /// Connects to one address, for protocols other than that of a [`Transport`].
-    pub(crate) fn connect_stream(
-        &self,
-        address: SocketAddr,
-        timeout: Duration,
-    ) -> io::Result<TcpStream> {
+    /// Connects to one address within `timeout`, for protocols other than that of a
+    /// [`Transport`].
+    ///
+    /// # Errors
+    /// As for [`connect_timeout`](Self::connect_timeout).
+    pub fn connect_stream(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         let socket = self.socket(address)?;
         socket.connect_timeout(&address.into(), timeout)?;
         self.set_options(&socket)?;
@@ -330,9 +330,12 @@ impl Listener {
         self.options.set_up(stream, peer)
     }
 
-    /// Like [`accept`](Self::accept), for protocols other than that of a
-    /// [`Transport`].
-    pub(crate) fn accept_stream(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    /// Waits for the next client, for protocols other than that of a [`Transport`].
+    /// Returns its socket, which blocks, and its address.
+    ///
+    /// # Errors
+    /// As for [`accept`](Self::accept).
+    pub fn accept_stream(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (socket, peer) = self.accept_socket()?;
         self.options.set_options(&socket)?;
         Ok((socket.into(), peer))

@@ -2,7 +2,7 @@
 //! connections.
 
 use benches::endpoints::{Carrier, Echo, Pair};
-use capnp_threads_transport::endpoint::Dialect;
+use capnp_threads_endpoint::Dialect;
 use criterion::{BenchmarkId, Criterion, Throughput};
 
 pub(crate) fn round_trips(criterion: &mut Criterion) {

@@ -60,17 +60,8 @@ enum State {
 impl<R: Read> FramedReader<R> {
     /// Reads from `inner` with [`FrameLimits::default`].
     pub fn new(inner: R) -> Self {
-        FramedReader::with_source(Source::new(inner, None))
-    }
-
-    /// As [`new`](Self::new), from a stream that carries file descriptors, too.
-    pub(crate) fn with_fds(inner: R, receive: ReceiveFds<R>) -> Self {
-        FramedReader::with_source(Source::new(inner, Some(receive)))
-    }
-
-    fn with_source(source: Source<R>) -> Self {
         let mut reader = FramedReader {
-            source,
+            source: Source::new(inner),
             buffer: vec![0; FIRST_BUFFER],
             start: 0,
             end: 0,
@@ -84,13 +75,22 @@ impl<R: Read> FramedReader<R> {
         reader
     }
 
-    /// Whether nothing of the next message was read from the stream yet.
-    pub(crate) fn is_between_messages(&self) -> bool {
+    /// Uses `receive` instead of [`Read::read`] as long as the
+    /// [limits](FrameLimits) accept file descriptors.
+    #[must_use]
+    pub fn receiving_fds(mut self, receive: ReceiveFds<R>) -> Self {
+        self.source.receive = Some(receive);
+        self
+    }
+
+    /// Whether nothing of the next message was read from the stream yet. Then
+    /// something else may be read through [`inner_mut`](Self::inner_mut).
+    pub fn is_between_messages(&self) -> bool {
         self.start == self.end && self.state == State::Open
     }
 
     /// The stream.
-    pub(crate) fn inner_mut(&mut self) -> &mut R {
+    pub fn inner_mut(&mut self) -> &mut R {
         self.source.inner_mut()
     }
 

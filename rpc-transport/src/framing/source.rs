@@ -25,17 +25,20 @@ use capnp_threads_core::fd::{OwnedFd, SharedFd};
 #[cfg(test)]
 mod tests;
 
-/// Reads some bytes, as `read` does, and appends the file descriptors that came
-/// with them to the list, at most as many as the number says. The others are
-/// closed.
-pub(crate) type ReceiveFds<R> =
-    fn(&mut R, &mut [u8], &mut Vec<OwnedFd>, usize) -> io::Result<usize>;
+/// Reads bytes, as [`Read::read`] does, and appends the file descriptors that came
+/// with them to the list, at most as many as the last argument says. It closes the
+/// others.
+///
+/// One call must not bring the descriptors of two messages. The sockets of Linux and
+/// the BSDs see to that if the sender hands each message with descriptors over in a
+/// call of its own, as [`FramedWriter`](super::FramedWriter) does.
+pub type ReceiveFds<R> = fn(&mut R, &mut [u8], &mut Vec<OwnedFd>, usize) -> io::Result<usize>;
 
 /// A stream of bytes, some of which have file descriptors with them.
 pub(super) struct Source<R> {
     inner: R,
     /// `None` where there are only bytes.
-    receive: Option<ReceiveFds<R>>,
+    pub(super) receive: Option<ReceiveFds<R>>,
     /// How many come with one message at the most.
     pub(super) max_fds: usize,
     /// How many of those that came may be open at the most.
@@ -52,10 +55,10 @@ pub(super) struct Source<R> {
 }
 
 impl<R: Read> Source<R> {
-    pub(super) fn new(inner: R, receive: Option<ReceiveFds<R>>) -> Self {
+    pub(super) fn new(inner: R) -> Self {
         Source {
             inner,
-            receive,
+            receive: None,
             max_fds: 0,
             max_open: 0,
             offset: 0,

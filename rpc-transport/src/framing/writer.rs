@@ -19,18 +19,15 @@ const ROUND_BYTES: usize = 256 << 10;
 /// How many pieces one vectored write takes on current systems (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
-/// How a stream sends file descriptors.
-pub(crate) struct SendFds<W> {
-    /// Writes some bytes, as `write_vectored` does, with all of these file
-    /// descriptors. An error means that nothing was written.
-    pub(crate) send: fn(&mut W, &[IoSlice<'_>], &[SharedFd]) -> io::Result<usize>,
-    /// How many it can send at once.
-    pub(crate) most: usize,
-}
+/// Writes what the stream takes at once: as [`Write::write_vectored`], but where
+/// that would wait it fails with [`io::ErrorKind::WouldBlock`]. For a socket, a
+/// `sendmsg` with `MSG_DONTWAIT`.
+pub type WriteNow<W> = fn(&mut W, &[IoSlice<'_>]) -> io::Result<usize>;
 
-/// Writes some bytes, as `write_vectored` does, but fails with
-/// [`io::ErrorKind::WouldBlock`] where that would wait.
-pub(crate) type WriteNow<W> = fn(&mut W, &[IoSlice<'_>]) -> io::Result<usize>;
+/// Writes bytes, as [`Write::write_vectored`] does, and sends all of the file
+/// descriptors along with the first of them. An error means that nothing was
+/// written.
+pub type SendFds<W> = fn(&mut W, &[IoSlice<'_>], &[SharedFd]) -> io::Result<usize>;
 
 /// Larger batches, in bytes, are left to a thread that may wait. What the stream
 /// does not take at once has to be copied.
@@ -47,7 +44,7 @@ pub struct FramedWriter<W> {
     inner: Option<W>,
     finish: fn(W) -> io::Result<()>,
     /// `None` where there are only bytes.
-    fds: Option<SendFds<W>>,
+    fds: Option<Descriptors<W>>,
     /// `None` where it is not known whether a write waits.
     now: Option<WriteNow<W>>,
     /// Bytes of messages that were begun, to be written before anything else.
@@ -81,17 +78,30 @@ impl<W: Write> FramedWriter<W> {
         }
     }
 
-    /// The same for a stream that can say that it would have to wait.
-    pub(crate) fn writing_now(mut self, now: WriteNow<W>) -> Self {
+    /// Uses `now` for [`MessageWriter::try_write`]: the thread that makes a call
+    /// then writes it itself, which saves it from waking the connection's send
+    /// thread. Without this, every message takes that detour.
+    #[must_use]
+    pub fn writing_now(mut self, now: WriteNow<W>) -> Self {
         self.now = Some(now);
         self
     }
 
-    /// The same for a stream that carries file descriptors, too.
-    pub(crate) fn sending_fds(mut self, fds: SendFds<W>) -> Self {
-        self.fds = Some(fds);
+    /// Uses `send` for messages that have file descriptors, at most `max` of them
+    /// with one message. Such a message goes out in a call of its own, which lets
+    /// the receiver tell to which message the descriptors belong.
+    #[must_use]
+    pub fn sending_fds(mut self, max: usize, send: SendFds<W>) -> Self {
+        self.fds = Some(Descriptors { send, max });
         self
     }
+}
+
+/// How a stream sends file descriptors.
+struct Descriptors<W> {
+    send: SendFds<W>,
+    /// The most that it sends at once.
+    max: usize,
 }
 
 impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
@@ -155,7 +165,7 @@ impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
     }
 
     fn max_fds(&self) -> usize {
-        self.fds.as_ref().map_or(0, |fds| fds.most)
+        self.fds.as_ref().map_or(0, |fds| fds.max)
     }
 
     fn finish(&mut self) -> Result<(), TransportError> {
@@ -175,7 +185,7 @@ fn broken() -> io::Error {
 
 fn write_all<W: Write>(
     inner: &mut W,
-    send: Option<&SendFds<W>>,
+    fds: Option<&Descriptors<W>>,
     copied: &mut Vec<u8>,
     batch: &[Message],
 ) -> io::Result<()> {
@@ -183,10 +193,10 @@ fn write_all<W: Write>(
     while let Some(first) = rest.first() {
         copied.clear();
         let mut round = Round { copied, pieces: Vec::new(), described: 0 };
-        let count = match send {
-            Some(send) if !first.fds().is_empty() => {
+        let count = match fds {
+            Some(how) if !first.fds().is_empty() => {
                 round.gather_message(first)?;
-                round.write_with_fds(inner, send, first.fds())?;
+                round.write_with_fds(inner, how, first.fds())?;
                 1
             }
             _ => {
@@ -291,15 +301,15 @@ impl<'a> Round<'a, '_> {
     fn write_with_fds<W: Write>(
         mut self,
         inner: &mut W,
-        send: &SendFds<W>,
+        how: &Descriptors<W>,
         fds: &[SharedFd],
     ) -> io::Result<()> {
         let mut slices = self.slices();
         let mut slices = slices.as_mut_slice();
         let first = &slices[..slices.len().min(MAX_SLICES)];
-        let fds = &fds[..fds.len().min(send.most)];
+        let fds = &fds[..fds.len().min(how.max)];
         let sent = loop {
-            match (send.send)(inner, first, fds) {
+            match (how.send)(inner, first, fds) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 outcome => break outcome,
             }

@@ -10,7 +10,7 @@ use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::MessageWriter;
 use parking_lot::Mutex;
 
-use super::{FramedWriter, SendFds};
+use super::FramedWriter;
 use crate::testing::{identities, message, message_with, pipe_end};
 
 /// Notes each call: how many bytes it took, and which file descriptors.
@@ -37,8 +37,7 @@ impl Log {
     }
 
     fn writer(&self) -> FramedWriter<Log> {
-        FramedWriter::new(self.clone())
-            .sending_fds(SendFds { send: |log, slices, fds| log.take(slices, fds), most: 2 })
+        FramedWriter::new(self.clone()).sending_fds(2, |log, slices, fds| log.take(slices, fds))
     }
 
     fn calls(&self) -> Vec<(usize, Vec<u64>)> {

@@ -14,7 +14,7 @@ use benches::endpoints::{
 use benches::figures::Line;
 use benches::table::{Table, median};
 use benches::{Failure, Result};
-use capnp_threads_transport::endpoint::Dialect;
+use capnp_threads_endpoint::Dialect;
 
 const USAGE: &str = "endpoints [--rounds N] [--milliseconds N] [--figures PREFIX]
 Measures each figure N times (default 5), each for so long (default 300); only those

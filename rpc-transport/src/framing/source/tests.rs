@@ -37,7 +37,7 @@ fn receive(
 }
 
 fn reader(script: impl IntoIterator<Item = (Vec<u8>, Vec<OwnedFd>)>) -> FramedReader<Script> {
-    FramedReader::with_fds(Script(script.into_iter().collect()), receive)
+    FramedReader::new(Script(script.into_iter().collect())).receiving_fds(receive)
 }
 
 /// What is written for a message of one segment.
@@ -121,7 +121,8 @@ fn those_beyond_the_limit_of_a_message_are_closed() {
 
 #[test]
 fn they_do_not_pile_up_before_a_message_that_never_ends() {
-    let mut source = Source::new(Script::default(), Some(receive));
+    let mut source = Source::new(Script::default());
+    source.receive = Some(receive);
     source.max_fds = 4;
     let (fd, _pipe) = pipe_end();
     for _ in 0..100 {

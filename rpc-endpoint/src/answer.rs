@@ -1,0 +1,112 @@
+//! Answering a peer that dials.
+
+use std::io::{BufReader, Write};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::address::EndpointAddress;
+use super::link::Link;
+use super::network::{Shared, shut};
+use super::parameters::Dialect;
+use super::stream::{self, Input};
+use super::wire::{self, Hello, Introduction, Reply, WireError};
+
+/// Handshakes that a socket may begin. The second is for a version that is known
+/// here.
+const ATTEMPTS: usize = 3;
+
+/// Lets a socket introduce itself, and serves it if it is accepted.
+pub(super) fn run(network: &Arc<Shared>, socket: &Arc<TcpStream>, ip: IpAddr, ticket: u64) {
+    let deadline = Instant::now() + network.parameters.connect_timeout;
+    let mut input = Input::until(socket.clone(), deadline);
+    let hello = introduction(network, &mut input, socket);
+    network.introduced(ticket);
+    // Who does not introduce itself gets no answer.
+    let accepted = match hello {
+        Ok(Some(hello)) => {
+            settle(network, &hello, socket, ip, deadline).map(|link| (link, hello.kind.dialect()))
+        }
+        Ok(None) | Err(_) => None,
+    };
+    match accepted {
+        Some((link, dialect)) => stream::serve(&link, dialect, input),
+        None => shut(socket),
+    }
+}
+
+fn introduction(
+    network: &Shared,
+    input: &mut BufReader<Input>,
+    socket: &TcpStream,
+) -> Result<Option<Hello>, WireError> {
+    for _ in 0..ATTEMPTS {
+        match wire::read_introduction(input, network.wire_limits())? {
+            Introduction::Hello(hello) => return Ok(Some(hello)),
+            Introduction::Unsupported(version) => {
+                answer(socket, &Reply::UnsupportedVersion(version))?;
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Decides what a dial gets. What is not accepted is answered here; an acceptance
+/// is the first that the link's writer writes.
+fn settle(
+    network: &Arc<Shared>,
+    hello: &Hello,
+    socket: &Arc<TcpStream>,
+    ip: IpAddr,
+    deadline: Instant,
+) -> Option<Arc<Link>> {
+    let refuse = |reply: &Reply| {
+        // It does not matter to us whether the peer learns of it.
+        let _ = answer(socket, reply);
+        None
+    };
+    let local = network.local(hello.endpoint);
+    let Some(local) = local.filter(|local| !local.is_closed()) else {
+        return refuse(&Reply::Invalid);
+    };
+    let from = match &hello.from {
+        // A name that nobody can claim, because it is no address.
+        None => EndpointAddress::from(format!("undialable-{}", network.next_ticket())),
+        Some(from) => match from.parts() {
+            None => return refuse(&Reply::Invalid),
+            Some(parts) => {
+                if network.parameters.check_peer_host && !is_at(parts.host, ip) {
+                    return refuse(&mismatch(hello.kind.dialect(), parts.host, ip));
+                }
+                from.clone()
+            }
+        },
+    };
+    if local.is_full_for(&from) {
+        return None;
+    }
+    match local.arrive(&from, hello.kind, socket, deadline) {
+        Some(link) => Some(link),
+        None if local.is_closed() => refuse(&Reply::Invalid),
+        None => refuse(&Reply::Crossed),
+    }
+}
+
+/// Whether a host is at the address from which it dials.
+fn is_at(host: &str, ip: IpAddr) -> bool {
+    let addresses = (host, 0).to_socket_addrs().into_iter().flatten();
+    addresses.into_iter().any(|address| address.ip().to_canonical() == ip.to_canonical())
+}
+
+fn mismatch(dialect: Dialect, claimed: &str, ip: IpAddr) -> Reply {
+    if dialect == Dialect::Original {
+        return Reply::Invalid;
+    }
+    let numeric = ip.to_canonical().to_string();
+    Reply::HostMismatch { claimed: claimed.to_owned(), resolved: numeric.clone(), numeric }
+}
+
+fn answer(mut socket: &TcpStream, reply: &Reply) -> Result<(), WireError> {
+    // It is short, and nothing else waits in the socket.
+    Ok(socket.write_all(&wire::encode_reply(reply))?)
+}

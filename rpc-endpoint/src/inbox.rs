@@ -1,0 +1,279 @@
+//! Where what arrived waits until the application takes it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::address::{ConnectionId, EndpointAddress};
+use super::error::ReceiveError;
+use super::link::Link;
+
+/// What waits at one endpoint, in order.
+#[derive(Default)]
+pub(super) struct Events {
+    state: Mutex<EventsState>,
+    available: Condvar,
+}
+
+#[derive(Default)]
+struct EventsState {
+    queue: VecDeque<Entry>,
+    /// The last entry was queued.
+    is_finished: bool,
+    /// The last entry was taken.
+    is_over: bool,
+}
+
+/// Something that waits. A message waits in the inbox of its connection; here is
+/// only its place in the order.
+pub(super) enum Entry {
+    Opened(Arc<Inbox>),
+    Message(Arc<Inbox>),
+    Closed(Arc<Inbox>),
+    Lost { peer: EndpointAddress, link: u32, reason: String, connections: Vec<ConnectionId> },
+    NetworkFailed(String),
+    EndpointClosed,
+}
+
+impl Events {
+    /// Adds an entry, unless the endpoint is closed.
+    pub(super) fn push(&self, entry: Entry) {
+        let mut state = self.state.lock();
+        if !state.is_finished {
+            state.queue.push_back(entry);
+            self.available.notify_one();
+        }
+    }
+
+    /// Adds the last entry.
+    pub(super) fn finish(&self) {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.is_finished, true) {
+            state.queue.push_back(Entry::EndpointClosed);
+            self.available.notify_one();
+        }
+    }
+
+    /// Forgets what nobody will take.
+    pub(super) fn clear(&self) {
+        let forgotten = std::mem::take(&mut self.state.lock().queue);
+        // What it refers to may be dropped with it, outside of the lock.
+        drop(forgotten);
+    }
+
+    /// Waits for the next entry, until a deadline if there is one.
+    pub(super) fn pop(&self, deadline: Option<Instant>) -> Result<Option<Entry>, ReceiveError> {
+        let mut state = self.state.lock();
+        loop {
+            if state.is_over {
+                return Err(ReceiveError);
+            }
+            if let Some(entry) = state.queue.pop_front() {
+                if let Entry::EndpointClosed = entry {
+                    state.is_over = true;
+                    self.available.notify_all();
+                }
+                return Ok(Some(entry));
+            }
+            if !wait(&self.available, &mut state, deadline) {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Waits; `false` if the deadline has passed.
+pub(super) fn wait<T>(
+    condvar: &Condvar,
+    guard: &mut MutexGuard<'_, T>,
+    deadline: Option<Instant>,
+) -> bool {
+    match deadline {
+        None => condvar.wait(guard),
+        Some(deadline) => return !condvar.wait_until(guard, deadline).timed_out(),
+    }
+    true
+}
+
+/// The messages of one incoming connection.
+pub(super) struct Inbox {
+    pub(super) connection: ConnectionId,
+    pub(super) from: EndpointAddress,
+    /// To tell what was taken; `None` for a connection of an endpoint to itself.
+    link: Option<Arc<Link>>,
+    state: Mutex<InboxState>,
+    available: Condvar,
+}
+
+struct InboxState {
+    messages: VecDeque<Vec<u8>>,
+    owner: Owner,
+    end: Option<Ending>,
+    /// The end needs a place among the endpoint's events whoever the owner is.
+    announces_end: bool,
+}
+
+/// Who takes the messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Whoever receives the endpoint's events.
+    Receiver,
+    /// The one who claimed the connection.
+    Claimant,
+    /// The one who claimed it has left.
+    Nobody,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Closed,
+    Lost(String),
+    EndpointClosed,
+}
+
+/// What is to be done with something that was put into an inbox.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// It needs a place among the endpoint's events.
+    Announce,
+    /// It is waited for at the inbox.
+    Direct,
+    /// It is not wanted and was not kept.
+    Unwanted,
+}
+
+/// What a claimant gets.
+pub(super) enum Taken {
+    Message(Vec<u8>),
+    End(Ending),
+    TimedOut,
+}
+
+impl Inbox {
+    pub(super) fn new(
+        connection: ConnectionId,
+        from: EndpointAddress,
+        link: Option<Arc<Link>>,
+    ) -> Arc<Self> {
+        let state = InboxState {
+            messages: VecDeque::new(),
+            owner: Owner::Receiver,
+            end: None,
+            announces_end: false,
+        };
+        Arc::new(Inbox {
+            connection,
+            from,
+            link,
+            state: Mutex::new(state),
+            available: Condvar::new(),
+        })
+    }
+
+    pub(super) fn push(&self, message: Vec<u8>) -> Delivery {
+        let mut state = self.state.lock();
+        if state.owner == Owner::Nobody {
+            return Delivery::Unwanted;
+        }
+        state.messages.push_back(message);
+        self.delivery(&state)
+    }
+
+    /// No more messages come.
+    pub(super) fn end(&self, end: Ending) -> Delivery {
+        let mut state = self.state.lock();
+        state.end.get_or_insert(end);
+        let delivery = self.delivery(&state);
+        if state.announces_end { Delivery::Announce } else { delivery }
+    }
+
+    /// Makes the end be announced also if there is a claimant, or was one. To be
+    /// called before the connection is claimed.
+    pub(super) fn announce_end(&self) {
+        self.state.lock().announces_end = true;
+    }
+
+    /// Makes the claimant get this end after what has arrived.
+    pub(super) fn fail(&self, end: Ending) {
+        self.state.lock().end.get_or_insert(end);
+        self.available.notify_all();
+    }
+
+    fn delivery(&self, state: &InboxState) -> Delivery {
+        self.available.notify_one();
+        match state.owner {
+            Owner::Receiver => Delivery::Announce,
+            Owner::Claimant => Delivery::Direct,
+            Owner::Nobody => Delivery::Unwanted,
+        }
+    }
+
+    /// Takes what an announced message is; `None` if the connection was claimed
+    /// since.
+    pub(super) fn take_announced(&self) -> Option<Vec<u8>> {
+        let mut state = self.state.lock();
+        if state.owner == Owner::Receiver { state.messages.pop_front() } else { None }
+    }
+
+    pub(super) fn is_claimed(&self) -> bool {
+        self.state.lock().owner != Owner::Receiver
+    }
+
+    /// Makes the messages go to a claimant; `false` if there was one before.
+    pub(super) fn claim(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_free = state.owner == Owner::Receiver;
+        if is_free {
+            state.owner = Owner::Claimant;
+        }
+        is_free
+    }
+
+    /// Waits for what the claimant gets next.
+    pub(super) fn take(&self, deadline: Option<Instant>) -> Taken {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(message) = state.messages.pop_front() {
+                return Taken::Message(message);
+            }
+            if let Some(end) = &state.end {
+                self.available.notify_all();
+                return Taken::End(end.clone());
+            }
+            if !wait(&self.available, &mut state, deadline) {
+                return Taken::TimedOut;
+            }
+        }
+    }
+
+    /// Forgets the messages and those that may still come. Who waits for one gets
+    /// the end.
+    pub(super) fn abandon(&self) {
+        let messages = {
+            let mut state = self.state.lock();
+            state.owner = Owner::Nobody;
+            state.end.get_or_insert(Ending::Closed);
+            std::mem::take(&mut state.messages)
+        };
+        self.available.notify_all();
+        for message in messages {
+            self.message_taken(message.len());
+        }
+    }
+
+    /// Tells the peer that there is room again.
+    pub(super) fn message_taken(&self, length: usize) {
+        if let Some(link) = &self.link {
+            link.message_taken(self.connection.lightweight(), length);
+        }
+    }
+
+    pub(super) fn event_taken(&self) {
+        if let Some(link) = &self.link {
+            link.event_taken();
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! What the endpoints of one port share.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use capnp_threads_transport::{Closer, is_exhaustion, tcp};
+use dashmap::DashMap;
+use parking_lot::{Condvar, Mutex};
+
+use super::address::{EndpointAddress, EndpointId};
+use super::answer;
+use super::error::NewEndpointError;
+use super::inbox::Entry;
+use super::local::Local;
+use super::machine::Rules;
+use super::parameters::Parameters;
+use super::wire::{self, DialectTerms, MIN_WINDOW, Reply, Stamp, Terms, WireLimits};
+
+/// Errors of the listening socket in a row that are survived, apart from a lack
+/// of resources, which always is.
+const ENOUGH_ERRORS: u32 = 100;
+
+pub(super) struct Shared {
+    pub(super) parameters: Parameters,
+    pub(super) rules: Rules,
+    /// Where peers dial; `None` if they cannot.
+    listening: Option<Listening>,
+    locals: DashMap<EndpointId, Arc<Local>>,
+    next_local: Mutex<Option<EndpointId>>,
+    is_closed: AtomicBool,
+    start: Instant,
+    incarnation: u64,
+    serial: AtomicU64,
+    tickets: AtomicU64,
+    half_open: Mutex<BTreeMap<u64, Arc<TcpStream>>>,
+    lingering: Mutex<Vec<(Instant, Arc<TcpStream>)>>,
+    /// How many threads serve sockets.
+    threads: Mutex<usize>,
+    thread_ended: Condvar,
+    timekeeper: Mutex<Timekeeper>,
+    timekeeper_changed: Condvar,
+}
+
+struct Listening {
+    host: String,
+    port: u16,
+    closer: Closer,
+}
+
+#[derive(Default)]
+struct Timekeeper {
+    is_over: bool,
+}
+
+impl Shared {
+    /// Begins to listen at a host and port, or does not listen at all.
+    pub(super) fn start(at: Option<(&str, u16)>, parameters: Parameters) -> io::Result<Arc<Self>> {
+        let listener = at.map(|at| parameters.tcp.listen(at)).transpose()?;
+        let mut listening = None;
+        if let Some((host, _)) = at
+            && let Some(listener) = &listener
+        {
+            let port = parameters.external_port.unwrap_or(listener.local_addr()?.port());
+            let host = dialable_host(host, &parameters)?;
+            listening = Some(Listening { host, port, closer: listener.closer() });
+        }
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let micros = since_1970.unwrap_or_default().as_micros();
+        let shared = Arc::new(Shared {
+            rules: rules(&parameters),
+            parameters,
+            listening,
+            locals: DashMap::new(),
+            next_local: Mutex::new(Some(0)),
+            is_closed: AtomicBool::new(false),
+            start: Instant::now(),
+            incarnation: u64::try_from(micros).unwrap_or(u64::MAX),
+            serial: AtomicU64::new(0),
+            tickets: AtomicU64::new(0),
+            half_open: Mutex::default(),
+            lingering: Mutex::default(),
+            threads: Mutex::new(0),
+            thread_ended: Condvar::new(),
+            timekeeper: Mutex::default(),
+            timekeeper_changed: Condvar::new(),
+        });
+        let keeper = shared.clone();
+        thread::Builder::new().name("endpoint-time".into()).spawn(move || keeper.keep_time())?;
+        if let Some(listener) = listener {
+            let acceptor = shared.clone();
+            let accepting = shared.spawn("endpoint-accept", move || acceptor.accept(&listener));
+            if let Err(error) = accepting {
+                shared.close();
+                return Err(error);
+            }
+        }
+        Ok(shared)
+    }
+
+    /// Starts a thread that is waited for when the network is closed.
+    pub(super) fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        *self.threads.lock() += 1;
+        // It counts until it ends, or if it could not start, until here.
+        let counted = Counted(self.clone());
+        thread::Builder::new().name(name.into()).spawn(move || {
+            let _counted = counted;
+            work();
+        })?;
+        Ok(())
+    }
+
+    /// Milliseconds since the network was made.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    // Note [stamps]
+    //
+    // In the multiplexed dialect, a dial whose stamp is newer than the last that
+    // its sender gave us replaces what we have of it. So a dial must be older than
+    // the acceptance of another that made it needless. Both get their stamps under
+    // the lock of their link: the dial's while the link is undecided, the
+    // acceptance's when it decides.
+
+    /// What we tell a peer that we dial, with a stamp of its own.
+    pub(super) fn terms_of_dial(&self) -> Terms {
+        self.terms(self.serial.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// How a dial with these terms is accepted.
+    pub(super) fn reply_to(&self, terms: DialectTerms) -> Vec<u8> {
+        let ours = match terms {
+            DialectTerms::Multiplexed(_) => Some(self.terms(self.serial.load(Ordering::SeqCst))),
+            DialectTerms::Original | DialectTerms::Versioned => None,
+        };
+        wire::encode_reply(&Reply::Accepted(ours))
+    }
+
+    fn terms(&self, serial: u64) -> Terms {
+        Terms {
+            stamp: Stamp { incarnation: self.incarnation, serial },
+            window: self.rules.receive_queue,
+            max_message: self.rules.max_message,
+        }
+    }
+
+    pub(super) fn next_ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn wire_limits(&self) -> WireLimits {
+        WireLimits {
+            max_address: self.parameters.max_address,
+            newest: self.parameters.newest_dialect,
+        }
+    }
+
+    /// Whether peers can dial us.
+    pub(super) fn is_dialable(&self) -> bool {
+        self.listening.is_some()
+    }
+
+    pub(super) fn port(&self) -> Option<u16> {
+        self.listening.as_ref().map(|listening| listening.port)
+    }
+}
+
+/// The host that is put into addresses.
+fn dialable_host(host: &str, parameters: &Parameters) -> io::Result<String> {
+    if let Some(external) = &parameters.external_host {
+        return Ok(external.clone());
+    }
+    if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "nobody can dial the unspecified address; set Parameters::external_host",
+        ));
+    }
+    Ok(host.to_owned())
+}
+
+fn rules(parameters: &Parameters) -> Rules {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Rules {
+        max_message: parameters.max_message,
+        max_connections: parameters.max_connections,
+        max_events: parameters.max_events.max(1),
+        receive_queue: parameters.receive_queue.max(MIN_WINDOW),
+        heartbeat: millis(parameters.heartbeat),
+        patience: millis(parameters.patience),
+        linger: millis(parameters.linger),
+    }
+}
+
+/// Endpoints.
+impl Shared {
+    pub(super) fn new_local(self: &Arc<Self>) -> Result<Arc<Local>, NewEndpointError> {
+        let failed = |reason: &str| NewEndpointError::Failed(reason.to_owned());
+        let mut next = self.next_local.lock();
+        let id = next.ok_or_else(|| failed("all endpoint ids have been used"))?;
+        if self.is_closed() {
+            return Err(failed("the network is closed"));
+        }
+        let address = match &self.listening {
+            Some(listening) => EndpointAddress::new(&listening.host, listening.port, id),
+            // Not an address that anybody could dial.
+            None => EndpointAddress::from(format!("unreachable-{:x}-{id}", self.incarnation)),
+        };
+        let local = Local::new(self.clone(), id, address);
+        *next = id.checked_add(1);
+        self.locals.insert(id, local.clone());
+        Ok(local)
+    }
+
+    pub(super) fn local(&self, id: EndpointId) -> Option<Arc<Local>> {
+        self.locals.get(&id).map(|local| local.clone())
+    }
+
+    pub(super) fn forget(&self, local: &Arc<Local>) {
+        self.locals.remove(&local.id);
+    }
+
+    fn all_locals(&self) -> Vec<Arc<Local>> {
+        self.locals.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
+    /// Closes everything and waits for the threads that serve sockets.
+    pub(super) fn close(&self) {
+        self.stop();
+        let mut threads = self.threads.lock();
+        while *threads > 0 {
+            self.thread_ended.wait(&mut threads);
+        }
+        drop(threads);
+        self.timekeeper.lock().is_over = true;
+        self.timekeeper_changed.notify_all();
+    }
+
+    /// Closes everything and waits for nobody.
+    fn stop(&self) {
+        {
+            // From here on, no endpoint is made.
+            let _next = self.next_local.lock();
+            self.is_closed.store(true, Ordering::SeqCst);
+        }
+        if let Some(listening) = &self.listening {
+            listening.closer.close();
+        }
+        for socket in self.half_open.lock().values() {
+            shut(socket);
+        }
+        for local in self.all_locals() {
+            local.close();
+        }
+    }
+}
+
+/// Sockets.
+impl Shared {
+    fn accept(self: &Arc<Self>, listener: &tcp::Listener) {
+        let closer = listener.closer();
+        let mut errors = 0;
+        loop {
+            match listener.accept_stream() {
+                Ok((stream, peer)) => {
+                    errors = 0;
+                    self.welcome(Arc::new(stream), peer.ip());
+                }
+                Err(_) if closer.is_closed() => return,
+                Err(error) if is_exhaustion(&error) => {}
+                Err(error) => {
+                    errors += 1;
+                    if errors == ENOUGH_ERRORS {
+                        self.fail(&format!("cannot accept: {error}"));
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn fail(&self, reason: &str) {
+        for local in self.all_locals() {
+            local.events.push(Entry::NetworkFailed(reason.to_owned()));
+        }
+        self.stop();
+    }
+
+    /// Leaves the handshake to a thread of its own. When there are too many, the
+    /// oldest is given up: an honest one takes a round trip.
+    fn welcome(self: &Arc<Self>, socket: Arc<TcpStream>, ip: IpAddr) {
+        let ticket = self.next_ticket();
+        {
+            let mut half_open = self.half_open.lock();
+            if half_open.len() >= self.parameters.max_half_open.max(1)
+                && let Some((_, oldest)) = half_open.pop_first()
+            {
+                shut(&oldest);
+            }
+            half_open.insert(ticket, socket.clone());
+        }
+        if self.is_closed() {
+            shut(&socket);
+        }
+        let shared = self.clone();
+        let started =
+            self.spawn("endpoint-answer", move || answer::run(&shared, &socket, ip, ticket));
+        // Without a thread, the socket is dropped.
+        if started.is_err() {
+            self.introduced(ticket);
+        }
+    }
+
+    /// A socket has introduced itself, or failed to.
+    pub(super) fn introduced(&self, ticket: u64) {
+        self.half_open.lock().remove(&ticket);
+    }
+
+    /// Shuts a socket down after a while.
+    pub(super) fn linger(&self, socket: &Arc<TcpStream>) {
+        let deadline = Instant::now() + self.parameters.linger;
+        self.lingering.lock().push((deadline, socket.clone()));
+    }
+
+    /// A socket has served.
+    pub(super) fn done_with(&self, socket: &Arc<TcpStream>) {
+        self.lingering.lock().retain(|(_, other)| !Arc::ptr_eq(other, socket));
+    }
+
+    /// Ends what has lingered for too long, and tells all links the time.
+    fn keep_time(&self) {
+        let parameters = &self.parameters;
+        let shortest = parameters.heartbeat.min(parameters.patience).min(parameters.linger);
+        let pause = (shortest / 4).clamp(Duration::from_millis(1), Duration::from_secs(1));
+        let mut keeper = self.timekeeper.lock();
+        while !keeper.is_over {
+            self.timekeeper_changed.wait_for(&mut keeper, pause);
+            let now = Instant::now();
+            self.lingering.lock().retain(|(deadline, socket)| {
+                let is_due = *deadline <= now;
+                if is_due {
+                    shut(socket);
+                }
+                !is_due
+            });
+            for local in self.all_locals() {
+                for link in local.links() {
+                    link.tick();
+                }
+            }
+        }
+    }
+}
+
+/// Makes every read and write of a socket end.
+pub(super) fn shut(socket: &TcpStream) {
+    // It fails where there is nothing to shut any more.
+    let _ = socket.shutdown(Shutdown::Both);
+}
+
+/// One of the threads that are waited for.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *self.0.threads.lock() -= 1;
+        self.0.thread_ended.notify_all();
+    }
+}

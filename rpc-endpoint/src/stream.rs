@@ -1,0 +1,222 @@
+//! The two threads of a socket.
+
+use std::io::{self, BufReader, IoSlice, Read};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use std::{collections::HashMap, mem};
+
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+
+use super::link::Link;
+use super::machine::Piece;
+use super::network::shut;
+use super::parameters::Dialect;
+use super::wire::{self, Control, Header, WireError};
+
+/// How many bytes are written before looking for something more urgent.
+const BUDGET: usize = 128 << 10;
+
+/// Messages up to this length are copied to be written together.
+const SHORT: usize = 4 << 10;
+
+/// The reading side of a socket.
+pub(super) struct Input {
+    socket: Arc<TcpStream>,
+    /// Reads fail after it.
+    deadline: Option<Instant>,
+    heard: Option<Arc<AtomicBool>>,
+}
+
+impl Input {
+    /// To be used in a handshake.
+    pub(super) fn until(socket: Arc<TcpStream>, deadline: Instant) -> BufReader<Self> {
+        let input = Input { socket, deadline: Some(deadline), heard: None };
+        BufReader::with_capacity(64 << 10, input)
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        if let Some(deadline) = self.deadline {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.socket.set_read_timeout(Some(rest))?;
+        }
+        let count = (&*self.socket).read(room).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+            _ => error,
+        })?;
+        if let Some(heard) = &self.heard
+            && count > 0
+        {
+            heard.store(true, Ordering::Relaxed);
+        }
+        Ok(count)
+    }
+}
+
+/// Serves a socket whose handshake is done, until it has ended. Starts the
+/// writing thread and is the reading one.
+pub(super) fn serve(link: &Arc<Link>, dialect: Dialect, mut input: BufReader<Input>) {
+    let socket = input.get_ref().socket.clone();
+    if dialect == Dialect::Multiplexed {
+        keep_little_in_the_system(&socket);
+    }
+    let (writer, writers_socket) = (link.clone(), socket.clone());
+    let started = link.local.network.spawn("endpoint-write", move || {
+        write_all(&writer, &writers_socket);
+    });
+    if let Err(error) = started {
+        link.broken(&format!("there is no thread for the socket: {error}"));
+    }
+    input.get_mut().deadline = None;
+    input.get_mut().heard = Some(link.heard.clone());
+    let outcome = match socket.set_read_timeout(None) {
+        Ok(()) => read_all(link, dialect, &mut input),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => link.broken("the peer closed the socket"),
+        Err(error) => link.broken(&error),
+    }
+    link.local.network.done_with(&socket);
+}
+
+/// What the system has taken cannot be overtaken any more.
+fn keep_little_in_the_system(socket: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        // Without it, urgent messages are late, but nothing is wrong.
+        let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(128 << 10);
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = socket;
+    }
+}
+
+fn read_all(
+    link: &Arc<Link>,
+    dialect: Dialect,
+    input: &mut BufReader<Input>,
+) -> Result<(), WireError> {
+    // Incomplete messages by their connection.
+    let mut started: HashMap<u32, Vec<u8>> = HashMap::new();
+    while link.may_read() {
+        match wire::read_header(input, dialect)? {
+            None => return Ok(()),
+            Some(Header::Control(control)) => {
+                if let Control::Close { lcid } = control {
+                    started.remove(&lcid);
+                }
+                link.control(control);
+            }
+            Some(Header::Data { lcid, length, more }) => {
+                if !link.data(lcid, length, more) {
+                    io::copy(&mut input.take(length.into()), &mut io::sink())?;
+                } else if more {
+                    wire::read_payload(input, length, started.entry(lcid).or_default())?;
+                } else {
+                    let mut message = started.remove(&lcid).unwrap_or_default();
+                    wire::read_payload(input, length, &mut message)?;
+                    link.deliver(lcid, message);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_all(link: &Arc<Link>, socket: &TcpStream) {
+    let mut output = Output::default();
+    let mut pieces = Vec::new();
+    while link.next_pieces(BUDGET, &mut pieces) {
+        if let Err(error) = output.write(socket, &mem::take(&mut pieces)) {
+            link.broken(&error);
+            shut(socket);
+            return;
+        }
+    }
+    // The reader goes on until the peer does the same, or somebody shuts the
+    // socket.
+    if socket.shutdown(Shutdown::Write).is_err() {
+        shut(socket);
+    }
+}
+
+/// Gathers pieces for as few calls of the system as possible.
+#[derive(Default)]
+struct Output {
+    /// Everything but long messages.
+    bytes: Vec<u8>,
+    /// After how many of `bytes` which piece is inserted.
+    long: Vec<(usize, usize)>,
+}
+
+impl Output {
+    fn write(&mut self, socket: &TcpStream, pieces: &[Piece]) -> io::Result<()> {
+        self.bytes.clear();
+        self.long.clear();
+        for (index, piece) in pieces.iter().enumerate() {
+            match piece {
+                Piece::Reply(reply) => self.bytes.extend_from_slice(reply),
+                Piece::Control(control) => Header::Control(*control).encode(&mut self.bytes),
+                Piece::Data { lcid, more, message, range } => {
+                    // The machine lets no longer message through.
+                    let length = u32::try_from(range.len()).unwrap_or(u32::MAX);
+                    let header = Header::Data { lcid: *lcid, length, more: *more };
+                    header.encode(&mut self.bytes);
+                    if range.len() <= SHORT {
+                        self.bytes.extend_from_slice(&message[range.clone()]);
+                    } else {
+                        self.long.push((self.bytes.len(), index));
+                    }
+                }
+            }
+        }
+        let mut slices = Vec::with_capacity(2 * self.long.len() + 1);
+        let mut start = 0;
+        for (end, index) in &self.long {
+            slices.push(IoSlice::new(&self.bytes[start..*end]));
+            if let Piece::Data { message, range, .. } = &pieces[*index] {
+                slices.push(IoSlice::new(&message[range.clone()]));
+            }
+            start = *end;
+        }
+        slices.push(IoSlice::new(&self.bytes[start..]));
+        write_slices(socket, &mut slices)
+    }
+}
+
+/// A peer that is gone must be an error and not a signal, also in programs that
+/// changed what SIGPIPE does.
+#[cfg(not(target_vendor = "apple"))]
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+/// These systems have no such flag. The standard library and socket2 set an option
+/// of the same effect on every socket that they make.
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: SendFlags = SendFlags::empty();
+
+/// As many slices as any system takes at once.
+const MAX_SLICES: usize = 16;
+
+fn write_slices(socket: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    loop {
+        // Also removes empty slices.
+        IoSlice::advance_slices(&mut slices, 0);
+        if slices.is_empty() {
+            return Ok(());
+        }
+        let batch = &slices[..slices.len().min(MAX_SLICES)];
+        let mut ancillary = SendAncillaryBuffer::default();
+        match rustix::net::sendmsg(socket, batch, &mut ancillary, SEND_FLAGS) {
+            Ok(count) => IoSlice::advance_slices(&mut slices, count),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

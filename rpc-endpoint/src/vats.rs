@@ -1,0 +1,348 @@
+//! A network of vats made of endpoints.
+//!
+//! Each vat has an endpoint. Two vats that talk have one session: a lightweight
+//! connection each way, the *halves*, see Note [halves]. A thread receives the
+//! events of the endpoint and brings halves together; all else happens on the
+//! threads of whoever uses a session.
+//!
+//! # Locks
+//!
+//! The state of the network, then the halves of one session. Neither is held while
+//! anything of the endpoint may wait.
+
+mod events;
+pub(super) mod hello;
+mod id;
+mod session;
+mod stream;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use capnp_threads_core::transport::{PeerDescription, Transport};
+use capnp_threads_core::{Accepted, Error, Reached, Result, VatNetwork};
+use parking_lot::{Condvar, Mutex};
+
+pub use id::{EndpointVat, InvalidVatId};
+
+use self::session::{Progress, Session};
+use super::{ConnectErrorCode, ConnectionId, Endpoint, EndpointAddress, Network, Parameters};
+
+/// How many vats are remembered with which nothing is going on.
+const MAX_REMEMBERED: usize = 4096;
+
+/// A network of vats that reach each other over endpoints, for an
+/// [`RpcSystem`](capnp_threads_core::RpcSystem).
+///
+/// Vats are known by their ids. Any two have one connection, whoever opened it,
+/// and open another one when it is needed again. A vat that was in touch once is
+/// found again without a hint. A vat that connects to its own id talks to itself.
+///
+/// ```
+/// use capnp_threads_core::{RpcSystem, Vat};
+/// use rpc_schema::greeter_capnp::greeter;
+/// use capnp_threads_endpoint::{EndpointNetwork, Parameters};
+///
+/// # struct Greeter;
+/// # impl greeter::Server for Greeter {
+/// #     fn greet(&self, _: greeter::GreetParams, _: greeter::GreetResults) -> capnp_threads_core::Result<()> { Ok(()) }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let alice = EndpointNetwork::listening("alice", "127.0.0.1", 0, Parameters::default())?;
+/// let bob = EndpointNetwork::listening("bob", "127.0.0.1", 0, Parameters::default())?;
+/// let hello_alice = alice.this_vat();
+///
+/// let vat = Vat::new();
+/// let greeter: greeter::Client = vat.export(Greeter);
+/// let alice = RpcSystem::builder(&vat, alice).bootstrap(greeter).start()?;
+/// let bob = RpcSystem::builder(&Vat::new(), bob).start()?;
+/// let greeter: greeter::Client = bob.bootstrap(&hello_alice);
+/// greeter.greet_request().call()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Nobody is authenticated: vats say themselves who they are.
+///
+/// Dropping it closes its endpoint and thereby all connections. If it made the
+/// endpoint's network, it waits for that to end, see [`Network::close`].
+pub struct EndpointNetwork {
+    shared: Arc<Shared>,
+    dispatcher: Option<JoinHandle<()>>,
+    /// What it made for itself; closed last.
+    network: Option<Network>,
+}
+
+struct Shared {
+    id: Arc<str>,
+    endpoint: Endpoint,
+    connect_timeout: Duration,
+    send_queue: usize,
+    serials: AtomicU64,
+    state: Mutex<State>,
+    /// A session was accepted or is over, or this vat accepts no more.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    peers: HashMap<Arc<str>, Known>,
+    /// The sessions that others began and nobody has accepted yet.
+    arrived: VecDeque<(Arc<Session>, EndpointAddress)>,
+    /// The sessions that the halves of others belong to.
+    theirs: HashMap<ConnectionId, Arc<Session>>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Open,
+    /// Nobody is accepted any more.
+    ShutDown,
+}
+
+/// What is known of another vat.
+#[derive(Default)]
+struct Known {
+    /// Where it said last that it is.
+    address: Option<EndpointAddress>,
+    /// Where it is not.
+    wrong: Vec<EndpointAddress>,
+    session: Option<Arc<Session>>,
+}
+
+impl EndpointNetwork {
+    /// Makes an endpoint of its own for the vat `id`, which others reach at a host
+    /// and port, see [`Network::bind`].
+    ///
+    /// # Errors
+    /// Those of [`Network::bind`]; [`io::ErrorKind::InvalidInput`] if the id is
+    /// none.
+    pub fn listening(id: &str, host: &str, port: u16, parameters: Parameters) -> io::Result<Self> {
+        Self::of_network(id, Network::bind(host, port, parameters)?)
+    }
+
+    /// Makes an endpoint of its own for the vat `id`, which others reach only after
+    /// it has reached them. It needs another dialect than the original one.
+    ///
+    /// # Errors
+    /// The system has no threads to give; [`io::ErrorKind::InvalidInput`] if the id
+    /// is none.
+    pub fn outbound_only(id: &str, parameters: Parameters) -> io::Result<Self> {
+        Self::of_network(id, Network::outbound_only(parameters)?)
+    }
+
+    fn of_network(id: &str, network: Network) -> io::Result<Self> {
+        let endpoint = network.new_endpoint().map_err(io::Error::other)?;
+        let mut vats = Self::on(id, endpoint)?;
+        vats.network = Some(network);
+        Ok(vats)
+    }
+
+    /// Uses an endpoint for the vat `id`. Several vats of one process may share a
+    /// [`Network`] in this way, which has to outlive them.
+    ///
+    /// # Errors
+    /// The system has no thread to give; [`io::ErrorKind::InvalidInput`] if the id
+    /// is none.
+    pub fn on(id: &str, endpoint: Endpoint) -> io::Result<Self> {
+        let own = EndpointVat::new(id)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let parameters = &endpoint.local().network.parameters;
+        let shared = Arc::new(Shared {
+            id: own.shared_id().clone(),
+            connect_timeout: parameters.connect_timeout,
+            send_queue: parameters.send_queue,
+            endpoint,
+            serials: AtomicU64::new(0),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let receiving = shared.clone();
+        let dispatcher = thread::Builder::new()
+            .name("endpoint-vats".into())
+            .spawn(move || receiving.receive_events())?;
+        Ok(EndpointNetwork { shared, dispatcher: Some(dispatcher), network: None })
+    }
+
+    /// This vat, with its address, as others name it.
+    pub fn this_vat(&self) -> EndpointVat {
+        let address = self.shared.endpoint.address().clone();
+        let own = EndpointVat::of_shared(self.shared.id.clone());
+        if address.parts().is_some() { own.at(address) } else { own }
+    }
+
+    /// How many vats this one has a connection with, or is about to.
+    pub fn peer_count(&self) -> usize {
+        let state = self.shared.state.lock();
+        state.peers.values().filter(|known| known.session.is_some()).count()
+    }
+}
+
+impl VatNetwork for EndpointNetwork {
+    type VatId = EndpointVat;
+
+    /// Waits for the dial, if the two have no socket, and while a connection that
+    /// was closed before is still open on the other side; but no longer than
+    /// [`Parameters::connect_timeout`] for each address. Does not wait for the
+    /// vat to answer.
+    fn connect(&self, peer: &EndpointVat) -> Result<Reached> {
+        self.shared.connect(peer)
+    }
+
+    fn accept(&self) -> Result<Option<Accepted<EndpointVat>>> {
+        let mut state = self.shared.state.lock();
+        loop {
+            if state.phase == Phase::ShutDown {
+                return Ok(None);
+            }
+            if let Some((session, from)) = state.arrived.pop_front() {
+                drop(state);
+                let peer = EndpointVat::of_shared(session.peer.clone()).at(from.clone());
+                return Ok(Some(Accepted { peer, transport: transport(&session, &from) }));
+            }
+            self.shared.changed.wait(&mut state);
+        }
+    }
+
+    fn shutdown(&self) {
+        let arrived = {
+            let mut state = self.shared.state.lock();
+            state.phase = Phase::ShutDown;
+            std::mem::take(&mut state.arrived)
+        };
+        self.shared.changed.notify_all();
+        for (session, _) in arrived {
+            session.decline();
+        }
+    }
+}
+
+/// What vats are told that come too late.
+const SHUTTING_DOWN: &str = "this vat is shutting down";
+
+impl Drop for EndpointNetwork {
+    fn drop(&mut self) {
+        self.shared.endpoint.close();
+        if let Some(dispatcher) = self.dispatcher.take()
+            && dispatcher.join().is_err()
+        {
+            tracing::error!("the thread that receives an endpoint's events panicked");
+        }
+        if let Some(network) = &self.network {
+            network.close();
+        }
+    }
+}
+
+impl fmt::Debug for EndpointNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointNetwork")
+            .field("vat", &self.this_vat())
+            .field("peers", &self.peer_count())
+            .finish_non_exhaustive()
+    }
+}
+
+fn transport(session: &Arc<Session>, address: &EndpointAddress) -> Transport {
+    let description = format!("{} ({address})", session.peer);
+    stream::transport(session, PeerDescription::from_address(description))
+}
+
+impl Shared {
+    fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn connect(self: &Arc<Self>, peer: &EndpointVat) -> Result<Reached> {
+        if *peer.id() == *self.id {
+            return Ok(Reached::Oneself);
+        }
+        let Some((session, addresses)) = self.begin(peer) else { return Ok(Reached::Crossed) };
+        let mut last = None;
+        for address in &addresses {
+            match session.dial(address) {
+                Ok(()) => return Ok(Reached::Peer(transport(&session, address))),
+                Err(error) => last = Some((address, error)),
+            }
+        }
+        let id = peer.id();
+        let error = match last {
+            None => Error::disconnected(format!("no address of the vat {id} is known")),
+            Some((address, error)) => {
+                let text = format!("the vat {id} at {address}: {}", error.reason);
+                match error.code {
+                    ConnectErrorCode::InsufficientResources => Error::overloaded(text),
+                    _ => Error::disconnected(text),
+                }
+            }
+        };
+        session.over(error.reason());
+        self.settle(&session);
+        Err(error)
+    }
+
+    /// A new session with a vat, and where to try to reach it; `None` if there is a
+    /// session already. Waits while one is being closed.
+    fn begin(self: &Arc<Self>, peer: &EndpointVat) -> Option<(Arc<Session>, Vec<EndpointAddress>)> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let mut state = self.state.lock();
+        loop {
+            let known = state.known(peer.shared_id());
+            let Some(session) = known.session.clone() else { break };
+            match session.progress() {
+                Progress::Over => known.session = None,
+                Progress::Alone | Progress::Together => return None,
+                Progress::Leaving | Progress::LeavingAlone => {
+                    if self.changed.wait_until(&mut state, deadline).timed_out() {
+                        // See Note [halves]: what comes of it now comes too late.
+                        session.over("the vat did not close its half in time");
+                    }
+                }
+            }
+        }
+        let known = state.known(peer.shared_id());
+        let mut addresses: Vec<EndpointAddress> = known.address.iter().cloned().collect();
+        for hint in peer.hints() {
+            if !addresses.contains(hint) {
+                addresses.push(hint.clone());
+            }
+        }
+        // Those where it was not are tried last.
+        addresses.sort_by_key(|address| known.wrong.contains(address));
+        let session = Session::new(self, peer.shared_id().clone(), EndpointAddress::from(""));
+        known.session = Some(session.clone());
+        Some((session, addresses))
+    }
+
+    /// Makes room for the next session if this one is over.
+    fn settle(&self, session: &Arc<Session>) {
+        let mut state = self.state.lock();
+        if session.progress() == Progress::Over
+            && let Some(known) = state.peers.get_mut(&session.peer)
+            && known.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session))
+        {
+            known.session = None;
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn known(&mut self, id: &Arc<str>) -> &mut Known {
+        if self.peers.len() >= MAX_REMEMBERED && !self.peers.contains_key(id) {
+            let idle = self.peers.iter().find(|(_, known)| known.session.is_none());
+            if let Some(idle) = idle.map(|(id, _)| id.clone()) {
+                self.peers.remove(&idle);
+            }
+        }
+        self.peers.entry(id.clone()).or_default()
+    }
+}
