@@ -107,6 +107,18 @@ fn ring() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn persistent_object() {
+    let expected = "\
+Good evening, Grace!
+saved; the server is killed
+Good evening, Grace!
+revoked: there is no such reference, or it is sealed for somebody else
+";
+    assert_eq!(output(&mut example("persistent_object")), expected);
+}
+
+#[test]
 fn calculator_in_one_process() {
     let printed = output(&mut example("calculator"));
     let (first, rest) = printed.split_once('\n').unwrap();
@@ -217,15 +229,12 @@ fn output(command: &mut Command) -> String {
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(
-        program.exists(),
-        "build the examples first: cargo build -p capnp-threads-transport --examples"
-    );
+    assert!(program.exists(), "build the examples first: cargo build --examples");
     Command::new(program)
 }
 
 fn peers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../rpc-tests/peers")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("rpc-tests/peers")
 }
 
 /// Whether what a test needs is there; `probe` tells by its success.
