@@ -4,8 +4,8 @@
 //! cargo run --example callbacks
 //! ```
 
-use capnp_threads_core::{ConnConfig, Result, Vat};
-use capnp_threads_transport::memory;
+use capnp_threads::transport::memory;
+use capnp_threads::{ConnConfig, Result, Vat};
 use rpc_schema::greeter_capnp::{greeter, guest};
 
 struct Greeter;

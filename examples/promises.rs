@@ -6,8 +6,8 @@
 
 use std::thread;
 
-use capnp_threads_core::{ConnConfig, Result, Vat, promise_client};
-use capnp_threads_transport::memory;
+use capnp_threads::transport::memory;
+use capnp_threads::{ConnConfig, Result, Vat, promise_client};
 use rpc_schema::greeter_capnp::{greeter, guest};
 
 struct Greeter;
