@@ -99,16 +99,18 @@ impl Compiler {
         self
     }
 
-    /// Says where the generated code finds `capnp_threads_core`, if not at `::capnp_threads_core`:
-    /// in the crate that renamed or re-exported it.
+    /// Says where the generated code finds the crate `capnp-threads`, if not at
+    /// `::capnp_threads`: where a crate renamed or re-exported it, or, as
+    /// `"::capnp_threads_core"`, in the part of it that a library without transports
+    /// can do with.
     pub fn runtime_path(&mut self, path: impl Into<String>) -> &mut Self {
         self.settings.runtime = path.into();
         self
     }
 
     /// Generates what upstream's generator does, for the capnp crate alone: for
-    /// schemas of which only the data types are wanted, where `capnp_threads_core` is out
-    /// of reach. Names that do not work in Rust stay as they are.
+    /// schemas of which only the data types are wanted, where `capnp-threads` is out of
+    /// reach. Names that do not work in Rust stay as they are.
     pub fn data_only(&mut self) -> &mut Self {
         self.settings.data_only = true;
         self

@@ -9,7 +9,7 @@
 //! }
 //! ```
 //!
-//! and in the crate's root, which has a dependency on `rpc-core`:
+//! and in the root of the crate, which depends on `capnp-threads`:
 //!
 //! ```text
 //! mod foo_capnp {
@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Data types are those of upstream's generator, `capnpc`. What an interface
-//! becomes is described in the module `typed` of `rpc-core`.
+//! becomes is described in the module `typed` of `capnp-threads`.
 //!
 //! # Names
 //!

@@ -9,7 +9,7 @@ pub(crate) struct Settings {
     pub(crate) parent_module: Vec<String>,
     /// Which crates have the code of which files.
     pub(crate) crates: HashMap<u64, String>,
-    /// The path of `capnp_threads_core`.
+    /// The path of the crate `capnp-threads`, or of what stands for it.
     pub(crate) runtime: String,
     /// Upstream's output as it is.
     pub(crate) data_only: bool,
@@ -20,7 +20,7 @@ impl Default for Settings {
         Settings {
             parent_module: Vec::new(),
             crates: HashMap::new(),
-            runtime: "::capnp_threads_core".to_owned(),
+            runtime: "::capnp_threads".to_owned(),
             data_only: false,
         }
     }

@@ -94,7 +94,7 @@ fn paths_follow_the_options() {
     assert!(renamed.contains("crate::rpc::capnp::traits::Owned"));
     let dense: String = renamed.split_whitespace().collect();
     assert!(dense.contains("capability_list::Reader<'a,crate::rpc::capnp::capability::Client"));
-    assert!(!renamed.contains("capnp_threads_core"));
+    assert!(!renamed.contains("capnp_threads"));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn data_only_is_what_upstream_makes() {
     let folder = schemas(&[BASE]);
     let files = compiler(folder.path(), &["base.capnp"]).data_only().generate().unwrap();
     assert!(files[0].code.contains("::capnp::traits::Owned"));
-    assert!(!files[0].code.contains("capnp_threads_core"));
+    assert!(!files[0].code.contains("capnp_threads"));
 }
 
 #[test]

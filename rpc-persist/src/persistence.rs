@@ -5,11 +5,11 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::sturdy_capnp::{restorer, sturdy_ref};
 use capnp_threads_core::transport::PeerDescription;
 use capnp_threads_core::{
     Client, Concurrency, Error, FromClient, FromServer, ObjectId, Result, Vat,
 };
-use rpc_schema::sturdy_capnp::{restorer, sturdy_ref};
 
 use crate::reference::{Owner, SturdyRef};
 use crate::savable::{Savable, SavableObject, Saver};

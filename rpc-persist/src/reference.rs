@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::sturdy_capnp::{owner, sturdy_ref};
 use capnp_threads_core::{Error, ObjectId, Result};
-use rpc_schema::sturdy_capnp::{owner, sturdy_ref};
 use sha2::{Digest, Sha256};
 
 use crate::store::Key;

@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use crate::persistent_capnp::persistent;
+use crate::sturdy_capnp::{owner, sturdy_ref};
 use capnp_threads_core::{Dispatch, FromClient, FromServer, IncomingCall, Result};
-use rpc_schema::persistent_capnp::persistent;
-use rpc_schema::sturdy_capnp::{owner, sturdy_ref};
 
 use crate::persistence::Persistence;
 use crate::reference::{Owner, SturdyRef};

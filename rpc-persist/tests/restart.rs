@@ -10,9 +10,9 @@ use capnp_threads_core::transport::PeerDescription;
 use capnp_threads_core::{
     Client, ConnConfig, Connection, Error, FromClient, NamedExports, ObjectId, Result, Vat,
 };
+use capnp_threads_persist::sturdy_capnp::restorer;
 use capnp_threads_persist::{Owner, Persistence, RedbStore, Savable, SturdyRef};
 use capnp_threads_transport::unix;
-use rpc_schema::sturdy_capnp::restorer;
 use rpc_schema::test_capnp::test_call_order;
 
 /// Counts calls, from a number on that is its state.

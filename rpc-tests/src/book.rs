@@ -8,7 +8,6 @@ macro_rules! chapters {
 }
 
 chapters! {
-    readme "README.md"
     getting_started "docs/getting-started.md"
     promises "docs/promises.md"
     servers "docs/servers.md"

@@ -16,10 +16,10 @@ use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Dispatch, Error, ErrorKind, FromClient, IncomingCall, Result,
     RpcSystem, Vat, new_client,
 };
+use capnp_threads_persist::persistent_capnp::{persistent, realm_gateway};
+use capnp_threads_persist::sturdy_capnp::{owner, sturdy_ref};
 use capnp_threads_persist::{Owner, SturdyRef};
 use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
-use rpc_schema::persistent_capnp::{persistent, realm_gateway};
-use rpc_schema::sturdy_capnp::{owner, sturdy_ref};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 use support::{Event, Pair, Watchdog, Wire};
 

@@ -40,8 +40,8 @@ mod writing_now_tests;
 pub use accept::{Closer, is_exhaustion};
 pub use addr::{Address, Listener};
 pub use capnp_threads_core::transport::{
-    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
-    TransportError,
+    Credentials, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
+    TransportControl, TransportError,
 };
 pub use network::{SocketNetwork, SocketVat};
 pub use tcp::TcpOptions;

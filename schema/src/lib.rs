@@ -32,20 +32,12 @@ schema!(
     greeter_capnp
 );
 schema!(
-    /// Objects that survive their connection.
-    persistent_capnp
-);
-schema!(
     /// The messages of the protocol, for tests that speak it by hand.
     rpc_capnp
 );
 schema!(
     /// How the two ends of a two-party connection name each other.
     rpc_twoparty_capnp
-);
-schema!(
-    /// Saved references and their owners.
-    sturdy_capnp
 );
 schema!(
     /// The interfaces that implementations check each other with.

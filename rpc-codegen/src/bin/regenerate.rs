@@ -4,9 +4,13 @@
 //! cargo run -p capnp-threads-codegen --bin regenerate
 //! ```
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use capnp_threads_codegen::{Compiler, Error, GeneratedFile};
+
+/// The schemas whose code is a part of rpc-persist.
+const OF_PERSIST: [&str; 2] = ["persistent.capnp", "sturdy.capnp"];
 
 fn main() -> Result<(), Error> {
     for (folder, files) in generated()? {
@@ -27,16 +31,26 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
     let mut compiler = Compiler::new();
     compiler.src_prefix(&schemas).import_path(&schemas).no_standard_import();
 
+    // `capnp-threads` depends on these packages, so their code cannot depend on it.
+    compiler.runtime_path("::capnp_threads_core");
+
     // rpc-core speaks the protocol itself and has no use for typed clients.
     let mut protocol = compiler.clone();
     protocol.data_only().default_parent_module("wire").file(schemas.join("rpc.capnp"));
 
-    // All schemas next to it belong to rpc-schema; the protocol's own is there
+    let mut persist = compiler.clone();
+    for name in OF_PERSIST {
+        persist.file(schemas.join(name));
+    }
+
+    // All other schemas next to it belong to rpc-schema; the protocol's own is there
     // for tests that speak it by hand.
     for path in schema_files(&schemas)? {
         // stream.capnp is what `-> stream` imports, under the name
         // /capnp/stream.capnp; it cannot be compiled under two names.
-        if path.file_name().is_some_and(|name| name != "stream.capnp") {
+        let elsewhere =
+            |name: &OsStr| name == "stream.capnp" || OF_PERSIST.iter().any(|own| name == *own);
+        if path.file_name().is_some_and(|name| !elsewhere(name)) {
             compiler.file(path);
         }
     }
@@ -51,6 +65,7 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
     Ok(vec![
         (workspace.join("rpc-core/src/wire/generated"), protocol.generate()?),
         (schemas.join("src/generated"), compiler.generate()?),
+        (workspace.join("rpc-persist/src/generated"), persist.generate()?),
         (tests.join("generated"), torture.generate()?),
     ])
 }

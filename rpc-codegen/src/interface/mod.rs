@@ -56,7 +56,7 @@ struct Generator<'s, 'a> {
     direct_bases: Vec<Base<'a>>,
     bases: Vec<Base<'a>>,
     parameters: Vec<Ident>,
-    /// The crate `capnp_threads_core`.
+    /// The path of the crate `capnp-threads`.
     runtime: TokenStream,
     /// The capnp crate as generated code sees it.
     facade: TokenStream,

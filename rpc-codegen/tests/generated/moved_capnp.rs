@@ -4,16 +4,16 @@
 pub mod moved {
     #![allow(unused_variables)]
     /// What a server's `where_` is called with.
-    pub type WhereParams = ::capnp_threads_core::typed::Params<
+    pub type WhereParams = ::capnp_threads::typed::Params<
         crate::deep::down::moved_capnp::moved::where_params::Owned,
     >;
     /// What a server's `where_` returns.
-    pub type WhereResults = ::capnp_threads_core::typed::Results<
+    pub type WhereResults = ::capnp_threads::typed::Results<
         crate::deep::down::moved_capnp::moved::where_results::Owned,
     >;
     /// A capability of the interface `moved.capnp:Moved`.
     pub struct Client {
-        hook: ::capnp_threads_core::hook::Hook,
+        hook: ::capnp_threads::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -23,22 +23,22 @@ pub mod moved {
         where
             ServerImpl: Server,
         {
-            ::capnp_threads_core::typed::new_client(server)
+            ::capnp_threads::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `moved.capnp:Moved.where`.
         pub fn where_request(
             &self,
-        ) -> ::capnp_threads_core::typed::Request<
+        ) -> ::capnp_threads::typed::Request<
             crate::deep::down::moved_capnp::moved::where_params::Owned,
             crate::deep::down::moved_capnp::moved::where_results::Owned,
         > {
-            ::capnp_threads_core::typed::Request::new(
+            ::capnp_threads::typed::Request::new(
                 self.hook.client(),
                 0xedad_9aac_df65_7400,
                 0u16,
@@ -58,88 +58,92 @@ pub mod moved {
             f.debug_tuple("moved.capnp:Moved").field(self.hook.client()).finish()
         }
     }
-    impl ::capnp_threads_core::typed::FromClient for Client {
-        fn from_client(client: ::capnp_threads_core::Client) -> Self {
+    impl ::capnp_threads::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads::Client) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::capnp_threads_core::Client {
+        fn into_client(self) -> ::capnp_threads::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::capnp_threads_core::Client {
+        fn as_client(&self) -> &::capnp_threads::Client {
             self.hook.client()
         }
     }
-    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
-            ::capnp_threads_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads::capnp::capability::DynClientHook> {
+            ::capnp_threads::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0xedad_9aac_df65_7400;
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads::typed::FromClient::from_client(
+                ::capnp_threads::Client::null(),
+            )
         }
         fn get_from_pointer(
-            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::capnp_threads_core::capnp::Result<()> {
+        ) -> ::capnp_threads::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -156,16 +160,16 @@ pub mod moved {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+            ::capnp_threads::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `moved.capnp:Moved` does.
@@ -175,10 +179,12 @@ pub mod moved {
             &self,
             params: WhereParams,
             results: WhereResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this moved.capnp:Moved has no where"),
+                ::capnp_threads::Error::unimplemented(
+                    "this moved.capnp:Moved has no where",
+                ),
             )
         }
     }
@@ -187,7 +193,7 @@ pub mod moved {
             &self,
             params: WhereParams,
             results: WhereResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server>::where_(&**self, params, results)
         }
     }
@@ -196,17 +202,17 @@ pub mod moved {
             &self,
             params: WhereParams,
             results: WhereResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server>::where_(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads::IncomingCall) {
             match call.interface_id() {
                 0xedad_9aac_df65_7400 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::capnp_threads_core::typed::generated::unknown_interface(
+                    ::capnp_threads::typed::generated::unknown_interface(
                         call,
                         "moved.capnp:Moved",
                     )
@@ -218,11 +224,11 @@ pub mod moved {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::capnp_threads_core::IncomingCall,
+        call: ::capnp_threads::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::capnp_threads_core::typed::generated::run(
+                ::capnp_threads::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::where_(server, params, results)
@@ -230,7 +236,7 @@ pub mod moved {
                 )
             }
             _ => {
-                ::capnp_threads_core::typed::generated::unknown_method(
+                ::capnp_threads::typed::generated::unknown_method(
                     call,
                     "moved.capnp:Moved",
                     0xedad_9aac_df65_7400,
@@ -241,9 +247,9 @@ pub mod moved {
     pub mod where_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -252,19 +258,19 @@ pub mod moved {
                     .into()
             }
         }
-        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -272,26 +278,27 @@ pub mod moved {
                 *self
             }
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -308,35 +315,36 @@ pub mod moved {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -348,39 +356,40 @@ pub mod moved {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -390,50 +399,50 @@ pub mod moved {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -451,57 +460,57 @@ pub mod moved {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
         }
-        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 17] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(160, 221, 221, 134, 151, 36, 54, 137),
-                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 116, 101, 223, 172, 154, 173, 237),
-                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 250, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 77, 111, 118, 101),
-                ::capnp_threads_core::capnp::word(100, 46, 119, 104, 101, 114, 101, 36),
-                ::capnp_threads_core::capnp::word(80, 97, 114, 97, 109, 115, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 17] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(160, 221, 221, 134, 151, 36, 54, 137),
+                ::capnp_threads::capnp::word(18, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 116, 101, 223, 172, 154, 173, 237),
+                ::capnp_threads::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 250, 0, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 77, 111, 118, 101),
+                ::capnp_threads::capnp::word(100, 46, 119, 104, 101, 114, 101, 36),
+                ::capnp_threads::capnp::word(80, 97, 114, 97, 109, 115, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -516,9 +525,9 @@ pub mod moved {
     pub mod where_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -527,19 +536,19 @@ pub mod moved {
                     .into()
             }
         }
-        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -547,26 +556,27 @@ pub mod moved {
                 *self
             }
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -583,35 +593,36 @@ pub mod moved {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -623,14 +634,16 @@ pub mod moved {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
-                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads::capnp::Result<
+                ::capnp_threads::capnp::text::Reader<'a>,
+            > {
+                ::capnp_threads::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -641,34 +654,35 @@ pub mod moved {
             }
         }
         pub struct Builder<'a> {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -678,50 +692,50 @@ pub mod moved {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -739,14 +753,16 @@ pub mod moved {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads::capnp::Result<
+                ::capnp_threads::capnp::text::Builder<'a>,
+            > {
+                ::capnp_threads::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -754,11 +770,11 @@ pub mod moved {
             #[inline]
             pub fn set_text(
                 &mut self,
-                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
-                    ::capnp_threads_core::capnp::text::Owned,
+                value: impl ::capnp_threads::capnp::traits::SetterInput<
+                    ::capnp_threads::capnp::text::Owned,
                 >,
             ) {
-                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(0),
                         value,
                         false,
@@ -766,7 +782,10 @@ pub mod moved {
                     .unwrap()
             }
             #[inline]
-            pub fn init_text(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_text(
+                self,
+                size: u32,
+            ) -> ::capnp_threads::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -775,73 +794,77 @@ pub mod moved {
             }
         }
         pub struct Pipeline {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
         }
-        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 33] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(11, 176, 64, 8, 164, 1, 57, 205),
-                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 116, 101, 223, 172, 154, 173, 237),
-                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 2, 1, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 77, 111, 118, 101),
-                ::capnp_threads_core::capnp::word(100, 46, 119, 104, 101, 114, 101, 36),
-                ::capnp_threads_core::capnp::word(82, 101, 115, 117, 108, 116, 115, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 33] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(11, 176, 64, 8, 164, 1, 57, 205),
+                ::capnp_threads::capnp::word(18, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 116, 101, 223, 172, 154, 173, 237),
+                ::capnp_threads::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 2, 1, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 77, 111, 118, 101),
+                ::capnp_threads::capnp::word(100, 46, 119, 104, 101, 114, 101, 36),
+                ::capnp_threads::capnp::word(82, 101, 115, 117, 108, 116, 115, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ) -> ::capnp_threads::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -858,18 +881,18 @@ pub mod moved {
 pub mod chosen {
     #![allow(unused_variables)]
     /// What a server's `pick` is called with.
-    pub type PickParams = ::capnp_threads_core::typed::Params<
+    pub type PickParams = ::capnp_threads::typed::Params<
         crate::deep::down::moved_capnp::chosen::pick_params::Owned,
     >;
     /// What a server's `pick` returns.
-    pub type PickResults = ::capnp_threads_core::typed::Results<
+    pub type PickResults = ::capnp_threads::typed::Results<
         crate::deep::down::moved_capnp::chosen::pick_results::Owned,
     >;
     /// A capability of the interface `moved.capnp:Renamed`.
     ///
     /// Everything in here has another name in Rust.
     pub struct Client {
-        hook: ::capnp_threads_core::hook::Hook,
+        hook: ::capnp_threads::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -879,22 +902,22 @@ pub mod chosen {
         where
             ServerImpl: Server,
         {
-            ::capnp_threads_core::typed::new_client(server)
+            ::capnp_threads::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `moved.capnp:Renamed.pick`.
         pub fn pick_request(
             &self,
-        ) -> ::capnp_threads_core::typed::Request<
+        ) -> ::capnp_threads::typed::Request<
             crate::deep::down::moved_capnp::chosen::pick_params::Owned,
             crate::deep::down::moved_capnp::chosen::pick_results::Owned,
         > {
-            ::capnp_threads_core::typed::Request::new(
+            ::capnp_threads::typed::Request::new(
                 self.hook.client(),
                 0xc7e8_30dd_05cc_b0d0,
                 0u16,
@@ -914,88 +937,92 @@ pub mod chosen {
             f.debug_tuple("moved.capnp:Renamed").field(self.hook.client()).finish()
         }
     }
-    impl ::capnp_threads_core::typed::FromClient for Client {
-        fn from_client(client: ::capnp_threads_core::Client) -> Self {
+    impl ::capnp_threads::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads::Client) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::capnp_threads_core::Client {
+        fn into_client(self) -> ::capnp_threads::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::capnp_threads_core::Client {
+        fn as_client(&self) -> &::capnp_threads::Client {
             self.hook.client()
         }
     }
-    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
-            ::capnp_threads_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads::capnp::capability::DynClientHook> {
+            ::capnp_threads::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0xc7e8_30dd_05cc_b0d0;
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads::typed::FromClient::from_client(
+                ::capnp_threads::Client::null(),
+            )
         }
         fn get_from_pointer(
-            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::capnp_threads_core::capnp::Result<()> {
+        ) -> ::capnp_threads::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -1012,16 +1039,16 @@ pub mod chosen {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+            ::capnp_threads::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `moved.capnp:Renamed` does.
@@ -1033,10 +1060,12 @@ pub mod chosen {
             &self,
             params: PickParams,
             results: PickResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this moved.capnp:Renamed has no pick"),
+                ::capnp_threads::Error::unimplemented(
+                    "this moved.capnp:Renamed has no pick",
+                ),
             )
         }
     }
@@ -1045,7 +1074,7 @@ pub mod chosen {
             &self,
             params: PickParams,
             results: PickResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server>::pick(&**self, params, results)
         }
     }
@@ -1054,17 +1083,17 @@ pub mod chosen {
             &self,
             params: PickParams,
             results: PickResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server>::pick(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads::IncomingCall) {
             match call.interface_id() {
                 0xc7e8_30dd_05cc_b0d0 => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::capnp_threads_core::typed::generated::unknown_interface(
+                    ::capnp_threads::typed::generated::unknown_interface(
                         call,
                         "moved.capnp:Renamed",
                     )
@@ -1076,11 +1105,11 @@ pub mod chosen {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::capnp_threads_core::IncomingCall,
+        call: ::capnp_threads::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::capnp_threads_core::typed::generated::run(
+                ::capnp_threads::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::pick(server, params, results)
@@ -1088,7 +1117,7 @@ pub mod chosen {
                 )
             }
             _ => {
-                ::capnp_threads_core::typed::generated::unknown_method(
+                ::capnp_threads::typed::generated::unknown_method(
                     call,
                     "moved.capnp:Renamed",
                     0xc7e8_30dd_05cc_b0d0,
@@ -1100,9 +1129,9 @@ pub mod chosen {
         pub use self::Which::{TheFirst, TheSecond};
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -1111,19 +1140,19 @@ pub mod chosen {
                     .into()
             }
         }
-        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -1131,26 +1160,27 @@ pub mod chosen {
                 *self
             }
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1167,35 +1197,36 @@ pub mod chosen {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1207,14 +1238,16 @@ pub mod chosen {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_new(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
-                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
+            ) -> ::capnp_threads::capnp::Result<
+                ::capnp_threads::capnp::text::Reader<'a>,
+            > {
+                ::capnp_threads::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1228,18 +1261,20 @@ pub mod chosen {
                 self,
             ) -> ::core::result::Result<
                 crate::deep::down::moved_capnp::chosen::Height,
-                ::capnp_threads_core::capnp::NotInSchema,
+                ::capnp_threads::capnp::NotInSchema,
             > {
                 ::core::convert::TryFrom::try_from(self.reader.get_data_field::<u16>(0))
             }
             #[inline]
             pub fn get_maybe(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<Option<::capnp_threads_core::capnp::text::Reader<'a>>> {
+            ) -> ::capnp_threads::capnp::Result<
+                Option<::capnp_threads::capnp::text::Reader<'a>>,
+            > {
                 if self.reader.is_pointer_field_null(1) {
                     core::result::Result::Ok(core::option::Option::None)
                 } else {
-                    ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
+                    ::capnp_threads::capnp::traits::FromPointerReader::get_from_pointer(
                             &self.reader.get_pointer_field(1),
                             ::core::option::Option::None,
                         )
@@ -1255,7 +1290,7 @@ pub mod chosen {
                 self,
             ) -> ::core::result::Result<
                 WhichReader<'a>,
-                ::capnp_threads_core::capnp::NotInSchema,
+                ::capnp_threads::capnp::NotInSchema,
             > {
                 match self.reader.get_data_field::<u16>(1) {
                     0 => {
@@ -1264,39 +1299,44 @@ pub mod chosen {
                         )
                     }
                     1 => ::core::result::Result::Ok(TheSecond(self.reader.into())),
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
         pub struct Builder<'a> {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 2,
             };
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1306,50 +1346,50 @@ pub mod chosen {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -1367,14 +1407,16 @@ pub mod chosen {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_new(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+            ) -> ::capnp_threads::capnp::Result<
+                ::capnp_threads::capnp::text::Builder<'a>,
+            > {
+                ::capnp_threads::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1382,11 +1424,11 @@ pub mod chosen {
             #[inline]
             pub fn set_new(
                 &mut self,
-                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
-                    ::capnp_threads_core::capnp::text::Owned,
+                value: impl ::capnp_threads::capnp::traits::SetterInput<
+                    ::capnp_threads::capnp::text::Owned,
                 >,
             ) {
-                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(0),
                         value,
                         false,
@@ -1394,7 +1436,10 @@ pub mod chosen {
                     .unwrap()
             }
             #[inline]
-            pub fn init_new(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_new(
+                self,
+                size: u32,
+            ) -> ::capnp_threads::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -1406,7 +1451,7 @@ pub mod chosen {
                 self,
             ) -> ::core::result::Result<
                 crate::deep::down::moved_capnp::chosen::Height,
-                ::capnp_threads_core::capnp::NotInSchema,
+                ::capnp_threads::capnp::NotInSchema,
             > {
                 ::core::convert::TryFrom::try_from(self.builder.get_data_field::<u16>(0))
             }
@@ -1420,13 +1465,13 @@ pub mod chosen {
             #[inline]
             pub fn get_maybe(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
-                Option<::capnp_threads_core::capnp::text::Builder<'a>>,
+            ) -> ::capnp_threads::capnp::Result<
+                Option<::capnp_threads::capnp::text::Builder<'a>>,
             > {
                 if self.builder.is_pointer_field_null(1) {
                     core::result::Result::Ok(core::option::Option::None)
                 } else {
-                    ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                    ::capnp_threads::capnp::traits::FromPointerBuilder::get_from_pointer(
                             self.builder.get_pointer_field(1),
                             ::core::option::Option::None,
                         )
@@ -1436,11 +1481,11 @@ pub mod chosen {
             #[inline]
             pub fn set_maybe(
                 &mut self,
-                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
-                    ::capnp_threads_core::capnp::text::Owned,
+                value: impl ::capnp_threads::capnp::traits::SetterInput<
+                    ::capnp_threads::capnp::text::Owned,
                 >,
             ) {
-                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
+                ::capnp_threads::capnp::traits::SetterInput::set_pointer_builder(
                         self.builder.reborrow().get_pointer_field(1),
                         value,
                         false,
@@ -1448,7 +1493,10 @@ pub mod chosen {
                     .unwrap()
             }
             #[inline]
-            pub fn init_maybe(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_maybe(
+                self,
+                size: u32,
+            ) -> ::capnp_threads::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(1).init_text(size)
             }
             #[inline]
@@ -1475,7 +1523,7 @@ pub mod chosen {
                 self,
             ) -> ::core::result::Result<
                 WhichBuilder<'a>,
-                ::capnp_threads_core::capnp::NotInSchema,
+                ::capnp_threads::capnp::NotInSchema,
             > {
                 match self.builder.get_data_field::<u16>(1) {
                     0 => {
@@ -1484,208 +1532,218 @@ pub mod chosen {
                         )
                     }
                     1 => ::core::result::Result::Ok(TheSecond(self.builder.into())),
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
         pub struct Pipeline {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
         }
-        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 134] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(88, 236, 135, 46, 129, 3, 108, 232),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 1, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(208, 176, 204, 5, 221, 48, 232, 199),
-                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 2, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 210, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 31, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(69, 0, 0, 0, 31, 1, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
-                ::capnp_threads_core::capnp::word(109, 101, 100, 46, 78, 97, 109, 101),
-                ::capnp_threads_core::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
-                ::capnp_threads_core::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 0, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 82, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(78, 97, 109, 101, 100, 72, 101, 114),
-                ::capnp_threads_core::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 3, 0, 4, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(125, 0, 0, 0, 34, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(125, 0, 0, 0, 31, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(156, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(168, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(165, 0, 0, 0, 50, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(160, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(176, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(173, 0, 0, 0, 50, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(173, 0, 0, 0, 31, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(200, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(212, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(3, 0, 255, 255, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(209, 0, 0, 0, 50, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(209, 0, 0, 0, 31, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(244, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(0, 1, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 254, 255, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(132, 227, 12, 149, 83, 159, 6, 243),
-                ::capnp_threads_core::capnp::word(253, 0, 0, 0, 58, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(253, 0, 0, 0, 31, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(111, 108, 100, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
-                ::capnp_threads_core::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 34, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(110, 101, 119, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(108, 101, 118, 101, 108, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(37, 170, 124, 8, 183, 86, 217, 180),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(109, 97, 121, 98, 101, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
-                ::capnp_threads_core::capnp::word(78, 150, 225, 78, 44, 242, 254, 171),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(102, 105, 114, 115, 116, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
-                ::capnp_threads_core::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 0, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 74, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(116, 104, 101, 70, 105, 114, 115, 116),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(115, 101, 99, 111, 110, 100, 0, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
-                ::capnp_threads_core::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 0, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 82, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(116, 104, 101, 83, 101, 99, 111, 110),
-                ::capnp_threads_core::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 134] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(88, 236, 135, 46, 129, 3, 108, 232),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads::capnp::word(208, 176, 204, 5, 221, 48, 232, 199),
+                ::capnp_threads::capnp::word(2, 0, 7, 0, 0, 0, 2, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 210, 0, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 31, 0, 0, 0),
+                ::capnp_threads::capnp::word(69, 0, 0, 0, 31, 1, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
+                ::capnp_threads::capnp::word(109, 101, 100, 46, 78, 97, 109, 101),
+                ::capnp_threads::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
+                ::capnp_threads::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 82, 0, 0, 0),
+                ::capnp_threads::capnp::word(78, 97, 109, 101, 100, 72, 101, 114),
+                ::capnp_threads::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(125, 0, 0, 0, 34, 0, 0, 0),
+                ::capnp_threads::capnp::word(125, 0, 0, 0, 31, 0, 0, 0),
+                ::capnp_threads::capnp::word(156, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(168, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(165, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(160, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(176, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(173, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads::capnp::word(173, 0, 0, 0, 31, 0, 0, 0),
+                ::capnp_threads::capnp::word(200, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(212, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(3, 0, 255, 255, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(209, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads::capnp::word(209, 0, 0, 0, 31, 0, 0, 0),
+                ::capnp_threads::capnp::word(244, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(0, 1, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(4, 0, 254, 255, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(132, 227, 12, 149, 83, 159, 6, 243),
+                ::capnp_threads::capnp::word(253, 0, 0, 0, 58, 0, 0, 0),
+                ::capnp_threads::capnp::word(253, 0, 0, 0, 31, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(111, 108, 100, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
+                ::capnp_threads::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(16, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 34, 0, 0, 0),
+                ::capnp_threads::capnp::word(110, 101, 119, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(108, 101, 118, 101, 108, 0, 0, 0),
+                ::capnp_threads::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(37, 170, 124, 8, 183, 86, 217, 180),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(109, 97, 121, 98, 101, 0, 0, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
+                ::capnp_threads::capnp::word(78, 150, 225, 78, 44, 242, 254, 171),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(102, 105, 114, 115, 116, 0, 0, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
+                ::capnp_threads::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 74, 0, 0, 0),
+                ::capnp_threads::capnp::word(116, 104, 101, 70, 105, 114, 115, 116),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(115, 101, 99, 111, 110, 100, 0, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
+                ::capnp_threads::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 82, 0, 0, 0),
+                ::capnp_threads::capnp::word(116, 104, 101, 83, 101, 99, 111, 110),
+                ::capnp_threads::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ) -> ::capnp_threads::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
                     1 => {
-                        <crate::deep::down::moved_capnp::chosen::Height as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <crate::deep::down::moved_capnp::chosen::Height as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
                     2 => {
-                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
-                    3 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    3 => {
+                        <u32 as ::capnp_threads::capnp::introspect::Introspect>::introspect()
+                    }
                     4 => {
-                        <crate::deep::down::moved_capnp::chosen::named_here::the_second::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <crate::deep::down::moved_capnp::chosen::named_here::the_second::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ) -> ::capnp_threads::capnp::introspect::Type {
                 match (child_index, index) {
                     (None, 0) => {
-                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
                     (Some(0), 0) => {
-                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
                     (Some(2), 0) => {
-                        <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <() as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
                     (Some(3), 0) => {
-                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
                     (Some(4), 0) => {
-                        <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
                     _ => {
-                        ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+                        ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                             child_index,
                             index,
                         )
                     }
                 }
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1709,9 +1767,9 @@ pub mod chosen {
         pub mod the_second {
             #[derive(Copy, Clone)]
             pub struct Owned(());
-            impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-                fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                    ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+            impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+                fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                    ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -1720,19 +1778,19 @@ pub mod chosen {
                         .into()
                 }
             }
-            impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+            impl ::capnp_threads::capnp::traits::Owned for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
+            impl ::capnp_threads::capnp::traits::OwnedStruct for Owned {
                 type Reader<'a> = Reader<'a>;
                 type Builder<'a> = Builder<'a>;
             }
-            impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+            impl ::capnp_threads::capnp::traits::Pipelined for Owned {
                 type Pipeline = Pipeline;
             }
             pub struct Reader<'a> {
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             }
             impl ::core::marker::Copy for Reader<'_> {}
             impl ::core::clone::Clone for Reader<'_> {
@@ -1740,26 +1798,27 @@ pub mod chosen {
                     *self
                 }
             }
-            impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
+            impl ::capnp_threads::capnp::traits::HasTypeId for Reader<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
-            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-            for Reader<'a> {
+            > ::core::convert::From<
+                ::capnp_threads::capnp::private::layout::StructReader<'a>,
+            > for Reader<'a> {
                 fn from(
-                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
                 ) -> Self {
                     Self { reader }
                 }
             }
             impl<'a> ::core::convert::From<Reader<'a>>
-            for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
+            for ::capnp_threads::capnp::dynamic_value::Reader<'a> {
                 fn from(reader: Reader<'a>) -> Self {
                     Self::Struct(
-                        ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                        ::capnp_threads::capnp::dynamic_struct::Reader::new(
                             reader.reader,
-                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -1776,36 +1835,37 @@ pub mod chosen {
                 ) -> ::core::result::Result<(), ::core::fmt::Error> {
                     core::fmt::Debug::fmt(
                         &::core::convert::Into::<
-                            ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                            ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                         >::into(*self),
                         f,
                     )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a>
+            for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-                ) -> ::capnp_threads_core::capnp::Result<Self> {
+                    reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+                ) -> ::capnp_threads::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+            impl<'a> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
             for Reader<'a> {
                 fn into_internal_struct_reader(
                     self,
-                ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+                ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                     self.reader
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a> {
                 fn imbue(
                     &mut self,
-                    cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                    cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
                 ) {
                     self.reader
                         .imbue(
-                            ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                            ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                                 cap_table,
                             ),
                         )
@@ -1817,7 +1877,9 @@ pub mod chosen {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads::capnp::Result<
+                    ::capnp_threads::capnp::MessageSize,
+                > {
                     self.reader.total_size()
                 }
                 #[inline]
@@ -1826,35 +1888,35 @@ pub mod chosen {
                 }
             }
             pub struct Builder<'a> {
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             }
-            impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
-                const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+            impl ::capnp_threads::capnp::traits::HasStructSize for Builder<'_> {
+                const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                     data: 1,
                     pointers: 2,
                 };
             }
-            impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
+            impl ::capnp_threads::capnp::traits::HasTypeId for Builder<'_> {
                 const TYPE_ID: u64 = _private::TYPE_ID;
             }
             impl<
                 'a,
             > ::core::convert::From<
-                ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
                 ) -> Self {
                     Self { builder }
                 }
             }
             impl<'a> ::core::convert::From<Builder<'a>>
-            for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
+            for ::capnp_threads::capnp::dynamic_value::Builder<'a> {
                 fn from(builder: Builder<'a>) -> Self {
                     Self::Struct(
-                        ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                        ::capnp_threads::capnp::dynamic_struct::Builder::new(
                             builder.builder,
-                            ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                            ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                                 generic: &_private::RAW_SCHEMA,
                                 field_types: _private::get_field_types,
                                 annotation_types: _private::get_annotation_types,
@@ -1864,50 +1926,53 @@ pub mod chosen {
                     )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a> {
                 fn imbue_mut(
                     &mut self,
-                    cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                    cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
                 ) {
                     self.builder
                         .imbue(
-                            ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                            ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                                 cap_table,
                             ),
                         )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a>
+            for Builder<'a> {
                 fn init_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                     _size: u32,
                 ) -> Self {
                     builder
                         .init_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         )
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-                ) -> ::capnp_threads_core::capnp::Result<Self> {
+                    builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                    default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+                ) -> ::capnp_threads::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
                             .get_struct(
-                                <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                                <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                                 default,
                             )?
                             .into(),
                     )
                 }
             }
-            impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+            impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<
+                        '_,
+                    >,
                     value: Self,
                     canonicalize: bool,
-                ) -> ::capnp_threads_core::capnp::Result<()> {
+                ) -> ::capnp_threads::capnp::Result<()> {
                     pointer.set_struct(&value.reader, canonicalize)
                 }
             }
@@ -1925,7 +1990,9 @@ pub mod chosen {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads::capnp::Result<
+                    ::capnp_threads::capnp::MessageSize,
+                > {
                     self.builder.as_reader().total_size()
                 }
                 #[inline]
@@ -1938,60 +2005,60 @@ pub mod chosen {
                 }
             }
             pub struct Pipeline {
-                _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+                _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
             }
-            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                     Self { _typeless: typeless }
                 }
             }
             impl Pipeline {}
             mod _private {
-                pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 34] = [
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::capnp_threads_core::capnp::word(132, 227, 12, 149, 83, 159, 6, 243),
-                    ::capnp_threads_core::capnp::word(26, 0, 0, 0, 1, 0, 1, 0),
-                    ::capnp_threads_core::capnp::word(88, 236, 135, 46, 129, 3, 108, 232),
-                    ::capnp_threads_core::capnp::word(2, 0, 7, 0, 1, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(21, 0, 0, 0, 10, 1, 0, 0),
-                    ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
-                    ::capnp_threads_core::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
-                    ::capnp_threads_core::capnp::word(109, 101, 100, 46, 78, 97, 109, 101),
-                    ::capnp_threads_core::capnp::word(100, 46, 115, 101, 99, 111, 110, 100),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                    ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(13, 0, 0, 0, 18, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                    ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                    ::capnp_threads_core::capnp::word(120, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 34] = [
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::capnp_threads::capnp::word(132, 227, 12, 149, 83, 159, 6, 243),
+                    ::capnp_threads::capnp::word(26, 0, 0, 0, 1, 0, 1, 0),
+                    ::capnp_threads::capnp::word(88, 236, 135, 46, 129, 3, 108, 232),
+                    ::capnp_threads::capnp::word(2, 0, 7, 0, 1, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(21, 0, 0, 0, 10, 1, 0, 0),
+                    ::capnp_threads::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
+                    ::capnp_threads::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
+                    ::capnp_threads::capnp::word(109, 101, 100, 46, 78, 97, 109, 101),
+                    ::capnp_threads::capnp::word(100, 46, 115, 101, 99, 111, 110, 100),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::capnp_threads::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(13, 0, 0, 0, 18, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                    ::capnp_threads::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                    ::capnp_threads::capnp::word(120, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ];
                 pub(crate) fn get_field_types(
                     index: u16,
-                ) -> ::capnp_threads_core::capnp::introspect::Type {
+                ) -> ::capnp_threads::capnp::introspect::Type {
                     match index {
                         0 => {
-                            <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                            <u32 as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                         }
                         _ => {
-                            ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            ::capnp_threads::capnp::introspect::panic_invalid_field_index(
                                 index,
                             )
                         }
@@ -2000,16 +2067,16 @@ pub mod chosen {
                 pub(crate) fn get_annotation_types(
                     child_index: Option<u16>,
                     index: u32,
-                ) -> ::capnp_threads_core::capnp::introspect::Type {
-                    ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+                ) -> ::capnp_threads::capnp::introspect::Type {
+                    ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                         child_index,
                         index,
                     )
                 }
-                pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+                pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                     &ENCODED_NODE,
                 );
-                pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+                pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                     &ARENA,
                     NONUNION_MEMBERS,
                     MEMBERS_BY_DISCRIMINANT,
@@ -2028,10 +2095,10 @@ pub mod chosen {
         Bottom = 0,
         High = 1,
     }
-    impl ::capnp_threads_core::capnp::introspect::Introspect for Height {
-        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-            ::capnp_threads_core::capnp::introspect::TypeVariant::Enum(
-                    ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
+    impl ::capnp_threads::capnp::introspect::Introspect for Height {
+        fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+            ::capnp_threads::capnp::introspect::TypeVariant::Enum(
+                    ::capnp_threads::capnp::introspect::RawEnumSchema::new(
                         &height::ARENA,
                         height::get_annotation_types,
                     ),
@@ -2039,11 +2106,12 @@ pub mod chosen {
                 .into()
         }
     }
-    impl ::core::convert::From<Height> for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
+    impl ::core::convert::From<Height>
+    for ::capnp_threads::capnp::dynamic_value::Reader<'_> {
         fn from(e: Height) -> Self {
-            ::capnp_threads_core::capnp::dynamic_value::Enum::new(
+            ::capnp_threads::capnp::dynamic_value::Enum::new(
                     e.into(),
-                    ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
+                    ::capnp_threads::capnp::introspect::RawEnumSchema::new(
                             &height::ARENA,
                             height::get_annotation_types,
                         )
@@ -2053,7 +2121,7 @@ pub mod chosen {
         }
     }
     impl ::core::convert::TryFrom<u16> for Height {
-        type Error = ::capnp_threads_core::capnp::NotInSchema;
+        type Error = ::capnp_threads::capnp::NotInSchema;
         fn try_from(
             value: u16,
         ) -> ::core::result::Result<
@@ -2063,7 +2131,7 @@ pub mod chosen {
             match value {
                 0 => ::core::result::Result::Ok(Self::Bottom),
                 1 => ::core::result::Result::Ok(Self::High),
-                n => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(n)),
+                n => ::core::result::Result::Err(::capnp_threads::capnp::NotInSchema(n)),
             }
         }
     }
@@ -2073,85 +2141,85 @@ pub mod chosen {
             x as u16
         }
     }
-    impl ::capnp_threads_core::capnp::traits::HasTypeId for Height {
+    impl ::capnp_threads::capnp::traits::HasTypeId for Height {
         const TYPE_ID: u64 = 0xb4d9_56b7_087c_aa25u64;
     }
     mod height {
-        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 44] = [
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::capnp_threads_core::capnp::word(37, 170, 124, 8, 183, 86, 217, 180),
-            ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(208, 176, 204, 5, 221, 48, 232, 199),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 210, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(33, 0, 0, 0, 31, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(65, 0, 0, 0, 55, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
-            ::capnp_threads_core::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
-            ::capnp_threads_core::capnp::word(109, 101, 100, 46, 76, 101, 118, 101),
-            ::capnp_threads_core::capnp::word(108, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
-            ::capnp_threads_core::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
-            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 58, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(72, 101, 105, 103, 104, 116, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 1, 0, 2, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(17, 0, 0, 0, 34, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(17, 0, 0, 0, 31, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(45, 0, 0, 0, 42, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(108, 111, 119, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
-            ::capnp_threads_core::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
-            ::capnp_threads_core::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 58, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(98, 111, 116, 116, 111, 109, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(104, 105, 103, 104, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 44] = [
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads::capnp::word(37, 170, 124, 8, 183, 86, 217, 180),
+            ::capnp_threads::capnp::word(20, 0, 0, 0, 2, 0, 0, 0),
+            ::capnp_threads::capnp::word(208, 176, 204, 5, 221, 48, 232, 199),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(21, 0, 0, 0, 210, 0, 0, 0),
+            ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads::capnp::word(33, 0, 0, 0, 31, 0, 0, 0),
+            ::capnp_threads::capnp::word(65, 0, 0, 0, 55, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
+            ::capnp_threads::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
+            ::capnp_threads::capnp::word(109, 101, 100, 46, 76, 101, 118, 101),
+            ::capnp_threads::capnp::word(108, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
+            ::capnp_threads::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
+            ::capnp_threads::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads::capnp::word(16, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(1, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads::capnp::word(72, 101, 105, 103, 104, 116, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(8, 0, 0, 0, 1, 0, 2, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(17, 0, 0, 0, 34, 0, 0, 0),
+            ::capnp_threads::capnp::word(17, 0, 0, 0, 31, 0, 0, 0),
+            ::capnp_threads::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(45, 0, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(108, 111, 119, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(4, 0, 0, 0, 1, 0, 2, 0),
+            ::capnp_threads::capnp::word(208, 102, 1, 16, 109, 76, 254, 194),
+            ::capnp_threads::capnp::word(4, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads::capnp::word(16, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(1, 0, 0, 0, 58, 0, 0, 0),
+            ::capnp_threads::capnp::word(98, 111, 116, 116, 111, 109, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(104, 105, 103, 104, 0, 0, 0, 0),
         ];
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::capnp_threads_core::capnp::introspect::Type {
+        ) -> ::capnp_threads::capnp::introspect::Type {
             match (child_index, index) {
                 (None, 0) => {
-                    <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                 }
                 (Some(0), 0) => {
-                    <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                 }
                 _ => {
-                    ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+                    ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                         child_index,
                         index,
                     )
                 }
             }
         }
-        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
     }
     pub mod pick_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2160,19 +2228,19 @@ pub mod chosen {
                     .into()
             }
         }
-        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -2180,26 +2248,27 @@ pub mod chosen {
                 *self
             }
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2216,35 +2285,36 @@ pub mod chosen {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2256,16 +2326,16 @@ pub mod chosen {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_given(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
+            ) -> ::capnp_threads::capnp::Result<
                 crate::deep::down::moved_capnp::chosen::named_here::Reader<'a>,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2276,34 +2346,35 @@ pub mod chosen {
             }
         }
         pub struct Builder<'a> {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2313,50 +2384,50 @@ pub mod chosen {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2374,16 +2445,16 @@ pub mod chosen {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_given(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
+            ) -> ::capnp_threads::capnp::Result<
                 crate::deep::down::moved_capnp::chosen::named_here::Builder<'a>,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2392,8 +2463,8 @@ pub mod chosen {
             pub fn set_given(
                 &mut self,
                 value: crate::deep::down::moved_capnp::chosen::named_here::Reader<'_>,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
-                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads::capnp::Result<()> {
+                ::capnp_threads::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -2403,7 +2474,7 @@ pub mod chosen {
             pub fn init_given(
                 self,
             ) -> crate::deep::down::moved_capnp::chosen::named_here::Builder<'a> {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(0),
                     0,
                 )
@@ -2414,10 +2485,10 @@ pub mod chosen {
             }
         }
         pub struct Pipeline {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
         }
-        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2425,71 +2496,75 @@ pub mod chosen {
             pub fn get_given(
                 &self,
             ) -> crate::deep::down::moved_capnp::chosen::named_here::Pipeline {
-                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 34] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(78, 26, 67, 23, 210, 133, 229, 205),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(208, 176, 204, 5, 221, 48, 232, 199),
-                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 2, 1, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
-                ::capnp_threads_core::capnp::word(109, 101, 100, 46, 112, 105, 99, 107),
-                ::capnp_threads_core::capnp::word(36, 80, 97, 114, 97, 109, 115, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(103, 105, 118, 101, 110, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(88, 236, 135, 46, 129, 3, 108, 232),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 34] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(78, 26, 67, 23, 210, 133, 229, 205),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(208, 176, 204, 5, 221, 48, 232, 199),
+                ::capnp_threads::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 2, 1, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
+                ::capnp_threads::capnp::word(109, 101, 100, 46, 112, 105, 99, 107),
+                ::capnp_threads::capnp::word(36, 80, 97, 114, 97, 109, 115, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(103, 105, 118, 101, 110, 0, 0, 0),
+                ::capnp_threads::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(88, 236, 135, 46, 129, 3, 108, 232),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ) -> ::capnp_threads::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::deep::down::moved_capnp::chosen::named_here::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <crate::deep::down::moved_capnp::chosen::named_here::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -2504,9 +2579,9 @@ pub mod chosen {
     pub mod pick_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2515,19 +2590,19 @@ pub mod chosen {
                     .into()
             }
         }
-        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -2535,26 +2610,27 @@ pub mod chosen {
                 *self
             }
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2571,35 +2647,36 @@ pub mod chosen {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2611,16 +2688,16 @@ pub mod chosen {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_taken(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
+            ) -> ::capnp_threads::capnp::Result<
                 crate::deep::down::moved_capnp::chosen::named_here::Reader<'a>,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2632,13 +2709,13 @@ pub mod chosen {
             #[inline]
             pub fn get_many(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
-                ::capnp_threads_core::capnp::enum_list::Reader<
+            ) -> ::capnp_threads::capnp::Result<
+                ::capnp_threads::capnp::enum_list::Reader<
                     'a,
                     crate::deep::down::moved_capnp::chosen::Height,
                 >,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -2649,34 +2726,35 @@ pub mod chosen {
             }
         }
         pub struct Builder<'a> {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 2,
             };
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -2686,50 +2764,50 @@ pub mod chosen {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -2747,16 +2825,16 @@ pub mod chosen {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_taken(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
+            ) -> ::capnp_threads::capnp::Result<
                 crate::deep::down::moved_capnp::chosen::named_here::Builder<'a>,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2765,8 +2843,8 @@ pub mod chosen {
             pub fn set_taken(
                 &mut self,
                 value: crate::deep::down::moved_capnp::chosen::named_here::Reader<'_>,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
-                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads::capnp::Result<()> {
+                ::capnp_threads::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -2776,7 +2854,7 @@ pub mod chosen {
             pub fn init_taken(
                 self,
             ) -> crate::deep::down::moved_capnp::chosen::named_here::Builder<'a> {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(0),
                     0,
                 )
@@ -2788,13 +2866,13 @@ pub mod chosen {
             #[inline]
             pub fn get_many(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
-                ::capnp_threads_core::capnp::enum_list::Builder<
+            ) -> ::capnp_threads::capnp::Result<
+                ::capnp_threads::capnp::enum_list::Builder<
                     'a,
                     crate::deep::down::moved_capnp::chosen::Height,
                 >,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(1),
                     ::core::option::Option::None,
                 )
@@ -2802,13 +2880,13 @@ pub mod chosen {
             #[inline]
             pub fn set_many(
                 &mut self,
-                value: impl ::capnp_threads_core::capnp::traits::SetterInput<
-                    ::capnp_threads_core::capnp::enum_list::Owned<
+                value: impl ::capnp_threads::capnp::traits::SetterInput<
+                    ::capnp_threads::capnp::enum_list::Owned<
                         crate::deep::down::moved_capnp::chosen::Height,
                     >,
                 >,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
-                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
+            ) -> ::capnp_threads::capnp::Result<()> {
+                ::capnp_threads::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(1),
                     value,
                     false,
@@ -2818,11 +2896,11 @@ pub mod chosen {
             pub fn init_many(
                 self,
                 size: u32,
-            ) -> ::capnp_threads_core::capnp::enum_list::Builder<
+            ) -> ::capnp_threads::capnp::enum_list::Builder<
                 'a,
                 crate::deep::down::moved_capnp::chosen::Height,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
+                ::capnp_threads::capnp::traits::FromPointerBuilder::init_pointer(
                     self.builder.get_pointer_field(1),
                     size,
                 )
@@ -2833,10 +2911,10 @@ pub mod chosen {
             }
         }
         pub struct Pipeline {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
         }
-        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2844,97 +2922,101 @@ pub mod chosen {
             pub fn get_taken(
                 &self,
             ) -> crate::deep::down::moved_capnp::chosen::named_here::Pipeline {
-                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
+                ::capnp_threads::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 55] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(18, 100, 238, 50, 129, 139, 58, 175),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(208, 176, 204, 5, 221, 48, 232, 199),
-                ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 10, 1, 0, 0),
-                ::capnp_threads_core::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 119, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
-                ::capnp_threads_core::capnp::word(109, 101, 100, 46, 112, 105, 99, 107),
-                ::capnp_threads_core::capnp::word(36, 82, 101, 115, 117, 108, 116, 115),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(41, 0, 0, 0, 50, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(49, 0, 0, 0, 42, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(116, 97, 107, 101, 110, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(88, 236, 135, 46, 129, 3, 108, 232),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(109, 97, 110, 121, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(37, 170, 124, 8, 183, 86, 217, 180),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 55] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(18, 100, 238, 50, 129, 139, 58, 175),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(208, 176, 204, 5, 221, 48, 232, 199),
+                ::capnp_threads::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 10, 1, 0, 0),
+                ::capnp_threads::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 119, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(109, 111, 118, 101, 100, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 82, 101, 110, 97),
+                ::capnp_threads::capnp::word(109, 101, 100, 46, 112, 105, 99, 107),
+                ::capnp_threads::capnp::word(36, 82, 101, 115, 117, 108, 116, 115),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(41, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(49, 0, 0, 0, 42, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(76, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(116, 97, 107, 101, 110, 0, 0, 0),
+                ::capnp_threads::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(88, 236, 135, 46, 129, 3, 108, 232),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(109, 97, 110, 121, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(15, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(37, 170, 124, 8, 183, 86, 217, 180),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ) -> ::capnp_threads::capnp::introspect::Type {
                 match index {
                     0 => {
-                        <crate::deep::down::moved_capnp::chosen::named_here::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        <crate::deep::down::moved_capnp::chosen::named_here::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
                     1 => {
-                        <::capnp_threads_core::capnp::enum_list::Owned<
+                        <::capnp_threads::capnp::enum_list::Owned<
                             crate::deep::down::moved_capnp::chosen::Height,
-                        > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                        > as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,

@@ -4,20 +4,24 @@
 pub mod base {
     #![allow(unused_variables)]
     /// What a server's `ping` is called with.
-    pub type PingParams = ::capnp_threads_core::typed::Params<
+    pub type PingParams = ::capnp_threads::typed::Params<
         crate::other_capnp::base::ping_params::Owned,
     >;
     /// What a server's `ping` returns.
-    pub type PingResults = ::capnp_threads_core::typed::Results<
+    pub type PingResults = ::capnp_threads::typed::Results<
         crate::other_capnp::base::ping_results::Owned,
     >;
     /// What a server's `same` is called with.
-    pub type SameParams = ::capnp_threads_core::typed::Params<crate::other_capnp::shared::Owned>;
+    pub type SameParams = ::capnp_threads::typed::Params<
+        crate::other_capnp::shared::Owned,
+    >;
     /// What a server's `same` returns.
-    pub type SameResults = ::capnp_threads_core::typed::Results<crate::other_capnp::shared::Owned>;
+    pub type SameResults = ::capnp_threads::typed::Results<
+        crate::other_capnp::shared::Owned,
+    >;
     /// A capability of the interface `other.capnp:Base`.
     pub struct Client {
-        hook: ::capnp_threads_core::hook::Hook,
+        hook: ::capnp_threads::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> ()>,
     }
     impl Client {
@@ -27,22 +31,22 @@ pub mod base {
         where
             ServerImpl: Server,
         {
-            ::capnp_threads_core::typed::new_client(server)
+            ::capnp_threads::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `other.capnp:Base.ping`.
         pub fn ping_request(
             &self,
-        ) -> ::capnp_threads_core::typed::Request<
+        ) -> ::capnp_threads::typed::Request<
             crate::other_capnp::base::ping_params::Owned,
             crate::other_capnp::base::ping_results::Owned,
         > {
-            ::capnp_threads_core::typed::Request::new(
+            ::capnp_threads::typed::Request::new(
                 self.hook.client(),
                 0xa376_dde9_20ac_9ddc,
                 0u16,
@@ -51,11 +55,11 @@ pub mod base {
         /// A call of `other.capnp:Base.same`.
         pub fn same_request(
             &self,
-        ) -> ::capnp_threads_core::typed::Request<
+        ) -> ::capnp_threads::typed::Request<
             crate::other_capnp::shared::Owned,
             crate::other_capnp::shared::Owned,
         > {
-            ::capnp_threads_core::typed::Request::new(
+            ::capnp_threads::typed::Request::new(
                 self.hook.client(),
                 0xa376_dde9_20ac_9ddc,
                 1u16,
@@ -75,88 +79,92 @@ pub mod base {
             f.debug_tuple("other.capnp:Base").field(self.hook.client()).finish()
         }
     }
-    impl ::capnp_threads_core::typed::FromClient for Client {
-        fn from_client(client: ::capnp_threads_core::Client) -> Self {
+    impl ::capnp_threads::typed::FromClient for Client {
+        fn from_client(client: ::capnp_threads::Client) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::capnp_threads_core::Client {
+        fn into_client(self) -> ::capnp_threads::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::capnp_threads_core::Client {
+        fn as_client(&self) -> &::capnp_threads::Client {
             self.hook.client()
         }
     }
-    impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
+    impl ::capnp_threads::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
-            ::capnp_threads_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads::capnp::capability::DynClientHook> {
+            ::capnp_threads::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
-        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Client {
+        fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl ::capnp_threads_core::capnp::traits::HasTypeId for Client {
+    impl ::capnp_threads::capnp::traits::HasTypeId for Client {
         const TYPE_ID: u64 = 0xa376_dde9_20ac_9ddc;
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client {
+    impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Client {
         fn get_from_pointer(
-            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
+    impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Client {
         fn init_pointer(
-            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads::typed::FromClient::from_client(
+                ::capnp_threads::Client::null(),
+            )
         }
         fn get_from_pointer(
-            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
+    impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::capnp_threads_core::capnp::Result<()> {
+        ) -> ::capnp_threads::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -173,16 +181,16 @@ pub mod base {
         }
     }
     impl ::core::marker::Copy for Owned {}
-    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
+    impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+            ::capnp_threads::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads::capnp::traits::Owned for Owned {
         type Reader<'a> = Client;
         type Builder<'a> = Client;
     }
-    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads::capnp::traits::Pipelined for Owned {
         type Pipeline = Client;
     }
     /// What an object of the interface `other.capnp:Base` does.
@@ -192,10 +200,12 @@ pub mod base {
             &self,
             params: PingParams,
             results: PingResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this other.capnp:Base has no ping"),
+                ::capnp_threads::Error::unimplemented(
+                    "this other.capnp:Base has no ping",
+                ),
             )
         }
         /// Serves `same`. If it is not written, callers are told so.
@@ -203,10 +213,12 @@ pub mod base {
             &self,
             params: SameParams,
             results: SameResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this other.capnp:Base has no same"),
+                ::capnp_threads::Error::unimplemented(
+                    "this other.capnp:Base has no same",
+                ),
             )
         }
     }
@@ -215,14 +227,14 @@ pub mod base {
             &self,
             params: PingParams,
             results: PingResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server>::ping(&**self, params, results)
         }
         fn same(
             &self,
             params: SameParams,
             results: SameResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server>::same(&**self, params, results)
         }
     }
@@ -231,24 +243,24 @@ pub mod base {
             &self,
             params: PingParams,
             results: PingResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server>::ping(&**self, params, results)
         }
         fn same(
             &self,
             params: SameParams,
             results: SameResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server>::same(&**self, params, results)
         }
     }
-    impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
+    impl<ServerImpl: Server + ?Sized> ::capnp_threads::typed::FromServer<ServerImpl>
     for Client {
-        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads::IncomingCall) {
             match call.interface_id() {
                 0xa376_dde9_20ac_9ddc => dispatch_methods::<ServerImpl>(server, call),
                 _ => {
-                    ::capnp_threads_core::typed::generated::unknown_interface(
+                    ::capnp_threads::typed::generated::unknown_interface(
                         call,
                         "other.capnp:Base",
                     )
@@ -260,11 +272,11 @@ pub mod base {
     #[doc(hidden)]
     pub fn dispatch_methods<ServerImpl: Server + ?Sized>(
         server: &ServerImpl,
-        call: ::capnp_threads_core::IncomingCall,
+        call: ::capnp_threads::IncomingCall,
     ) {
         match call.method_id() {
             0u16 => {
-                ::capnp_threads_core::typed::generated::run(
+                ::capnp_threads::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::ping(server, params, results)
@@ -272,7 +284,7 @@ pub mod base {
                 )
             }
             1u16 => {
-                ::capnp_threads_core::typed::generated::run(
+                ::capnp_threads::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server>::same(server, params, results)
@@ -280,7 +292,7 @@ pub mod base {
                 )
             }
             _ => {
-                ::capnp_threads_core::typed::generated::unknown_method(
+                ::capnp_threads::typed::generated::unknown_method(
                     call,
                     "other.capnp:Base",
                     0xa376_dde9_20ac_9ddc,
@@ -291,9 +303,9 @@ pub mod base {
     pub mod ping_params {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -302,19 +314,19 @@ pub mod base {
                     .into()
             }
         }
-        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -322,26 +334,27 @@ pub mod base {
                 *self
             }
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -358,35 +371,36 @@ pub mod base {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -398,39 +412,40 @@ pub mod base {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a> {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -440,50 +455,50 @@ pub mod base {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -501,57 +516,57 @@ pub mod base {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
         }
-        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 17] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(141, 45, 183, 132, 196, 247, 195, 175),
-                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(220, 157, 172, 32, 233, 221, 118, 163),
-                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 66, 97, 115, 101),
-                ::capnp_threads_core::capnp::word(46, 112, 105, 110, 103, 36, 80, 97),
-                ::capnp_threads_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 17] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(141, 45, 183, 132, 196, 247, 195, 175),
+                ::capnp_threads::capnp::word(17, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(220, 157, 172, 32, 233, 221, 118, 163),
+                ::capnp_threads::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 66, 97, 115, 101),
+                ::capnp_threads::capnp::word(46, 112, 105, 110, 103, 36, 80, 97),
+                ::capnp_threads::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
+            ) -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -566,9 +581,9 @@ pub mod base {
     pub mod ping_results {
         #[derive(Copy, Clone)]
         pub struct Owned(());
-        impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+        impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -577,19 +592,19 @@ pub mod base {
                     .into()
             }
         }
-        impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+        impl ::capnp_threads::capnp::traits::Owned for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
+        impl ::capnp_threads::capnp::traits::OwnedStruct for Owned {
             type Reader<'a> = Reader<'a>;
             type Builder<'a> = Builder<'a>;
         }
-        impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+        impl ::capnp_threads::capnp::traits::Pipelined for Owned {
             type Pipeline = Pipeline;
         }
         pub struct Reader<'a> {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
         }
         impl ::core::marker::Copy for Reader<'_> {}
         impl ::core::clone::Clone for Reader<'_> {
@@ -597,26 +612,27 @@ pub mod base {
                 *self
             }
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Reader<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self { reader }
             }
         }
         impl<'a> ::core::convert::From<Reader<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a> {
             fn from(reader: Reader<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -633,35 +649,36 @@ pub mod base {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Reader<'a> {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a> {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -673,7 +690,7 @@ pub mod base {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
@@ -682,34 +699,35 @@ pub mod base {
             }
         }
         pub struct Builder<'a> {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
         }
-        impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+        impl ::capnp_threads::capnp::traits::HasStructSize for Builder<'_> {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 1,
                 pointers: 0,
             };
         }
-        impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
+        impl ::capnp_threads::capnp::traits::HasTypeId for Builder<'_> {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self { builder }
             }
         }
         impl<'a> ::core::convert::From<Builder<'a>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a> {
             fn from(builder: Builder<'a>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types,
                             annotation_types: _private::get_annotation_types,
@@ -719,50 +737,50 @@ pub mod base {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a> {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+        impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
@@ -780,7 +798,7 @@ pub mod base {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -793,71 +811,77 @@ pub mod base {
             }
         }
         pub struct Pipeline {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
         }
-        impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 33] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(114, 242, 39, 19, 143, 49, 86, 130),
-                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 1, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(220, 157, 172, 32, 233, 221, 118, 163),
-                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 242, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 66, 97, 115, 101),
-                ::capnp_threads_core::capnp::word(46, 112, 105, 110, 103, 36, 82, 101),
-                ::capnp_threads_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(99, 111, 117, 110, 116, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 33] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(114, 242, 39, 19, 143, 49, 86, 130),
+                ::capnp_threads::capnp::word(17, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads::capnp::word(220, 157, 172, 32, 233, 221, 118, 163),
+                ::capnp_threads::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 242, 0, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 66, 97, 115, 101),
+                ::capnp_threads::capnp::word(46, 112, 105, 110, 103, 36, 82, 101),
+                ::capnp_threads::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(99, 111, 117, 110, 116, 0, 0, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
+            ) -> ::capnp_threads::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => {
+                        <u32 as ::capnp_threads::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => {
+                        ::capnp_threads::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+            ) -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -874,31 +898,31 @@ pub mod base {
 pub mod cell {
     #![allow(unused_variables)]
     /// What a server's `load` is called with.
-    pub type LoadParams<T> = ::capnp_threads_core::typed::Params<
+    pub type LoadParams<T> = ::capnp_threads::typed::Params<
         crate::other_capnp::cell::load_params::Owned<T>,
     >;
     /// What a server's `load` returns.
-    pub type LoadResults<T> = ::capnp_threads_core::typed::Results<
+    pub type LoadResults<T> = ::capnp_threads::typed::Results<
         crate::other_capnp::cell::load_results::Owned<T>,
     >;
     /// What a server's `store` is called with.
-    pub type StoreParams<T> = ::capnp_threads_core::typed::Params<
+    pub type StoreParams<T> = ::capnp_threads::typed::Params<
         crate::other_capnp::cell::store_params::Owned<T>,
     >;
     /// What a server's `store` returns.
-    pub type StoreResults = ::capnp_threads_core::typed::Results<
+    pub type StoreResults = ::capnp_threads::typed::Results<
         crate::other_capnp::shared::Owned,
     >;
     /// A capability of the interface `other.capnp:Cell`.
     ///
     /// A generic interface that is extended in another file.
     pub struct Client<T> {
-        hook: ::capnp_threads_core::hook::Hook,
+        hook: ::capnp_threads::hook::Hook,
         types: ::core::marker::PhantomData<fn() -> (T,)>,
     }
     impl<T> Client<T>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         /// Makes an object of this process callable. It may also be an
         /// `Arc` or a `Box` of one.
@@ -906,22 +930,22 @@ pub mod cell {
         where
             ServerImpl: Server<T>,
         {
-            ::capnp_threads_core::typed::new_client(server)
+            ::capnp_threads::typed::new_client(server)
         }
         /// The same capability as one of another interface. Nothing is
         /// checked: if the object does not implement it, calls fail as
         /// `unimplemented`.
-        pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
+        pub fn cast_to<Other: ::capnp_threads::typed::FromClient>(self) -> Other {
             Other::from_client(self.hook.into_client())
         }
         /// A call of `other.capnp:Cell.load`.
         pub fn load_request(
             &self,
-        ) -> ::capnp_threads_core::typed::Request<
+        ) -> ::capnp_threads::typed::Request<
             crate::other_capnp::cell::load_params::Owned<T>,
             crate::other_capnp::cell::load_results::Owned<T>,
         > {
-            ::capnp_threads_core::typed::Request::new(
+            ::capnp_threads::typed::Request::new(
                 self.hook.client(),
                 0xb237_d99b_d66e_8330,
                 0u16,
@@ -930,11 +954,11 @@ pub mod cell {
         /// A call of `other.capnp:Cell.store`.
         pub fn store_request(
             &self,
-        ) -> ::capnp_threads_core::typed::Request<
+        ) -> ::capnp_threads::typed::Request<
             crate::other_capnp::cell::store_params::Owned<T>,
             crate::other_capnp::shared::Owned,
         > {
-            ::capnp_threads_core::typed::Request::new(
+            ::capnp_threads::typed::Request::new(
                 self.hook.client(),
                 0xb237_d99b_d66e_8330,
                 1u16,
@@ -954,100 +978,104 @@ pub mod cell {
             f.debug_tuple("other.capnp:Cell").field(self.hook.client()).finish()
         }
     }
-    impl<T> ::capnp_threads_core::typed::FromClient for Client<T>
+    impl<T> ::capnp_threads::typed::FromClient for Client<T>
     where
         T: 'static,
     {
-        fn from_client(client: ::capnp_threads_core::Client) -> Self {
+        fn from_client(client: ::capnp_threads::Client) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
+                hook: ::capnp_threads::typed::generated::hook_from_client(client),
                 types: ::core::marker::PhantomData,
             }
         }
-        fn into_client(self) -> ::capnp_threads_core::Client {
+        fn into_client(self) -> ::capnp_threads::Client {
             self.hook.into_client()
         }
-        fn as_client(&self) -> &::capnp_threads_core::Client {
+        fn as_client(&self) -> &::capnp_threads::Client {
             self.hook.client()
         }
     }
-    impl<T> ::capnp_threads_core::capnp::capability::FromClientHook for Client<T> {
+    impl<T> ::capnp_threads::capnp::capability::FromClientHook for Client<T> {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<::capnp_threads::capnp::capability::DynClientHook>,
         ) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
+                hook: ::capnp_threads::typed::generated::client_from_hook(&*hook),
                 types: ::core::marker::PhantomData,
             }
         }
         fn into_client_hook(
             self,
-        ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
-            ::capnp_threads_core::typed::generated::hook_of(self.hook)
+        ) -> ::std::boxed::Box<::capnp_threads::capnp::capability::DynClientHook> {
+            ::capnp_threads::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(&self) -> &::capnp_threads::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl<T> ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client<T> {
-        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+    impl<T> ::capnp_threads::capnp::capability::FromTypelessPipeline for Client<T> {
+        fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
     }
-    impl<T> ::capnp_threads_core::capnp::traits::HasTypeId for Client<T> {
+    impl<T> ::capnp_threads::capnp::traits::HasTypeId for Client<T> {
         const TYPE_ID: u64 = 0xb237_d99b_d66e_8330;
     }
-    impl<'a, T> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client<T>
+    impl<'a, T> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Client<T>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         fn get_from_pointer(
-            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads::capnp::capability::FromClientHook::new(
                     reader.get_capability()?,
                 ),
             )
         }
     }
-    impl<'a, T> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client<T>
+    impl<'a, T> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Client<T>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         fn init_pointer(
-            _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            _builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads::typed::FromClient::from_client(
+                ::capnp_threads::Client::null(),
+            )
         }
         fn get_from_pointer(
-            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-            _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+            _default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(
-                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                ::capnp_threads::capnp::capability::FromClientHook::new(
                     builder.get_capability()?,
                 ),
             )
         }
     }
-    impl<T> ::capnp_threads_core::capnp::traits::SetterInput<Owned<T>> for Client<T>
+    impl<T> ::capnp_threads::capnp::traits::SetterInput<Owned<T>> for Client<T>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
             input: Self,
             _canonicalize: bool,
-        ) -> ::capnp_threads_core::capnp::Result<()> {
+        ) -> ::capnp_threads::capnp::Result<()> {
             builder
                 .set_capability(
-                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads::capnp::capability::FromClientHook::into_client_hook(
                         input,
                     ),
                 );
@@ -1064,24 +1092,24 @@ pub mod cell {
         }
     }
     impl<T> ::core::marker::Copy for Owned<T> {}
-    impl<T> ::capnp_threads_core::capnp::introspect::Introspect for Owned<T>
+    impl<T> ::capnp_threads::capnp::introspect::Introspect for Owned<T>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
-        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-            ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
+        fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+            ::capnp_threads::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl<T> ::capnp_threads_core::capnp::traits::Owned for Owned<T>
+    impl<T> ::capnp_threads::capnp::traits::Owned for Owned<T>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         type Reader<'a> = Client<T>;
         type Builder<'a> = Client<T>;
     }
-    impl<T> ::capnp_threads_core::capnp::traits::Pipelined for Owned<T>
+    impl<T> ::capnp_threads::capnp::traits::Pipelined for Owned<T>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         type Pipeline = Client<T>;
     }
@@ -1090,17 +1118,19 @@ pub mod cell {
     /// A generic interface that is extended in another file.
     pub trait Server<T>: ::core::marker::Send + ::core::marker::Sync + 'static
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         /// Serves `load`. If it is not written, callers are told so.
         fn load(
             &self,
             params: LoadParams<T>,
             results: LoadResults<T>,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this other.capnp:Cell has no load"),
+                ::capnp_threads::Error::unimplemented(
+                    "this other.capnp:Cell has no load",
+                ),
             )
         }
         /// Serves `store`. If it is not written, callers are told so.
@@ -1108,61 +1138,65 @@ pub mod cell {
             &self,
             params: StoreParams<T>,
             results: StoreResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this other.capnp:Cell has no store"),
+                ::capnp_threads::Error::unimplemented(
+                    "this other.capnp:Cell has no store",
+                ),
             )
         }
     }
     impl<T, ServerImpl: Server<T> + ?Sized> Server<T> for ::std::sync::Arc<ServerImpl>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         fn load(
             &self,
             params: LoadParams<T>,
             results: LoadResults<T>,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server<T>>::load(&**self, params, results)
         }
         fn store(
             &self,
             params: StoreParams<T>,
             results: StoreResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server<T>>::store(&**self, params, results)
         }
     }
     impl<T, ServerImpl: Server<T> + ?Sized> Server<T> for ::std::boxed::Box<ServerImpl>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         fn load(
             &self,
             params: LoadParams<T>,
             results: LoadResults<T>,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server<T>>::load(&**self, params, results)
         }
         fn store(
             &self,
             params: StoreParams<T>,
             results: StoreResults,
-        ) -> ::capnp_threads_core::Result<()> {
+        ) -> ::capnp_threads::Result<()> {
             <ServerImpl as Server<T>>::store(&**self, params, results)
         }
     }
-    impl<T, ServerImpl: Server<T> + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
-    for Client<T>
+    impl<
+        T,
+        ServerImpl: Server<T> + ?Sized,
+    > ::capnp_threads::typed::FromServer<ServerImpl> for Client<T>
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
-        fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
+        fn dispatch(server: &ServerImpl, call: ::capnp_threads::IncomingCall) {
             match call.interface_id() {
                 0xb237_d99b_d66e_8330 => dispatch_methods::<T, ServerImpl>(server, call),
                 _ => {
-                    ::capnp_threads_core::typed::generated::unknown_interface(
+                    ::capnp_threads::typed::generated::unknown_interface(
                         call,
                         "other.capnp:Cell",
                     )
@@ -1174,14 +1208,14 @@ pub mod cell {
     #[doc(hidden)]
     pub fn dispatch_methods<T, ServerImpl: Server<T> + ?Sized>(
         server: &ServerImpl,
-        call: ::capnp_threads_core::IncomingCall,
+        call: ::capnp_threads::IncomingCall,
     )
     where
-        T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+        T: ::capnp_threads::capnp::traits::Owned + 'static,
     {
         match call.method_id() {
             0u16 => {
-                ::capnp_threads_core::typed::generated::run(
+                ::capnp_threads::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server<T>>::load(server, params, results)
@@ -1189,7 +1223,7 @@ pub mod cell {
                 )
             }
             1u16 => {
-                ::capnp_threads_core::typed::generated::run(
+                ::capnp_threads::typed::generated::run(
                     call,
                     |params, results| {
                         <ServerImpl as Server<T>>::store(server, params, results)
@@ -1197,7 +1231,7 @@ pub mod cell {
                 )
             }
             _ => {
-                ::capnp_threads_core::typed::generated::unknown_method(
+                ::capnp_threads::typed::generated::unknown_method(
                     call,
                     "other.capnp:Cell",
                     0xb237_d99b_d66e_8330,
@@ -1210,12 +1244,12 @@ pub mod cell {
         pub struct Owned<T> {
             _phantom: ::core::marker::PhantomData<T>,
         }
-        impl<T> ::capnp_threads_core::capnp::introspect::Introspect for Owned<T>
+        impl<T> ::capnp_threads::capnp::introspect::Introspect for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types::<T>,
                         annotation_types: _private::get_annotation_types::<T>,
@@ -1224,61 +1258,62 @@ pub mod cell {
                     .into()
             }
         }
-        impl<T> ::capnp_threads_core::capnp::traits::Owned for Owned<T>
+        impl<T> ::capnp_threads::capnp::traits::Owned for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, T>;
             type Builder<'a> = Builder<'a, T>;
         }
-        impl<T> ::capnp_threads_core::capnp::traits::OwnedStruct for Owned<T>
+        impl<T> ::capnp_threads::capnp::traits::OwnedStruct for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, T>;
             type Builder<'a> = Builder<'a, T>;
         }
-        impl<T> ::capnp_threads_core::capnp::traits::Pipelined for Owned<T>
+        impl<T> ::capnp_threads::capnp::traits::Pipelined for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             type Pipeline = Pipeline<T>;
         }
         pub struct Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             _phantom: ::core::marker::PhantomData<T>,
         }
         impl<T> ::core::marker::Copy for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {}
         impl<T> ::core::clone::Clone for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn clone(&self) -> Self {
                 *self
             }
         }
-        impl<T> ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::HasTypeId for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
             T,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a, T>
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self {
                     reader,
@@ -1287,15 +1322,15 @@ pub mod cell {
             }
         }
         impl<'a, T> ::core::convert::From<Reader<'a, T>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a>
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(reader: Reader<'a, T>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<T>,
                             annotation_types: _private::get_annotation_types::<T>,
@@ -1307,7 +1342,7 @@ pub mod cell {
         }
         impl<T> ::core::fmt::Debug for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn fmt(
                 &self,
@@ -1315,45 +1350,46 @@ pub mod cell {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::FromPointerReader<'a>
+        for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        impl<'a, T> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
         for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1361,49 +1397,50 @@ pub mod cell {
         }
         impl<T> Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             pub fn reborrow(&self) -> Reader<'_, T> {
                 Self { ..*self }
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
         }
         pub struct Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             _phantom: ::core::marker::PhantomData<T>,
         }
-        impl<T> ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::HasStructSize for Builder<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 0,
             };
         }
-        impl<T> ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::HasTypeId for Builder<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
             T,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a, T>
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self {
                     builder,
@@ -1412,15 +1449,15 @@ pub mod cell {
             }
         }
         impl<'a, T> ::core::convert::From<Builder<'a, T>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a>
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(builder: Builder<'a, T>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<T>,
                             annotation_types: _private::get_annotation_types::<T>,
@@ -1430,65 +1467,66 @@ pub mod cell {
                 )
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl<T> ::capnp_threads_core::capnp::traits::SetterInput<Owned<T>> for Reader<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::SetterInput<Owned<T>> for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
         impl<'a, T> Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             pub fn into_reader(self) -> Reader<'a, T> {
                 self.builder.into_reader().into()
@@ -1504,16 +1542,17 @@ pub mod cell {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
         }
         pub struct Pipeline<T> {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
             _phantom: ::core::marker::PhantomData<T>,
         }
-        impl<T> ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline<T> {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl<T> ::capnp_threads::capnp::capability::FromTypelessPipeline
+        for Pipeline<T> {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -1522,53 +1561,53 @@ pub mod cell {
         }
         impl<T> Pipeline<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Pipelined,
-            <T as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            T: ::capnp_threads::capnp::traits::Pipelined,
+            <T as ::capnp_threads::capnp::traits::Pipelined>::Pipeline: ::capnp_threads::capnp::capability::FromTypelessPipeline,
         {}
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 17] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(44, 228, 253, 216, 136, 56, 77, 163),
-                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
-                ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 67, 101, 108, 108),
-                ::capnp_threads_core::capnp::word(46, 108, 111, 97, 100, 36, 80, 97),
-                ::capnp_threads_core::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 17] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(44, 228, 253, 216, 136, 56, 77, 163),
+                ::capnp_threads::capnp::word(17, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
+                ::capnp_threads::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 67, 101, 108, 108),
+                ::capnp_threads::capnp::word(46, 108, 111, 97, 100, 36, 80, 97),
+                ::capnp_threads::capnp::word(114, 97, 109, 115, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
             ];
             pub(crate) fn get_field_types<T>(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type
+            ) -> ::capnp_threads::capnp::introspect::Type
             where
-                T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                T: ::capnp_threads::capnp::traits::Owned + 'static,
             {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
+                ::capnp_threads::capnp::introspect::panic_invalid_field_index(index)
             }
             pub(crate) fn get_annotation_types<T>(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type
+            ) -> ::capnp_threads::capnp::introspect::Type
             where
-                T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                T: ::capnp_threads::capnp::traits::Owned + 'static,
             {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+                ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -1585,12 +1624,12 @@ pub mod cell {
         pub struct Owned<T> {
             _phantom: ::core::marker::PhantomData<T>,
         }
-        impl<T> ::capnp_threads_core::capnp::introspect::Introspect for Owned<T>
+        impl<T> ::capnp_threads::capnp::introspect::Introspect for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types::<T>,
                         annotation_types: _private::get_annotation_types::<T>,
@@ -1599,61 +1638,62 @@ pub mod cell {
                     .into()
             }
         }
-        impl<T> ::capnp_threads_core::capnp::traits::Owned for Owned<T>
+        impl<T> ::capnp_threads::capnp::traits::Owned for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, T>;
             type Builder<'a> = Builder<'a, T>;
         }
-        impl<T> ::capnp_threads_core::capnp::traits::OwnedStruct for Owned<T>
+        impl<T> ::capnp_threads::capnp::traits::OwnedStruct for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, T>;
             type Builder<'a> = Builder<'a, T>;
         }
-        impl<T> ::capnp_threads_core::capnp::traits::Pipelined for Owned<T>
+        impl<T> ::capnp_threads::capnp::traits::Pipelined for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             type Pipeline = Pipeline<T>;
         }
         pub struct Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             _phantom: ::core::marker::PhantomData<T>,
         }
         impl<T> ::core::marker::Copy for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {}
         impl<T> ::core::clone::Clone for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn clone(&self) -> Self {
                 *self
             }
         }
-        impl<T> ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::HasTypeId for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
             T,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a, T>
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self {
                     reader,
@@ -1662,15 +1702,15 @@ pub mod cell {
             }
         }
         impl<'a, T> ::core::convert::From<Reader<'a, T>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a>
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(reader: Reader<'a, T>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<T>,
                             annotation_types: _private::get_annotation_types::<T>,
@@ -1682,7 +1722,7 @@ pub mod cell {
         }
         impl<T> ::core::fmt::Debug for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn fmt(
                 &self,
@@ -1690,45 +1730,46 @@ pub mod cell {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::FromPointerReader<'a>
+        for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        impl<'a, T> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
         for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -1736,23 +1777,23 @@ pub mod cell {
         }
         impl<'a, T> Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             pub fn reborrow(&self) -> Reader<'_, T> {
                 Self { ..*self }
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_value(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
-                <T as ::capnp_threads_core::capnp::traits::Owned>::Reader<'a>,
+            ) -> ::capnp_threads::capnp::Result<
+                <T as ::capnp_threads::capnp::traits::Owned>::Reader<'a>,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1764,36 +1805,37 @@ pub mod cell {
         }
         pub struct Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             _phantom: ::core::marker::PhantomData<T>,
         }
-        impl<T> ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::HasStructSize for Builder<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl<T> ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::HasTypeId for Builder<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
             T,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a, T>
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self {
                     builder,
@@ -1802,15 +1844,15 @@ pub mod cell {
             }
         }
         impl<'a, T> ::core::convert::From<Builder<'a, T>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a>
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(builder: Builder<'a, T>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<T>,
                             annotation_types: _private::get_annotation_types::<T>,
@@ -1820,65 +1862,66 @@ pub mod cell {
                 )
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl<T> ::capnp_threads_core::capnp::traits::SetterInput<Owned<T>> for Reader<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::SetterInput<Owned<T>> for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
         impl<'a, T> Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             pub fn into_reader(self) -> Reader<'a, T> {
                 self.builder.into_reader().into()
@@ -1894,16 +1937,16 @@ pub mod cell {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_value(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
-                <T as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a>,
+            ) -> ::capnp_threads::capnp::Result<
+                <T as ::capnp_threads::capnp::traits::Owned>::Builder<'a>,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -1912,8 +1955,8 @@ pub mod cell {
             pub fn initn_value(
                 self,
                 length: u32,
-            ) -> <T as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a> {
-                ::capnp_threads_core::capnp::any_pointer::Builder::new(
+            ) -> <T as ::capnp_threads::capnp::traits::Owned>::Builder<'a> {
+                ::capnp_threads::capnp::any_pointer::Builder::new(
                         self.builder.get_pointer_field(0),
                     )
                     .initn_as(length)
@@ -1921,9 +1964,9 @@ pub mod cell {
             #[inline]
             pub fn set_value(
                 &mut self,
-                value: impl ::capnp_threads_core::capnp::traits::SetterInput<T>,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
-                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
+                value: impl ::capnp_threads::capnp::traits::SetterInput<T>,
+            ) -> ::capnp_threads::capnp::Result<()> {
+                ::capnp_threads::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -1932,8 +1975,8 @@ pub mod cell {
             #[inline]
             pub fn init_value(
                 self,
-            ) -> <T as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a> {
-                ::capnp_threads_core::capnp::any_pointer::Builder::new(
+            ) -> <T as ::capnp_threads::capnp::traits::Owned>::Builder<'a> {
+                ::capnp_threads::capnp::any_pointer::Builder::new(
                         self.builder.get_pointer_field(0),
                     )
                     .init_as()
@@ -1944,11 +1987,12 @@ pub mod cell {
             }
         }
         pub struct Pipeline<T> {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
             _phantom: ::core::marker::PhantomData<T>,
         }
-        impl<T> ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline<T> {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl<T> ::capnp_threads::capnp::capability::FromTypelessPipeline
+        for Pipeline<T> {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -1957,84 +2001,88 @@ pub mod cell {
         }
         impl<T> Pipeline<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Pipelined,
-            <T as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            T: ::capnp_threads::capnp::traits::Pipelined,
+            <T as ::capnp_threads::capnp::traits::Pipelined>::Pipeline: ::capnp_threads::capnp::capability::FromTypelessPipeline,
         {
             pub fn get_value(
                 &self,
-            ) -> <T as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline {
-                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
+            ) -> <T as ::capnp_threads::capnp::traits::Pipelined>::Pipeline {
+                ::capnp_threads::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 33] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(200, 154, 49, 147, 26, 20, 10, 205),
-                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
-                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 242, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 67, 101, 108, 108),
-                ::capnp_threads_core::capnp::word(46, 108, 111, 97, 100, 36, 82, 101),
-                ::capnp_threads_core::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 33] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(200, 154, 49, 147, 26, 20, 10, 205),
+                ::capnp_threads::capnp::word(17, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
+                ::capnp_threads::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 242, 0, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 67, 101, 108, 108),
+                ::capnp_threads::capnp::word(46, 108, 111, 97, 100, 36, 82, 101),
+                ::capnp_threads::capnp::word(115, 117, 108, 116, 115, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
+                ::capnp_threads::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types<T>(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type
+            ) -> ::capnp_threads::capnp::introspect::Type
             where
-                T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                T: ::capnp_threads::capnp::traits::Owned + 'static,
             {
                 match index {
                     0 => {
-                        ::capnp_threads_core::typed::generated::type_argument(
-                            <T as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                        ::capnp_threads::typed::generated::type_argument(
+                            <T as ::capnp_threads::capnp::introspect::Introspect>::introspect(),
                         )
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types<T>(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type
+            ) -> ::capnp_threads::capnp::introspect::Type
             where
-                T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                T: ::capnp_threads::capnp::traits::Owned + 'static,
             {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+                ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -2051,12 +2099,12 @@ pub mod cell {
         pub struct Owned<T> {
             _phantom: ::core::marker::PhantomData<T>,
         }
-        impl<T> ::capnp_threads_core::capnp::introspect::Introspect for Owned<T>
+        impl<T> ::capnp_threads::capnp::introspect::Introspect for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-                ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+            fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+                ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types::<T>,
                         annotation_types: _private::get_annotation_types::<T>,
@@ -2065,61 +2113,62 @@ pub mod cell {
                     .into()
             }
         }
-        impl<T> ::capnp_threads_core::capnp::traits::Owned for Owned<T>
+        impl<T> ::capnp_threads::capnp::traits::Owned for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, T>;
             type Builder<'a> = Builder<'a, T>;
         }
-        impl<T> ::capnp_threads_core::capnp::traits::OwnedStruct for Owned<T>
+        impl<T> ::capnp_threads::capnp::traits::OwnedStruct for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             type Reader<'a> = Reader<'a, T>;
             type Builder<'a> = Builder<'a, T>;
         }
-        impl<T> ::capnp_threads_core::capnp::traits::Pipelined for Owned<T>
+        impl<T> ::capnp_threads::capnp::traits::Pipelined for Owned<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             type Pipeline = Pipeline<T>;
         }
         pub struct Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             _phantom: ::core::marker::PhantomData<T>,
         }
         impl<T> ::core::marker::Copy for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {}
         impl<T> ::core::clone::Clone for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn clone(&self) -> Self {
                 *self
             }
         }
-        impl<T> ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::HasTypeId for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
             T,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a, T>
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(
-                reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
             ) -> Self {
                 Self {
                     reader,
@@ -2128,15 +2177,15 @@ pub mod cell {
             }
         }
         impl<'a, T> ::core::convert::From<Reader<'a, T>>
-        for ::capnp_threads_core::capnp::dynamic_value::Reader<'a>
+        for ::capnp_threads::capnp::dynamic_value::Reader<'a>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(reader: Reader<'a, T>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                    ::capnp_threads::capnp::dynamic_struct::Reader::new(
                         reader.reader,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<T>,
                             annotation_types: _private::get_annotation_types::<T>,
@@ -2148,7 +2197,7 @@ pub mod cell {
         }
         impl<T> ::core::fmt::Debug for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn fmt(
                 &self,
@@ -2156,45 +2205,46 @@ pub mod cell {
             ) -> ::core::result::Result<(), ::core::fmt::Error> {
                 core::fmt::Debug::fmt(
                     &::core::convert::Into::<
-                        ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                        ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                     >::into(*self),
                     f,
                 )
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::FromPointerReader<'a>
+        for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn get_from_pointer(
-                reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        impl<'a, T> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
         for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn into_internal_struct_reader(
                 self,
-            ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+            ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
                 self.reader
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn imbue(
                 &mut self,
-                cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.reader
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                             cap_table,
                         ),
                     )
@@ -2202,23 +2252,23 @@ pub mod cell {
         }
         impl<'a, T> Reader<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             pub fn reborrow(&self) -> Reader<'_, T> {
                 Self { ..*self }
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_value(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
-                <T as ::capnp_threads_core::capnp::traits::Owned>::Reader<'a>,
+            ) -> ::capnp_threads::capnp::Result<
+                <T as ::capnp_threads::capnp::traits::Owned>::Reader<'a>,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2230,36 +2280,37 @@ pub mod cell {
         }
         pub struct Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             _phantom: ::core::marker::PhantomData<T>,
         }
-        impl<T> ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::HasStructSize for Builder<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
-            const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+            const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
                 data: 0,
                 pointers: 1,
             };
         }
-        impl<T> ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::HasTypeId for Builder<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             const TYPE_ID: u64 = _private::TYPE_ID;
         }
         impl<
             'a,
             T,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a, T>
+        > ::core::convert::From<
+            ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(
-                builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
                 Self {
                     builder,
@@ -2268,15 +2319,15 @@ pub mod cell {
             }
         }
         impl<'a, T> ::core::convert::From<Builder<'a, T>>
-        for ::capnp_threads_core::capnp::dynamic_value::Builder<'a>
+        for ::capnp_threads::capnp::dynamic_value::Builder<'a>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn from(builder: Builder<'a, T>) -> Self {
                 Self::Struct(
-                    ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                    ::capnp_threads::capnp::dynamic_struct::Builder::new(
                         builder.builder,
-                        ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                        ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                             generic: &_private::RAW_SCHEMA,
                             field_types: _private::get_field_types::<T>,
                             annotation_types: _private::get_annotation_types::<T>,
@@ -2286,65 +2337,66 @@ pub mod cell {
                 )
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn imbue_mut(
                 &mut self,
-                cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+                cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
             ) {
                 self.builder
                     .imbue(
-                        ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                        ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                             cap_table,
                         ),
                     )
             }
         }
-        impl<'a, T> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a, T>
+        impl<'a, T> ::capnp_threads::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
                 _size: u32,
             ) -> Self {
                 builder
                     .init_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                     )
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-            ) -> ::capnp_threads_core::capnp::Result<Self> {
+                builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+                default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+            ) -> ::capnp_threads::capnp::Result<Self> {
                 ::core::result::Result::Ok(
                     builder
                         .get_struct(
-                            <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                            <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                             default,
                         )?
                         .into(),
                 )
             }
         }
-        impl<T> ::capnp_threads_core::capnp::traits::SetterInput<Owned<T>> for Reader<'_, T>
+        impl<T> ::capnp_threads::capnp::traits::SetterInput<Owned<T>> for Reader<'_, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
                 value: Self,
                 canonicalize: bool,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
+            ) -> ::capnp_threads::capnp::Result<()> {
                 pointer.set_struct(&value.reader, canonicalize)
             }
         }
         impl<'a, T> Builder<'a, T>
         where
-            T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+            T: ::capnp_threads::capnp::traits::Owned + 'static,
         {
             pub fn into_reader(self) -> Reader<'a, T> {
                 self.builder.into_reader().into()
@@ -2360,16 +2412,16 @@ pub mod cell {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_value(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<
-                <T as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a>,
+            ) -> ::capnp_threads::capnp::Result<
+                <T as ::capnp_threads::capnp::traits::Owned>::Builder<'a>,
             > {
-                ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+                ::capnp_threads::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
@@ -2378,8 +2430,8 @@ pub mod cell {
             pub fn initn_value(
                 self,
                 length: u32,
-            ) -> <T as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a> {
-                ::capnp_threads_core::capnp::any_pointer::Builder::new(
+            ) -> <T as ::capnp_threads::capnp::traits::Owned>::Builder<'a> {
+                ::capnp_threads::capnp::any_pointer::Builder::new(
                         self.builder.get_pointer_field(0),
                     )
                     .initn_as(length)
@@ -2387,9 +2439,9 @@ pub mod cell {
             #[inline]
             pub fn set_value(
                 &mut self,
-                value: impl ::capnp_threads_core::capnp::traits::SetterInput<T>,
-            ) -> ::capnp_threads_core::capnp::Result<()> {
-                ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
+                value: impl ::capnp_threads::capnp::traits::SetterInput<T>,
+            ) -> ::capnp_threads::capnp::Result<()> {
+                ::capnp_threads::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -2398,8 +2450,8 @@ pub mod cell {
             #[inline]
             pub fn init_value(
                 self,
-            ) -> <T as ::capnp_threads_core::capnp::traits::Owned>::Builder<'a> {
-                ::capnp_threads_core::capnp::any_pointer::Builder::new(
+            ) -> <T as ::capnp_threads::capnp::traits::Owned>::Builder<'a> {
+                ::capnp_threads::capnp::any_pointer::Builder::new(
                         self.builder.get_pointer_field(0),
                     )
                     .init_as()
@@ -2410,11 +2462,12 @@ pub mod cell {
             }
         }
         pub struct Pipeline<T> {
-            _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
             _phantom: ::core::marker::PhantomData<T>,
         }
-        impl<T> ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline<T> {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+        impl<T> ::capnp_threads::capnp::capability::FromTypelessPipeline
+        for Pipeline<T> {
+            fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -2423,84 +2476,88 @@ pub mod cell {
         }
         impl<T> Pipeline<T>
         where
-            T: ::capnp_threads_core::capnp::traits::Pipelined,
-            <T as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline: ::capnp_threads_core::capnp::capability::FromTypelessPipeline,
+            T: ::capnp_threads::capnp::traits::Pipelined,
+            <T as ::capnp_threads::capnp::traits::Pipelined>::Pipeline: ::capnp_threads::capnp::capability::FromTypelessPipeline,
         {
             pub fn get_value(
                 &self,
-            ) -> <T as ::capnp_threads_core::capnp::traits::Pipelined>::Pipeline {
-                ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
+            ) -> <T as ::capnp_threads::capnp::traits::Pipelined>::Pipeline {
+                ::capnp_threads::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 33] = [
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(48, 222, 44, 111, 182, 115, 246, 146),
-                ::capnp_threads_core::capnp::word(17, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
-                ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(21, 0, 0, 0, 242, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
-                ::capnp_threads_core::capnp::word(112, 110, 112, 58, 67, 101, 108, 108),
-                ::capnp_threads_core::capnp::word(46, 115, 116, 111, 114, 101, 36, 80),
-                ::capnp_threads_core::capnp::word(97, 114, 97, 109, 115, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 33] = [
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::capnp_threads::capnp::word(48, 222, 44, 111, 182, 115, 246, 146),
+                ::capnp_threads::capnp::word(17, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
+                ::capnp_threads::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 0, 0),
+                ::capnp_threads::capnp::word(21, 0, 0, 0, 242, 0, 0, 0),
+                ::capnp_threads::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
+                ::capnp_threads::capnp::word(112, 110, 112, 58, 67, 101, 108, 108),
+                ::capnp_threads::capnp::word(46, 115, 116, 111, 114, 101, 36, 80),
+                ::capnp_threads::capnp::word(97, 114, 97, 109, 115, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::capnp_threads::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(13, 0, 0, 0, 50, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(8, 0, 0, 0, 3, 0, 1, 0),
+                ::capnp_threads::capnp::word(20, 0, 0, 0, 2, 0, 1, 0),
+                ::capnp_threads::capnp::word(118, 97, 108, 117, 101, 0, 0, 0),
+                ::capnp_threads::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(48, 131, 110, 214, 155, 217, 55, 178),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(18, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types<T>(
                 index: u16,
-            ) -> ::capnp_threads_core::capnp::introspect::Type
+            ) -> ::capnp_threads::capnp::introspect::Type
             where
-                T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                T: ::capnp_threads::capnp::traits::Owned + 'static,
             {
                 match index {
                     0 => {
-                        ::capnp_threads_core::typed::generated::type_argument(
-                            <T as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                        ::capnp_threads::typed::generated::type_argument(
+                            <T as ::capnp_threads::capnp::introspect::Introspect>::introspect(),
                         )
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types<T>(
                 child_index: Option<u16>,
                 index: u32,
-            ) -> ::capnp_threads_core::capnp::introspect::Type
+            ) -> ::capnp_threads::capnp::introspect::Type
             where
-                T: ::capnp_threads_core::capnp::traits::Owned + 'static,
+                T: ::capnp_threads::capnp::traits::Owned + 'static,
             {
-                ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+                ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                     child_index,
                     index,
                 )
             }
-            pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+            pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
                 &ENCODED_NODE,
             );
-            pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+            pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
                 &ARENA,
                 NONUNION_MEMBERS,
                 MEMBERS_BY_DISCRIMINANT,
@@ -2517,9 +2574,9 @@ pub mod cell {
 pub mod shared {
     #[derive(Copy, Clone)]
     pub struct Owned(());
-    impl ::capnp_threads_core::capnp::introspect::Introspect for Owned {
-        fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-            ::capnp_threads_core::capnp::introspect::TypeVariant::Struct(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+    impl ::capnp_threads::capnp::introspect::Introspect for Owned {
+        fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+            ::capnp_threads::capnp::introspect::TypeVariant::Struct(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                     generic: &_private::RAW_SCHEMA,
                     field_types: _private::get_field_types,
                     annotation_types: _private::get_annotation_types,
@@ -2528,19 +2585,19 @@ pub mod shared {
                 .into()
         }
     }
-    impl ::capnp_threads_core::capnp::traits::Owned for Owned {
+    impl ::capnp_threads::capnp::traits::Owned for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::capnp_threads_core::capnp::traits::OwnedStruct for Owned {
+    impl ::capnp_threads::capnp::traits::OwnedStruct for Owned {
         type Reader<'a> = Reader<'a>;
         type Builder<'a> = Builder<'a>;
     }
-    impl ::capnp_threads_core::capnp::traits::Pipelined for Owned {
+    impl ::capnp_threads::capnp::traits::Pipelined for Owned {
         type Pipeline = Pipeline;
     }
     pub struct Reader<'a> {
-        reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
     }
     impl ::core::marker::Copy for Reader<'_> {}
     impl ::core::clone::Clone for Reader<'_> {
@@ -2548,22 +2605,26 @@ pub mod shared {
             *self
         }
     }
-    impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
+    impl ::capnp_threads::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
+    impl<
+        'a,
+    > ::core::convert::From<::capnp_threads::capnp::private::layout::StructReader<'a>>
     for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+        fn from(
+            reader: ::capnp_threads::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
     impl<'a> ::core::convert::From<Reader<'a>>
-    for ::capnp_threads_core::capnp::dynamic_value::Reader<'a> {
+    for ::capnp_threads::capnp::dynamic_value::Reader<'a> {
         fn from(reader: Reader<'a>) -> Self {
             Self::Struct(
-                ::capnp_threads_core::capnp::dynamic_struct::Reader::new(
+                ::capnp_threads::capnp::dynamic_struct::Reader::new(
                     reader.reader,
-                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2580,35 +2641,36 @@ pub mod shared {
         ) -> ::core::result::Result<(), ::core::fmt::Error> {
             core::fmt::Debug::fmt(
                 &::core::convert::Into::<
-                    ::capnp_threads_core::capnp::dynamic_value::Reader<'_>,
+                    ::capnp_threads::capnp::dynamic_value::Reader<'_>,
                 >::into(*self),
                 f,
             )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads::capnp::traits::FromPointerReader<'a> for Reader<'a> {
         fn get_from_pointer(
-            reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            reader: &::capnp_threads::capnp::private::layout::PointerReader<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
-        ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
+        ) -> ::capnp_threads::capnp::private::layout::StructReader<'a> {
             self.reader
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads::capnp::traits::Imbue<'a> for Reader<'a> {
         fn imbue(
             &mut self,
-            cap_table: &'a ::capnp_threads_core::capnp::private::layout::CapTable,
+            cap_table: &'a ::capnp_threads::capnp::private::layout::CapTable,
         ) {
             self.reader
                 .imbue(
-                    ::capnp_threads_core::capnp::private::layout::CapTableReader::from_ref(
+                    ::capnp_threads::capnp::private::layout::CapTableReader::from_ref(
                         cap_table,
                     ),
                 )
@@ -2620,14 +2682,14 @@ pub mod shared {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_text(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
-            ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
+        ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::text::Reader<'a>> {
+            ::capnp_threads::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -2639,11 +2701,11 @@ pub mod shared {
         #[inline]
         pub fn get_base(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::other_capnp::base::Client> {
+        ) -> ::capnp_threads::capnp::Result<crate::other_capnp::base::Client> {
             match self.reader.get_pointer_field(1).get_capability() {
                 ::core::result::Result::Ok(c) => {
                     ::core::result::Result::Ok(
-                        ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                        ::capnp_threads::capnp::capability::FromClientHook::new(c),
                     )
                 }
                 ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -2655,30 +2717,34 @@ pub mod shared {
         }
     }
     pub struct Builder<'a> {
-        builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
     }
-    impl ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_> {
-        const STRUCT_SIZE: ::capnp_threads_core::capnp::private::layout::StructSize = ::capnp_threads_core::capnp::private::layout::StructSize {
+    impl ::capnp_threads::capnp::traits::HasStructSize for Builder<'_> {
+        const STRUCT_SIZE: ::capnp_threads::capnp::private::layout::StructSize = ::capnp_threads::capnp::private::layout::StructSize {
             data: 0,
             pointers: 2,
         };
     }
-    impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
+    impl ::capnp_threads::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
+    impl<
+        'a,
+    > ::core::convert::From<::capnp_threads::capnp::private::layout::StructBuilder<'a>>
     for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+        fn from(
+            builder: ::capnp_threads::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
     impl<'a> ::core::convert::From<Builder<'a>>
-    for ::capnp_threads_core::capnp::dynamic_value::Builder<'a> {
+    for ::capnp_threads::capnp::dynamic_value::Builder<'a> {
         fn from(builder: Builder<'a>) -> Self {
             Self::Struct(
-                ::capnp_threads_core::capnp::dynamic_struct::Builder::new(
+                ::capnp_threads::capnp::dynamic_struct::Builder::new(
                     builder.builder,
-                    ::capnp_threads_core::capnp::schema::StructSchema::new(::capnp_threads_core::capnp::introspect::RawBrandedStructSchema {
+                    ::capnp_threads::capnp::schema::StructSchema::new(::capnp_threads::capnp::introspect::RawBrandedStructSchema {
                         generic: &_private::RAW_SCHEMA,
                         field_types: _private::get_field_types,
                         annotation_types: _private::get_annotation_types,
@@ -2688,50 +2754,50 @@ pub mod shared {
             )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads::capnp::traits::ImbueMut<'a> for Builder<'a> {
         fn imbue_mut(
             &mut self,
-            cap_table: &'a mut ::capnp_threads_core::capnp::private::layout::CapTable,
+            cap_table: &'a mut ::capnp_threads::capnp::private::layout::CapTable,
         ) {
             self.builder
                 .imbue(
-                    ::capnp_threads_core::capnp::private::layout::CapTableBuilder::from_ref(
+                    ::capnp_threads::capnp::private::layout::CapTableBuilder::from_ref(
                         cap_table,
                     ),
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
         fn init_pointer(
-            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+            builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
             builder
                 .init_struct(
-                    <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                    <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                 )
                 .into()
         }
         fn get_from_pointer(
-            builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-            default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
-        ) -> ::capnp_threads_core::capnp::Result<Self> {
+            builder: ::capnp_threads::capnp::private::layout::PointerBuilder<'a>,
+            default: ::core::option::Option<&'a [::capnp_threads::capnp::Word]>,
+        ) -> ::capnp_threads::capnp::Result<Self> {
             ::core::result::Result::Ok(
                 builder
                     .get_struct(
-                        <Self as ::capnp_threads_core::capnp::traits::HasStructSize>::STRUCT_SIZE,
+                        <Self as ::capnp_threads::capnp::traits::HasStructSize>::STRUCT_SIZE,
                         default,
                     )?
                     .into(),
             )
         }
     }
-    impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
+    impl ::capnp_threads::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads::capnp::private::layout::PointerBuilder<'_>,
             value: Self,
             canonicalize: bool,
-        ) -> ::capnp_threads_core::capnp::Result<()> {
+        ) -> ::capnp_threads::capnp::Result<()> {
             pointer.set_struct(&value.reader, canonicalize)
         }
     }
@@ -2749,14 +2815,14 @@ pub mod shared {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::MessageSize> {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn get_text(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
-            ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
+        ) -> ::capnp_threads::capnp::Result<::capnp_threads::capnp::text::Builder<'a>> {
+            ::capnp_threads::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
@@ -2764,11 +2830,11 @@ pub mod shared {
         #[inline]
         pub fn set_text(
             &mut self,
-            value: impl ::capnp_threads_core::capnp::traits::SetterInput<
-                ::capnp_threads_core::capnp::text::Owned,
+            value: impl ::capnp_threads::capnp::traits::SetterInput<
+                ::capnp_threads::capnp::text::Owned,
             >,
         ) {
-            ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
+            ::capnp_threads::capnp::traits::SetterInput::set_pointer_builder(
                     self.builder.reborrow().get_pointer_field(0),
                     value,
                     false,
@@ -2776,7 +2842,7 @@ pub mod shared {
                 .unwrap()
         }
         #[inline]
-        pub fn init_text(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+        pub fn init_text(self, size: u32) -> ::capnp_threads::capnp::text::Builder<'a> {
             self.builder.get_pointer_field(0).init_text(size)
         }
         #[inline]
@@ -2786,11 +2852,11 @@ pub mod shared {
         #[inline]
         pub fn get_base(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::other_capnp::base::Client> {
+        ) -> ::capnp_threads::capnp::Result<crate::other_capnp::base::Client> {
             match self.builder.get_pointer_field(1).get_capability() {
                 ::core::result::Result::Ok(c) => {
                     ::core::result::Result::Ok(
-                        ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                        ::capnp_threads::capnp::capability::FromClientHook::new(c),
                     )
                 }
                 ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -2802,7 +2868,7 @@ pub mod shared {
                 .reborrow()
                 .get_pointer_field(1)
                 .set_capability(
-                    ::capnp_threads_core::capnp::capability::FromClientHook::into_client_hook(
+                    ::capnp_threads::capnp::capability::FromClientHook::into_client_hook(
                         value,
                     ),
                 );
@@ -2813,97 +2879,97 @@ pub mod shared {
         }
     }
     pub struct Pipeline {
-        _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+        _typeless: ::capnp_threads::capnp::any_pointer::Pipeline,
     }
-    impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-        fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+    impl ::capnp_threads::capnp::capability::FromTypelessPipeline for Pipeline {
+        fn new(typeless: ::capnp_threads::capnp::any_pointer::Pipeline) -> Self {
             Self { _typeless: typeless }
         }
     }
     impl Pipeline {
         pub fn get_base(&self) -> crate::other_capnp::base::Client {
-            ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
+            ::capnp_threads::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(1),
             )
         }
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 48] = [
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-            ::capnp_threads_core::capnp::word(188, 80, 203, 229, 80, 14, 139, 224),
-            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 1, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(215, 195, 169, 240, 32, 45, 30, 180),
-            ::capnp_threads_core::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(21, 0, 0, 0, 154, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
-            ::capnp_threads_core::capnp::word(112, 110, 112, 58, 83, 104, 97, 114),
-            ::capnp_threads_core::capnp::word(101, 100, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(45, 0, 0, 0, 42, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(98, 97, 115, 101, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(220, 157, 172, 32, 233, 221, 118, 163),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 48] = [
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+            ::capnp_threads::capnp::word(188, 80, 203, 229, 80, 14, 139, 224),
+            ::capnp_threads::capnp::word(12, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads::capnp::word(215, 195, 169, 240, 32, 45, 30, 180),
+            ::capnp_threads::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(21, 0, 0, 0, 154, 0, 0, 0),
+            ::capnp_threads::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(25, 0, 0, 0, 119, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
+            ::capnp_threads::capnp::word(112, 110, 112, 58, 83, 104, 97, 114),
+            ::capnp_threads::capnp::word(101, 100, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+            ::capnp_threads::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(36, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads::capnp::word(48, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(45, 0, 0, 0, 42, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp_threads::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp_threads::capnp::word(116, 101, 120, 116, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(98, 97, 115, 101, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(220, 157, 172, 32, 233, 221, 118, 163),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
         ];
         pub(crate) fn get_field_types(
             index: u16,
-        ) -> ::capnp_threads_core::capnp::introspect::Type {
+        ) -> ::capnp_threads::capnp::introspect::Type {
             match index {
                 0 => {
-                    <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    <::capnp_threads::capnp::text::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                 }
                 1 => {
-                    <crate::other_capnp::base::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    <crate::other_capnp::base::Owned as ::capnp_threads::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => ::capnp_threads::capnp::introspect::panic_invalid_field_index(index),
             }
         }
         pub(crate) fn get_annotation_types(
             child_index: Option<u16>,
             index: u32,
-        ) -> ::capnp_threads_core::capnp::introspect::Type {
-            ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+        ) -> ::capnp_threads::capnp::introspect::Type {
+            ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
                 child_index,
                 index,
             )
         }
-        pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+        pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
             &ENCODED_NODE,
         );
-        pub(crate) static RAW_SCHEMA: ::capnp_threads_core::capnp::introspect::RawStructSchema = ::capnp_threads_core::capnp::introspect::RawStructSchema::new(
+        pub(crate) static RAW_SCHEMA: ::capnp_threads::capnp::introspect::RawStructSchema = ::capnp_threads::capnp::introspect::RawStructSchema::new(
             &ARENA,
             NONUNION_MEMBERS,
             MEMBERS_BY_DISCRIMINANT,
@@ -2923,10 +2989,10 @@ pub enum Colour {
     Green = 1,
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
-impl ::capnp_threads_core::capnp::introspect::Introspect for Colour {
-    fn introspect() -> ::capnp_threads_core::capnp::introspect::Type {
-        ::capnp_threads_core::capnp::introspect::TypeVariant::Enum(
-                ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
+impl ::capnp_threads::capnp::introspect::Introspect for Colour {
+    fn introspect() -> ::capnp_threads::capnp::introspect::Type {
+        ::capnp_threads::capnp::introspect::TypeVariant::Enum(
+                ::capnp_threads::capnp::introspect::RawEnumSchema::new(
                     &colour::ARENA,
                     colour::get_annotation_types,
                 ),
@@ -2935,11 +3001,12 @@ impl ::capnp_threads_core::capnp::introspect::Introspect for Colour {
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
-impl ::core::convert::From<Colour> for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
+impl ::core::convert::From<Colour>
+for ::capnp_threads::capnp::dynamic_value::Reader<'_> {
     fn from(e: Colour) -> Self {
-        ::capnp_threads_core::capnp::dynamic_value::Enum::new(
+        ::capnp_threads::capnp::dynamic_value::Enum::new(
                 e.into(),
-                ::capnp_threads_core::capnp::introspect::RawEnumSchema::new(
+                ::capnp_threads::capnp::introspect::RawEnumSchema::new(
                         &colour::ARENA,
                         colour::get_annotation_types,
                     )
@@ -2950,14 +3017,14 @@ impl ::core::convert::From<Colour> for ::capnp_threads_core::capnp::dynamic_valu
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
 impl ::core::convert::TryFrom<u16> for Colour {
-    type Error = ::capnp_threads_core::capnp::NotInSchema;
+    type Error = ::capnp_threads::capnp::NotInSchema;
     fn try_from(
         value: u16,
     ) -> ::core::result::Result<Self, <Colour as ::core::convert::TryFrom<u16>>::Error> {
         match value {
             0 => ::core::result::Result::Ok(Self::Red),
             1 => ::core::result::Result::Ok(Self::Green),
-            n => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(n)),
+            n => ::core::result::Result::Err(::capnp_threads::capnp::NotInSchema(n)),
         }
     }
 }
@@ -2969,48 +3036,48 @@ impl From<Colour> for u16 {
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
-impl ::capnp_threads_core::capnp::traits::HasTypeId for Colour {
+impl ::capnp_threads::capnp::traits::HasTypeId for Colour {
     const TYPE_ID: u64 = 0xb02b_2b67_df49_83b0u64;
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
 mod colour {
-    pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 25] = [
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-        ::capnp_threads_core::capnp::word(176, 131, 73, 223, 103, 43, 43, 176),
-        ::capnp_threads_core::capnp::word(12, 0, 0, 0, 2, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(215, 195, 169, 240, 32, 45, 30, 180),
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(21, 0, 0, 0, 154, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(25, 0, 0, 0, 55, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
-        ::capnp_threads_core::capnp::word(112, 110, 112, 58, 67, 111, 108, 111),
-        ::capnp_threads_core::capnp::word(117, 114, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-        ::capnp_threads_core::capnp::word(8, 0, 0, 0, 1, 0, 2, 0),
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(17, 0, 0, 0, 34, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(9, 0, 0, 0, 50, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(114, 101, 100, 0, 0, 0, 0, 0),
-        ::capnp_threads_core::capnp::word(103, 114, 101, 101, 110, 0, 0, 0),
+    pub(crate) static ENCODED_NODE: [::capnp_threads::capnp::Word; 25] = [
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+        ::capnp_threads::capnp::word(176, 131, 73, 223, 103, 43, 43, 176),
+        ::capnp_threads::capnp::word(12, 0, 0, 0, 2, 0, 0, 0),
+        ::capnp_threads::capnp::word(215, 195, 169, 240, 32, 45, 30, 180),
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(21, 0, 0, 0, 154, 0, 0, 0),
+        ::capnp_threads::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(25, 0, 0, 0, 55, 0, 0, 0),
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(111, 116, 104, 101, 114, 46, 99, 97),
+        ::capnp_threads::capnp::word(112, 110, 112, 58, 67, 111, 108, 111),
+        ::capnp_threads::capnp::word(117, 114, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+        ::capnp_threads::capnp::word(8, 0, 0, 0, 1, 0, 2, 0),
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(17, 0, 0, 0, 34, 0, 0, 0),
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(9, 0, 0, 0, 50, 0, 0, 0),
+        ::capnp_threads::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(114, 101, 100, 0, 0, 0, 0, 0),
+        ::capnp_threads::capnp::word(103, 114, 101, 101, 110, 0, 0, 0),
     ];
     pub(crate) fn get_annotation_types(
         child_index: Option<u16>,
         index: u32,
-    ) -> ::capnp_threads_core::capnp::introspect::Type {
-        ::capnp_threads_core::capnp::introspect::panic_invalid_annotation_indices(
+    ) -> ::capnp_threads::capnp::introspect::Type {
+        ::capnp_threads::capnp::introspect::panic_invalid_annotation_indices(
             child_index,
             index,
         )
     }
-    pub(crate) static ARENA: ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena = ::capnp_threads_core::capnp::private::arena::GeneratedCodeArena::new(
+    pub(crate) static ARENA: ::capnp_threads::capnp::private::arena::GeneratedCodeArena = ::capnp_threads::capnp::private::arena::GeneratedCodeArena::new(
         &ENCODED_NODE,
     );
 }

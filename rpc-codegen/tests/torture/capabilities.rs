@@ -1,7 +1,8 @@
 //! Capabilities in fields, lists, groups, unions, generics and open pointers.
 
 use capnp::capability::FromClientHook;
-use capnp_threads_core::{Client, Error, FromClient, new_client};
+use capnp_threads::typed::new_client;
+use capnp_threads::{Client, Error, FromClient};
 
 use crate::other_capnp::base;
 use crate::torture_capnp::{carrier, defaults, foo, holder};
@@ -179,7 +180,7 @@ fn a_missing_capability_reads_as_an_error() {
     let client = carrier::Client::from_server(Echo);
     let request = client.carry_request();
     let error = request.call().unwrap_err();
-    assert_eq!(error.kind(), capnp_threads_core::ErrorKind::Failed);
+    assert_eq!(error.kind(), capnp_threads::ErrorKind::Failed);
 }
 
 /// Checks that it sees what the schema says.

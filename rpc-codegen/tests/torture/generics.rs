@@ -4,7 +4,8 @@ use capnp::any_pointer;
 use capnp::capability::FromClientHook;
 use capnp::traits::Owned;
 use capnp::{data, text};
-use capnp_threads_core::{Error, FromClient, new_client};
+use capnp_threads::typed::new_client;
+use capnp_threads::{Error, FromClient};
 
 use crate::other_capnp::{base, cell};
 use crate::torture_capnp::{
@@ -345,11 +346,12 @@ fn servers_may_be_generic() {
 fn generic_clients_cross_threads() {
     fn crosses<T: Send + Sync + 'static>() {}
     crosses::<map::Client<text::Owned, box_::Owned<foo::Owned>>>();
-    crosses::<capnp_threads_core::Promise<map::get_results::Owned<text::Owned, data::Owned>>>();
-    crosses::<capnp_threads_core::Detached<map::get_results::Owned<text::Owned, data::Owned>>>();
-    crosses::<capnp_threads_core::DeferredResults<map::get_results::Owned<text::Owned, data::Owned>>>(
-    );
+    crosses::<capnp_threads::Promise<map::get_results::Owned<text::Owned, data::Owned>>>();
+    crosses::<capnp_threads::Detached<map::get_results::Owned<text::Owned, data::Owned>>>();
+    crosses::<
+        capnp_threads::typed::DeferredResults<map::get_results::Owned<text::Owned, data::Owned>>,
+    >();
     crosses::<map::get_results::Pipeline<text::Owned, data::Owned>>();
-    let client: base::Client = FromClient::from_client(capnp_threads_core::Client::null());
+    let client: base::Client = FromClient::from_client(capnp_threads::Client::null());
     drop(client.into_client_hook());
 }

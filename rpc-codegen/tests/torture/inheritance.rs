@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use capnp_threads_core::{Client, Error, ErrorKind, FromClient, new_client, unwrap_server};
+use capnp_threads::typed::{new_client, unwrap_server};
+use capnp_threads::{Client, Error, ErrorKind, FromClient};
 
 use crate::other_capnp::base;
 use crate::torture_capnp::{below, diamond, empty, left, right, streams};
@@ -108,7 +109,7 @@ fn what_is_not_implemented_is_said_by_name() {
     assert_eq!(error.reason(), reason);
 
     let id = <below::Client as capnp::traits::HasTypeId>::TYPE_ID;
-    let params = capnp_threads_core::PayloadBuilder::for_params().finish(Vec::new());
+    let params = capnp_threads::untyped::PayloadBuilder::for_params().finish(Vec::new());
     let error = client.as_client().call(id, 3, params).wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unimplemented);
     let reason = format!("interface torture.capnp:Below ({id:#018x}) has no method 3");

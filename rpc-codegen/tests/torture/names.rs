@@ -1,6 +1,6 @@
 //! Names that Rust does not allow, or that generated code has itself.
 
-use capnp_threads_core::{Error, ErrorKind};
+use capnp_threads::{Error, ErrorKind};
 
 use crate::deep::down::moved_capnp::{chosen, moved};
 use crate::torture_capnp::{clashes, foo, from_afar, keywords, number, words};
@@ -89,7 +89,7 @@ fn methods_may_be_called_as_keywords() {
     params.set_call(1000);
     assert_eq!(request.call().unwrap().get().unwrap().get_n(), 1111);
 
-    let n = |request: capnp_threads_core::Request<number::Owned, number::Owned>| {
+    let n = |request: capnp_threads::Request<number::Owned, number::Owned>| {
         request.call().unwrap().get().unwrap().get_n()
     };
     assert_eq!(n(client.dyn_request()), 1);

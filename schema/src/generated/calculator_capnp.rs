@@ -125,7 +125,9 @@ pub mod calculator {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -137,14 +139,18 @@ pub mod calculator {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -169,7 +175,9 @@ pub mod calculator {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -184,7 +192,9 @@ pub mod calculator {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -408,8 +418,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -445,7 +456,8 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -453,7 +465,8 @@ pub mod calculator {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -479,7 +492,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -508,7 +523,9 @@ pub mod calculator {
                                 match self.reader.get_pointer_field(0).get_capability() {
                                     ::core::result::Result::Ok(c) => {
                                         ::core::result::Result::Ok(
-                                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                                c,
+                                            ),
                                         )
                                     }
                                     ::core::result::Result::Err(e) => {
@@ -524,7 +541,11 @@ pub mod calculator {
                         )
                     }
                     3 => ::core::result::Result::Ok(Call(self.reader.into())),
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads_core::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
@@ -542,8 +563,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -579,9 +601,12 @@ pub mod calculator {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -591,7 +616,9 @@ pub mod calculator {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -606,7 +633,9 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -627,7 +656,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -690,7 +721,9 @@ pub mod calculator {
                                 match self.builder.get_pointer_field(0).get_capability() {
                                     ::core::result::Result::Ok(c) => {
                                         ::core::result::Result::Ok(
-                                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                                c,
+                                            ),
                                         )
                                     }
                                     ::core::result::Result::Err(e) => {
@@ -706,7 +739,11 @@ pub mod calculator {
                         )
                     }
                     3 => ::core::result::Result::Ok(Call(self.builder.into())),
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads_core::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
@@ -714,7 +751,9 @@ pub mod calculator {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -776,7 +815,16 @@ pub mod calculator {
                 ::capnp_threads_core::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(112, 114, 101, 118, 105, 111, 117, 115),
+                ::capnp_threads_core::capnp::word(
+                    112,
+                    114,
+                    101,
+                    118,
+                    105,
+                    111,
+                    117,
+                    115,
+                ),
                 ::capnp_threads_core::capnp::word(82, 101, 115, 117, 108, 116, 0, 0),
                 ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
@@ -801,15 +849,23 @@ pub mod calculator {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <f64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <f64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     1 => {
                         <crate::calculator_capnp::calculator::value::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    2 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    2 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     3 => {
                         <crate::calculator_capnp::calculator::expression::call::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -890,10 +946,13 @@ pub mod calculator {
             }
             impl<
                 'a,
-            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-            for Reader<'a> {
+            > ::core::convert::From<
+                ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            > for Reader<'a> {
                 fn from(
-                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { reader }
                 }
@@ -927,10 +986,15 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+            for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
@@ -962,7 +1026,9 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.reader.total_size()
                 }
                 #[inline]
@@ -974,7 +1040,9 @@ pub mod calculator {
                     match self.reader.get_pointer_field(0).get_capability() {
                         ::core::result::Result::Ok(c) => {
                             ::core::result::Result::Ok(
-                                ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                    c,
+                                ),
                             )
                         }
                         ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -1021,7 +1089,9 @@ pub mod calculator {
                 ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { builder }
                 }
@@ -1055,9 +1125,12 @@ pub mod calculator {
                         )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+            for Builder<'a> {
                 fn init_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
                     _size: u32,
                 ) -> Self {
                     builder
@@ -1067,8 +1140,12 @@ pub mod calculator {
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
@@ -1082,7 +1159,9 @@ pub mod calculator {
             }
             impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        '_,
+                    >,
                     value: Self,
                     canonicalize: bool,
                 ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1103,7 +1182,9 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.builder.as_reader().total_size()
                 }
                 #[inline]
@@ -1115,7 +1196,9 @@ pub mod calculator {
                     match self.builder.get_pointer_field(0).get_capability() {
                         ::core::result::Result::Ok(c) => {
                             ::core::result::Result::Ok(
-                                ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                                ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                    c,
+                                ),
                             )
                         }
                         ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -1188,8 +1271,11 @@ pub mod calculator {
             pub struct Pipeline {
                 _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+            for Pipeline {
+                fn new(
+                    typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+                ) -> Self {
                     Self { _typeless: typeless }
                 }
             }
@@ -1205,9 +1291,27 @@ pub mod calculator {
             mod _private {
                 pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 57] = [
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::capnp_threads_core::capnp::word(102, 141, 135, 211, 163, 34, 149, 217),
+                    ::capnp_threads_core::capnp::word(
+                        102,
+                        141,
+                        135,
+                        211,
+                        163,
+                        34,
+                        149,
+                        217,
+                    ),
                     ::capnp_threads_core::capnp::word(39, 0, 0, 0, 1, 0, 2, 0),
-                    ::capnp_threads_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
+                    ::capnp_threads_core::capnp::word(
+                        21,
+                        141,
+                        84,
+                        245,
+                        202,
+                        215,
+                        56,
+                        212,
+                    ),
                     ::capnp_threads_core::capnp::word(2, 0, 7, 0, 1, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(21, 0, 0, 0, 98, 1, 0, 0),
@@ -1216,11 +1320,47 @@ pub mod calculator {
                     ::capnp_threads_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(
+                        99,
+                        97,
+                        108,
+                        99,
+                        117,
+                        108,
+                        97,
+                        116,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        111,
+                        114,
+                        46,
+                        99,
+                        97,
+                        112,
+                        110,
+                        112,
+                    ),
                     ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 69, 120, 112, 114),
-                    ::capnp_threads_core::capnp::word(101, 115, 115, 105, 111, 110, 46, 99),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        111,
+                        114,
+                        46,
+                        69,
+                        120,
+                        112,
+                        114,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        101,
+                        115,
+                        115,
+                        105,
+                        111,
+                        110,
+                        46,
+                        99,
+                    ),
                     ::capnp_threads_core::capnp::word(97, 108, 108, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                     ::capnp_threads_core::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
@@ -1238,10 +1378,28 @@ pub mod calculator {
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
                     ::capnp_threads_core::capnp::word(80, 0, 0, 0, 2, 0, 1, 0),
-                    ::capnp_threads_core::capnp::word(102, 117, 110, 99, 116, 105, 111, 110),
+                    ::capnp_threads_core::capnp::word(
+                        102,
+                        117,
+                        110,
+                        99,
+                        116,
+                        105,
+                        111,
+                        110,
+                    ),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
+                    ::capnp_threads_core::capnp::word(
+                        148,
+                        3,
+                        132,
+                        150,
+                        61,
+                        58,
+                        232,
+                        237,
+                    ),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -1254,7 +1412,16 @@ pub mod calculator {
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
                     ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
+                    ::capnp_threads_core::capnp::word(
+                        21,
+                        141,
+                        84,
+                        245,
+                        202,
+                        215,
+                        56,
+                        212,
+                    ),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -1335,7 +1502,9 @@ pub mod calculator {
             /// The same capability as one of another interface. Nothing is
             /// checked: if the object does not implement it, calls fail as
             /// `unimplemented`.
-            pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
+            pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(
+                self,
+            ) -> Other {
                 Other::from_client(self.hook.into_client())
             }
             /// A call of `calculator.capnp:Calculator.Value.read`.
@@ -1372,7 +1541,9 @@ pub mod calculator {
         impl ::capnp_threads_core::typed::FromClient for Client {
             fn from_client(client: ::capnp_threads_core::Client) -> Self {
                 Self {
-                    hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
+                    hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                        client,
+                    ),
                     types: ::core::marker::PhantomData,
                 }
             }
@@ -1385,24 +1556,34 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
             fn new(
-                hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+                hook: ::std::boxed::Box<
+                    ::capnp_threads_core::capnp::capability::DynClientHook,
+                >,
             ) -> Self {
                 Self {
-                    hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
+                    hook: ::capnp_threads_core::typed::generated::client_from_hook(
+                        &*hook,
+                    ),
                     types: ::core::marker::PhantomData,
                 }
             }
             fn into_client_hook(
                 self,
-            ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ) -> ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            > {
                 ::capnp_threads_core::typed::generated::hook_of(self.hook)
             }
-            fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+            fn as_client_hook(
+                &self,
+            ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
                 &self.hook
             }
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self {
                     hook: ::capnp_threads_core::typed::generated::hook_from_client(
                         typeless.as_cap(),
@@ -1428,13 +1609,19 @@ pub mod calculator {
         }
         impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
             fn init_pointer(
-                _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
-                ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+                ::capnp_threads_core::typed::FromClient::from_client(
+                    ::capnp_threads_core::Client::null(),
+                )
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1446,7 +1633,9 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
             fn set_pointer_builder(
-                mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 input: Self,
                 _canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1519,8 +1708,9 @@ pub mod calculator {
                 <ServerImpl as Server>::read(&**self, params, results)
             }
         }
-        impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
-        for Client {
+        impl<
+            ServerImpl: Server + ?Sized,
+        > ::capnp_threads_core::typed::FromServer<ServerImpl> for Client {
             fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
                 match call.interface_id() {
                     0xc3e6_9d34_d3ee_48d2 => dispatch_methods::<ServerImpl>(server, call),
@@ -1596,10 +1786,13 @@ pub mod calculator {
             }
             impl<
                 'a,
-            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-            for Reader<'a> {
+            > ::core::convert::From<
+                ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            > for Reader<'a> {
                 fn from(
-                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { reader }
                 }
@@ -1633,10 +1826,15 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+            for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
@@ -1668,7 +1866,9 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.reader.total_size()
                 }
             }
@@ -1690,7 +1890,9 @@ pub mod calculator {
                 ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { builder }
                 }
@@ -1724,9 +1926,12 @@ pub mod calculator {
                         )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+            for Builder<'a> {
                 fn init_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
                     _size: u32,
                 ) -> Self {
                     builder
@@ -1736,8 +1941,12 @@ pub mod calculator {
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
@@ -1751,7 +1960,9 @@ pub mod calculator {
             }
             impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        '_,
+                    >,
                     value: Self,
                     canonicalize: bool,
                 ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1772,15 +1983,20 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.builder.as_reader().total_size()
                 }
             }
             pub struct Pipeline {
                 _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+            for Pipeline {
+                fn new(
+                    typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+                ) -> Self {
                     Self { _typeless: typeless }
                 }
             }
@@ -1788,9 +2004,27 @@ pub mod calculator {
             mod _private {
                 pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 19] = [
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::capnp_threads_core::capnp::word(88, 181, 141, 213, 116, 37, 83, 211),
+                    ::capnp_threads_core::capnp::word(
+                        88,
+                        181,
+                        141,
+                        213,
+                        116,
+                        37,
+                        83,
+                        211,
+                    ),
                     ::capnp_threads_core::capnp::word(34, 0, 0, 0, 1, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
+                    ::capnp_threads_core::capnp::word(
+                        210,
+                        72,
+                        238,
+                        211,
+                        52,
+                        157,
+                        230,
+                        195,
+                    ),
                     ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(21, 0, 0, 0, 114, 1, 0, 0),
@@ -1799,18 +2033,56 @@ pub mod calculator {
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(
+                        99,
+                        97,
+                        108,
+                        99,
+                        117,
+                        108,
+                        97,
+                        116,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        111,
+                        114,
+                        46,
+                        99,
+                        97,
+                        112,
+                        110,
+                        112,
+                    ),
                     ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 86, 97, 108, 117),
-                    ::capnp_threads_core::capnp::word(101, 46, 114, 101, 97, 100, 36, 80),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        111,
+                        114,
+                        46,
+                        86,
+                        97,
+                        108,
+                        117,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        101,
+                        46,
+                        114,
+                        101,
+                        97,
+                        100,
+                        36,
+                        80,
+                    ),
                     ::capnp_threads_core::capnp::word(97, 114, 97, 109, 115, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                 ];
                 pub(crate) fn get_field_types(
                     index: u16,
                 ) -> ::capnp_threads_core::capnp::introspect::Type {
-                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
                 }
                 pub(crate) fn get_annotation_types(
                     child_index: Option<u16>,
@@ -1875,10 +2147,13 @@ pub mod calculator {
             }
             impl<
                 'a,
-            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-            for Reader<'a> {
+            > ::core::convert::From<
+                ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            > for Reader<'a> {
                 fn from(
-                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { reader }
                 }
@@ -1912,10 +2187,15 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+            for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
@@ -1947,7 +2227,9 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.reader.total_size()
                 }
                 #[inline]
@@ -1973,7 +2255,9 @@ pub mod calculator {
                 ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { builder }
                 }
@@ -2007,9 +2291,12 @@ pub mod calculator {
                         )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+            for Builder<'a> {
                 fn init_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
                     _size: u32,
                 ) -> Self {
                     builder
@@ -2019,8 +2306,12 @@ pub mod calculator {
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
@@ -2034,7 +2325,9 @@ pub mod calculator {
             }
             impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        '_,
+                    >,
                     value: Self,
                     canonicalize: bool,
                 ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2055,7 +2348,9 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.builder.as_reader().total_size()
                 }
                 #[inline]
@@ -2070,8 +2365,11 @@ pub mod calculator {
             pub struct Pipeline {
                 _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+            for Pipeline {
+                fn new(
+                    typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+                ) -> Self {
                     Self { _typeless: typeless }
                 }
             }
@@ -2079,9 +2377,27 @@ pub mod calculator {
             mod _private {
                 pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 35] = [
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::capnp_threads_core::capnp::word(34, 232, 42, 18, 35, 103, 190, 230),
+                    ::capnp_threads_core::capnp::word(
+                        34,
+                        232,
+                        42,
+                        18,
+                        35,
+                        103,
+                        190,
+                        230,
+                    ),
                     ::capnp_threads_core::capnp::word(34, 0, 0, 0, 1, 0, 1, 0),
-                    ::capnp_threads_core::capnp::word(210, 72, 238, 211, 52, 157, 230, 195),
+                    ::capnp_threads_core::capnp::word(
+                        210,
+                        72,
+                        238,
+                        211,
+                        52,
+                        157,
+                        230,
+                        195,
+                    ),
                     ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(21, 0, 0, 0, 122, 1, 0, 0),
@@ -2090,12 +2406,57 @@ pub mod calculator {
                     ::capnp_threads_core::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(
+                        99,
+                        97,
+                        108,
+                        99,
+                        117,
+                        108,
+                        97,
+                        116,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        111,
+                        114,
+                        46,
+                        99,
+                        97,
+                        112,
+                        110,
+                        112,
+                    ),
                     ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 86, 97, 108, 117),
-                    ::capnp_threads_core::capnp::word(101, 46, 114, 101, 97, 100, 36, 82),
-                    ::capnp_threads_core::capnp::word(101, 115, 117, 108, 116, 115, 0, 0),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        111,
+                        114,
+                        46,
+                        86,
+                        97,
+                        108,
+                        117,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        101,
+                        46,
+                        114,
+                        101,
+                        97,
+                        100,
+                        36,
+                        82,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        101,
+                        115,
+                        117,
+                        108,
+                        116,
+                        115,
+                        0,
+                        0,
+                    ),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                     ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -2183,7 +2544,9 @@ pub mod calculator {
             /// The same capability as one of another interface. Nothing is
             /// checked: if the object does not implement it, calls fail as
             /// `unimplemented`.
-            pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
+            pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(
+                self,
+            ) -> Other {
                 Other::from_client(self.hook.into_client())
             }
             /// A call of `calculator.capnp:Calculator.Function.call`.
@@ -2220,7 +2583,9 @@ pub mod calculator {
         impl ::capnp_threads_core::typed::FromClient for Client {
             fn from_client(client: ::capnp_threads_core::Client) -> Self {
                 Self {
-                    hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
+                    hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                        client,
+                    ),
                     types: ::core::marker::PhantomData,
                 }
             }
@@ -2233,24 +2598,34 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
             fn new(
-                hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+                hook: ::std::boxed::Box<
+                    ::capnp_threads_core::capnp::capability::DynClientHook,
+                >,
             ) -> Self {
                 Self {
-                    hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
+                    hook: ::capnp_threads_core::typed::generated::client_from_hook(
+                        &*hook,
+                    ),
                     types: ::core::marker::PhantomData,
                 }
             }
             fn into_client_hook(
                 self,
-            ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ) -> ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            > {
                 ::capnp_threads_core::typed::generated::hook_of(self.hook)
             }
-            fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+            fn as_client_hook(
+                &self,
+            ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
                 &self.hook
             }
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self {
                     hook: ::capnp_threads_core::typed::generated::hook_from_client(
                         typeless.as_cap(),
@@ -2276,13 +2651,19 @@ pub mod calculator {
         }
         impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
             fn init_pointer(
-                _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
-                ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+                ::capnp_threads_core::typed::FromClient::from_client(
+                    ::capnp_threads_core::Client::null(),
+                )
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2294,7 +2675,9 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
             fn set_pointer_builder(
-                mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 input: Self,
                 _canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2368,8 +2751,9 @@ pub mod calculator {
                 <ServerImpl as Server>::call(&**self, params, results)
             }
         }
-        impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
-        for Client {
+        impl<
+            ServerImpl: Server + ?Sized,
+        > ::capnp_threads_core::typed::FromServer<ServerImpl> for Client {
             fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
                 match call.interface_id() {
                     0xede8_3a3d_9684_0394 => dispatch_methods::<ServerImpl>(server, call),
@@ -2445,10 +2829,13 @@ pub mod calculator {
             }
             impl<
                 'a,
-            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-            for Reader<'a> {
+            > ::core::convert::From<
+                ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            > for Reader<'a> {
                 fn from(
-                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { reader }
                 }
@@ -2482,10 +2869,15 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+            for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
@@ -2517,7 +2909,9 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.reader.total_size()
                 }
                 #[inline]
@@ -2554,7 +2948,9 @@ pub mod calculator {
                 ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { builder }
                 }
@@ -2588,9 +2984,12 @@ pub mod calculator {
                         )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+            for Builder<'a> {
                 fn init_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
                     _size: u32,
                 ) -> Self {
                     builder
@@ -2600,8 +2999,12 @@ pub mod calculator {
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
@@ -2615,7 +3018,9 @@ pub mod calculator {
             }
             impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        '_,
+                    >,
                     value: Self,
                     canonicalize: bool,
                 ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2636,7 +3041,9 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.builder.as_reader().total_size()
                 }
                 #[inline]
@@ -2681,8 +3088,11 @@ pub mod calculator {
             pub struct Pipeline {
                 _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+            for Pipeline {
+                fn new(
+                    typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+                ) -> Self {
                     Self { _typeless: typeless }
                 }
             }
@@ -2690,9 +3100,27 @@ pub mod calculator {
             mod _private {
                 pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 40] = [
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::capnp_threads_core::capnp::word(23, 119, 184, 112, 223, 96, 145, 177),
+                    ::capnp_threads_core::capnp::word(
+                        23,
+                        119,
+                        184,
+                        112,
+                        223,
+                        96,
+                        145,
+                        177,
+                    ),
                     ::capnp_threads_core::capnp::word(37, 0, 0, 0, 1, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
+                    ::capnp_threads_core::capnp::word(
+                        148,
+                        3,
+                        132,
+                        150,
+                        61,
+                        58,
+                        232,
+                        237,
+                    ),
                     ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(21, 0, 0, 0, 138, 1, 0, 0),
@@ -2701,12 +3129,57 @@ pub mod calculator {
                     ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(
+                        99,
+                        97,
+                        108,
+                        99,
+                        117,
+                        108,
+                        97,
+                        116,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        111,
+                        114,
+                        46,
+                        99,
+                        97,
+                        112,
+                        110,
+                        112,
+                    ),
                     ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 70, 117, 110, 99),
-                    ::capnp_threads_core::capnp::word(116, 105, 111, 110, 46, 99, 97, 108),
-                    ::capnp_threads_core::capnp::word(108, 36, 80, 97, 114, 97, 109, 115),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        111,
+                        114,
+                        46,
+                        70,
+                        117,
+                        110,
+                        99,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        105,
+                        111,
+                        110,
+                        46,
+                        99,
+                        97,
+                        108,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        108,
+                        36,
+                        80,
+                        97,
+                        114,
+                        97,
+                        109,
+                        115,
+                    ),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                     ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
@@ -2809,10 +3282,13 @@ pub mod calculator {
             }
             impl<
                 'a,
-            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-            for Reader<'a> {
+            > ::core::convert::From<
+                ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            > for Reader<'a> {
                 fn from(
-                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { reader }
                 }
@@ -2846,10 +3322,15 @@ pub mod calculator {
                     )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+            for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
@@ -2881,7 +3362,9 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.reader.total_size()
                 }
                 #[inline]
@@ -2907,7 +3390,9 @@ pub mod calculator {
                 ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { builder }
                 }
@@ -2941,9 +3426,12 @@ pub mod calculator {
                         )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+            for Builder<'a> {
                 fn init_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
                     _size: u32,
                 ) -> Self {
                     builder
@@ -2953,8 +3441,12 @@ pub mod calculator {
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
@@ -2968,7 +3460,9 @@ pub mod calculator {
             }
             impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        '_,
+                    >,
                     value: Self,
                     canonicalize: bool,
                 ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2989,7 +3483,9 @@ pub mod calculator {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.builder.as_reader().total_size()
                 }
                 #[inline]
@@ -3004,8 +3500,11 @@ pub mod calculator {
             pub struct Pipeline {
                 _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+            for Pipeline {
+                fn new(
+                    typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+                ) -> Self {
                     Self { _typeless: typeless }
                 }
             }
@@ -3013,9 +3512,27 @@ pub mod calculator {
             mod _private {
                 pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 36] = [
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::capnp_threads_core::capnp::word(173, 222, 20, 105, 247, 171, 224, 192),
+                    ::capnp_threads_core::capnp::word(
+                        173,
+                        222,
+                        20,
+                        105,
+                        247,
+                        171,
+                        224,
+                        192,
+                    ),
                     ::capnp_threads_core::capnp::word(37, 0, 0, 0, 1, 0, 1, 0),
-                    ::capnp_threads_core::capnp::word(148, 3, 132, 150, 61, 58, 232, 237),
+                    ::capnp_threads_core::capnp::word(
+                        148,
+                        3,
+                        132,
+                        150,
+                        61,
+                        58,
+                        232,
+                        237,
+                    ),
                     ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(21, 0, 0, 0, 146, 1, 0, 0),
@@ -3024,12 +3541,57 @@ pub mod calculator {
                     ::capnp_threads_core::capnp::word(41, 0, 0, 0, 63, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(99, 97, 108, 99, 117, 108, 97, 116),
-                    ::capnp_threads_core::capnp::word(111, 114, 46, 99, 97, 112, 110, 112),
+                    ::capnp_threads_core::capnp::word(
+                        99,
+                        97,
+                        108,
+                        99,
+                        117,
+                        108,
+                        97,
+                        116,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        111,
+                        114,
+                        46,
+                        99,
+                        97,
+                        112,
+                        110,
+                        112,
+                    ),
                     ::capnp_threads_core::capnp::word(58, 67, 97, 108, 99, 117, 108, 97),
-                    ::capnp_threads_core::capnp::word(116, 111, 114, 46, 70, 117, 110, 99),
-                    ::capnp_threads_core::capnp::word(116, 105, 111, 110, 46, 99, 97, 108),
-                    ::capnp_threads_core::capnp::word(108, 36, 82, 101, 115, 117, 108, 116),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        111,
+                        114,
+                        46,
+                        70,
+                        117,
+                        110,
+                        99,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        105,
+                        111,
+                        110,
+                        46,
+                        99,
+                        97,
+                        108,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        108,
+                        36,
+                        82,
+                        101,
+                        115,
+                        117,
+                        108,
+                        116,
+                    ),
                     ::capnp_threads_core::capnp::word(115, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                     ::capnp_threads_core::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
@@ -3134,7 +3696,11 @@ pub mod calculator {
                 1 => ::core::result::Result::Ok(Self::Subtract),
                 2 => ::core::result::Result::Ok(Self::Multiply),
                 3 => ::core::result::Result::Ok(Self::Divide),
-                n => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(n)),
+                n => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(n),
+                    )
+                }
             }
         }
     }
@@ -3239,8 +3805,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -3276,7 +3843,8 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -3284,7 +3852,8 @@ pub mod calculator {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -3310,7 +3879,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -3343,8 +3914,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -3380,9 +3952,12 @@ pub mod calculator {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -3392,7 +3967,9 @@ pub mod calculator {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -3407,7 +3984,9 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -3428,7 +4007,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -3471,7 +4052,9 @@ pub mod calculator {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -3513,7 +4096,16 @@ pub mod calculator {
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 1, 0),
                 ::capnp_threads_core::capnp::word(28, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(101, 120, 112, 114, 101, 115, 115, 105),
+                ::capnp_threads_core::capnp::word(
+                    101,
+                    120,
+                    112,
+                    114,
+                    101,
+                    115,
+                    115,
+                    105,
+                ),
                 ::capnp_threads_core::capnp::word(111, 110, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(21, 141, 84, 245, 202, 215, 56, 212),
@@ -3531,7 +4123,11 @@ pub mod calculator {
                     0 => {
                         <crate::calculator_capnp::calculator::expression::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -3597,8 +4193,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -3634,7 +4231,8 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -3642,7 +4240,8 @@ pub mod calculator {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -3668,7 +4267,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -3680,7 +4281,9 @@ pub mod calculator {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -3705,8 +4308,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -3742,9 +4346,12 @@ pub mod calculator {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -3754,7 +4361,9 @@ pub mod calculator {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -3769,7 +4378,9 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -3790,7 +4401,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -3802,7 +4415,9 @@ pub mod calculator {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -3831,7 +4446,9 @@ pub mod calculator {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -3890,7 +4507,11 @@ pub mod calculator {
                     0 => {
                         <crate::calculator_capnp::calculator::value::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -3956,8 +4577,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -3993,7 +4615,8 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -4001,7 +4624,8 @@ pub mod calculator {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -4027,7 +4651,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -4064,8 +4690,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -4101,9 +4728,12 @@ pub mod calculator {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -4113,7 +4743,9 @@ pub mod calculator {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -4128,7 +4760,9 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -4149,7 +4783,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -4200,7 +4836,9 @@ pub mod calculator {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -4272,11 +4910,17 @@ pub mod calculator {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <i32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <i32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     1 => {
                         <crate::calculator_capnp::calculator::expression::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -4342,8 +4986,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -4379,7 +5024,8 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -4387,7 +5033,8 @@ pub mod calculator {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -4413,7 +5060,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -4425,7 +5074,9 @@ pub mod calculator {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -4450,8 +5101,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -4487,9 +5139,12 @@ pub mod calculator {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -4499,7 +5154,9 @@ pub mod calculator {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -4514,7 +5171,9 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -4535,7 +5194,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -4547,7 +5208,9 @@ pub mod calculator {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -4576,7 +5239,9 @@ pub mod calculator {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -4635,7 +5300,11 @@ pub mod calculator {
                     0 => {
                         <crate::calculator_capnp::calculator::function::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -4701,8 +5370,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -4738,7 +5408,8 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -4746,7 +5417,8 @@ pub mod calculator {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -4772,7 +5444,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -4799,8 +5473,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -4836,9 +5511,12 @@ pub mod calculator {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -4848,7 +5526,9 @@ pub mod calculator {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -4863,7 +5543,9 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -4884,7 +5566,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -4908,7 +5592,9 @@ pub mod calculator {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -4959,7 +5645,11 @@ pub mod calculator {
                     0 => {
                         <crate::calculator_capnp::calculator::Operator as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -5025,8 +5715,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -5062,7 +5753,8 @@ pub mod calculator {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -5070,7 +5762,8 @@ pub mod calculator {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -5096,7 +5789,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -5108,7 +5803,9 @@ pub mod calculator {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -5133,8 +5830,9 @@ pub mod calculator {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -5170,9 +5868,12 @@ pub mod calculator {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -5182,7 +5883,9 @@ pub mod calculator {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -5197,7 +5900,9 @@ pub mod calculator {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -5218,7 +5923,9 @@ pub mod calculator {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -5230,7 +5937,9 @@ pub mod calculator {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -5259,7 +5968,9 @@ pub mod calculator {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -5318,7 +6029,11 @@ pub mod calculator {
                     0 => {
                         <crate::calculator_capnp::calculator::function::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(

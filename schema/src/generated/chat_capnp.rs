@@ -76,7 +76,9 @@ pub mod room {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -88,14 +90,18 @@ pub mod room {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -120,7 +126,9 @@ pub mod room {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -135,7 +143,9 @@ pub mod room {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -182,7 +192,9 @@ pub mod room {
         ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this chat.capnp:Room has no join"),
+                ::capnp_threads_core::Error::unimplemented(
+                    "this chat.capnp:Room has no join",
+                ),
             )
         }
     }
@@ -281,8 +293,9 @@ pub mod room {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -318,7 +331,8 @@ pub mod room {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -326,7 +340,8 @@ pub mod room {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -352,13 +367,17 @@ pub mod room {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -371,11 +390,15 @@ pub mod room {
             #[inline]
             pub fn get_listener(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::chat_capnp::listener::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::chat_capnp::listener::Client,
+            > {
                 match self.reader.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -400,8 +423,9 @@ pub mod room {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -437,9 +461,12 @@ pub mod room {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -449,7 +476,9 @@ pub mod room {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -464,7 +493,9 @@ pub mod room {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -485,13 +516,17 @@ pub mod room {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -512,7 +547,10 @@ pub mod room {
                     .unwrap()
             }
             #[inline]
-            pub fn init_name(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_name(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -522,11 +560,15 @@ pub mod room {
             #[inline]
             pub fn get_listener(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::chat_capnp::listener::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::chat_capnp::listener::Client,
+            > {
                 match self.builder.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -552,7 +594,9 @@ pub mod room {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -605,7 +649,16 @@ pub mod room {
                 ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(108, 105, 115, 116, 101, 110, 101, 114),
+                ::capnp_threads_core::capnp::word(
+                    108,
+                    105,
+                    115,
+                    116,
+                    101,
+                    110,
+                    101,
+                    114,
+                ),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(17, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(172, 133, 136, 208, 135, 74, 145, 232),
@@ -626,7 +679,11 @@ pub mod room {
                     1 => {
                         <crate::chat_capnp::listener::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -692,8 +749,9 @@ pub mod room {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -729,7 +787,8 @@ pub mod room {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -737,7 +796,8 @@ pub mod room {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -763,7 +823,9 @@ pub mod room {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -773,7 +835,9 @@ pub mod room {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -798,8 +862,9 @@ pub mod room {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -835,9 +900,12 @@ pub mod room {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -847,7 +915,9 @@ pub mod room {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -862,7 +932,9 @@ pub mod room {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -883,7 +955,9 @@ pub mod room {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -893,7 +967,9 @@ pub mod room {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -919,7 +995,9 @@ pub mod room {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -974,7 +1052,11 @@ pub mod room {
                     0 => {
                         <crate::chat_capnp::seat::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -1080,7 +1162,9 @@ pub mod seat {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -1092,14 +1176,18 @@ pub mod seat {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -1124,7 +1212,9 @@ pub mod seat {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -1139,7 +1229,9 @@ pub mod seat {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1181,20 +1273,34 @@ pub mod seat {
         /// Serves `say`. If it is not written, callers are told so.
         ///
         /// Tells everybody in the room, oneself too. Returns when all have heard it.
-        fn say(&self, params: SayParams, results: SayResults) -> ::capnp_threads_core::Result<()> {
+        fn say(
+            &self,
+            params: SayParams,
+            results: SayResults,
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this chat.capnp:Seat has no say"),
+                ::capnp_threads_core::Error::unimplemented(
+                    "this chat.capnp:Seat has no say",
+                ),
             )
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {
-        fn say(&self, params: SayParams, results: SayResults) -> ::capnp_threads_core::Result<()> {
+        fn say(
+            &self,
+            params: SayParams,
+            results: SayResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::say(&**self, params, results)
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {
-        fn say(&self, params: SayParams, results: SayResults) -> ::capnp_threads_core::Result<()> {
+        fn say(
+            &self,
+            params: SayParams,
+            results: SayResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::say(&**self, params, results)
         }
     }
@@ -1275,8 +1381,9 @@ pub mod seat {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1312,7 +1419,8 @@ pub mod seat {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1320,7 +1428,8 @@ pub mod seat {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1346,13 +1455,17 @@ pub mod seat {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -1377,8 +1490,9 @@ pub mod seat {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1414,9 +1528,12 @@ pub mod seat {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1426,7 +1543,9 @@ pub mod seat {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1441,7 +1560,9 @@ pub mod seat {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1462,13 +1583,17 @@ pub mod seat {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -1489,7 +1614,10 @@ pub mod seat {
                     .unwrap()
             }
             #[inline]
-            pub fn init_text(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_text(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -1501,7 +1629,9 @@ pub mod seat {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -1549,7 +1679,11 @@ pub mod seat {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -1615,8 +1749,9 @@ pub mod seat {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1652,7 +1787,8 @@ pub mod seat {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1660,7 +1796,8 @@ pub mod seat {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1686,7 +1823,9 @@ pub mod seat {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -1704,8 +1843,9 @@ pub mod seat {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1741,9 +1881,12 @@ pub mod seat {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1753,7 +1896,9 @@ pub mod seat {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1768,7 +1913,9 @@ pub mod seat {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1789,7 +1936,9 @@ pub mod seat {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -1797,7 +1946,9 @@ pub mod seat {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -1926,7 +2077,9 @@ pub mod listener {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -1938,14 +2091,18 @@ pub mod listener {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -1970,7 +2127,9 @@ pub mod listener {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -1985,7 +2144,9 @@ pub mod listener {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2030,7 +2191,9 @@ pub mod listener {
         ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this chat.capnp:Listener has no said"),
+                ::capnp_threads_core::Error::unimplemented(
+                    "this chat.capnp:Listener has no said",
+                ),
             )
         }
     }
@@ -2129,8 +2292,9 @@ pub mod listener {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2166,7 +2330,8 @@ pub mod listener {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2174,7 +2339,8 @@ pub mod listener {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2200,13 +2366,17 @@ pub mod listener {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_who(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -2219,7 +2389,9 @@ pub mod listener {
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(1),
                     ::core::option::Option::None,
@@ -2244,8 +2416,9 @@ pub mod listener {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2281,9 +2454,12 @@ pub mod listener {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2293,7 +2469,9 @@ pub mod listener {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2308,7 +2486,9 @@ pub mod listener {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2329,13 +2509,17 @@ pub mod listener {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_who(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -2356,7 +2540,10 @@ pub mod listener {
                     .unwrap()
             }
             #[inline]
-            pub fn init_who(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_who(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -2366,7 +2553,9 @@ pub mod listener {
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(1),
                     ::core::option::Option::None,
@@ -2387,7 +2576,10 @@ pub mod listener {
                     .unwrap()
             }
             #[inline]
-            pub fn init_text(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_text(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(1).init_text(size)
             }
             #[inline]
@@ -2399,7 +2591,9 @@ pub mod listener {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2465,7 +2659,11 @@ pub mod listener {
                     1 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -2531,8 +2729,9 @@ pub mod listener {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2568,7 +2767,8 @@ pub mod listener {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2576,7 +2776,8 @@ pub mod listener {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2602,7 +2803,9 @@ pub mod listener {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -2620,8 +2823,9 @@ pub mod listener {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2657,9 +2861,12 @@ pub mod listener {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2669,7 +2876,9 @@ pub mod listener {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2684,7 +2893,9 @@ pub mod listener {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2705,7 +2916,9 @@ pub mod listener {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -2713,7 +2926,9 @@ pub mod listener {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }

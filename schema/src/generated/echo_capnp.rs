@@ -163,7 +163,9 @@ pub mod echo {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -175,14 +177,18 @@ pub mod echo {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -207,7 +213,9 @@ pub mod echo {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -222,7 +230,9 @@ pub mod echo {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -269,7 +279,9 @@ pub mod echo {
         ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this echo.capnp:Echo has no ping"),
+                ::capnp_threads_core::Error::unimplemented(
+                    "this echo.capnp:Echo has no ping",
+                ),
             )
         }
         /// Serves `echo`. If it is not written, callers are told so.
@@ -282,7 +294,9 @@ pub mod echo {
         ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this echo.capnp:Echo has no echo"),
+                ::capnp_threads_core::Error::unimplemented(
+                    "this echo.capnp:Echo has no echo",
+                ),
             )
         }
         /// Serves `next`. If it is not written, callers are told so.
@@ -295,7 +309,9 @@ pub mod echo {
         ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this echo.capnp:Echo has no next"),
+                ::capnp_threads_core::Error::unimplemented(
+                    "this echo.capnp:Echo has no next",
+                ),
             )
         }
         /// Serves `push`. If it is not written, callers are told so.
@@ -304,7 +320,9 @@ pub mod echo {
         fn push(&self, params: PushParams) -> ::capnp_threads_core::Result<()> {
             let _ = (params,);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this echo.capnp:Echo has no push"),
+                ::capnp_threads_core::Error::unimplemented(
+                    "this echo.capnp:Echo has no push",
+                ),
             )
         }
         /// Serves `total`. If it is not written, callers are told so.
@@ -317,7 +335,9 @@ pub mod echo {
         ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this echo.capnp:Echo has no total"),
+                ::capnp_threads_core::Error::unimplemented(
+                    "this echo.capnp:Echo has no total",
+                ),
             )
         }
     }
@@ -494,8 +514,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -531,7 +552,8 @@ pub mod echo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -539,7 +561,8 @@ pub mod echo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -565,7 +588,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -583,8 +608,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -620,9 +646,12 @@ pub mod echo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -632,7 +661,9 @@ pub mod echo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -647,7 +678,9 @@ pub mod echo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -668,7 +701,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -676,7 +711,9 @@ pub mod echo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -769,8 +806,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -806,7 +844,8 @@ pub mod echo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -814,7 +853,8 @@ pub mod echo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -840,7 +880,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -858,8 +900,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -895,9 +938,12 @@ pub mod echo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -907,7 +953,9 @@ pub mod echo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -922,7 +970,9 @@ pub mod echo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -943,7 +993,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -951,7 +1003,9 @@ pub mod echo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -959,7 +1013,16 @@ pub mod echo {
         mod _private {
             pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 17] = [
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(168, 126, 186, 251, 196, 184, 211, 177),
+                ::capnp_threads_core::capnp::word(
+                    168,
+                    126,
+                    186,
+                    251,
+                    196,
+                    184,
+                    211,
+                    177,
+                ),
                 ::capnp_threads_core::capnp::word(16, 0, 0, 0, 1, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(65, 22, 211, 160, 54, 139, 117, 254),
                 ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
@@ -1044,8 +1107,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1081,7 +1145,8 @@ pub mod echo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1089,7 +1154,8 @@ pub mod echo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1115,13 +1181,17 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -1146,8 +1216,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1183,9 +1254,12 @@ pub mod echo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1195,7 +1269,9 @@ pub mod echo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1210,7 +1286,9 @@ pub mod echo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1231,24 +1309,34 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
             }
             #[inline]
-            pub fn set_data(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
+            pub fn set_data(
+                &mut self,
+                value: ::capnp_threads_core::capnp::data::Reader<'_>,
+            ) {
                 self.builder.reborrow().get_pointer_field(0).set_data(value);
             }
             #[inline]
-            pub fn init_data(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
+            pub fn init_data(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::data::Builder<'a> {
                 self.builder.get_pointer_field(0).init_data(size)
             }
             #[inline]
@@ -1260,7 +1348,9 @@ pub mod echo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -1308,7 +1398,11 @@ pub mod echo {
                     0 => {
                         <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -1374,8 +1468,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1411,7 +1506,8 @@ pub mod echo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1419,7 +1515,8 @@ pub mod echo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1445,13 +1542,17 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -1476,8 +1577,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1513,9 +1615,12 @@ pub mod echo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1525,7 +1630,9 @@ pub mod echo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1540,7 +1647,9 @@ pub mod echo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1561,24 +1670,34 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
             }
             #[inline]
-            pub fn set_data(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
+            pub fn set_data(
+                &mut self,
+                value: ::capnp_threads_core::capnp::data::Reader<'_>,
+            ) {
                 self.builder.reborrow().get_pointer_field(0).set_data(value);
             }
             #[inline]
-            pub fn init_data(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
+            pub fn init_data(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::data::Builder<'a> {
                 self.builder.get_pointer_field(0).init_data(size)
             }
             #[inline]
@@ -1590,7 +1709,9 @@ pub mod echo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -1638,7 +1759,11 @@ pub mod echo {
                     0 => {
                         <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -1704,8 +1829,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1741,7 +1867,8 @@ pub mod echo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1749,7 +1876,8 @@ pub mod echo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1775,7 +1903,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -1793,8 +1923,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1830,9 +1961,12 @@ pub mod echo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1842,7 +1976,9 @@ pub mod echo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1857,7 +1993,9 @@ pub mod echo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1878,7 +2016,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -1886,7 +2026,9 @@ pub mod echo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -1979,8 +2121,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2016,7 +2159,8 @@ pub mod echo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2024,7 +2168,8 @@ pub mod echo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2050,7 +2195,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -2060,7 +2207,9 @@ pub mod echo {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -2085,8 +2234,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2122,9 +2272,12 @@ pub mod echo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2134,7 +2287,9 @@ pub mod echo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2149,7 +2304,9 @@ pub mod echo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2170,7 +2327,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -2180,7 +2339,9 @@ pub mod echo {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -2206,7 +2367,9 @@ pub mod echo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2261,7 +2424,11 @@ pub mod echo {
                     0 => {
                         <crate::echo_capnp::echo::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -2327,8 +2494,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2364,7 +2532,8 @@ pub mod echo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2372,7 +2541,8 @@ pub mod echo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2398,13 +2568,17 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -2429,8 +2603,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2466,9 +2641,12 @@ pub mod echo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2478,7 +2656,9 @@ pub mod echo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2493,7 +2673,9 @@ pub mod echo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2514,24 +2696,34 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
             }
             #[inline]
-            pub fn set_data(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
+            pub fn set_data(
+                &mut self,
+                value: ::capnp_threads_core::capnp::data::Reader<'_>,
+            ) {
                 self.builder.reborrow().get_pointer_field(0).set_data(value);
             }
             #[inline]
-            pub fn init_data(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
+            pub fn init_data(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::data::Builder<'a> {
                 self.builder.get_pointer_field(0).init_data(size)
             }
             #[inline]
@@ -2543,7 +2735,9 @@ pub mod echo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2591,7 +2785,11 @@ pub mod echo {
                     0 => {
                         <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -2657,8 +2855,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2694,7 +2893,8 @@ pub mod echo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2702,7 +2902,8 @@ pub mod echo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2728,7 +2929,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -2746,8 +2949,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2783,9 +2987,12 @@ pub mod echo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2795,7 +3002,9 @@ pub mod echo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2810,7 +3019,9 @@ pub mod echo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2831,7 +3042,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -2839,7 +3052,9 @@ pub mod echo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2932,8 +3147,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2969,7 +3185,8 @@ pub mod echo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2977,7 +3194,8 @@ pub mod echo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -3003,7 +3221,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -3025,8 +3245,9 @@ pub mod echo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -3062,9 +3283,12 @@ pub mod echo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -3074,7 +3298,9 @@ pub mod echo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -3089,7 +3315,9 @@ pub mod echo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -3110,7 +3338,9 @@ pub mod echo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -3126,7 +3356,9 @@ pub mod echo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -3171,8 +3403,14 @@ pub mod echo {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => {
+                        <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(

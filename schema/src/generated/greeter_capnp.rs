@@ -99,7 +99,9 @@ pub mod greeter {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -111,14 +113,18 @@ pub mod greeter {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -143,7 +149,9 @@ pub mod greeter {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -158,7 +166,9 @@ pub mod greeter {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -343,8 +353,9 @@ pub mod greeter {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -380,7 +391,8 @@ pub mod greeter {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -388,7 +400,8 @@ pub mod greeter {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -414,13 +427,17 @@ pub mod greeter {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -445,8 +462,9 @@ pub mod greeter {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -482,9 +500,12 @@ pub mod greeter {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -494,7 +515,9 @@ pub mod greeter {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -509,7 +532,9 @@ pub mod greeter {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -530,13 +555,17 @@ pub mod greeter {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -557,7 +586,10 @@ pub mod greeter {
                     .unwrap()
             }
             #[inline]
-            pub fn init_name(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_name(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -569,7 +601,9 @@ pub mod greeter {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -618,7 +652,11 @@ pub mod greeter {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -684,8 +722,9 @@ pub mod greeter {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -721,7 +760,8 @@ pub mod greeter {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -729,7 +769,8 @@ pub mod greeter {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -755,13 +796,17 @@ pub mod greeter {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_greeting(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -786,8 +831,9 @@ pub mod greeter {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -823,9 +869,12 @@ pub mod greeter {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -835,7 +884,9 @@ pub mod greeter {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -850,7 +901,9 @@ pub mod greeter {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -871,13 +924,17 @@ pub mod greeter {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_greeting(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -913,7 +970,9 @@ pub mod greeter {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -946,7 +1005,16 @@ pub mod greeter {
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 1, 0),
                 ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(103, 114, 101, 101, 116, 105, 110, 103),
+                ::capnp_threads_core::capnp::word(
+                    103,
+                    114,
+                    101,
+                    101,
+                    116,
+                    105,
+                    110,
+                    103,
+                ),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -963,7 +1031,11 @@ pub mod greeter {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -1029,8 +1101,9 @@ pub mod greeter {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1066,7 +1139,8 @@ pub mod greeter {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1074,7 +1148,8 @@ pub mod greeter {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1100,17 +1175,23 @@ pub mod greeter {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_guest(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::greeter_capnp::guest::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::greeter_capnp::guest::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -1135,8 +1216,9 @@ pub mod greeter {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1172,9 +1254,12 @@ pub mod greeter {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1184,7 +1269,9 @@ pub mod greeter {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1199,7 +1286,9 @@ pub mod greeter {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1220,17 +1309,23 @@ pub mod greeter {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_guest(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::greeter_capnp::guest::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::greeter_capnp::guest::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -1256,7 +1351,9 @@ pub mod greeter {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -1312,7 +1409,11 @@ pub mod greeter {
                     0 => {
                         <crate::greeter_capnp::guest::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -1378,8 +1479,9 @@ pub mod greeter {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1415,7 +1517,8 @@ pub mod greeter {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1423,7 +1526,8 @@ pub mod greeter {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1449,13 +1553,17 @@ pub mod greeter {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_greeting(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -1480,8 +1588,9 @@ pub mod greeter {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1517,9 +1626,12 @@ pub mod greeter {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1529,7 +1641,9 @@ pub mod greeter {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1544,7 +1658,9 @@ pub mod greeter {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1565,13 +1681,17 @@ pub mod greeter {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_greeting(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -1607,7 +1727,9 @@ pub mod greeter {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -1641,7 +1763,16 @@ pub mod greeter {
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(12, 0, 0, 0, 3, 0, 1, 0),
                 ::capnp_threads_core::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
-                ::capnp_threads_core::capnp::word(103, 114, 101, 101, 116, 105, 110, 103),
+                ::capnp_threads_core::capnp::word(
+                    103,
+                    114,
+                    101,
+                    101,
+                    116,
+                    105,
+                    110,
+                    103,
+                ),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -1658,7 +1789,11 @@ pub mod greeter {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -1762,7 +1897,9 @@ pub mod guest {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -1774,14 +1911,18 @@ pub mod guest {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -1806,7 +1947,9 @@ pub mod guest {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -1821,7 +1964,9 @@ pub mod guest {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1868,7 +2013,9 @@ pub mod guest {
         ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
-                ::capnp_threads_core::Error::unimplemented("this greeter.capnp:Guest has no name"),
+                ::capnp_threads_core::Error::unimplemented(
+                    "this greeter.capnp:Guest has no name",
+                ),
             )
         }
     }
@@ -1967,8 +2114,9 @@ pub mod guest {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2004,7 +2152,8 @@ pub mod guest {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2012,7 +2161,8 @@ pub mod guest {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2038,7 +2188,9 @@ pub mod guest {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -2056,8 +2208,9 @@ pub mod guest {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2093,9 +2246,12 @@ pub mod guest {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2105,7 +2261,9 @@ pub mod guest {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2120,7 +2278,9 @@ pub mod guest {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2141,7 +2301,9 @@ pub mod guest {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -2149,7 +2311,9 @@ pub mod guest {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2157,7 +2321,16 @@ pub mod guest {
         mod _private {
             pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 17] = [
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(231, 158, 101, 234, 108, 180, 232, 139),
+                ::capnp_threads_core::capnp::word(
+                    231,
+                    158,
+                    101,
+                    234,
+                    108,
+                    180,
+                    232,
+                    139,
+                ),
                 ::capnp_threads_core::capnp::word(20, 0, 0, 0, 1, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(18, 243, 208, 112, 241, 173, 138, 142),
                 ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
@@ -2242,8 +2415,9 @@ pub mod guest {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2279,7 +2453,8 @@ pub mod guest {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2287,7 +2462,8 @@ pub mod guest {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2313,13 +2489,17 @@ pub mod guest {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -2344,8 +2524,9 @@ pub mod guest {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2381,9 +2562,12 @@ pub mod guest {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2393,7 +2577,9 @@ pub mod guest {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2408,7 +2594,9 @@ pub mod guest {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2429,13 +2617,17 @@ pub mod guest {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_name(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -2456,7 +2648,10 @@ pub mod guest {
                     .unwrap()
             }
             #[inline]
-            pub fn init_name(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_name(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -2468,7 +2663,9 @@ pub mod guest {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2517,7 +2714,11 @@ pub mod guest {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(

@@ -42,9 +42,14 @@ pub mod message {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -85,7 +90,8 @@ pub mod message {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -111,7 +117,9 @@ pub mod message {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -222,7 +230,10 @@ pub mod message {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichReader<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.reader.get_data_field::<u16>(0) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -372,7 +383,11 @@ pub mod message {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -388,9 +403,14 @@ pub mod message {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -423,7 +443,8 @@ pub mod message {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -450,7 +471,9 @@ pub mod message {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -471,7 +494,9 @@ pub mod message {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -664,7 +689,9 @@ pub mod message {
             !self.builder.is_pointer_field_null(0)
         }
         #[inline]
-        pub fn init_obsolete_save(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn init_obsolete_save(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             self.builder.set_data_field::<u16>(0, 7);
             let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
@@ -864,7 +891,10 @@ pub mod message {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichBuilder<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.builder.get_data_field::<u16>(0) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -1014,7 +1044,11 @@ pub mod message {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -1341,7 +1375,11 @@ pub mod message {
                 14 => {
                     <crate::rpc_capnp::third_party_answer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -1403,7 +1441,9 @@ pub mod message {
         ::capnp_threads_core::capnp::Result<crate::rpc_capnp::accept::Reader<'a>>,
         ::capnp_threads_core::capnp::Result<crate::rpc_capnp::join::Reader<'a>>,
         ::capnp_threads_core::capnp::Result<crate::rpc_capnp::disembargo::Reader<'a>>,
-        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::third_party_answer::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::third_party_answer::Reader<'a>,
+        >,
     >;
     pub type WhichBuilder<'a> = Which<
         ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message::Builder<'a>>,
@@ -1420,7 +1460,9 @@ pub mod message {
         ::capnp_threads_core::capnp::Result<crate::rpc_capnp::accept::Builder<'a>>,
         ::capnp_threads_core::capnp::Result<crate::rpc_capnp::join::Builder<'a>>,
         ::capnp_threads_core::capnp::Result<crate::rpc_capnp::disembargo::Builder<'a>>,
-        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::third_party_answer::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::third_party_answer::Builder<'a>,
+        >,
     >;
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
@@ -1461,9 +1503,14 @@ pub mod bootstrap {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -1504,7 +1551,8 @@ pub mod bootstrap {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1530,7 +1578,9 @@ pub mod bootstrap {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -1541,7 +1591,9 @@ pub mod bootstrap {
         pub fn get_deprecated_object_id(
             self,
         ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
-            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(
+                self.reader.get_pointer_field(0),
+            )
         }
         #[inline]
         pub fn has_deprecated_object_id(&self) -> bool {
@@ -1560,9 +1612,14 @@ pub mod bootstrap {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -1595,7 +1652,8 @@ pub mod bootstrap {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -1622,7 +1680,9 @@ pub mod bootstrap {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1643,7 +1703,9 @@ pub mod bootstrap {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -1751,11 +1813,17 @@ pub mod bootstrap {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 1 => {
                     <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -1820,9 +1888,14 @@ pub mod call {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -1863,7 +1936,8 @@ pub mod call {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1889,7 +1963,9 @@ pub mod call {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -1899,7 +1975,9 @@ pub mod call {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::message_target::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -1961,9 +2039,14 @@ pub mod call {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -1996,7 +2079,8 @@ pub mod call {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -2023,7 +2107,9 @@ pub mod call {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2044,7 +2130,9 @@ pub mod call {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -2058,7 +2146,9 @@ pub mod call {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::message_target::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -2105,7 +2195,9 @@ pub mod call {
         #[inline]
         pub fn get_params(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::payload::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::payload::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(1),
                 ::core::option::Option::None,
@@ -2362,22 +2454,38 @@ pub mod call {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 1 => {
                     <crate::rpc_capnp::message_target::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                2 => <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                3 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                2 => {
+                    <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                3 => {
+                    <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 4 => {
                     <crate::rpc_capnp::payload::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 5 => {
                     <crate::rpc_capnp::call::send_results_to::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                6 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                7 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                8 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                6 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                7 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                8 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -2443,8 +2551,9 @@ pub mod call {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2480,7 +2589,8 @@ pub mod call {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2488,7 +2598,8 @@ pub mod call {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2514,7 +2625,9 @@ pub mod call {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -2543,7 +2656,11 @@ pub mod call {
                             ),
                         )
                     }
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads_core::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
@@ -2561,8 +2678,9 @@ pub mod call {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2598,9 +2716,12 @@ pub mod call {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2610,7 +2731,9 @@ pub mod call {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2625,7 +2748,9 @@ pub mod call {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2646,7 +2771,9 @@ pub mod call {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -2694,7 +2821,11 @@ pub mod call {
                             ),
                         )
                     }
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads_core::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
@@ -2702,7 +2833,9 @@ pub mod call {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2756,7 +2889,16 @@ pub mod call {
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(121, 111, 117, 114, 115, 101, 108, 102),
+                ::capnp_threads_core::capnp::word(
+                    121,
+                    111,
+                    117,
+                    114,
+                    115,
+                    101,
+                    108,
+                    102,
+                ),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -2779,12 +2921,20 @@ pub mod call {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    1 => {
+                        <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     2 => {
                         <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -2815,8 +2965,12 @@ pub mod call {
             Yourself(()),
             ThirdParty(A0),
         }
-        pub type WhichReader<'a> = Which<::capnp_threads_core::capnp::any_pointer::Reader<'a>>;
-        pub type WhichBuilder<'a> = Which<::capnp_threads_core::capnp::any_pointer::Builder<'a>>;
+        pub type WhichReader<'a> = Which<
+            ::capnp_threads_core::capnp::any_pointer::Reader<'a>,
+        >;
+        pub type WhichBuilder<'a> = Which<
+            ::capnp_threads_core::capnp::any_pointer::Builder<'a>,
+        >;
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
@@ -2861,9 +3015,14 @@ pub mod return_ {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -2904,7 +3063,8 @@ pub mod return_ {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2930,7 +3090,9 @@ pub mod return_ {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -2969,7 +3131,10 @@ pub mod return_ {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichReader<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.reader.get_data_field::<u16>(3) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -3007,7 +3172,11 @@ pub mod return_ {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -3023,9 +3192,14 @@ pub mod return_ {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -3058,7 +3232,8 @@ pub mod return_ {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -3085,7 +3260,9 @@ pub mod return_ {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -3106,7 +3283,9 @@ pub mod return_ {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -3221,7 +3400,10 @@ pub mod return_ {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichBuilder<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.builder.get_data_field::<u16>(3) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -3259,7 +3441,11 @@ pub mod return_ {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -3445,22 +3631,38 @@ pub mod return_ {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                1 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                1 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 2 => {
                     <crate::rpc_capnp::payload::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 3 => {
                     <crate::rpc_capnp::exception::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                4 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                5 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                6 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                4 => {
+                    <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                5 => {
+                    <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                6 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 7 => {
                     <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                8 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                8 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -3543,9 +3745,14 @@ pub mod finish {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -3586,7 +3793,8 @@ pub mod finish {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -3612,7 +3820,9 @@ pub mod finish {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -3640,9 +3850,14 @@ pub mod finish {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -3675,7 +3890,8 @@ pub mod finish {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -3702,7 +3918,9 @@ pub mod finish {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -3723,7 +3941,9 @@ pub mod finish {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -3836,10 +4056,20 @@ pub mod finish {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                1 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                2 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                1 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                2 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -3905,9 +4135,14 @@ pub mod resolve {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -3948,7 +4183,8 @@ pub mod resolve {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -3974,7 +4210,9 @@ pub mod resolve {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -3998,7 +4236,10 @@ pub mod resolve {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichReader<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.reader.get_data_field::<u16>(2) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -4020,7 +4261,11 @@ pub mod resolve {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -4036,9 +4281,14 @@ pub mod resolve {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -4071,7 +4321,8 @@ pub mod resolve {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -4098,7 +4349,9 @@ pub mod resolve {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -4119,7 +4372,9 @@ pub mod resolve {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -4187,7 +4442,10 @@ pub mod resolve {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichBuilder<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.builder.get_data_field::<u16>(2) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -4209,7 +4467,11 @@ pub mod resolve {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -4295,14 +4557,20 @@ pub mod resolve {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 1 => {
                     <crate::rpc_capnp::cap_descriptor::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 2 => {
                     <crate::rpc_capnp::exception::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -4333,11 +4601,15 @@ pub mod resolve {
         Exception(A1),
     }
     pub type WhichReader<'a> = Which<
-        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::cap_descriptor::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::cap_descriptor::Reader<'a>,
+        >,
         ::capnp_threads_core::capnp::Result<crate::rpc_capnp::exception::Reader<'a>>,
     >;
     pub type WhichBuilder<'a> = Which<
-        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::cap_descriptor::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::cap_descriptor::Builder<'a>,
+        >,
         ::capnp_threads_core::capnp::Result<crate::rpc_capnp::exception::Builder<'a>>,
     >;
 }
@@ -4379,9 +4651,14 @@ pub mod release {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -4422,7 +4699,8 @@ pub mod release {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -4448,7 +4726,9 @@ pub mod release {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -4472,9 +4752,14 @@ pub mod release {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -4507,7 +4792,8 @@ pub mod release {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -4534,7 +4820,9 @@ pub mod release {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -4555,7 +4843,9 @@ pub mod release {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -4639,9 +4929,17 @@ pub mod release {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                1 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -4706,9 +5004,14 @@ pub mod disembargo {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -4749,7 +5052,8 @@ pub mod disembargo {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -4775,13 +5079,17 @@ pub mod disembargo {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::message_target::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -4808,9 +5116,14 @@ pub mod disembargo {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -4843,7 +5156,8 @@ pub mod disembargo {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -4870,7 +5184,9 @@ pub mod disembargo {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -4891,13 +5207,17 @@ pub mod disembargo {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::message_target::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -5013,7 +5333,11 @@ pub mod disembargo {
                 1 => {
                     <crate::rpc_capnp::disembargo::context::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -5079,8 +5403,9 @@ pub mod disembargo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -5116,7 +5441,8 @@ pub mod disembargo {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -5124,7 +5450,8 @@ pub mod disembargo {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -5150,7 +5477,9 @@ pub mod disembargo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -5188,7 +5517,11 @@ pub mod disembargo {
                             ),
                         )
                     }
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads_core::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
@@ -5206,8 +5539,9 @@ pub mod disembargo {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -5243,9 +5577,12 @@ pub mod disembargo {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -5255,7 +5592,9 @@ pub mod disembargo {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -5270,7 +5609,9 @@ pub mod disembargo {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -5291,7 +5632,9 @@ pub mod disembargo {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -5305,12 +5648,18 @@ pub mod disembargo {
                 self.builder.set_data_field::<u32>(0, value);
             }
             #[inline]
-            pub fn set_accept(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
+            pub fn set_accept(
+                &mut self,
+                value: ::capnp_threads_core::capnp::data::Reader<'_>,
+            ) {
                 self.builder.set_data_field::<u16>(2, 2);
                 self.builder.reborrow().get_pointer_field(1).set_data(value);
             }
             #[inline]
-            pub fn init_accept(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
+            pub fn init_accept(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::data::Builder<'a> {
                 self.builder.set_data_field::<u16>(2, 2);
                 self.builder.get_pointer_field(1).init_data(size)
             }
@@ -5349,7 +5698,11 @@ pub mod disembargo {
                             ),
                         )
                     }
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads_core::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
@@ -5357,7 +5710,9 @@ pub mod disembargo {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -5435,12 +5790,20 @@ pub mod disembargo {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    1 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     2 => {
                         <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -5472,10 +5835,14 @@ pub mod disembargo {
             Accept(A0),
         }
         pub type WhichReader<'a> = Which<
-            ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>>,
+            ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Reader<'a>,
+            >,
         >;
         pub type WhichBuilder<'a> = Which<
-            ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>>,
+            ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Builder<'a>,
+            >,
         >;
     }
 }
@@ -5517,9 +5884,14 @@ pub mod provide {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -5560,7 +5932,8 @@ pub mod provide {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -5586,7 +5959,9 @@ pub mod provide {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -5596,7 +5971,9 @@ pub mod provide {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::message_target::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -5607,8 +5984,12 @@ pub mod provide {
             !self.reader.get_pointer_field(0).is_null()
         }
         #[inline]
-        pub fn get_recipient(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
-            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(1))
+        pub fn get_recipient(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(
+                self.reader.get_pointer_field(1),
+            )
         }
         #[inline]
         pub fn has_recipient(&self) -> bool {
@@ -5627,9 +6008,14 @@ pub mod provide {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -5662,7 +6048,8 @@ pub mod provide {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -5689,7 +6076,9 @@ pub mod provide {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -5710,7 +6099,9 @@ pub mod provide {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -5724,7 +6115,9 @@ pub mod provide {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::message_target::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -5753,13 +6146,17 @@ pub mod provide {
             !self.builder.is_pointer_field_null(0)
         }
         #[inline]
-        pub fn get_recipient(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn get_recipient(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(1),
             )
         }
         #[inline]
-        pub fn init_recipient(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn init_recipient(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(1),
             );
@@ -5785,7 +6182,9 @@ pub mod provide {
                 self._typeless.get_pointer_field(0),
             )
         }
-        pub fn get_recipient(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+        pub fn get_recipient(
+            &self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
             ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(1),
             )
@@ -5863,14 +6262,20 @@ pub mod provide {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 1 => {
                     <crate::rpc_capnp::message_target::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 2 => {
                     <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -5935,9 +6340,14 @@ pub mod accept {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -5978,7 +6388,8 @@ pub mod accept {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -6004,7 +6415,9 @@ pub mod accept {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -6012,8 +6425,12 @@ pub mod accept {
             self.reader.get_data_field::<u32>(0)
         }
         #[inline]
-        pub fn get_provision(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
-            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+        pub fn get_provision(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(
+                self.reader.get_pointer_field(0),
+            )
         }
         #[inline]
         pub fn has_provision(&self) -> bool {
@@ -6022,7 +6439,9 @@ pub mod accept {
         #[inline]
         pub fn get_embargo(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::data::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(1),
                 ::core::option::Option::None,
@@ -6045,9 +6464,14 @@ pub mod accept {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -6080,7 +6504,8 @@ pub mod accept {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -6107,7 +6532,9 @@ pub mod accept {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -6128,7 +6555,9 @@ pub mod accept {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -6140,13 +6569,17 @@ pub mod accept {
             self.builder.set_data_field::<u32>(0, value);
         }
         #[inline]
-        pub fn get_provision(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn get_provision(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             )
         }
         #[inline]
-        pub fn init_provision(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn init_provision(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
@@ -6160,18 +6593,26 @@ pub mod accept {
         #[inline]
         pub fn get_embargo(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::data::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(1),
                 ::core::option::Option::None,
             )
         }
         #[inline]
-        pub fn set_embargo(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
+        pub fn set_embargo(
+            &mut self,
+            value: ::capnp_threads_core::capnp::data::Reader<'_>,
+        ) {
             self.builder.reborrow().get_pointer_field(1).set_data(value);
         }
         #[inline]
-        pub fn init_embargo(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
+        pub fn init_embargo(
+            self,
+            size: u32,
+        ) -> ::capnp_threads_core::capnp::data::Builder<'a> {
             self.builder.get_pointer_field(1).init_data(size)
         }
         #[inline]
@@ -6188,7 +6629,9 @@ pub mod accept {
         }
     }
     impl Pipeline {
-        pub fn get_provision(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+        pub fn get_provision(
+            &self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
             ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
@@ -6265,14 +6708,20 @@ pub mod accept {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 1 => {
                     <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 2 => {
                     <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -6337,9 +6786,14 @@ pub mod third_party_answer {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -6380,7 +6834,8 @@ pub mod third_party_answer {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -6406,12 +6861,18 @@ pub mod third_party_answer {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
-        pub fn get_completion(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
-            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+        pub fn get_completion(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(
+                self.reader.get_pointer_field(0),
+            )
         }
         #[inline]
         pub fn has_completion(&self) -> bool {
@@ -6434,9 +6895,14 @@ pub mod third_party_answer {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -6469,7 +6935,8 @@ pub mod third_party_answer {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -6496,7 +6963,9 @@ pub mod third_party_answer {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -6517,17 +6986,23 @@ pub mod third_party_answer {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
-        pub fn get_completion(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn get_completion(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             )
         }
         #[inline]
-        pub fn init_completion(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn init_completion(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
@@ -6556,7 +7031,9 @@ pub mod third_party_answer {
         }
     }
     impl Pipeline {
-        pub fn get_completion(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+        pub fn get_completion(
+            &self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
             ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(0),
             )
@@ -6622,8 +7099,14 @@ pub mod third_party_answer {
                 0 => {
                     <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                1 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -6688,9 +7171,14 @@ pub mod join {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -6731,7 +7219,8 @@ pub mod join {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -6757,7 +7246,9 @@ pub mod join {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -6767,7 +7258,9 @@ pub mod join {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::message_target::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -6778,8 +7271,12 @@ pub mod join {
             !self.reader.get_pointer_field(0).is_null()
         }
         #[inline]
-        pub fn get_key_part(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
-            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(1))
+        pub fn get_key_part(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(
+                self.reader.get_pointer_field(1),
+            )
         }
         #[inline]
         pub fn has_key_part(&self) -> bool {
@@ -6798,9 +7295,14 @@ pub mod join {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -6833,7 +7335,8 @@ pub mod join {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -6860,7 +7363,9 @@ pub mod join {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -6881,7 +7386,9 @@ pub mod join {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -6895,7 +7402,9 @@ pub mod join {
         #[inline]
         pub fn get_target(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::rpc_capnp::message_target::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::message_target::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -6924,13 +7433,17 @@ pub mod join {
             !self.builder.is_pointer_field_null(0)
         }
         #[inline]
-        pub fn get_key_part(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn get_key_part(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(1),
             )
         }
         #[inline]
-        pub fn init_key_part(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn init_key_part(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(1),
             );
@@ -6956,7 +7469,9 @@ pub mod join {
                 self._typeless.get_pointer_field(0),
             )
         }
-        pub fn get_key_part(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+        pub fn get_key_part(
+            &self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
             ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                 self._typeless.get_pointer_field(1),
             )
@@ -7032,14 +7547,20 @@ pub mod join {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 1 => {
                     <crate::rpc_capnp::message_target::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 2 => {
                     <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -7105,9 +7626,14 @@ pub mod message_target {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -7148,7 +7674,8 @@ pub mod message_target {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -7174,7 +7701,9 @@ pub mod message_target {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -7187,7 +7716,10 @@ pub mod message_target {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichReader<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.reader.get_data_field::<u16>(2) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -7204,7 +7736,11 @@ pub mod message_target {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -7220,9 +7756,14 @@ pub mod message_target {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -7255,7 +7796,8 @@ pub mod message_target {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -7282,7 +7824,9 @@ pub mod message_target {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -7303,7 +7847,9 @@ pub mod message_target {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -7343,7 +7889,10 @@ pub mod message_target {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichBuilder<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.builder.get_data_field::<u16>(2) {
                 0 => {
                     ::core::result::Result::Ok(
@@ -7360,7 +7909,11 @@ pub mod message_target {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -7430,11 +7983,17 @@ pub mod message_target {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 1 => {
                     <crate::rpc_capnp::promised_answer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -7465,10 +8024,14 @@ pub mod message_target {
         PromisedAnswer(A0),
     }
     pub type WhichReader<'a> = Which<
-        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::promised_answer::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::promised_answer::Reader<'a>,
+        >,
     >;
     pub type WhichBuilder<'a> = Which<
-        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::promised_answer::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::promised_answer::Builder<'a>,
+        >,
     >;
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
@@ -7509,9 +8072,14 @@ pub mod payload {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -7552,7 +8120,8 @@ pub mod payload {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -7578,12 +8147,18 @@ pub mod payload {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
-        pub fn get_content(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
-            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+        pub fn get_content(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(
+                self.reader.get_pointer_field(0),
+            )
         }
         #[inline]
         pub fn has_content(&self) -> bool {
@@ -7620,9 +8195,14 @@ pub mod payload {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -7655,7 +8235,8 @@ pub mod payload {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -7682,7 +8263,9 @@ pub mod payload {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -7703,17 +8286,23 @@ pub mod payload {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
-        pub fn get_content(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn get_content(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             )
         }
         #[inline]
-        pub fn init_content(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+        pub fn init_content(
+            self,
+        ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
             let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                 self.builder.get_pointer_field(0),
             );
@@ -7853,7 +8442,11 @@ pub mod payload {
                         crate::rpc_capnp::cap_descriptor::Owned,
                     > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -7922,9 +8515,14 @@ pub mod cap_descriptor {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -7965,7 +8563,8 @@ pub mod cap_descriptor {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -7991,7 +8590,9 @@ pub mod cap_descriptor {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -8015,7 +8616,10 @@ pub mod cap_descriptor {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichReader<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichReader<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.reader.get_data_field::<u16>(0) {
                 0 => ::core::result::Result::Ok(None(())),
                 1 => {
@@ -8053,7 +8657,11 @@ pub mod cap_descriptor {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -8069,9 +8677,14 @@ pub mod cap_descriptor {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -8104,7 +8717,8 @@ pub mod cap_descriptor {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -8131,7 +8745,9 @@ pub mod cap_descriptor {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -8152,7 +8768,9 @@ pub mod cap_descriptor {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -8243,7 +8861,10 @@ pub mod cap_descriptor {
         #[inline]
         pub fn which(
             self,
-        ) -> ::core::result::Result<WhichBuilder<'a>, ::capnp_threads_core::capnp::NotInSchema> {
+        ) -> ::core::result::Result<
+            WhichBuilder<'a>,
+            ::capnp_threads_core::capnp::NotInSchema,
+        > {
             match self.builder.get_data_field::<u16>(0) {
                 0 => ::core::result::Result::Ok(None(())),
                 1 => {
@@ -8281,7 +8902,11 @@ pub mod cap_descriptor {
                         ),
                     )
                 }
-                x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                x => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(x),
+                    )
+                }
             }
         }
     }
@@ -8432,18 +9057,32 @@ pub mod cap_descriptor {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                2 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                3 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                1 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                2 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                3 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 4 => {
                     <crate::rpc_capnp::promised_answer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
                 5 => {
                     <crate::rpc_capnp::third_party_cap_descriptor::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                6 => <u8 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                6 => {
+                    <u8 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -8478,13 +9117,17 @@ pub mod cap_descriptor {
         ThirdPartyHosted(A1),
     }
     pub type WhichReader<'a> = Which<
-        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::promised_answer::Reader<'a>>,
+        ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::promised_answer::Reader<'a>,
+        >,
         ::capnp_threads_core::capnp::Result<
             crate::rpc_capnp::third_party_cap_descriptor::Reader<'a>,
         >,
     >;
     pub type WhichBuilder<'a> = Which<
-        ::capnp_threads_core::capnp::Result<crate::rpc_capnp::promised_answer::Builder<'a>>,
+        ::capnp_threads_core::capnp::Result<
+            crate::rpc_capnp::promised_answer::Builder<'a>,
+        >,
         ::capnp_threads_core::capnp::Result<
             crate::rpc_capnp::third_party_cap_descriptor::Builder<'a>,
         >,
@@ -8528,9 +9171,14 @@ pub mod promised_answer {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -8571,7 +9219,8 @@ pub mod promised_answer {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -8597,7 +9246,9 @@ pub mod promised_answer {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -8635,9 +9286,14 @@ pub mod promised_answer {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -8670,7 +9326,8 @@ pub mod promised_answer {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -8697,7 +9354,9 @@ pub mod promised_answer {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -8718,7 +9377,9 @@ pub mod promised_answer {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -8849,13 +9510,19 @@ pub mod promised_answer {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 1 => {
                     <::capnp_threads_core::capnp::struct_list::Owned<
                         crate::rpc_capnp::promised_answer::op::Owned,
                     > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -8921,8 +9588,9 @@ pub mod promised_answer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -8958,7 +9626,8 @@ pub mod promised_answer {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -8966,7 +9635,8 @@ pub mod promised_answer {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -8992,13 +9662,18 @@ pub mod promised_answer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn which(
                 self,
-            ) -> ::core::result::Result<WhichReader, ::capnp_threads_core::capnp::NotInSchema> {
+            ) -> ::core::result::Result<
+                WhichReader,
+                ::capnp_threads_core::capnp::NotInSchema,
+            > {
                 match self.reader.get_data_field::<u16>(0) {
                     0 => ::core::result::Result::Ok(Noop(())),
                     1 => {
@@ -9006,7 +9681,11 @@ pub mod promised_answer {
                             GetPointerField(self.reader.get_data_field::<u16>(1)),
                         )
                     }
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads_core::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
@@ -9024,8 +9703,9 @@ pub mod promised_answer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -9061,9 +9741,12 @@ pub mod promised_answer {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -9073,7 +9756,9 @@ pub mod promised_answer {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -9088,7 +9773,9 @@ pub mod promised_answer {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -9109,7 +9796,9 @@ pub mod promised_answer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -9124,7 +9813,10 @@ pub mod promised_answer {
             #[inline]
             pub fn which(
                 self,
-            ) -> ::core::result::Result<WhichBuilder, ::capnp_threads_core::capnp::NotInSchema> {
+            ) -> ::core::result::Result<
+                WhichBuilder,
+                ::capnp_threads_core::capnp::NotInSchema,
+            > {
                 match self.builder.get_data_field::<u16>(0) {
                     0 => ::core::result::Result::Ok(Noop(())),
                     1 => {
@@ -9132,7 +9824,11 @@ pub mod promised_answer {
                             GetPointerField(self.builder.get_data_field::<u16>(1)),
                         )
                     }
-                    x => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(x)),
+                    x => {
+                        ::core::result::Result::Err(
+                            ::capnp_threads_core::capnp::NotInSchema(x),
+                        )
+                    }
                 }
             }
         }
@@ -9140,7 +9836,9 @@ pub mod promised_answer {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -9201,9 +9899,17 @@ pub mod promised_answer {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => {
+                        <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    1 => {
+                        <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -9275,9 +9981,14 @@ pub mod third_party_cap_descriptor {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -9318,7 +10029,8 @@ pub mod third_party_cap_descriptor {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -9344,12 +10056,16 @@ pub mod third_party_cap_descriptor {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_id(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
-            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(
+                self.reader.get_pointer_field(0),
+            )
         }
         #[inline]
         pub fn has_id(&self) -> bool {
@@ -9372,9 +10088,14 @@ pub mod third_party_cap_descriptor {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -9407,7 +10128,8 @@ pub mod third_party_cap_descriptor {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -9434,7 +10156,9 @@ pub mod third_party_cap_descriptor {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -9455,7 +10179,9 @@ pub mod third_party_cap_descriptor {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -9559,8 +10285,14 @@ pub mod third_party_cap_descriptor {
                 0 => {
                     <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                1 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -9625,9 +10357,14 @@ pub mod exception {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -9668,7 +10405,8 @@ pub mod exception {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -9694,13 +10432,17 @@ pub mod exception {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_reason(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -9730,7 +10472,9 @@ pub mod exception {
         #[inline]
         pub fn get_trace(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(1),
                 ::core::option::Option::None,
@@ -9771,9 +10515,14 @@ pub mod exception {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -9806,7 +10555,8 @@ pub mod exception {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -9833,7 +10583,9 @@ pub mod exception {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -9854,13 +10606,17 @@ pub mod exception {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn get_reason(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -9881,7 +10637,10 @@ pub mod exception {
                 .unwrap()
         }
         #[inline]
-        pub fn init_reason(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+        pub fn init_reason(
+            self,
+            size: u32,
+        ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
             self.builder.get_pointer_field(0).init_text(size)
         }
         #[inline]
@@ -9920,7 +10679,9 @@ pub mod exception {
         #[inline]
         pub fn get_trace(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(1),
                 ::core::option::Option::None,
@@ -9941,7 +10702,10 @@ pub mod exception {
                 .unwrap()
         }
         #[inline]
-        pub fn init_trace(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+        pub fn init_trace(
+            self,
+            size: u32,
+        ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
             self.builder.get_pointer_field(1).init_text(size)
         }
         #[inline]
@@ -10136,8 +10900,12 @@ pub mod exception {
                 0 => {
                     <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                1 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                2 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                1 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                2 => {
+                    <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 3 => {
                     <crate::rpc_capnp::exception::Type as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
@@ -10149,7 +10917,11 @@ pub mod exception {
                         crate::rpc_capnp::exception::detail::Owned,
                     > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -10194,7 +10966,8 @@ pub mod exception {
                 .into()
         }
     }
-    impl ::core::convert::From<Type> for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
+    impl ::core::convert::From<Type>
+    for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
         fn from(e: Type) -> Self {
             ::capnp_threads_core::capnp::dynamic_value::Enum::new(
                     e.into(),
@@ -10220,7 +10993,11 @@ pub mod exception {
                 1 => ::core::result::Result::Ok(Self::Overloaded),
                 2 => ::core::result::Result::Ok(Self::Disconnected),
                 3 => ::core::result::Result::Ok(Self::Unimplemented),
-                n => ::core::result::Result::Err(::capnp_threads_core::capnp::NotInSchema(n)),
+                n => {
+                    ::core::result::Result::Err(
+                        ::capnp_threads_core::capnp::NotInSchema(n),
+                    )
+                }
             }
         }
     }
@@ -10325,8 +11102,9 @@ pub mod exception {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -10362,7 +11140,8 @@ pub mod exception {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -10370,7 +11149,8 @@ pub mod exception {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -10396,7 +11176,9 @@ pub mod exception {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -10406,7 +11188,9 @@ pub mod exception {
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -10431,8 +11215,9 @@ pub mod exception {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -10468,9 +11253,12 @@ pub mod exception {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -10480,7 +11268,9 @@ pub mod exception {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -10495,7 +11285,9 @@ pub mod exception {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -10516,7 +11308,9 @@ pub mod exception {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -10530,18 +11324,26 @@ pub mod exception {
             #[inline]
             pub fn get_data(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::data::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
                 )
             }
             #[inline]
-            pub fn set_data(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
+            pub fn set_data(
+                &mut self,
+                value: ::capnp_threads_core::capnp::data::Reader<'_>,
+            ) {
                 self.builder.reborrow().get_pointer_field(0).set_data(value);
             }
             #[inline]
-            pub fn init_data(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
+            pub fn init_data(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::data::Builder<'a> {
                 self.builder.get_pointer_field(0).init_data(size)
             }
             #[inline]
@@ -10553,7 +11355,9 @@ pub mod exception {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -10614,11 +11418,17 @@ pub mod exception {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     1 => {
                         <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(

@@ -20,7 +20,8 @@ impl ::capnp_threads_core::capnp::introspect::Introspect for Side {
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
-impl ::core::convert::From<Side> for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
+impl ::core::convert::From<Side>
+for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
     fn from(e: Side) -> Self {
         ::capnp_threads_core::capnp::dynamic_value::Enum::new(
                 e.into(),
@@ -137,9 +138,14 @@ pub mod vat_id {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -180,7 +186,8 @@ pub mod vat_id {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -206,7 +213,9 @@ pub mod vat_id {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -231,9 +240,14 @@ pub mod vat_id {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -266,7 +280,8 @@ pub mod vat_id {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -293,7 +308,9 @@ pub mod vat_id {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -314,7 +331,9 @@ pub mod vat_id {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -384,7 +403,11 @@ pub mod vat_id {
                 0 => {
                     <crate::rpc_twoparty_capnp::Side as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -449,9 +472,14 @@ pub mod third_party_completion {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -492,7 +520,8 @@ pub mod third_party_completion {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -518,7 +547,9 @@ pub mod third_party_completion {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -538,9 +569,14 @@ pub mod third_party_completion {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -573,7 +609,8 @@ pub mod third_party_completion {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -600,7 +637,9 @@ pub mod third_party_completion {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -621,7 +660,9 @@ pub mod third_party_completion {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -683,8 +724,14 @@ pub mod third_party_completion {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -749,9 +796,14 @@ pub mod third_party_to_await {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -792,7 +844,8 @@ pub mod third_party_to_await {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -818,7 +871,9 @@ pub mod third_party_to_await {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
     }
@@ -834,9 +889,14 @@ pub mod third_party_to_await {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -869,7 +929,8 @@ pub mod third_party_to_await {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -896,7 +957,9 @@ pub mod third_party_to_await {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -917,7 +980,9 @@ pub mod third_party_to_await {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
     }
@@ -1018,9 +1083,14 @@ pub mod third_party_to_contact {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -1061,7 +1131,8 @@ pub mod third_party_to_contact {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1087,7 +1158,9 @@ pub mod third_party_to_contact {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
     }
@@ -1103,9 +1176,14 @@ pub mod third_party_to_contact {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -1138,7 +1216,8 @@ pub mod third_party_to_contact {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -1165,7 +1244,9 @@ pub mod third_party_to_contact {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1186,7 +1267,9 @@ pub mod third_party_to_contact {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
     }
@@ -1287,9 +1370,14 @@ pub mod join_key_part {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -1330,7 +1418,8 @@ pub mod join_key_part {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1356,7 +1445,9 @@ pub mod join_key_part {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -1384,9 +1475,14 @@ pub mod join_key_part {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -1419,7 +1515,8 @@ pub mod join_key_part {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -1446,7 +1543,9 @@ pub mod join_key_part {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1467,7 +1566,9 @@ pub mod join_key_part {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -1575,10 +1676,20 @@ pub mod join_key_part {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                1 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                2 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                1 => {
+                    <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                2 => {
+                    <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -1643,9 +1754,14 @@ pub mod join_result {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -1686,7 +1802,8 @@ pub mod join_result {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1712,7 +1829,9 @@ pub mod join_result {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -1725,7 +1844,9 @@ pub mod join_result {
         }
         #[inline]
         pub fn get_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
-            ::capnp_threads_core::capnp::any_pointer::Reader::new(self.reader.get_pointer_field(0))
+            ::capnp_threads_core::capnp::any_pointer::Reader::new(
+                self.reader.get_pointer_field(0),
+            )
         }
         #[inline]
         pub fn has_cap(&self) -> bool {
@@ -1744,9 +1865,14 @@ pub mod join_result {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -1779,7 +1905,8 @@ pub mod join_result {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -1806,7 +1933,9 @@ pub mod join_result {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1827,7 +1956,9 @@ pub mod join_result {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -1951,12 +2082,20 @@ pub mod join_result {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                1 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                1 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 2 => {
                     <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(

@@ -26,7 +26,8 @@ impl ::capnp_threads_core::capnp::introspect::Introspect for TestEnum {
     }
 }
 #[allow(warnings, clippy::all, clippy::pedantic)]
-impl ::core::convert::From<TestEnum> for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
+impl ::core::convert::From<TestEnum>
+for ::capnp_threads_core::capnp::dynamic_value::Reader<'_> {
     fn from(e: TestEnum) -> Self {
         ::capnp_threads_core::capnp::dynamic_value::Enum::new(
                 e.into(),
@@ -176,9 +177,14 @@ pub mod test_all_types {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -219,7 +225,8 @@ pub mod test_all_types {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -245,7 +252,9 @@ pub mod test_all_types {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
@@ -297,7 +306,9 @@ pub mod test_all_types {
         #[inline]
         pub fn get_text_field(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -310,7 +321,9 @@ pub mod test_all_types {
         #[inline]
         pub fn get_data_field(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::data::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(1),
                 ::core::option::Option::None,
@@ -323,7 +336,9 @@ pub mod test_all_types {
         #[inline]
         pub fn get_struct_field(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_all_types::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::test_capnp::test_all_types::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(2),
                 ::core::option::Option::None,
@@ -527,7 +542,9 @@ pub mod test_all_types {
         #[inline]
         pub fn get_text_list(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text_list::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text_list::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(15),
                 ::core::option::Option::None,
@@ -540,7 +557,9 @@ pub mod test_all_types {
         #[inline]
         pub fn get_data_list(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data_list::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::data_list::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(16),
                 ::core::option::Option::None,
@@ -572,7 +591,10 @@ pub mod test_all_types {
         pub fn get_enum_list(
             self,
         ) -> ::capnp_threads_core::capnp::Result<
-            ::capnp_threads_core::capnp::enum_list::Reader<'a, crate::test_capnp::TestEnum>,
+            ::capnp_threads_core::capnp::enum_list::Reader<
+                'a,
+                crate::test_capnp::TestEnum,
+            >,
         > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(18),
@@ -611,9 +633,14 @@ pub mod test_all_types {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -646,7 +673,8 @@ pub mod test_all_types {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -673,7 +701,9 @@ pub mod test_all_types {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -694,7 +724,9 @@ pub mod test_all_types {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
@@ -792,7 +824,9 @@ pub mod test_all_types {
         #[inline]
         pub fn get_text_field(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -813,7 +847,10 @@ pub mod test_all_types {
                 .unwrap()
         }
         #[inline]
-        pub fn init_text_field(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+        pub fn init_text_field(
+            self,
+            size: u32,
+        ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
             self.builder.get_pointer_field(0).init_text(size)
         }
         #[inline]
@@ -823,18 +860,26 @@ pub mod test_all_types {
         #[inline]
         pub fn get_data_field(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::data::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(1),
                 ::core::option::Option::None,
             )
         }
         #[inline]
-        pub fn set_data_field(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
+        pub fn set_data_field(
+            &mut self,
+            value: ::capnp_threads_core::capnp::data::Reader<'_>,
+        ) {
             self.builder.reborrow().get_pointer_field(1).set_data(value);
         }
         #[inline]
-        pub fn init_data_field(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
+        pub fn init_data_field(
+            self,
+            size: u32,
+        ) -> ::capnp_threads_core::capnp::data::Builder<'a> {
             self.builder.get_pointer_field(1).init_data(size)
         }
         #[inline]
@@ -844,7 +889,9 @@ pub mod test_all_types {
         #[inline]
         pub fn get_struct_field(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_all_types::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            crate::test_capnp::test_all_types::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(2),
                 ::core::option::Option::None,
@@ -1350,7 +1397,9 @@ pub mod test_all_types {
         #[inline]
         pub fn get_text_list(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text_list::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text_list::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(15),
                 ::core::option::Option::None,
@@ -1386,7 +1435,9 @@ pub mod test_all_types {
         #[inline]
         pub fn get_data_list(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data_list::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::data_list::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(16),
                 ::core::option::Option::None,
@@ -1466,7 +1517,10 @@ pub mod test_all_types {
         pub fn get_enum_list(
             self,
         ) -> ::capnp_threads_core::capnp::Result<
-            ::capnp_threads_core::capnp::enum_list::Builder<'a, crate::test_capnp::TestEnum>,
+            ::capnp_threads_core::capnp::enum_list::Builder<
+                'a,
+                crate::test_capnp::TestEnum,
+            >,
         > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(18),
@@ -1477,7 +1531,9 @@ pub mod test_all_types {
         pub fn set_enum_list(
             &mut self,
             value: impl ::capnp_threads_core::capnp::traits::SetterInput<
-                ::capnp_threads_core::capnp::enum_list::Owned<crate::test_capnp::TestEnum>,
+                ::capnp_threads_core::capnp::enum_list::Owned<
+                    crate::test_capnp::TestEnum,
+                >,
             >,
         ) -> ::capnp_threads_core::capnp::Result<()> {
             ::capnp_threads_core::capnp::traits::SetterInput::set_pointer_builder(
@@ -1490,7 +1546,10 @@ pub mod test_all_types {
         pub fn init_enum_list(
             self,
             size: u32,
-        ) -> ::capnp_threads_core::capnp::enum_list::Builder<'a, crate::test_capnp::TestEnum> {
+        ) -> ::capnp_threads_core::capnp::enum_list::Builder<
+            'a,
+            crate::test_capnp::TestEnum,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(18),
                 size,
@@ -2194,18 +2253,42 @@ pub mod test_all_types {
             index: u16,
         ) -> ::capnp_threads_core::capnp::introspect::Type {
             match index {
-                0 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                1 => <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                2 => <i8 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                3 => <i16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                4 => <i32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                5 => <i64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                6 => <u8 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                7 => <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                8 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                9 => <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                10 => <f32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                11 => <f64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                0 => {
+                    <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                1 => {
+                    <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                2 => {
+                    <i8 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                3 => {
+                    <i16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                4 => {
+                    <i32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                5 => {
+                    <i64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                6 => {
+                    <u8 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                7 => {
+                    <u16 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                8 => {
+                    <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                9 => {
+                    <u64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                10 => {
+                    <f32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
+                11 => {
+                    <f64 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 12 => {
                     <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
@@ -2218,7 +2301,9 @@ pub mod test_all_types {
                 15 => {
                     <crate::test_capnp::TestEnum as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                16 => <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                16 => {
+                    <() as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                }
                 17 => {
                     <::capnp_threads_core::capnp::primitive_list::Owned<
                         (),
@@ -2300,7 +2385,11 @@ pub mod test_all_types {
                         (),
                     > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -2457,7 +2546,9 @@ pub mod test_interface {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -2469,14 +2560,18 @@ pub mod test_interface {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -2501,7 +2596,9 @@ pub mod test_interface {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -2516,7 +2613,9 @@ pub mod test_interface {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2558,7 +2657,11 @@ pub mod test_interface {
         /// Serves `foo`. If it is not written, callers are told so.
         ///
         /// Takes 123 and true, fails with anything else; x is "foo".
-        fn foo(&self, params: FooParams, results: FooResults) -> ::capnp_threads_core::Result<()> {
+        fn foo(
+            &self,
+            params: FooParams,
+            results: FooResults,
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
                 ::capnp_threads_core::Error::unimplemented(
@@ -2569,7 +2672,11 @@ pub mod test_interface {
         /// Serves `bar`. If it is not written, callers are told so.
         ///
         /// Unimplemented: the call fails and hurts nobody else.
-        fn bar(&self, params: BarParams, results: BarResults) -> ::capnp_threads_core::Result<()> {
+        fn bar(
+            &self,
+            params: BarParams,
+            results: BarResults,
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
                 ::capnp_threads_core::Error::unimplemented(
@@ -2580,7 +2687,11 @@ pub mod test_interface {
         /// Serves `baz`. If it is not written, callers are told so.
         ///
         /// Takes the full message, in which every field and list is set.
-        fn baz(&self, params: BazParams, results: BazResults) -> ::capnp_threads_core::Result<()> {
+        fn baz(
+            &self,
+            params: BazParams,
+            results: BazResults,
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
                 ::capnp_threads_core::Error::unimplemented(
@@ -2590,24 +2701,48 @@ pub mod test_interface {
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {
-        fn foo(&self, params: FooParams, results: FooResults) -> ::capnp_threads_core::Result<()> {
+        fn foo(
+            &self,
+            params: FooParams,
+            results: FooResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::foo(&**self, params, results)
         }
-        fn bar(&self, params: BarParams, results: BarResults) -> ::capnp_threads_core::Result<()> {
+        fn bar(
+            &self,
+            params: BarParams,
+            results: BarResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::bar(&**self, params, results)
         }
-        fn baz(&self, params: BazParams, results: BazResults) -> ::capnp_threads_core::Result<()> {
+        fn baz(
+            &self,
+            params: BazParams,
+            results: BazResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::baz(&**self, params, results)
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {
-        fn foo(&self, params: FooParams, results: FooResults) -> ::capnp_threads_core::Result<()> {
+        fn foo(
+            &self,
+            params: FooParams,
+            results: FooResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::foo(&**self, params, results)
         }
-        fn bar(&self, params: BarParams, results: BarResults) -> ::capnp_threads_core::Result<()> {
+        fn bar(
+            &self,
+            params: BarParams,
+            results: BarResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::bar(&**self, params, results)
         }
-        fn baz(&self, params: BazParams, results: BazResults) -> ::capnp_threads_core::Result<()> {
+        fn baz(
+            &self,
+            params: BazParams,
+            results: BazResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::baz(&**self, params, results)
         }
     }
@@ -2704,8 +2839,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2741,7 +2877,8 @@ pub mod test_interface {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2749,7 +2886,8 @@ pub mod test_interface {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2775,7 +2913,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -2801,8 +2941,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2838,9 +2979,12 @@ pub mod test_interface {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2850,7 +2994,9 @@ pub mod test_interface {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2865,7 +3011,9 @@ pub mod test_interface {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2886,7 +3034,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -2910,7 +3060,9 @@ pub mod test_interface {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -2971,11 +3123,17 @@ pub mod test_interface {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     1 => {
                         <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -3041,8 +3199,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -3078,7 +3237,8 @@ pub mod test_interface {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -3086,7 +3246,8 @@ pub mod test_interface {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -3112,13 +3273,17 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_x(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -3143,8 +3308,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -3180,9 +3346,12 @@ pub mod test_interface {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -3192,7 +3361,9 @@ pub mod test_interface {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -3207,7 +3378,9 @@ pub mod test_interface {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -3228,13 +3401,17 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_x(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -3255,7 +3432,10 @@ pub mod test_interface {
                     .unwrap()
             }
             #[inline]
-            pub fn init_x(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_x(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -3267,7 +3447,9 @@ pub mod test_interface {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -3316,7 +3498,11 @@ pub mod test_interface {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -3382,8 +3568,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -3419,7 +3606,8 @@ pub mod test_interface {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -3427,7 +3615,8 @@ pub mod test_interface {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -3453,7 +3642,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -3471,8 +3662,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -3508,9 +3700,12 @@ pub mod test_interface {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -3520,7 +3715,9 @@ pub mod test_interface {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -3535,7 +3732,9 @@ pub mod test_interface {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -3556,7 +3755,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -3564,7 +3765,9 @@ pub mod test_interface {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -3658,8 +3861,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -3695,7 +3899,8 @@ pub mod test_interface {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -3703,7 +3908,8 @@ pub mod test_interface {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -3729,7 +3935,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -3747,8 +3955,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -3784,9 +3993,12 @@ pub mod test_interface {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -3796,7 +4008,9 @@ pub mod test_interface {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -3811,7 +4025,9 @@ pub mod test_interface {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -3832,7 +4048,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -3840,7 +4058,9 @@ pub mod test_interface {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -3934,8 +4154,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -3971,7 +4192,8 @@ pub mod test_interface {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -3979,7 +4201,8 @@ pub mod test_interface {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -4005,7 +4228,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -4038,8 +4263,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -4075,9 +4301,12 @@ pub mod test_interface {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -4087,7 +4316,9 @@ pub mod test_interface {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -4102,7 +4333,9 @@ pub mod test_interface {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -4123,7 +4356,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -4164,7 +4399,9 @@ pub mod test_interface {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -4220,7 +4457,11 @@ pub mod test_interface {
                     0 => {
                         <crate::test_capnp::test_all_types::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -4286,8 +4527,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -4323,7 +4565,8 @@ pub mod test_interface {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -4331,7 +4574,8 @@ pub mod test_interface {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -4357,7 +4601,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -4375,8 +4621,9 @@ pub mod test_interface {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -4412,9 +4659,12 @@ pub mod test_interface {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -4424,7 +4674,9 @@ pub mod test_interface {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -4439,7 +4691,9 @@ pub mod test_interface {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -4460,7 +4714,9 @@ pub mod test_interface {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -4468,7 +4724,9 @@ pub mod test_interface {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -4694,7 +4952,9 @@ pub mod test_extends {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -4706,14 +4966,18 @@ pub mod test_extends {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -4738,7 +5002,9 @@ pub mod test_extends {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -4753,7 +5019,9 @@ pub mod test_extends {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -4801,7 +5069,11 @@ pub mod test_extends {
         /// Serves `qux`. If it is not written, callers are told so.
         ///
         /// Unimplemented.
-        fn qux(&self, params: QuxParams, results: QuxResults) -> ::capnp_threads_core::Result<()> {
+        fn qux(
+            &self,
+            params: QuxParams,
+            results: QuxResults,
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
                 ::capnp_threads_core::Error::unimplemented(
@@ -4841,7 +5113,11 @@ pub mod test_extends {
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {
-        fn qux(&self, params: QuxParams, results: QuxResults) -> ::capnp_threads_core::Result<()> {
+        fn qux(
+            &self,
+            params: QuxParams,
+            results: QuxResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::qux(&**self, params, results)
         }
         fn corge(
@@ -4860,7 +5136,11 @@ pub mod test_extends {
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {
-        fn qux(&self, params: QuxParams, results: QuxResults) -> ::capnp_threads_core::Result<()> {
+        fn qux(
+            &self,
+            params: QuxParams,
+            results: QuxResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::qux(&**self, params, results)
         }
         fn corge(
@@ -4976,8 +5256,9 @@ pub mod test_extends {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -5013,7 +5294,8 @@ pub mod test_extends {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -5021,7 +5303,8 @@ pub mod test_extends {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -5047,7 +5330,9 @@ pub mod test_extends {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -5065,8 +5350,9 @@ pub mod test_extends {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -5102,9 +5388,12 @@ pub mod test_extends {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -5114,7 +5403,9 @@ pub mod test_extends {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -5129,7 +5420,9 @@ pub mod test_extends {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -5150,7 +5443,9 @@ pub mod test_extends {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -5158,7 +5453,9 @@ pub mod test_extends {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -5252,8 +5549,9 @@ pub mod test_extends {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -5289,7 +5587,8 @@ pub mod test_extends {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -5297,7 +5596,8 @@ pub mod test_extends {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -5323,7 +5623,9 @@ pub mod test_extends {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -5341,8 +5643,9 @@ pub mod test_extends {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -5378,9 +5681,12 @@ pub mod test_extends {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -5390,7 +5696,9 @@ pub mod test_extends {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -5405,7 +5713,9 @@ pub mod test_extends {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -5426,7 +5736,9 @@ pub mod test_extends {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -5434,7 +5746,9 @@ pub mod test_extends {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -5528,8 +5842,9 @@ pub mod test_extends {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -5565,7 +5880,8 @@ pub mod test_extends {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -5573,7 +5889,8 @@ pub mod test_extends {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -5599,7 +5916,9 @@ pub mod test_extends {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -5617,8 +5936,9 @@ pub mod test_extends {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -5654,9 +5974,12 @@ pub mod test_extends {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -5666,7 +5989,9 @@ pub mod test_extends {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -5681,7 +6006,9 @@ pub mod test_extends {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -5702,7 +6029,9 @@ pub mod test_extends {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -5710,7 +6039,9 @@ pub mod test_extends {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -5804,8 +6135,9 @@ pub mod test_extends {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -5841,7 +6173,8 @@ pub mod test_extends {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -5849,7 +6182,8 @@ pub mod test_extends {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -5875,7 +6209,9 @@ pub mod test_extends {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -5893,8 +6229,9 @@ pub mod test_extends {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -5930,9 +6267,12 @@ pub mod test_extends {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -5942,7 +6282,9 @@ pub mod test_extends {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -5957,7 +6299,9 @@ pub mod test_extends {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -5978,7 +6322,9 @@ pub mod test_extends {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -5986,7 +6332,9 @@ pub mod test_extends {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -6187,7 +6535,9 @@ pub mod test_extends2 {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -6199,14 +6549,18 @@ pub mod test_extends2 {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -6231,7 +6585,9 @@ pub mod test_extends2 {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -6246,7 +6602,9 @@ pub mod test_extends2 {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -6487,7 +6845,9 @@ pub mod test_pipeline {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -6499,14 +6859,18 @@ pub mod test_pipeline {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -6531,7 +6895,9 @@ pub mod test_pipeline {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -6546,7 +6912,9 @@ pub mod test_pipeline {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -6813,8 +7181,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -6850,7 +7219,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -6858,7 +7228,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -6884,17 +7255,23 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -6919,8 +7296,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -6956,9 +7334,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -6968,7 +7349,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -6983,7 +7366,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -7004,17 +7389,23 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -7040,7 +7431,9 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -7095,7 +7488,11 @@ pub mod test_pipeline {
                     0 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -7161,8 +7558,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -7198,7 +7596,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -7206,7 +7605,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -7232,11 +7632,15 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
-            pub fn get_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            pub fn get_cap(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
                 ::capnp_threads_core::capnp::any_pointer::Reader::new(
                     self.reader.get_pointer_field(0),
                 )
@@ -7260,8 +7664,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -7297,9 +7702,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -7309,7 +7717,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -7324,7 +7734,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -7345,17 +7757,23 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
-            pub fn get_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            pub fn get_cap(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
                 ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(0),
                 )
             }
             #[inline]
-            pub fn init_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            pub fn init_cap(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
                 let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(0),
                 );
@@ -7371,7 +7789,9 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -7425,7 +7845,11 @@ pub mod test_pipeline {
                     0 => {
                         <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -7491,8 +7915,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -7528,7 +7953,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -7536,7 +7962,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -7562,7 +7989,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -7572,11 +8001,15 @@ pub mod test_pipeline {
             #[inline]
             pub fn get_in_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -7601,8 +8034,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -7638,9 +8072,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -7650,7 +8087,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -7665,7 +8104,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -7686,7 +8127,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -7700,11 +8143,15 @@ pub mod test_pipeline {
             #[inline]
             pub fn get_in_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -7733,7 +8180,9 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -7801,11 +8250,17 @@ pub mod test_pipeline {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     1 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -7871,8 +8326,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -7908,7 +8364,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -7916,7 +8373,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -7942,13 +8400,17 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -7988,8 +8450,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -8025,9 +8488,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -8037,7 +8503,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -8052,7 +8520,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -8073,13 +8543,17 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -8100,7 +8574,10 @@ pub mod test_pipeline {
                     .unwrap()
             }
             #[inline]
-            pub fn init_s(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_s(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -8147,7 +8624,9 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -8223,7 +8702,11 @@ pub mod test_pipeline {
                     1 => {
                         <crate::test_capnp::test_pipeline::box_::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -8289,8 +8772,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -8326,7 +8810,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -8334,7 +8819,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -8360,17 +8846,23 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -8381,7 +8873,9 @@ pub mod test_pipeline {
                 !self.reader.get_pointer_field(0).is_null()
             }
             #[inline]
-            pub fn get_obj(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            pub fn get_obj(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
                 ::capnp_threads_core::capnp::any_pointer::Reader::new(
                     self.reader.get_pointer_field(1),
                 )
@@ -8423,8 +8917,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -8460,9 +8955,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -8472,7 +8970,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -8487,7 +8987,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -8508,17 +9010,23 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -8540,13 +9048,17 @@ pub mod test_pipeline {
                 !self.builder.is_pointer_field_null(0)
             }
             #[inline]
-            pub fn get_obj(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            pub fn get_obj(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
                 ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(1),
                 )
             }
             #[inline]
-            pub fn init_obj(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            pub fn init_obj(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
                 let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(1),
                 );
@@ -8607,7 +9119,9 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -8712,7 +9226,11 @@ pub mod test_pipeline {
                             crate::test_capnp::test_interface::Client,
                         > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -8778,8 +9296,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -8815,7 +9334,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -8823,7 +9343,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -8849,7 +9370,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -8867,8 +9390,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -8904,9 +9428,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -8916,7 +9443,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -8931,7 +9460,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -8952,7 +9483,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -8960,7 +9493,9 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -9055,8 +9590,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -9092,7 +9628,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -9100,7 +9637,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -9126,7 +9664,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -9134,7 +9674,9 @@ pub mod test_pipeline {
                 self.reader.get_data_field::<u32>(0)
             }
             #[inline]
-            pub fn get_in_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            pub fn get_in_cap(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
                 ::capnp_threads_core::capnp::any_pointer::Reader::new(
                     self.reader.get_pointer_field(0),
                 )
@@ -9158,8 +9700,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -9195,9 +9738,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -9207,7 +9753,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -9222,7 +9770,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -9243,7 +9793,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -9255,13 +9807,17 @@ pub mod test_pipeline {
                 self.builder.set_data_field::<u32>(0, value);
             }
             #[inline]
-            pub fn get_in_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            pub fn get_in_cap(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
                 ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(0),
                 )
             }
             #[inline]
-            pub fn init_in_cap(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            pub fn init_in_cap(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
                 let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(0),
                 );
@@ -9277,12 +9833,16 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
-            pub fn get_in_cap(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            pub fn get_in_cap(
+                &self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
                 ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
@@ -9345,11 +9905,17 @@ pub mod test_pipeline {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     1 => {
                         <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -9415,8 +9981,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -9452,7 +10019,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -9460,7 +10028,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -9486,13 +10055,17 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -9532,8 +10105,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -9569,9 +10143,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -9581,7 +10158,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -9596,7 +10175,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -9617,13 +10198,17 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -9644,7 +10229,10 @@ pub mod test_pipeline {
                     .unwrap()
             }
             #[inline]
-            pub fn init_s(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_s(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -9691,7 +10279,9 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -9768,7 +10358,11 @@ pub mod test_pipeline {
                     1 => {
                         <crate::test_capnp::test_pipeline::any_box::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -9834,8 +10428,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -9871,7 +10466,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -9879,7 +10475,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -9905,7 +10502,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -9923,8 +10522,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -9960,9 +10560,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -9972,7 +10575,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -9987,7 +10592,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -10008,7 +10615,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -10016,7 +10625,9 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -10112,8 +10723,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -10149,7 +10761,8 @@ pub mod test_pipeline {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -10157,7 +10770,8 @@ pub mod test_pipeline {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -10183,7 +10797,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -10216,8 +10832,9 @@ pub mod test_pipeline {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -10253,9 +10870,12 @@ pub mod test_pipeline {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -10265,7 +10885,9 @@ pub mod test_pipeline {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -10280,7 +10902,9 @@ pub mod test_pipeline {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -10301,7 +10925,9 @@ pub mod test_pipeline {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -10344,7 +10970,9 @@ pub mod test_pipeline {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -10404,7 +11032,11 @@ pub mod test_pipeline {
                     0 => {
                         <crate::test_capnp::test_pipeline::box_::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -10511,7 +11143,9 @@ pub mod test_call_order {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -10523,14 +11157,18 @@ pub mod test_call_order {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -10555,7 +11193,9 @@ pub mod test_call_order {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -10570,7 +11210,9 @@ pub mod test_call_order {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -10725,8 +11367,9 @@ pub mod test_call_order {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -10762,7 +11405,8 @@ pub mod test_call_order {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -10770,7 +11414,8 @@ pub mod test_call_order {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -10796,7 +11441,9 @@ pub mod test_call_order {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -10818,8 +11465,9 @@ pub mod test_call_order {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -10855,9 +11503,12 @@ pub mod test_call_order {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -10867,7 +11518,9 @@ pub mod test_call_order {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -10882,7 +11535,9 @@ pub mod test_call_order {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -10903,7 +11558,9 @@ pub mod test_call_order {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -10919,7 +11576,9 @@ pub mod test_call_order {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -10967,8 +11626,14 @@ pub mod test_call_order {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -11034,8 +11699,9 @@ pub mod test_call_order {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -11071,7 +11737,8 @@ pub mod test_call_order {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -11079,7 +11746,8 @@ pub mod test_call_order {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -11105,7 +11773,9 @@ pub mod test_call_order {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -11127,8 +11797,9 @@ pub mod test_call_order {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -11164,9 +11835,12 @@ pub mod test_call_order {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -11176,7 +11850,9 @@ pub mod test_call_order {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -11191,7 +11867,9 @@ pub mod test_call_order {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -11212,7 +11890,9 @@ pub mod test_call_order {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -11228,7 +11908,9 @@ pub mod test_call_order {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -11276,8 +11958,14 @@ pub mod test_call_order {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -11381,7 +12069,9 @@ pub mod test_tail_callee {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -11393,14 +12083,18 @@ pub mod test_tail_callee {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -11425,7 +12119,9 @@ pub mod test_tail_callee {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -11440,7 +12136,9 @@ pub mod test_tail_callee {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -11480,7 +12178,11 @@ pub mod test_tail_callee {
         /// Serves `foo`. If it is not written, callers are told so.
         ///
         /// Returns i and t as they came, and a new TestCallOrder.
-        fn foo(&self, params: FooParams, results: FooResults) -> ::capnp_threads_core::Result<()> {
+        fn foo(
+            &self,
+            params: FooParams,
+            results: FooResults,
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
                 ::capnp_threads_core::Error::unimplemented(
@@ -11490,12 +12192,20 @@ pub mod test_tail_callee {
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {
-        fn foo(&self, params: FooParams, results: FooResults) -> ::capnp_threads_core::Result<()> {
+        fn foo(
+            &self,
+            params: FooParams,
+            results: FooResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::foo(&**self, params, results)
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {
-        fn foo(&self, params: FooParams, results: FooResults) -> ::capnp_threads_core::Result<()> {
+        fn foo(
+            &self,
+            params: FooParams,
+            results: FooResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::foo(&**self, params, results)
         }
     }
@@ -11576,8 +12286,9 @@ pub mod test_tail_callee {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -11613,7 +12324,8 @@ pub mod test_tail_callee {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -11621,7 +12333,8 @@ pub mod test_tail_callee {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -11647,7 +12360,9 @@ pub mod test_tail_callee {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -11657,7 +12372,9 @@ pub mod test_tail_callee {
             #[inline]
             pub fn get_t(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -11670,11 +12387,15 @@ pub mod test_tail_callee {
             #[inline]
             pub fn get_c(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_call_order::Client,
+            > {
                 match self.reader.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -11699,8 +12420,9 @@ pub mod test_tail_callee {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -11736,9 +12458,12 @@ pub mod test_tail_callee {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -11748,7 +12473,9 @@ pub mod test_tail_callee {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -11763,7 +12490,9 @@ pub mod test_tail_callee {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -11784,7 +12513,9 @@ pub mod test_tail_callee {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -11798,7 +12529,9 @@ pub mod test_tail_callee {
             #[inline]
             pub fn get_t(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -11819,7 +12552,10 @@ pub mod test_tail_callee {
                     .unwrap()
             }
             #[inline]
-            pub fn init_t(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_t(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -11829,11 +12565,15 @@ pub mod test_tail_callee {
             #[inline]
             pub fn get_c(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_call_order::Client,
+            > {
                 match self.builder.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -11859,7 +12599,9 @@ pub mod test_tail_callee {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -11942,14 +12684,20 @@ pub mod test_tail_callee {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     1 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
                     2 => {
                         <crate::test_capnp::test_call_order::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -12015,8 +12763,9 @@ pub mod test_tail_callee {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -12052,7 +12801,8 @@ pub mod test_tail_callee {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -12060,7 +12810,8 @@ pub mod test_tail_callee {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -12086,7 +12837,9 @@ pub mod test_tail_callee {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -12096,7 +12849,9 @@ pub mod test_tail_callee {
             #[inline]
             pub fn get_t(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -12121,8 +12876,9 @@ pub mod test_tail_callee {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -12158,9 +12914,12 @@ pub mod test_tail_callee {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -12170,7 +12929,9 @@ pub mod test_tail_callee {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -12185,7 +12946,9 @@ pub mod test_tail_callee {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -12206,7 +12969,9 @@ pub mod test_tail_callee {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -12220,7 +12985,9 @@ pub mod test_tail_callee {
             #[inline]
             pub fn get_t(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -12241,7 +13008,10 @@ pub mod test_tail_callee {
                     .unwrap()
             }
             #[inline]
-            pub fn init_t(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_t(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -12253,7 +13023,9 @@ pub mod test_tail_callee {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -12314,11 +13086,17 @@ pub mod test_tail_callee {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <i32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <i32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     1 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -12422,7 +13200,9 @@ pub mod test_tail_caller {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -12434,14 +13214,18 @@ pub mod test_tail_caller {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -12466,7 +13250,9 @@ pub mod test_tail_caller {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -12481,7 +13267,9 @@ pub mod test_tail_caller {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -12521,7 +13309,11 @@ pub mod test_tail_caller {
         /// Serves `foo`. If it is not written, callers are told so.
         ///
         /// Tail-calls callee.foo(i, "from TestTailCaller").
-        fn foo(&self, params: FooParams, results: FooResults) -> ::capnp_threads_core::Result<()> {
+        fn foo(
+            &self,
+            params: FooParams,
+            results: FooResults,
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params, results);
             ::core::result::Result::Err(
                 ::capnp_threads_core::Error::unimplemented(
@@ -12531,12 +13323,20 @@ pub mod test_tail_caller {
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {
-        fn foo(&self, params: FooParams, results: FooResults) -> ::capnp_threads_core::Result<()> {
+        fn foo(
+            &self,
+            params: FooParams,
+            results: FooResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::foo(&**self, params, results)
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {
-        fn foo(&self, params: FooParams, results: FooResults) -> ::capnp_threads_core::Result<()> {
+        fn foo(
+            &self,
+            params: FooParams,
+            results: FooResults,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::foo(&**self, params, results)
         }
     }
@@ -12617,8 +13417,9 @@ pub mod test_tail_caller {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -12654,7 +13455,8 @@ pub mod test_tail_caller {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -12662,7 +13464,8 @@ pub mod test_tail_caller {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -12688,7 +13491,9 @@ pub mod test_tail_caller {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -12698,11 +13503,15 @@ pub mod test_tail_caller {
             #[inline]
             pub fn get_callee(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_tail_callee::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_tail_callee::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -12727,8 +13536,9 @@ pub mod test_tail_caller {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -12764,9 +13574,12 @@ pub mod test_tail_caller {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -12776,7 +13589,9 @@ pub mod test_tail_caller {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -12791,7 +13606,9 @@ pub mod test_tail_caller {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -12812,7 +13629,9 @@ pub mod test_tail_caller {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -12826,11 +13645,15 @@ pub mod test_tail_caller {
             #[inline]
             pub fn get_callee(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_tail_callee::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_tail_callee::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -12859,7 +13682,9 @@ pub mod test_tail_caller {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -12927,11 +13752,17 @@ pub mod test_tail_caller {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <i32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    0 => {
+                        <i32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     1 => {
                         <crate::test_capnp::test_tail_callee::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -13068,7 +13899,9 @@ pub mod test_streaming {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -13080,14 +13913,18 @@ pub mod test_streaming {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -13112,7 +13949,9 @@ pub mod test_streaming {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -13127,7 +13966,9 @@ pub mod test_streaming {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -13168,7 +14009,10 @@ pub mod test_streaming {
     /// done.
     pub trait Server: ::core::marker::Send + ::core::marker::Sync + 'static {
         /// Serves `doStreamI`. If it is not written, callers are told so.
-        fn do_stream_i(&self, params: DoStreamIParams) -> ::capnp_threads_core::Result<()> {
+        fn do_stream_i(
+            &self,
+            params: DoStreamIParams,
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params,);
             ::core::result::Result::Err(
                 ::capnp_threads_core::Error::unimplemented(
@@ -13177,7 +14021,10 @@ pub mod test_streaming {
             )
         }
         /// Serves `doStreamJ`. If it is not written, callers are told so.
-        fn do_stream_j(&self, params: DoStreamJParams) -> ::capnp_threads_core::Result<()> {
+        fn do_stream_j(
+            &self,
+            params: DoStreamJParams,
+        ) -> ::capnp_threads_core::Result<()> {
             let _ = (params,);
             ::core::result::Result::Err(
                 ::capnp_threads_core::Error::unimplemented(
@@ -13200,10 +14047,16 @@ pub mod test_streaming {
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::sync::Arc<ServerImpl> {
-        fn do_stream_i(&self, params: DoStreamIParams) -> ::capnp_threads_core::Result<()> {
+        fn do_stream_i(
+            &self,
+            params: DoStreamIParams,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::do_stream_i(&**self, params)
         }
-        fn do_stream_j(&self, params: DoStreamJParams) -> ::capnp_threads_core::Result<()> {
+        fn do_stream_j(
+            &self,
+            params: DoStreamJParams,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::do_stream_j(&**self, params)
         }
         fn finish_stream(
@@ -13215,10 +14068,16 @@ pub mod test_streaming {
         }
     }
     impl<ServerImpl: Server + ?Sized> Server for ::std::boxed::Box<ServerImpl> {
-        fn do_stream_i(&self, params: DoStreamIParams) -> ::capnp_threads_core::Result<()> {
+        fn do_stream_i(
+            &self,
+            params: DoStreamIParams,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::do_stream_i(&**self, params)
         }
-        fn do_stream_j(&self, params: DoStreamJParams) -> ::capnp_threads_core::Result<()> {
+        fn do_stream_j(
+            &self,
+            params: DoStreamJParams,
+        ) -> ::capnp_threads_core::Result<()> {
             <ServerImpl as Server>::do_stream_j(&**self, params)
         }
         fn finish_stream(
@@ -13318,8 +14177,9 @@ pub mod test_streaming {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -13355,7 +14215,8 @@ pub mod test_streaming {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -13363,7 +14224,8 @@ pub mod test_streaming {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -13389,7 +14251,9 @@ pub mod test_streaming {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -13411,8 +14275,9 @@ pub mod test_streaming {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -13448,9 +14313,12 @@ pub mod test_streaming {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -13460,7 +14328,9 @@ pub mod test_streaming {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -13475,7 +14345,9 @@ pub mod test_streaming {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -13496,7 +14368,9 @@ pub mod test_streaming {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -13512,7 +14386,9 @@ pub mod test_streaming {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -13559,8 +14435,14 @@ pub mod test_streaming {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -13626,8 +14508,9 @@ pub mod test_streaming {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -13663,7 +14546,8 @@ pub mod test_streaming {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -13671,7 +14555,8 @@ pub mod test_streaming {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -13697,7 +14582,9 @@ pub mod test_streaming {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -13719,8 +14606,9 @@ pub mod test_streaming {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -13756,9 +14644,12 @@ pub mod test_streaming {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -13768,7 +14659,9 @@ pub mod test_streaming {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -13783,7 +14676,9 @@ pub mod test_streaming {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -13804,7 +14699,9 @@ pub mod test_streaming {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -13820,7 +14717,9 @@ pub mod test_streaming {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -13867,8 +14766,14 @@ pub mod test_streaming {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -13934,8 +14839,9 @@ pub mod test_streaming {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -13971,7 +14877,8 @@ pub mod test_streaming {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -13979,7 +14886,8 @@ pub mod test_streaming {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -14005,7 +14913,9 @@ pub mod test_streaming {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -14023,8 +14933,9 @@ pub mod test_streaming {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -14060,9 +14971,12 @@ pub mod test_streaming {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -14072,7 +14986,9 @@ pub mod test_streaming {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -14087,7 +15003,9 @@ pub mod test_streaming {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -14108,7 +15026,9 @@ pub mod test_streaming {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -14116,7 +15036,9 @@ pub mod test_streaming {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -14211,8 +15133,9 @@ pub mod test_streaming {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -14248,7 +15171,8 @@ pub mod test_streaming {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -14256,7 +15180,8 @@ pub mod test_streaming {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -14282,7 +15207,9 @@ pub mod test_streaming {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -14308,8 +15235,9 @@ pub mod test_streaming {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -14345,9 +15273,12 @@ pub mod test_streaming {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -14357,7 +15288,9 @@ pub mod test_streaming {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -14372,7 +15305,9 @@ pub mod test_streaming {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -14393,7 +15328,9 @@ pub mod test_streaming {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -14417,7 +15354,9 @@ pub mod test_streaming {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -14479,9 +15418,17 @@ pub mod test_streaming {
                 index: u16,
             ) -> ::capnp_threads_core::capnp::introspect::Type {
                 match index {
-                    0 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    0 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    1 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -14564,7 +15511,9 @@ pub mod test_handle {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -14576,14 +15525,18 @@ pub mod test_handle {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -14608,7 +15561,9 @@ pub mod test_handle {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -14623,7 +15578,9 @@ pub mod test_handle {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -15137,7 +16094,9 @@ pub mod test_more_stuff {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -15149,14 +16108,18 @@ pub mod test_more_stuff {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -15181,7 +16144,9 @@ pub mod test_more_stuff {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -15196,7 +16161,9 @@ pub mod test_more_stuff {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -15934,8 +16901,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -15971,7 +16939,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -15979,7 +16948,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -16005,17 +16975,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -16040,8 +17016,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -16077,9 +17054,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -16089,7 +17069,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -16104,7 +17086,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -16125,17 +17109,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -16161,7 +17151,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -16217,7 +17209,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -16283,8 +17279,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -16320,7 +17317,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -16328,7 +17326,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -16354,13 +17353,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -16385,8 +17388,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -16422,9 +17426,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -16434,7 +17441,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -16449,7 +17458,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -16470,13 +17481,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -16497,7 +17512,10 @@ pub mod test_more_stuff {
                     .unwrap()
             }
             #[inline]
-            pub fn init_s(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_s(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -16509,7 +17527,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -16559,7 +17579,11 @@ pub mod test_more_stuff {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -16625,8 +17649,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -16662,7 +17687,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -16670,7 +17696,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -16696,17 +17723,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -16731,8 +17764,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -16768,9 +17802,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -16780,7 +17817,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -16795,7 +17834,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -16816,17 +17857,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -16852,7 +17899,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -16910,7 +17959,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -16976,8 +18029,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -17013,7 +18067,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -17021,7 +18076,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -17047,13 +18103,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -17078,8 +18138,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -17115,9 +18176,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -17127,7 +18191,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -17142,7 +18208,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -17163,13 +18231,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -17190,7 +18262,10 @@ pub mod test_more_stuff {
                     .unwrap()
             }
             #[inline]
-            pub fn init_s(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_s(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -17202,7 +18277,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -17253,7 +18330,11 @@ pub mod test_more_stuff {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -17319,8 +18400,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -17356,7 +18438,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -17364,7 +18447,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -17390,17 +18474,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -17425,8 +18515,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -17462,9 +18553,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -17474,7 +18568,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -17489,7 +18585,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -17510,17 +18608,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -17546,7 +18650,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -17603,7 +18709,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -17669,8 +18779,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -17706,7 +18817,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -17714,7 +18826,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -17740,17 +18853,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap_copy(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -17775,8 +18894,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -17812,9 +18932,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -17824,7 +18947,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -17839,7 +18964,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -17860,17 +18987,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap_copy(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -17899,7 +19032,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -17913,7 +19048,16 @@ pub mod test_more_stuff {
         mod _private {
             pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 36] = [
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::capnp_threads_core::capnp::word(220, 197, 153, 105, 250, 229, 244, 222),
+                ::capnp_threads_core::capnp::word(
+                    220,
+                    197,
+                    153,
+                    105,
+                    250,
+                    229,
+                    244,
+                    222,
+                ),
                 ::capnp_threads_core::capnp::word(25, 0, 0, 0, 1, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(207, 51, 65, 120, 249, 11, 199, 221),
                 ::capnp_threads_core::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
@@ -17956,7 +19100,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -18022,8 +19170,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -18059,7 +19208,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -18067,7 +19217,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -18093,17 +19244,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -18128,8 +19285,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -18165,9 +19323,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -18177,7 +19338,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -18192,7 +19355,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -18213,17 +19378,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -18249,7 +19420,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -18305,7 +19478,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -18371,8 +19548,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -18408,7 +19586,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -18416,7 +19595,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -18442,7 +19622,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -18460,8 +19642,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -18497,9 +19680,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -18509,7 +19695,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -18524,7 +19712,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -18545,7 +19735,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -18553,7 +19745,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -18647,8 +19841,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -18684,7 +19879,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -18692,7 +19888,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -18718,7 +19915,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -18736,8 +19935,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -18773,9 +19973,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -18785,7 +19988,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -18800,7 +20005,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -18821,7 +20028,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -18829,7 +20038,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -18924,8 +20135,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -18961,7 +20173,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -18969,7 +20182,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -18995,13 +20209,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -19026,8 +20244,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -19063,9 +20282,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -19075,7 +20297,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -19090,7 +20314,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -19111,13 +20337,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_s(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -19138,7 +20368,10 @@ pub mod test_more_stuff {
                     .unwrap()
             }
             #[inline]
-            pub fn init_s(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_s(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -19150,7 +20383,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -19200,7 +20435,11 @@ pub mod test_more_stuff {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -19266,8 +20505,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -19303,7 +20543,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -19311,7 +20552,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -19337,7 +20579,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -19355,8 +20599,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -19392,9 +20637,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -19404,7 +20652,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -19419,7 +20669,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -19440,7 +20692,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -19448,7 +20702,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -19542,8 +20798,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -19579,7 +20836,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -19587,7 +20845,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -19613,17 +20872,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -19648,8 +20913,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -19685,9 +20951,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -19697,7 +20966,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -19712,7 +20983,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -19733,17 +21006,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -19769,7 +21048,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -19826,7 +21107,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -19892,8 +21177,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -19929,7 +21215,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -19937,7 +21224,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -19963,17 +21251,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_call_order::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -19998,8 +21292,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -20035,9 +21330,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -20047,7 +21345,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -20062,7 +21362,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -20083,17 +21385,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_call_order::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -20122,7 +21430,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -20178,7 +21488,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_call_order::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -20244,8 +21558,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -20281,7 +21596,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -20289,7 +21605,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -20315,17 +21632,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_call_order::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -20350,8 +21673,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -20387,9 +21711,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -20399,7 +21726,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -20414,7 +21743,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -20435,17 +21766,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_call_order::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_call_order::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -20474,7 +21811,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -20530,7 +21869,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_call_order::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -20596,8 +21939,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -20633,7 +21977,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -20641,7 +21986,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -20667,17 +22013,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -20702,8 +22054,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -20739,9 +22092,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -20751,7 +22107,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -20766,7 +22124,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -20787,17 +22147,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -20823,7 +22189,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -20880,7 +22248,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -20946,8 +22318,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -20983,7 +22356,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -20991,7 +22365,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -21017,7 +22392,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -21035,8 +22412,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -21072,9 +22450,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -21084,7 +22465,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -21099,7 +22482,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -21120,7 +22505,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -21128,7 +22515,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -21223,8 +22612,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -21260,7 +22650,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -21268,7 +22659,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -21294,13 +22686,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_a(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -21317,7 +22713,9 @@ pub mod test_more_stuff {
             #[inline]
             pub fn get_c(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(1),
                     ::core::option::Option::Some(&_private::DEFAULT_C[..]),
@@ -21342,8 +22740,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -21379,9 +22778,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -21391,7 +22793,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -21406,7 +22810,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -21427,13 +22833,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_a(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -21454,7 +22864,10 @@ pub mod test_more_stuff {
                     .unwrap()
             }
             #[inline]
-            pub fn init_a(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_a(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -21472,7 +22885,9 @@ pub mod test_more_stuff {
             #[inline]
             pub fn get_c(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(1),
                     ::core::option::Option::Some(&_private::DEFAULT_C[..]),
@@ -21493,7 +22908,10 @@ pub mod test_more_stuff {
                     .unwrap()
             }
             #[inline]
-            pub fn init_c(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_c(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(1).init_text(size)
             }
             #[inline]
@@ -21505,7 +22923,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -21587,11 +23007,17 @@ pub mod test_more_stuff {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    1 => <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
+                    1 => {
+                        <u32 as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
+                    }
                     2 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -21661,8 +23087,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -21698,7 +23125,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -21706,7 +23134,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -21732,13 +23161,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_d(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -21751,7 +23184,9 @@ pub mod test_more_stuff {
             #[inline]
             pub fn get_e(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(1),
                     ::core::option::Option::Some(&_private::DEFAULT_E[..]),
@@ -21776,8 +23211,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -21813,9 +23249,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -21825,7 +23264,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -21840,7 +23281,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -21861,13 +23304,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_d(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -21888,7 +23335,10 @@ pub mod test_more_stuff {
                     .unwrap()
             }
             #[inline]
-            pub fn init_d(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_d(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -21898,7 +23348,9 @@ pub mod test_more_stuff {
             #[inline]
             pub fn get_e(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(1),
                     ::core::option::Option::Some(&_private::DEFAULT_E[..]),
@@ -21919,7 +23371,10 @@ pub mod test_more_stuff {
                     .unwrap()
             }
             #[inline]
-            pub fn init_e(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_e(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(1).init_text(size)
             }
             #[inline]
@@ -21931,7 +23386,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -22001,7 +23458,11 @@ pub mod test_more_stuff {
                     1 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -22071,8 +23532,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -22108,7 +23570,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -22116,7 +23579,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -22142,7 +23606,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -22160,8 +23626,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -22197,9 +23664,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -22209,7 +23679,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -22224,7 +23696,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -22245,7 +23719,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -22253,7 +23729,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -22348,8 +23826,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -22385,7 +23864,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -22393,7 +23873,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -22419,17 +23900,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_handle(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_handle::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_handle::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -22454,8 +23941,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -22491,9 +23979,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -22503,7 +23994,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -22518,7 +24011,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -22539,17 +24034,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_handle(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_handle::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_handle::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -22575,7 +24076,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -22632,7 +24135,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_handle::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -22698,8 +24205,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -22735,7 +24243,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -22743,7 +24252,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -22769,7 +24279,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -22787,8 +24299,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -22824,9 +24337,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -22836,7 +24352,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -22851,7 +24369,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -22872,7 +24392,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -22880,7 +24402,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -22974,8 +24498,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -23011,7 +24536,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -23019,7 +24545,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -23045,17 +24572,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_null_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_more_stuff::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_more_stuff::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -23080,8 +24613,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -23117,9 +24651,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -23129,7 +24666,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -23144,7 +24683,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -23165,17 +24706,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_null_cap(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_more_stuff::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_more_stuff::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -23204,7 +24751,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -23261,7 +24810,11 @@ pub mod test_more_stuff {
                     0 => {
                         <crate::test_capnp::test_more_stuff::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -23327,8 +24880,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -23364,7 +24918,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -23372,7 +24927,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -23398,7 +24954,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -23416,8 +24974,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -23453,9 +25012,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -23465,7 +25027,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -23480,7 +25044,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -23501,7 +25067,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -23509,7 +25077,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -23605,8 +25175,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -23642,7 +25213,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -23650,7 +25222,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -23676,13 +25249,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_str(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -23707,8 +25284,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -23744,9 +25322,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -23756,7 +25337,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -23771,7 +25354,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -23792,13 +25377,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_str(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -23819,7 +25408,10 @@ pub mod test_more_stuff {
                     .unwrap()
             }
             #[inline]
-            pub fn init_str(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_str(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -23831,7 +25423,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -23882,7 +25476,11 @@ pub mod test_more_stuff {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -23948,8 +25546,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -23985,7 +25584,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -23993,7 +25593,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -24019,13 +25620,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_a(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -24038,11 +25643,15 @@ pub mod test_more_stuff {
             #[inline]
             pub fn get_b(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -24067,8 +25676,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -24104,9 +25714,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -24116,7 +25729,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -24131,7 +25746,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -24152,13 +25769,17 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_a(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -24179,7 +25800,10 @@ pub mod test_more_stuff {
                     .unwrap()
             }
             #[inline]
-            pub fn init_a(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_a(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -24189,11 +25813,15 @@ pub mod test_more_stuff {
             #[inline]
             pub fn get_b(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -24219,7 +25847,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -24295,7 +25925,11 @@ pub mod test_more_stuff {
                     1 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -24361,8 +25995,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -24398,7 +26033,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -24406,7 +26042,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -24432,7 +26069,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -24450,8 +26089,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -24487,9 +26127,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -24499,7 +26142,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -24514,7 +26159,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -24535,7 +26182,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -24543,7 +26192,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -24639,8 +26290,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -24676,7 +26328,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -24684,7 +26337,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -24710,17 +26364,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_fd_cap1(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -24733,11 +26393,15 @@ pub mod test_more_stuff {
             #[inline]
             pub fn get_fd_cap2(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -24762,8 +26426,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -24799,9 +26464,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -24811,7 +26479,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -24826,7 +26496,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -24847,17 +26519,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_fd_cap1(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -24884,11 +26562,15 @@ pub mod test_more_stuff {
             #[inline]
             pub fn get_fd_cap2(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(1).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -24917,7 +26599,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -24998,7 +26682,11 @@ pub mod test_more_stuff {
                     1 => {
                         <crate::test_capnp::test_interface::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -25064,8 +26752,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -25101,7 +26790,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -25109,7 +26799,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -25135,17 +26826,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_fd_cap3(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -25174,8 +26871,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -25211,9 +26909,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -25223,7 +26924,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -25238,7 +26941,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -25259,17 +26964,23 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_fd_cap3(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::test_capnp::test_interface::Client> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::test_capnp::test_interface::Client,
+            > {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -25306,7 +27017,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -25382,7 +27095,11 @@ pub mod test_more_stuff {
                     1 => {
                         <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -25448,8 +27165,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -25485,7 +27203,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -25493,7 +27212,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -25519,7 +27239,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -25537,8 +27259,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -25574,9 +27297,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -25586,7 +27312,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -25601,7 +27329,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -25622,7 +27352,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -25630,7 +27362,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -25725,8 +27459,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -25762,7 +27497,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -25770,7 +27506,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -25796,7 +27533,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -25814,8 +27553,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -25851,9 +27591,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -25863,7 +27606,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -25878,7 +27623,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -25899,7 +27646,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -25907,7 +27656,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -26002,8 +27753,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -26039,7 +27791,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -26047,7 +27800,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -26073,7 +27827,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -26091,8 +27847,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -26128,9 +27885,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -26140,7 +27900,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -26155,7 +27917,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -26176,7 +27940,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -26184,7 +27950,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -26280,8 +28048,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -26317,7 +28086,8 @@ pub mod test_more_stuff {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -26325,7 +28095,8 @@ pub mod test_more_stuff {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -26351,7 +28122,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -26369,8 +28142,9 @@ pub mod test_more_stuff {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -26406,9 +28180,12 @@ pub mod test_more_stuff {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -26418,7 +28195,9 @@ pub mod test_more_stuff {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -26433,7 +28212,9 @@ pub mod test_more_stuff {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -26454,7 +28235,9 @@ pub mod test_more_stuff {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -26462,7 +28245,9 @@ pub mod test_more_stuff {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -26691,7 +28476,9 @@ pub mod test_membrane {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -26703,14 +28490,18 @@ pub mod test_membrane {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -26735,7 +28526,9 @@ pub mod test_membrane {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -26750,7 +28543,9 @@ pub mod test_membrane {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -27049,7 +28844,9 @@ pub mod test_membrane {
             /// The same capability as one of another interface. Nothing is
             /// checked: if the object does not implement it, calls fail as
             /// `unimplemented`.
-            pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(self) -> Other {
+            pub fn cast_to<Other: ::capnp_threads_core::typed::FromClient>(
+                self,
+            ) -> Other {
                 Other::from_client(self.hook.into_client())
             }
             /// A call of `test.capnp:TestMembrane.Thing.passThrough`.
@@ -27097,7 +28894,9 @@ pub mod test_membrane {
         impl ::capnp_threads_core::typed::FromClient for Client {
             fn from_client(client: ::capnp_threads_core::Client) -> Self {
                 Self {
-                    hook: ::capnp_threads_core::typed::generated::hook_from_client(client),
+                    hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                        client,
+                    ),
                     types: ::core::marker::PhantomData,
                 }
             }
@@ -27110,24 +28909,34 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
             fn new(
-                hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+                hook: ::std::boxed::Box<
+                    ::capnp_threads_core::capnp::capability::DynClientHook,
+                >,
             ) -> Self {
                 Self {
-                    hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
+                    hook: ::capnp_threads_core::typed::generated::client_from_hook(
+                        &*hook,
+                    ),
                     types: ::core::marker::PhantomData,
                 }
             }
             fn into_client_hook(
                 self,
-            ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
+            ) -> ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            > {
                 ::capnp_threads_core::typed::generated::hook_of(self.hook)
             }
-            fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+            fn as_client_hook(
+                &self,
+            ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
                 &self.hook
             }
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self {
                     hook: ::capnp_threads_core::typed::generated::hook_from_client(
                         typeless.as_cap(),
@@ -27153,13 +28962,19 @@ pub mod test_membrane {
         }
         impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client {
             fn init_pointer(
-                _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
-                ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+                ::capnp_threads_core::typed::FromClient::from_client(
+                    ::capnp_threads_core::Client::null(),
+                )
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -27171,7 +28986,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
             fn set_pointer_builder(
-                mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 input: Self,
                 _canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -27267,8 +29084,9 @@ pub mod test_membrane {
                 <ServerImpl as Server>::intercept(&**self, params, results)
             }
         }
-        impl<ServerImpl: Server + ?Sized> ::capnp_threads_core::typed::FromServer<ServerImpl>
-        for Client {
+        impl<
+            ServerImpl: Server + ?Sized,
+        > ::capnp_threads_core::typed::FromServer<ServerImpl> for Client {
             fn dispatch(server: &ServerImpl, call: ::capnp_threads_core::IncomingCall) {
                 match call.interface_id() {
                     0x9352_e4e4_1f17_3917 => dispatch_methods::<ServerImpl>(server, call),
@@ -27352,10 +29170,13 @@ pub mod test_membrane {
             }
             impl<
                 'a,
-            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-            for Reader<'a> {
+            > ::core::convert::From<
+                ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            > for Reader<'a> {
                 fn from(
-                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { reader }
                 }
@@ -27389,10 +29210,15 @@ pub mod test_membrane {
                     )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+            for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
@@ -27424,7 +29250,9 @@ pub mod test_membrane {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.reader.total_size()
                 }
             }
@@ -27446,7 +29274,9 @@ pub mod test_membrane {
                 ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { builder }
                 }
@@ -27480,9 +29310,12 @@ pub mod test_membrane {
                         )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+            for Builder<'a> {
                 fn init_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
                     _size: u32,
                 ) -> Self {
                     builder
@@ -27492,8 +29325,12 @@ pub mod test_membrane {
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
@@ -27507,7 +29344,9 @@ pub mod test_membrane {
             }
             impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        '_,
+                    >,
                     value: Self,
                     canonicalize: bool,
                 ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -27528,15 +29367,20 @@ pub mod test_membrane {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.builder.as_reader().total_size()
                 }
             }
             pub struct Pipeline {
                 _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+            for Pipeline {
+                fn new(
+                    typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+                ) -> Self {
                     Self { _typeless: typeless }
                 }
             }
@@ -27544,7 +29388,16 @@ pub mod test_membrane {
             mod _private {
                 pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 20] = [
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::capnp_threads_core::capnp::word(134, 215, 133, 80, 208, 220, 155, 255),
+                    ::capnp_threads_core::capnp::word(
+                        134,
+                        215,
+                        133,
+                        80,
+                        208,
+                        220,
+                        155,
+                        255,
+                    ),
                     ::capnp_threads_core::capnp::word(30, 0, 0, 0, 1, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(23, 57, 23, 31, 228, 228, 82, 147),
                     ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
@@ -27555,19 +29408,75 @@ pub mod test_membrane {
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(116, 101, 115, 116, 46, 99, 97, 112),
-                    ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 77),
-                    ::capnp_threads_core::capnp::word(101, 109, 98, 114, 97, 110, 101, 46),
-                    ::capnp_threads_core::capnp::word(84, 104, 105, 110, 103, 46, 112, 97),
-                    ::capnp_threads_core::capnp::word(115, 115, 84, 104, 114, 111, 117, 103),
-                    ::capnp_threads_core::capnp::word(104, 36, 80, 97, 114, 97, 109, 115),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        101,
+                        115,
+                        116,
+                        46,
+                        99,
+                        97,
+                        112,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        110,
+                        112,
+                        58,
+                        84,
+                        101,
+                        115,
+                        116,
+                        77,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        101,
+                        109,
+                        98,
+                        114,
+                        97,
+                        110,
+                        101,
+                        46,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        84,
+                        104,
+                        105,
+                        110,
+                        103,
+                        46,
+                        112,
+                        97,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        115,
+                        115,
+                        84,
+                        104,
+                        114,
+                        111,
+                        117,
+                        103,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        104,
+                        36,
+                        80,
+                        97,
+                        114,
+                        97,
+                        109,
+                        115,
+                    ),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                 ];
                 pub(crate) fn get_field_types(
                     index: u16,
                 ) -> ::capnp_threads_core::capnp::introspect::Type {
-                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
                 }
                 pub(crate) fn get_annotation_types(
                     child_index: Option<u16>,
@@ -27632,10 +29541,13 @@ pub mod test_membrane {
             }
             impl<
                 'a,
-            > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-            for Reader<'a> {
+            > ::core::convert::From<
+                ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+            > for Reader<'a> {
                 fn from(
-                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+                    reader: ::capnp_threads_core::capnp::private::layout::StructReader<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { reader }
                 }
@@ -27669,10 +29581,15 @@ pub mod test_membrane {
                     )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+            for Reader<'a> {
                 fn get_from_pointer(
-                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    reader: &::capnp_threads_core::capnp::private::layout::PointerReader<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(reader.get_struct(default)?.into())
                 }
@@ -27704,7 +29621,9 @@ pub mod test_membrane {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.reader.total_size()
                 }
             }
@@ -27726,7 +29645,9 @@ pub mod test_membrane {
                 ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             > for Builder<'a> {
                 fn from(
-                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<
+                        'a,
+                    >,
                 ) -> Self {
                     Self { builder }
                 }
@@ -27760,9 +29681,12 @@ pub mod test_membrane {
                         )
                 }
             }
-            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+            impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+            for Builder<'a> {
                 fn init_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
                     _size: u32,
                 ) -> Self {
                     builder
@@ -27772,8 +29696,12 @@ pub mod test_membrane {
                         .into()
                 }
                 fn get_from_pointer(
-                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
-                    default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
+                    builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        'a,
+                    >,
+                    default: ::core::option::Option<
+                        &'a [::capnp_threads_core::capnp::Word],
+                    >,
                 ) -> ::capnp_threads_core::capnp::Result<Self> {
                     ::core::result::Result::Ok(
                         builder
@@ -27787,7 +29715,9 @@ pub mod test_membrane {
             }
             impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
                 fn set_pointer_builder(
-                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                    mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                        '_,
+                    >,
                     value: Self,
                     canonicalize: bool,
                 ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -27808,15 +29738,20 @@ pub mod test_membrane {
                 }
                 pub fn total_size(
                     &self,
-                ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+                ) -> ::capnp_threads_core::capnp::Result<
+                    ::capnp_threads_core::capnp::MessageSize,
+                > {
                     self.builder.as_reader().total_size()
                 }
             }
             pub struct Pipeline {
                 _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             }
-            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-                fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+            for Pipeline {
+                fn new(
+                    typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+                ) -> Self {
                     Self { _typeless: typeless }
                 }
             }
@@ -27824,7 +29759,16 @@ pub mod test_membrane {
             mod _private {
                 pub(crate) static ENCODED_NODE: [::capnp_threads_core::capnp::Word; 19] = [
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                    ::capnp_threads_core::capnp::word(69, 231, 94, 97, 211, 190, 148, 238),
+                    ::capnp_threads_core::capnp::word(
+                        69,
+                        231,
+                        94,
+                        97,
+                        211,
+                        190,
+                        148,
+                        238,
+                    ),
                     ::capnp_threads_core::capnp::word(30, 0, 0, 0, 1, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(23, 57, 23, 31, 228, 228, 82, 147),
                     ::capnp_threads_core::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
@@ -27835,18 +29779,65 @@ pub mod test_membrane {
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                    ::capnp_threads_core::capnp::word(116, 101, 115, 116, 46, 99, 97, 112),
-                    ::capnp_threads_core::capnp::word(110, 112, 58, 84, 101, 115, 116, 77),
-                    ::capnp_threads_core::capnp::word(101, 109, 98, 114, 97, 110, 101, 46),
-                    ::capnp_threads_core::capnp::word(84, 104, 105, 110, 103, 46, 105, 110),
-                    ::capnp_threads_core::capnp::word(116, 101, 114, 99, 101, 112, 116, 36),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        101,
+                        115,
+                        116,
+                        46,
+                        99,
+                        97,
+                        112,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        110,
+                        112,
+                        58,
+                        84,
+                        101,
+                        115,
+                        116,
+                        77,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        101,
+                        109,
+                        98,
+                        114,
+                        97,
+                        110,
+                        101,
+                        46,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        84,
+                        104,
+                        105,
+                        110,
+                        103,
+                        46,
+                        105,
+                        110,
+                    ),
+                    ::capnp_threads_core::capnp::word(
+                        116,
+                        101,
+                        114,
+                        99,
+                        101,
+                        112,
+                        116,
+                        36,
+                    ),
                     ::capnp_threads_core::capnp::word(80, 97, 114, 97, 109, 115, 0, 0),
                     ::capnp_threads_core::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                 ];
                 pub(crate) fn get_field_types(
                     index: u16,
                 ) -> ::capnp_threads_core::capnp::introspect::Type {
-                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index)
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
                 }
                 pub(crate) fn get_annotation_types(
                     child_index: Option<u16>,
@@ -27912,8 +29903,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -27949,7 +29941,8 @@ pub mod test_membrane {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -27957,7 +29950,8 @@ pub mod test_membrane {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -27983,13 +29977,17 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -28014,8 +30012,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -28051,9 +30050,12 @@ pub mod test_membrane {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -28063,7 +30065,9 @@ pub mod test_membrane {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -28078,7 +30082,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -28099,13 +30105,17 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
             pub fn get_text(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::text::Builder<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                     self.builder.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -28126,7 +30136,10 @@ pub mod test_membrane {
                     .unwrap()
             }
             #[inline]
-            pub fn init_text(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+            pub fn init_text(
+                self,
+                size: u32,
+            ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
                 self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
@@ -28138,7 +30151,9 @@ pub mod test_membrane {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -28186,7 +30201,11 @@ pub mod test_membrane {
                     0 => {
                         <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -28252,8 +30271,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -28289,7 +30309,8 @@ pub mod test_membrane {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -28297,7 +30318,8 @@ pub mod test_membrane {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -28323,7 +30345,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -28341,8 +30365,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -28378,9 +30403,12 @@ pub mod test_membrane {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -28390,7 +30418,9 @@ pub mod test_membrane {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -28405,7 +30435,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -28426,7 +30458,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -28434,7 +30468,9 @@ pub mod test_membrane {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -28529,8 +30565,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -28566,7 +30603,8 @@ pub mod test_membrane {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -28574,7 +30612,8 @@ pub mod test_membrane {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -28600,7 +30639,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -28612,7 +30653,9 @@ pub mod test_membrane {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -28637,8 +30680,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -28674,9 +30718,12 @@ pub mod test_membrane {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -28686,7 +30733,9 @@ pub mod test_membrane {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -28701,7 +30750,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -28722,7 +30773,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -28734,7 +30787,9 @@ pub mod test_membrane {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -28763,7 +30818,9 @@ pub mod test_membrane {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -28820,7 +30877,11 @@ pub mod test_membrane {
                     0 => {
                         <crate::test_capnp::test_membrane::thing::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -28886,8 +30947,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -28923,7 +30985,8 @@ pub mod test_membrane {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -28931,7 +30994,8 @@ pub mod test_membrane {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -28957,7 +31021,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -28969,7 +31035,9 @@ pub mod test_membrane {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -28998,8 +31066,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -29035,9 +31104,12 @@ pub mod test_membrane {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -29047,7 +31119,9 @@ pub mod test_membrane {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -29062,7 +31136,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -29083,7 +31159,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -29095,7 +31173,9 @@ pub mod test_membrane {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -29132,7 +31212,9 @@ pub mod test_membrane {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -29208,7 +31290,11 @@ pub mod test_membrane {
                     1 => {
                         <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -29274,8 +31360,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -29311,7 +31398,8 @@ pub mod test_membrane {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -29319,7 +31407,8 @@ pub mod test_membrane {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -29345,7 +31434,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -29357,7 +31448,9 @@ pub mod test_membrane {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -29386,8 +31479,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -29423,9 +31517,12 @@ pub mod test_membrane {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -29435,7 +31532,9 @@ pub mod test_membrane {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -29450,7 +31549,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -29471,7 +31572,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -29483,7 +31586,9 @@ pub mod test_membrane {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -29520,7 +31625,9 @@ pub mod test_membrane {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -29596,7 +31703,11 @@ pub mod test_membrane {
                     1 => {
                         <bool as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -29662,8 +31773,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -29699,7 +31811,8 @@ pub mod test_membrane {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -29707,7 +31820,8 @@ pub mod test_membrane {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -29733,7 +31847,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -29745,7 +31861,9 @@ pub mod test_membrane {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -29770,8 +31888,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -29807,9 +31926,12 @@ pub mod test_membrane {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -29819,7 +31941,9 @@ pub mod test_membrane {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -29834,7 +31958,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -29855,7 +31981,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -29867,7 +31995,9 @@ pub mod test_membrane {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -29896,7 +32026,9 @@ pub mod test_membrane {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -29952,7 +32084,11 @@ pub mod test_membrane {
                     0 => {
                         <crate::test_capnp::test_membrane::thing::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -30018,8 +32154,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -30055,7 +32192,8 @@ pub mod test_membrane {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -30063,7 +32201,8 @@ pub mod test_membrane {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -30089,7 +32228,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -30101,7 +32242,9 @@ pub mod test_membrane {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -30126,8 +32269,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -30163,9 +32307,12 @@ pub mod test_membrane {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -30175,7 +32322,9 @@ pub mod test_membrane {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -30190,7 +32339,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -30211,7 +32362,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -30223,7 +32376,9 @@ pub mod test_membrane {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -30252,7 +32407,9 @@ pub mod test_membrane {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -30309,7 +32466,11 @@ pub mod test_membrane {
                     0 => {
                         <crate::test_capnp::test_membrane::thing::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -30375,8 +32536,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -30412,7 +32574,8 @@ pub mod test_membrane {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -30420,7 +32583,8 @@ pub mod test_membrane {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -30446,7 +32610,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -30464,8 +32630,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -30501,9 +32668,12 @@ pub mod test_membrane {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -30513,7 +32683,9 @@ pub mod test_membrane {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -30528,7 +32700,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -30549,7 +32723,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -30557,7 +32733,9 @@ pub mod test_membrane {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -30652,8 +32830,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -30689,7 +32868,8 @@ pub mod test_membrane {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -30697,7 +32877,8 @@ pub mod test_membrane {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -30723,7 +32904,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -30741,8 +32924,9 @@ pub mod test_membrane {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -30778,9 +32962,12 @@ pub mod test_membrane {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -30790,7 +32977,9 @@ pub mod test_membrane {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -30805,7 +32994,9 @@ pub mod test_membrane {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -30826,7 +33017,9 @@ pub mod test_membrane {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -30834,7 +33027,9 @@ pub mod test_membrane {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -30981,9 +33176,12 @@ pub mod test_authenticated_bootstrap {
             self.hook.client()
         }
     }
-    impl<VatId> ::capnp_threads_core::capnp::capability::FromClientHook for Client<VatId> {
+    impl<VatId> ::capnp_threads_core::capnp::capability::FromClientHook
+    for Client<VatId> {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -30995,14 +33193,19 @@ pub mod test_authenticated_bootstrap {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
-    impl<VatId> ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client<VatId> {
+    impl<VatId> ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+    for Client<VatId> {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -31010,7 +33213,8 @@ pub mod test_authenticated_bootstrap {
     impl<VatId> ::capnp_threads_core::capnp::traits::HasTypeId for Client<VatId> {
         const TYPE_ID: u64 = 0xea72_cc77_2537_98cd;
     }
-    impl<'a, VatId> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Client<VatId>
+    impl<'a, VatId> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+    for Client<VatId>
     where
         VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
@@ -31025,7 +33229,8 @@ pub mod test_authenticated_bootstrap {
             )
         }
     }
-    impl<'a, VatId> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Client<VatId>
+    impl<'a, VatId> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Client<VatId>
     where
         VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
@@ -31033,7 +33238,9 @@ pub mod test_authenticated_bootstrap {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -31046,12 +33253,15 @@ pub mod test_authenticated_bootstrap {
             )
         }
     }
-    impl<VatId> ::capnp_threads_core::capnp::traits::SetterInput<Owned<VatId>> for Client<VatId>
+    impl<VatId> ::capnp_threads_core::capnp::traits::SetterInput<Owned<VatId>>
+    for Client<VatId>
     where
         VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -31259,8 +33469,9 @@ pub mod test_authenticated_bootstrap {
         impl<
             'a,
             VatId,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a, VatId>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31331,7 +33542,8 @@ pub mod test_authenticated_bootstrap {
                 self.reader
             }
         }
-        impl<'a, VatId> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a, VatId>
+        impl<'a, VatId> ::capnp_threads_core::capnp::traits::Imbue<'a>
+        for Reader<'a, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31356,7 +33568,9 @@ pub mod test_authenticated_bootstrap {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -31367,7 +33581,8 @@ pub mod test_authenticated_bootstrap {
             builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             _phantom: ::core::marker::PhantomData<VatId>,
         }
-        impl<VatId> ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_, VatId>
+        impl<VatId> ::capnp_threads_core::capnp::traits::HasStructSize
+        for Builder<'_, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31385,8 +33600,9 @@ pub mod test_authenticated_bootstrap {
         impl<
             'a,
             VatId,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a, VatId>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31418,7 +33634,8 @@ pub mod test_authenticated_bootstrap {
                 )
             }
         }
-        impl<'a, VatId> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a, VatId>
+        impl<'a, VatId> ::capnp_threads_core::capnp::traits::ImbueMut<'a>
+        for Builder<'a, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31440,7 +33657,9 @@ pub mod test_authenticated_bootstrap {
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -31450,7 +33669,9 @@ pub mod test_authenticated_bootstrap {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -31469,7 +33690,9 @@ pub mod test_authenticated_bootstrap {
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -31494,7 +33717,9 @@ pub mod test_authenticated_bootstrap {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -31504,7 +33729,9 @@ pub mod test_authenticated_bootstrap {
         }
         impl<VatId> ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<VatId> {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -31642,8 +33869,9 @@ pub mod test_authenticated_bootstrap {
         impl<
             'a,
             VatId,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a, VatId>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31714,7 +33942,8 @@ pub mod test_authenticated_bootstrap {
                 self.reader
             }
         }
-        impl<'a, VatId> ::capnp_threads_core::capnp::traits::Imbue<'a> for Reader<'a, VatId>
+        impl<'a, VatId> ::capnp_threads_core::capnp::traits::Imbue<'a>
+        for Reader<'a, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31739,7 +33968,9 @@ pub mod test_authenticated_bootstrap {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -31765,7 +33996,8 @@ pub mod test_authenticated_bootstrap {
             builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             _phantom: ::core::marker::PhantomData<VatId>,
         }
-        impl<VatId> ::capnp_threads_core::capnp::traits::HasStructSize for Builder<'_, VatId>
+        impl<VatId> ::capnp_threads_core::capnp::traits::HasStructSize
+        for Builder<'_, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31783,8 +34015,9 @@ pub mod test_authenticated_bootstrap {
         impl<
             'a,
             VatId,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a, VatId>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31816,7 +34049,8 @@ pub mod test_authenticated_bootstrap {
                 )
             }
         }
-        impl<'a, VatId> ::capnp_threads_core::capnp::traits::ImbueMut<'a> for Builder<'a, VatId>
+        impl<'a, VatId> ::capnp_threads_core::capnp::traits::ImbueMut<'a>
+        for Builder<'a, VatId>
         where
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
@@ -31838,7 +34072,9 @@ pub mod test_authenticated_bootstrap {
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -31848,7 +34084,9 @@ pub mod test_authenticated_bootstrap {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -31867,7 +34105,9 @@ pub mod test_authenticated_bootstrap {
             VatId: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -31892,7 +34132,9 @@ pub mod test_authenticated_bootstrap {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -31947,7 +34189,9 @@ pub mod test_authenticated_bootstrap {
         }
         impl<VatId> ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<VatId> {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -32019,7 +34263,11 @@ pub mod test_authenticated_bootstrap {
                             <VatId as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                         )
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types<VatId>(

@@ -9,8 +9,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use capnp_threads_core::{ConnConfig, FromClient, Result, Vat};
-use capnp_threads_transport::unix;
+use capnp_threads::transport::unix;
+use capnp_threads::{ConnConfig, FromClient, Result, Vat};
 use rpc_schema::echo_capnp::echo;
 
 const PART: usize = 64 << 10;

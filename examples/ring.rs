@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use capnp_threads_core::{RpcSystem, Vat};
-use capnp_threads_endpoint::{EndpointNetwork, EndpointVat, Parameters};
+use capnp_threads::endpoint::{EndpointNetwork, EndpointVat, Parameters};
+use capnp_threads::{RpcSystem, Vat};
 use rpc_schema::greeter_capnp::{greeter, guest};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -41,7 +41,7 @@ impl guest::Server for Guest {
         &self,
         _: guest::NameParams,
         mut results: guest::NameResults,
-    ) -> capnp_threads_core::Result<()> {
+    ) -> capnp_threads::Result<()> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         results.get().set_name(&self.name);
         Ok(())
@@ -63,7 +63,7 @@ impl greeter::Server for Host {
         &self,
         params: greeter::GreetGuestParams,
         mut results: greeter::GreetGuestResults,
-    ) -> capnp_threads_core::Result<()> {
+    ) -> capnp_threads::Result<()> {
         let guest = params.get()?.get_guest()?;
         // This goes back through every vat that the guest came through.
         let answer = guest.name_request().call()?;
@@ -78,9 +78,9 @@ impl greeter::Server for Host {
 }
 
 /// Passes a guest to the next vat. Returns the way that it went from there.
-fn send_on(next: &Next, guest: guest::Client) -> capnp_threads_core::Result<String> {
+fn send_on(next: &Next, guest: guest::Client) -> capnp_threads::Result<String> {
     let Some((system, vat)) = next.get() else {
-        return Err(capnp_threads_core::Error::failed("the ring is not closed yet"));
+        return Err(capnp_threads::Error::failed("the ring is not closed yet"));
     };
     let greeter: greeter::Client = system.bootstrap(vat);
     let mut request = greeter.greet_guest_request();

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use capnp_threads_core::{ConnConfig, Connection, Error, Result, Vat};
-use capnp_threads_transport::{Transport, memory};
+use capnp_threads::transport::{Transport, memory};
+use capnp_threads::{ConnConfig, Connection, Error, Result, Vat};
 use rpc_schema::chat_capnp::{listener, room, seat};
 
 const GUESTS: u64 = 8;

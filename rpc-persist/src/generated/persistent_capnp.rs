@@ -71,7 +71,8 @@ pub mod persistent {
                 .finish()
         }
     }
-    impl<SturdyRef, Owner> ::capnp_threads_core::typed::FromClient for Client<SturdyRef, Owner>
+    impl<SturdyRef, Owner> ::capnp_threads_core::typed::FromClient
+    for Client<SturdyRef, Owner>
     where
         SturdyRef: 'static,
         Owner: 'static,
@@ -92,7 +93,9 @@ pub mod persistent {
     impl<SturdyRef, Owner> ::capnp_threads_core::capnp::capability::FromClientHook
     for Client<SturdyRef, Owner> {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -104,7 +107,9 @@ pub mod persistent {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
@@ -112,7 +117,9 @@ pub mod persistent {
     for Client<SturdyRef, Owner> {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -138,7 +145,11 @@ pub mod persistent {
             )
         }
     }
-    impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    impl<
+        'a,
+        SturdyRef,
+        Owner,
+    > ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
     for Client<SturdyRef, Owner>
     where
         SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -148,7 +159,9 @@ pub mod persistent {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -171,7 +184,9 @@ pub mod persistent {
         Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -204,7 +219,8 @@ pub mod persistent {
             ::capnp_threads_core::capnp::introspect::TypeVariant::Capability.into()
         }
     }
-    impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Owned for Owned<SturdyRef, Owner>
+    impl<SturdyRef, Owner> ::capnp_threads_core::capnp::traits::Owned
+    for Owned<SturdyRef, Owner>
     where
         SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
         Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -423,8 +439,9 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a, SturdyRef, Owner>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a, SturdyRef, Owner>
         where
             SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -478,7 +495,11 @@ pub mod persistent {
                 )
             }
         }
-        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        impl<
+            'a,
+            SturdyRef,
+            Owner,
+        > ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
         for Reader<'a, SturdyRef, Owner>
         where
             SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -535,7 +556,9 @@ pub mod persistent {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -585,8 +608,9 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a, SturdyRef, Owner>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a, SturdyRef, Owner>
         where
             SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -641,14 +665,20 @@ pub mod persistent {
                     )
             }
         }
-        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        impl<
+            'a,
+            SturdyRef,
+            Owner,
+        > ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
         for Builder<'a, SturdyRef, Owner>
         where
             SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -658,7 +688,9 @@ pub mod persistent {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -681,7 +713,9 @@ pub mod persistent {
             Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -707,7 +741,9 @@ pub mod persistent {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -760,9 +796,14 @@ pub mod persistent {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
-        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+        impl<
+            SturdyRef,
+            Owner,
+        > ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<SturdyRef, Owner> {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -798,7 +839,16 @@ pub mod persistent {
                 ::capnp_threads_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(
+                    112,
+                    101,
+                    114,
+                    115,
+                    105,
+                    115,
+                    116,
+                    101,
+                ),
                 ::capnp_threads_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
                 ::capnp_threads_core::capnp::word(58, 80, 101, 114, 115, 105, 115, 116),
                 ::capnp_threads_core::capnp::word(101, 110, 116, 46, 83, 97, 118, 101),
@@ -834,7 +884,11 @@ pub mod persistent {
                             <Owner as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                         )
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types<SturdyRef, Owner>(
@@ -949,8 +1003,9 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a, SturdyRef, Owner>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a, SturdyRef, Owner>
         where
             SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -1004,7 +1059,11 @@ pub mod persistent {
                 )
             }
         }
-        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        impl<
+            'a,
+            SturdyRef,
+            Owner,
+        > ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
         for Reader<'a, SturdyRef, Owner>
         where
             SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -1061,7 +1120,9 @@ pub mod persistent {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -1111,8 +1172,9 @@ pub mod persistent {
             'a,
             SturdyRef,
             Owner,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a, SturdyRef, Owner>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a, SturdyRef, Owner>
         where
             SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -1167,14 +1229,20 @@ pub mod persistent {
                     )
             }
         }
-        impl<'a, SturdyRef, Owner> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        impl<
+            'a,
+            SturdyRef,
+            Owner,
+        > ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
         for Builder<'a, SturdyRef, Owner>
         where
             SturdyRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1184,7 +1252,9 @@ pub mod persistent {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1207,7 +1277,9 @@ pub mod persistent {
             Owner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1233,7 +1305,9 @@ pub mod persistent {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -1286,9 +1360,14 @@ pub mod persistent {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
             _phantom: ::core::marker::PhantomData<(SturdyRef, Owner)>,
         }
-        impl<SturdyRef, Owner> ::capnp_threads_core::capnp::capability::FromTypelessPipeline
+        impl<
+            SturdyRef,
+            Owner,
+        > ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<SturdyRef, Owner> {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -1324,7 +1403,16 @@ pub mod persistent {
                 ::capnp_threads_core::capnp::word(33, 0, 0, 0, 63, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(
+                    112,
+                    101,
+                    114,
+                    115,
+                    105,
+                    115,
+                    116,
+                    101,
+                ),
                 ::capnp_threads_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
                 ::capnp_threads_core::capnp::word(58, 80, 101, 114, 115, 105, 115, 116),
                 ::capnp_threads_core::capnp::word(101, 110, 116, 46, 83, 97, 118, 101),
@@ -1361,7 +1449,11 @@ pub mod persistent {
                             <SturdyRef as ::capnp_threads_core::capnp::introspect::Introspect>::introspect(),
                         )
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types<SturdyRef, Owner>(
@@ -1567,7 +1659,9 @@ pub mod realm_gateway {
     > ::capnp_threads_core::capnp::capability::FromClientHook
     for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -1579,7 +1673,9 @@ pub mod realm_gateway {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
@@ -1592,7 +1688,9 @@ pub mod realm_gateway {
     for Client<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -1649,7 +1747,9 @@ pub mod realm_gateway {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -1677,7 +1777,9 @@ pub mod realm_gateway {
         ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
     {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2147,8 +2249,9 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
             InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -2325,7 +2428,9 @@ pub mod realm_gateway {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -2337,7 +2442,9 @@ pub mod realm_gateway {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -2418,8 +2525,9 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
             InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -2530,7 +2638,9 @@ pub mod realm_gateway {
             ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2540,7 +2650,9 @@ pub mod realm_gateway {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2568,7 +2680,9 @@ pub mod realm_gateway {
             ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2608,7 +2722,9 @@ pub mod realm_gateway {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -2620,7 +2736,9 @@ pub mod realm_gateway {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -2708,7 +2826,9 @@ pub mod realm_gateway {
             ExternalOwner,
         > ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -2766,7 +2886,16 @@ pub mod realm_gateway {
                 ::capnp_threads_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(
+                    112,
+                    101,
+                    114,
+                    115,
+                    105,
+                    115,
+                    116,
+                    101,
+                ),
                 ::capnp_threads_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
                 ::capnp_threads_core::capnp::word(58, 82, 101, 97, 108, 109, 71, 97),
                 ::capnp_threads_core::capnp::word(116, 101, 119, 97, 121, 46, 105, 109),
@@ -2866,7 +2995,11 @@ pub mod realm_gateway {
                             InternalOwner,
                         > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types<
@@ -3075,8 +3208,9 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
             InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -3253,7 +3387,9 @@ pub mod realm_gateway {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
@@ -3265,7 +3401,9 @@ pub mod realm_gateway {
                 match self.reader.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -3346,8 +3484,9 @@ pub mod realm_gateway {
             ExternalRef,
             InternalOwner,
             ExternalOwner,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a, InternalRef, ExternalRef, InternalOwner, ExternalOwner>
         where
             InternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
             ExternalRef: ::capnp_threads_core::capnp::traits::Owned + 'static,
@@ -3458,7 +3597,9 @@ pub mod realm_gateway {
             ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -3468,7 +3609,9 @@ pub mod realm_gateway {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -3496,7 +3639,9 @@ pub mod realm_gateway {
             ExternalOwner: ::capnp_threads_core::capnp::traits::Owned + 'static,
         {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -3536,7 +3681,9 @@ pub mod realm_gateway {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -3548,7 +3695,9 @@ pub mod realm_gateway {
                 match self.builder.get_pointer_field(0).get_capability() {
                     ::core::result::Result::Ok(c) => {
                         ::core::result::Result::Ok(
-                            ::capnp_threads_core::capnp::capability::FromClientHook::new(c),
+                            ::capnp_threads_core::capnp::capability::FromClientHook::new(
+                                c,
+                            ),
                         )
                     }
                     ::core::result::Result::Err(e) => ::core::result::Result::Err(e),
@@ -3636,7 +3785,9 @@ pub mod realm_gateway {
             ExternalOwner,
         > ::capnp_threads_core::capnp::capability::FromTypelessPipeline
         for Pipeline<InternalRef, ExternalRef, InternalOwner, ExternalOwner> {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self {
                     _typeless: typeless,
                     _phantom: ::core::marker::PhantomData,
@@ -3694,7 +3845,16 @@ pub mod realm_gateway {
                 ::capnp_threads_core::capnp::word(37, 0, 0, 0, 119, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::capnp_threads_core::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::capnp_threads_core::capnp::word(112, 101, 114, 115, 105, 115, 116, 101),
+                ::capnp_threads_core::capnp::word(
+                    112,
+                    101,
+                    114,
+                    115,
+                    105,
+                    115,
+                    116,
+                    101,
+                ),
                 ::capnp_threads_core::capnp::word(110, 116, 46, 99, 97, 112, 110, 112),
                 ::capnp_threads_core::capnp::word(58, 82, 101, 97, 108, 109, 71, 97),
                 ::capnp_threads_core::capnp::word(116, 101, 119, 97, 121, 46, 101, 120),
@@ -3794,7 +3954,11 @@ pub mod realm_gateway {
                             ExternalOwner,
                         > as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types<

@@ -10,8 +10,9 @@
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use capnp_threads_core::{ConnConfig, Error, Result, Vat, auto_reconnect};
-use capnp_threads_transport::tcp;
+use capnp_threads::reconnect::auto_reconnect;
+use capnp_threads::transport::tcp;
+use capnp_threads::{ConnConfig, Error, Result, Vat};
 use rpc_schema::greeter_capnp::greeter;
 
 struct Greeter {

@@ -9,11 +9,10 @@
 //! cargo run --example membrane
 //! ```
 
-use capnp_threads_core::capnp::traits::HasTypeId;
-use capnp_threads_core::{
-    Client, ConnConfig, Error, Membrane, MembranePolicy, Passage, Result, Vat,
-};
-use capnp_threads_transport::memory;
+use capnp_threads::capnp::traits::HasTypeId;
+use capnp_threads::membrane::{Membrane, MembranePolicy, Passage};
+use capnp_threads::transport::memory;
+use capnp_threads::{Client, ConnConfig, Error, Result, Vat};
 use rpc_schema::greeter_capnp::{greeter, guest};
 
 struct Greeter;

@@ -1,7 +1,7 @@
 //! An object that survives the process that it lives in.
 //!
 //! ```text
-//! cargo run -p capnp-threads-persist --example persistent_object
+//! cargo run --example persistent_object
 //! ```
 //!
 //! The program starts itself as a server, saves an object of that server, kills the
@@ -11,12 +11,13 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use capnp_threads_core::transport::PeerDescription;
-use capnp_threads_core::{ConnConfig, Connection, FromClient, NamedExports, Vat};
-use capnp_threads_persist::{Owner, Persistence, RedbStore, Savable};
-use capnp_threads_transport::unix;
+use capnp_threads::offer::NamedExports;
+use capnp_threads::persist::sturdy_capnp::restorer;
+use capnp_threads::persist::{Owner, Persistence, RedbStore, Savable};
+use capnp_threads::transport::PeerDescription;
+use capnp_threads::transport::unix;
+use capnp_threads::{ConnConfig, Connection, FromClient, Vat};
 use rpc_schema::greeter_capnp::greeter;
-use rpc_schema::sturdy_capnp::restorer;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -30,7 +31,7 @@ impl greeter::Server for Greeter {
         &self,
         params: greeter::GreetParams,
         mut results: greeter::GreetResults,
-    ) -> capnp_threads_core::Result<()> {
+    ) -> capnp_threads::Result<()> {
         let name = params.get()?.get_name()?.to_str()?;
         results.get().set_greeting(format!("{}, {name}!", self.greeting));
         Ok(())
@@ -42,7 +43,7 @@ impl Savable for Greeter {
         "greeter"
     }
 
-    fn state(&self) -> capnp_threads_core::Result<Vec<u8>> {
+    fn state(&self) -> capnp_threads::Result<Vec<u8>> {
         Ok(self.greeting.clone().into_bytes())
     }
 }
@@ -124,7 +125,7 @@ fn run(folder: &Path) -> Result<()> {
     // As the server will know us; see `owner`.
     let own = connection.peer().credentials.map(|process| process.uid);
     let own = Owner::new(format!("user {}", own.ok_or("who we are is known on Linux only")?));
-    let reference = capnp_threads_persist::save(&greeter, Some(&own))?;
+    let reference = capnp_threads::persist::save(&greeter, Some(&own))?;
     println!("saved; the server is killed");
     drop(server);
 

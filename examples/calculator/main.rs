@@ -18,8 +18,8 @@ mod server;
 use std::thread;
 use std::time::Duration;
 
-use capnp_threads_core::{ConnConfig, Vat};
-use capnp_threads_transport::Address;
+use capnp_threads::transport::Address;
+use capnp_threads::{ConnConfig, Vat};
 use rpc_schema::calculator_capnp::calculator;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;

@@ -6,8 +6,8 @@
 
 use std::thread;
 
-use capnp_threads_core::{ConnConfig, Result, Vat};
-use capnp_threads_transport::tcp;
+use capnp_threads::transport::tcp;
+use capnp_threads::{ConnConfig, Result, Vat};
 use rpc_schema::greeter_capnp::greeter;
 
 struct Greeter;

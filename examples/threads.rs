@@ -7,8 +7,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use capnp_threads_core::{Concurrency, ConnConfig, Result, Vat};
-use capnp_threads_transport::memory;
+use capnp_threads::transport::memory;
+use capnp_threads::{Concurrency, ConnConfig, Result, Vat};
 use rpc_schema::greeter_capnp::greeter;
 
 const THREADS: usize = 64;

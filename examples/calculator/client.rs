@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use capnp_threads_core::{Error, Result, Vat};
+use capnp_threads::{Error, Result, Vat};
 use rpc_schema::calculator_capnp::calculator;
 
 use crate::formula::{Formula, apply};

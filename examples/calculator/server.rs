@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use capnp_threads_core::{Concurrency, ConnConfig, Detached, Error, Result, Vat};
-use capnp_threads_transport::Listener;
+use capnp_threads::transport::Listener;
+use capnp_threads::{Concurrency, ConnConfig, Detached, Error, Result, Vat};
 use rpc_schema::calculator_capnp::calculator;
 
 use calculator::{Operator, def_function_params, expression, function, value};

@@ -11,8 +11,8 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use capnp_threads_core::{ConnConfig, Error, FromClient, Result, Vat};
-use capnp_threads_transport::unix;
+use capnp_threads::transport::unix;
+use capnp_threads::{ConnConfig, Error, FromClient, Result, Vat};
 use rpc_schema::greeter_capnp::{greeter, guest};
 
 struct Greeter;

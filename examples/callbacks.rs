@@ -1,13 +1,11 @@
-//! A capability that is passed on and called before anybody knows what it is.
+//! A server that calls an object of its client before it answers.
 //!
 //! ```text
-//! cargo run --example promises
+//! cargo run --example callbacks
 //! ```
 
-use std::thread;
-
-use capnp_threads_core::{ConnConfig, Result, Vat, promise_client};
-use capnp_threads_transport::memory;
+use capnp_threads::transport::memory;
+use capnp_threads::{ConnConfig, Result, Vat};
 use rpc_schema::greeter_capnp::{greeter, guest};
 
 struct Greeter;
@@ -18,10 +16,12 @@ impl greeter::Server for Greeter {
         params: greeter::GreetGuestParams,
         mut results: greeter::GreetGuestResults,
     ) -> Result<()> {
-        // The call waits, back at the client, until the promise is kept.
-        let answer = params.get()?.get_guest()?.name_request().call()?;
+        let guest = params.get()?.get_guest()?;
+        // Blocks this worker until the client has answered. Another worker takes
+        // its place meanwhile.
+        let answer = guest.name_request().call()?;
         let name = answer.get()?.get_name()?.to_str()?;
-        results.get().set_greeting(format!("At last, {name}!"));
+        results.get().set_greeting(format!("Good evening, {name}."));
         Ok(())
     }
 }
@@ -30,6 +30,7 @@ struct Guest(&'static str);
 
 impl guest::Server for Guest {
     fn name(&self, _: guest::NameParams, mut results: guest::NameResults) -> Result<()> {
+        println!("the server asks for the name");
         results.get().set_name(self.0);
         Ok(())
     }
@@ -40,22 +41,14 @@ fn main() -> Result<()> {
     let server_vat = Vat::new();
     let greeter: greeter::Client = server_vat.export(Greeter);
     let server = server_vat.connect(far, ConnConfig::new().bootstrap(greeter))?;
+
     let client_vat = Vat::new();
     let connection = client_vat.connect(near, ConnConfig::new())?;
     let greeter: greeter::Client = connection.bootstrap();
-
-    let (guest, fulfiller) = promise_client::<guest::Client>();
     let mut request = greeter.greet_guest_request();
-    request.get().set_guest(guest);
-    let greeting = request.send();
-    println!("the guest is announced; answered so far: {}", greeting.try_response().is_some());
+    request.get().set_guest(client_vat.export(Guest("Grace")));
+    println!("{}", request.call()?.get()?.get_greeting()?.to_str()?);
 
-    // Any thread may keep a promise.
-    let vat = client_vat.clone();
-    let arrival = thread::spawn(move || fulfiller.fulfill(vat.export(Guest("Godot"))));
-    println!("{}", greeting.wait()?.get()?.get_greeting()?.to_str()?);
-
-    arrival.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     connection.close();
     server.join()
 }

@@ -38,9 +38,14 @@ pub mod sturdy_ref {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -81,7 +86,8 @@ pub mod sturdy_ref {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -107,13 +113,17 @@ pub mod sturdy_ref {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_secret(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::data::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -136,9 +146,14 @@ pub mod sturdy_ref {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -171,7 +186,8 @@ pub mod sturdy_ref {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -198,7 +214,9 @@ pub mod sturdy_ref {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -219,24 +237,34 @@ pub mod sturdy_ref {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn get_secret(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::data::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::data::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
             )
         }
         #[inline]
-        pub fn set_secret(&mut self, value: ::capnp_threads_core::capnp::data::Reader<'_>) {
+        pub fn set_secret(
+            &mut self,
+            value: ::capnp_threads_core::capnp::data::Reader<'_>,
+        ) {
             self.builder.reborrow().get_pointer_field(0).set_data(value);
         }
         #[inline]
-        pub fn init_secret(self, size: u32) -> ::capnp_threads_core::capnp::data::Builder<'a> {
+        pub fn init_secret(
+            self,
+            size: u32,
+        ) -> ::capnp_threads_core::capnp::data::Builder<'a> {
             self.builder.get_pointer_field(0).init_data(size)
         }
         #[inline]
@@ -295,7 +323,11 @@ pub mod sturdy_ref {
                 0 => {
                     <::capnp_threads_core::capnp::data::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -360,9 +392,14 @@ pub mod owner {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Reader<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-    for Reader<'a> {
-        fn from(reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+    > for Reader<'a> {
+        fn from(
+            reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        ) -> Self {
             Self { reader }
         }
     }
@@ -403,7 +440,8 @@ pub mod owner {
             ::core::result::Result::Ok(reader.get_struct(default)?.into())
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+    for Reader<'a> {
         fn into_internal_struct_reader(
             self,
         ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -429,13 +467,17 @@ pub mod owner {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.reader.total_size()
         }
         #[inline]
         pub fn get_name(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Reader<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text::Reader<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -458,9 +500,14 @@ pub mod owner {
     impl ::capnp_threads_core::capnp::traits::HasTypeId for Builder<'_> {
         const TYPE_ID: u64 = _private::TYPE_ID;
     }
-    impl<'a> ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-    for Builder<'a> {
-        fn from(builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>) -> Self {
+    impl<
+        'a,
+    > ::core::convert::From<
+        ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+    > for Builder<'a> {
+        fn from(
+            builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        ) -> Self {
             Self { builder }
         }
     }
@@ -493,7 +540,8 @@ pub mod owner {
                 )
         }
     }
-    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+    impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+    for Builder<'a> {
         fn init_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
@@ -520,7 +568,9 @@ pub mod owner {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
         fn set_pointer_builder(
-            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             value: Self,
             canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -541,13 +591,17 @@ pub mod owner {
         }
         pub fn total_size(
             &self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::MessageSize,
+        > {
             self.builder.as_reader().total_size()
         }
         #[inline]
         pub fn get_name(
             self,
-        ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::text::Builder<'a>> {
+        ) -> ::capnp_threads_core::capnp::Result<
+            ::capnp_threads_core::capnp::text::Builder<'a>,
+        > {
             ::capnp_threads_core::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(0),
                 ::core::option::Option::None,
@@ -568,7 +622,10 @@ pub mod owner {
                 .unwrap()
         }
         #[inline]
-        pub fn init_name(self, size: u32) -> ::capnp_threads_core::capnp::text::Builder<'a> {
+        pub fn init_name(
+            self,
+            size: u32,
+        ) -> ::capnp_threads_core::capnp::text::Builder<'a> {
             self.builder.get_pointer_field(0).init_text(size)
         }
         #[inline]
@@ -627,7 +684,11 @@ pub mod owner {
                 0 => {
                     <::capnp_threads_core::capnp::text::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                 }
-                _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                _ => {
+                    ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                        index,
+                    )
+                }
             }
         }
         pub(crate) fn get_annotation_types(
@@ -756,7 +817,9 @@ pub mod restorer {
     }
     impl ::capnp_threads_core::capnp::capability::FromClientHook for Client {
         fn new(
-            hook: ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook>,
+            hook: ::std::boxed::Box<
+                ::capnp_threads_core::capnp::capability::DynClientHook,
+            >,
         ) -> Self {
             Self {
                 hook: ::capnp_threads_core::typed::generated::client_from_hook(&*hook),
@@ -768,14 +831,18 @@ pub mod restorer {
         ) -> ::std::boxed::Box<::capnp_threads_core::capnp::capability::DynClientHook> {
             ::capnp_threads_core::typed::generated::hook_of(self.hook)
         }
-        fn as_client_hook(&self) -> &::capnp_threads_core::capnp::capability::DynClientHook {
+        fn as_client_hook(
+            &self,
+        ) -> &::capnp_threads_core::capnp::capability::DynClientHook {
             &self.hook
         }
     }
     impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Client {
         fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
             Self {
-                hook: ::capnp_threads_core::typed::generated::hook_from_client(typeless.as_cap()),
+                hook: ::capnp_threads_core::typed::generated::hook_from_client(
+                    typeless.as_cap(),
+                ),
                 types: ::core::marker::PhantomData,
             }
         }
@@ -800,7 +867,9 @@ pub mod restorer {
             _builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
             _size: u32,
         ) -> Self {
-            ::capnp_threads_core::typed::FromClient::from_client(::capnp_threads_core::Client::null())
+            ::capnp_threads_core::typed::FromClient::from_client(
+                ::capnp_threads_core::Client::null(),
+            )
         }
         fn get_from_pointer(
             builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
@@ -815,7 +884,9 @@ pub mod restorer {
     }
     impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Client {
         fn set_pointer_builder(
-            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+            mut builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                '_,
+            >,
             input: Self,
             _canonicalize: bool,
         ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1003,8 +1074,9 @@ pub mod restorer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1040,7 +1112,8 @@ pub mod restorer {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1048,7 +1121,8 @@ pub mod restorer {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1074,13 +1148,17 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_ref(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::sturdy_capnp::sturdy_ref::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::sturdy_capnp::sturdy_ref::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -1105,8 +1183,9 @@ pub mod restorer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1142,9 +1221,12 @@ pub mod restorer {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1154,7 +1236,9 @@ pub mod restorer {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1169,7 +1253,9 @@ pub mod restorer {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1190,7 +1276,9 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -1231,7 +1319,9 @@ pub mod restorer {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -1287,7 +1377,11 @@ pub mod restorer {
                     0 => {
                         <crate::sturdy_capnp::sturdy_ref::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -1353,8 +1447,9 @@ pub mod restorer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1390,7 +1485,8 @@ pub mod restorer {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1398,7 +1494,8 @@ pub mod restorer {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1424,11 +1521,15 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
-            pub fn get_object(self) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
+            pub fn get_object(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Reader<'a> {
                 ::capnp_threads_core::capnp::any_pointer::Reader::new(
                     self.reader.get_pointer_field(0),
                 )
@@ -1452,8 +1553,9 @@ pub mod restorer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1489,9 +1591,12 @@ pub mod restorer {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1501,7 +1606,9 @@ pub mod restorer {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1516,7 +1623,9 @@ pub mod restorer {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1537,17 +1646,23 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
-            pub fn get_object(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            pub fn get_object(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
                 ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(0),
                 )
             }
             #[inline]
-            pub fn init_object(self) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
+            pub fn init_object(
+                self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Builder<'a> {
                 let mut result = ::capnp_threads_core::capnp::any_pointer::Builder::new(
                     self.builder.get_pointer_field(0),
                 );
@@ -1563,12 +1678,16 @@ pub mod restorer {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
         impl Pipeline {
-            pub fn get_object(&self) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
+            pub fn get_object(
+                &self,
+            ) -> ::capnp_threads_core::capnp::any_pointer::Pipeline {
                 ::capnp_threads_core::capnp::capability::FromTypelessPipeline::new(
                     self._typeless.get_pointer_field(0),
                 )
@@ -1618,7 +1737,11 @@ pub mod restorer {
                     0 => {
                         <::capnp_threads_core::capnp::any_pointer::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -1684,8 +1807,9 @@ pub mod restorer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -1721,7 +1845,8 @@ pub mod restorer {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -1729,7 +1854,8 @@ pub mod restorer {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -1755,13 +1881,17 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
             #[inline]
             pub fn get_ref(
                 self,
-            ) -> ::capnp_threads_core::capnp::Result<crate::sturdy_capnp::sturdy_ref::Reader<'a>> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                crate::sturdy_capnp::sturdy_ref::Reader<'a>,
+            > {
                 ::capnp_threads_core::capnp::traits::FromPointerReader::get_from_pointer(
                     &self.reader.get_pointer_field(0),
                     ::core::option::Option::None,
@@ -1786,8 +1916,9 @@ pub mod restorer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -1823,9 +1954,12 @@ pub mod restorer {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -1835,7 +1969,9 @@ pub mod restorer {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -1850,7 +1986,9 @@ pub mod restorer {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -1871,7 +2009,9 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
             #[inline]
@@ -1912,7 +2052,9 @@ pub mod restorer {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }
@@ -1968,7 +2110,11 @@ pub mod restorer {
                     0 => {
                         <crate::sturdy_capnp::sturdy_ref::Owned as ::capnp_threads_core::capnp::introspect::Introspect>::introspect()
                     }
-                    _ => ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(index),
+                    _ => {
+                        ::capnp_threads_core::capnp::introspect::panic_invalid_field_index(
+                            index,
+                        )
+                    }
                 }
             }
             pub(crate) fn get_annotation_types(
@@ -2034,8 +2180,9 @@ pub mod restorer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructReader<'a>>
-        for Reader<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
+        > for Reader<'a> {
             fn from(
                 reader: ::capnp_threads_core::capnp::private::layout::StructReader<'a>,
             ) -> Self {
@@ -2071,7 +2218,8 @@ pub mod restorer {
                 )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerReader<'a>
+        for Reader<'a> {
             fn get_from_pointer(
                 reader: &::capnp_threads_core::capnp::private::layout::PointerReader<'a>,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
@@ -2079,7 +2227,8 @@ pub mod restorer {
                 ::core::result::Result::Ok(reader.get_struct(default)?.into())
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a> for Reader<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::IntoInternalStructReader<'a>
+        for Reader<'a> {
             fn into_internal_struct_reader(
                 self,
             ) -> ::capnp_threads_core::capnp::private::layout::StructReader<'a> {
@@ -2105,7 +2254,9 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.reader.total_size()
             }
         }
@@ -2123,8 +2274,9 @@ pub mod restorer {
         }
         impl<
             'a,
-        > ::core::convert::From<::capnp_threads_core::capnp::private::layout::StructBuilder<'a>>
-        for Builder<'a> {
+        > ::core::convert::From<
+            ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
+        > for Builder<'a> {
             fn from(
                 builder: ::capnp_threads_core::capnp::private::layout::StructBuilder<'a>,
             ) -> Self {
@@ -2160,9 +2312,12 @@ pub mod restorer {
                     )
             }
         }
-        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a> for Builder<'a> {
+        impl<'a> ::capnp_threads_core::capnp::traits::FromPointerBuilder<'a>
+        for Builder<'a> {
             fn init_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 _size: u32,
             ) -> Self {
                 builder
@@ -2172,7 +2327,9 @@ pub mod restorer {
                     .into()
             }
             fn get_from_pointer(
-                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'a>,
+                builder: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    'a,
+                >,
                 default: ::core::option::Option<&'a [::capnp_threads_core::capnp::Word]>,
             ) -> ::capnp_threads_core::capnp::Result<Self> {
                 ::core::result::Result::Ok(
@@ -2187,7 +2344,9 @@ pub mod restorer {
         }
         impl ::capnp_threads_core::capnp::traits::SetterInput<Owned> for Reader<'_> {
             fn set_pointer_builder(
-                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<'_>,
+                mut pointer: ::capnp_threads_core::capnp::private::layout::PointerBuilder<
+                    '_,
+                >,
                 value: Self,
                 canonicalize: bool,
             ) -> ::capnp_threads_core::capnp::Result<()> {
@@ -2208,7 +2367,9 @@ pub mod restorer {
             }
             pub fn total_size(
                 &self,
-            ) -> ::capnp_threads_core::capnp::Result<::capnp_threads_core::capnp::MessageSize> {
+            ) -> ::capnp_threads_core::capnp::Result<
+                ::capnp_threads_core::capnp::MessageSize,
+            > {
                 self.builder.as_reader().total_size()
             }
         }
@@ -2216,7 +2377,9 @@ pub mod restorer {
             _typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
         }
         impl ::capnp_threads_core::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline) -> Self {
+            fn new(
+                typeless: ::capnp_threads_core::capnp::any_pointer::Pipeline,
+            ) -> Self {
                 Self { _typeless: typeless }
             }
         }

@@ -1,23 +1,11 @@
 //! The examples do what they say, and the calculator works with calculators in
 //! other languages.
-//!
-//! Cargo builds the examples along with the tests of this package; with
-//! `--test examples` alone it does not, so build them first then.
-//!
-//! What the other languages need may be missing: then their tests say so and
-//! pass, unless the environment has `REQUIRE_PEERS=1`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fmt::Write;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
-/// A program that takes longer than this hangs.
-const FAR_TOO_LONG: Duration = Duration::from_secs(120);
+use crate::process::{Server, installed, output};
 
 /// What every calculator client prints, whoever serves it.
 const CALCULATIONS: &str = "\
@@ -107,6 +95,18 @@ fn ring() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn persistent_object() {
+    let expected = "\
+Good evening, Grace!
+saved; the server is killed
+Good evening, Grace!
+revoked: there is no such reference, or it is sealed for somebody else
+";
+    assert_eq!(output(&mut example("persistent_object")), expected);
+}
+
+#[test]
 fn calculator_in_one_process() {
     let printed = output(&mut example("calculator"));
     let (first, rest) = printed.split_once('\n').unwrap();
@@ -166,78 +166,14 @@ fn check_both_ways(other: &dyn Fn() -> Command, name: &str) {
     }
 }
 
-/// A program that prints `ready ADDR` when it serves. Dropping this kills it.
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(command: &mut Command) -> Self {
-        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let (send, receive) = mpsc::channel();
-        thread::spawn(move || send.send(lines.next()));
-        let line = receive.recv_timeout(FAR_TOO_LONG);
-        let mut server = Server { process, address: String::new() };
-        let line = line.expect("the server says nothing").expect("the server ended").unwrap();
-        line.strip_prefix("ready ").expect(&line).clone_into(&mut server.address);
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test finds out otherwise.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Runs a program to its end, which has to be a success, and returns what it
-/// printed.
-fn output(command: &mut Command) -> String {
-    let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let process = process.spawn().unwrap();
-    let id = process.id();
-    let (send, receive) = mpsc::channel();
-    thread::spawn(move || send.send(process.wait_with_output()));
-    let Ok(output) = receive.recv_timeout(FAR_TOO_LONG) else {
-        Command::new("kill").args(["-9", &id.to_string()]).status().unwrap();
-        panic!("{command:?} does not end");
-    };
-    let output = output.unwrap();
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{printed}{complaints}", output.status);
-    printed
-}
-
 /// An example of this package, as Cargo has built it for this run.
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(
-        program.exists(),
-        "build the examples first: cargo build -p capnp-threads-transport --examples"
-    );
+    assert!(program.exists(), "build the examples first: cargo build --examples");
     Command::new(program)
 }
 
 fn peers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../rpc-tests/peers")
-}
-
-/// Whether what a test needs is there; `probe` tells by its success.
-fn installed(what: &str, probe: &mut Command) -> bool {
-    let probed = probe.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if probed.is_ok_and(|status| status.success()) {
-        return true;
-    }
-    assert!(
-        std::env::var_os("REQUIRE_PEERS").is_none_or(|value| value != "1"),
-        "REQUIRE_PEERS=1, but {what} is not installed: {probe:?} fails"
-    );
-    eprintln!("skipped: {what} is not installed");
-    false
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("rpc-tests/peers")
 }

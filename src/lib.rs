@@ -1,0 +1,114 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # What is where
+//!
+//! The root has what most programs name; everything else is in the module of its
+//! subject.
+//!
+//! | to | use |
+//! |---|---|
+//! | have workers and connections | [`Vat`], [`Connection`], [`ConnConfig`]; [`vat`] |
+//! | connect to other programs | [`transport`], for example [`transport::tcp`] |
+//! | reach vats by name, or accept many | [`RpcSystem`], [`network`] |
+//! | call objects | generated clients, made of [`Request`], [`Promise`], [`Response`]; [`typed`] |
+//! | serve objects | generated `Server` traits, with [`Params`] and [`Results`]; [`Concurrency`] |
+//! | answer later | [`typed::DeferredResults`] |
+//! | promise a capability | [`promise_client`], [`Fulfiller`] |
+//! | read a response on another thread | [`Detached`] |
+//! | know why something failed | [`Error`], [`ErrorKind`] |
+//! | limit what a peer can make a connection hold | [`Limits`] |
+//! | push data along | [`typed::StreamingRequest`], [`flow`] |
+//! | recognise one's own objects | [`typed::unwrap_server`], [`typed::ServerSet`] |
+//! | stand between two sides, take back what was given | [`membrane`] |
+//! | outlive a connection | [`reconnect`] |
+//! | offer something else to each peer, or objects by name | [`offer`] |
+//! | end threads with a connection or an object | [`vat::Supervisor`], [`vat::StopToken`] |
+//! | work without types | [`Client`], [`untyped`] |
+//! | pass file descriptors | [`fd`] |
+//! | print messages | [`transport::tap`], [`mod@describe`] |
+#![cfg_attr(feature = "persist", doc = "| keep references that outlive processes | [`persist`] |")]
+#![cfg_attr(
+    feature = "endpoint",
+    doc = "| have one socket for each pair of many parties | [`endpoint`] |"
+)]
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `endpoint` | the module `endpoint`: many parties over one socket for each pair of them, and networks of vats on top |
+//! | `persist` | the module `persist`: references to objects that outlive connections and processes, with a store in one file |
+
+#![forbid(unsafe_code)]
+
+pub use capnp_threads_core::{
+    Client, Concurrency, ConnConfig, Connection, Detached, Error, ErrorKind, FromClient, Limits,
+    Params, Promise, Request, Response, Result, Results, RpcSystem, TypedFulfiller as Fulfiller,
+    Vat, promise_client,
+};
+
+pub use capnp_threads_core::{capnp, describe, fd, message, typed};
+#[cfg(feature = "endpoint")]
+pub use capnp_threads_endpoint as endpoint;
+#[cfg(feature = "persist")]
+pub use capnp_threads_persist as persist;
+pub use capnp_threads_transport as transport;
+
+// For generated code only.
+#[doc(hidden)]
+pub use capnp_threads_core::{IncomingCall, hook};
+
+/// Workers, connections, and threads that end with them.
+pub mod vat {
+    pub use capnp_threads_core::{
+        Executor, Exported, Job, OwnedSupervisor, PoolConfig, Snapshot, StopToken, Supervisor,
+        VatConfig,
+    };
+}
+
+/// Vats that reach each other by name: see [`RpcSystem`].
+pub mod network {
+    pub use capnp_threads_core::{Accepted, Peer, Reached, RpcSystemBuilder, VatNetwork};
+}
+
+/// What a peer is offered: by who it is, or by the name that it asks for.
+pub mod offer {
+    pub use capnp_threads_core::{BootstrapFactory, NamedExports, ObjectId, Restorer};
+}
+
+/// How far a sender may run ahead of who receives.
+pub mod flow {
+    pub use capnp_threads_core::{
+        AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow,
+    };
+}
+
+/// Standing between two sides that hold capabilities of each other, and taking back
+/// what was given.
+pub mod membrane {
+    pub use capnp_threads_core::{
+        Membrane, MembranePolicy, Passage, RevokeOnDrop, Revoker, Transparent, revocable,
+    };
+}
+
+/// Capabilities that are made anew when their connection was lost.
+pub mod reconnect {
+    pub use capnp_threads_core::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
+}
+
+/// Calls, objects and promises without generated types.
+pub mod untyped {
+    pub use capnp_threads_core::{
+        Brand, Dispatch, Fulfiller, IncomingCall, Payload, PayloadBuilder, Pending, promise,
+    };
+}
+
+/// What most programs import: `use capnp_threads::prelude::*`.
+///
+/// [`FromClient`] is among it because turning a typed client into an untyped one and
+/// back are its methods.
+pub mod prelude {
+    pub use crate::{Client, ConnConfig, Connection, Error, FromClient, Result, Vat};
+}
