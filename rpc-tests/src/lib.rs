@@ -1,6 +1,7 @@
-//! Conformance, interoperation, simulation and stress tests.
+//! Conformance, interoperation, simulation and stress tests, and what they share.
 
-#[cfg(doctest)]
+#[cfg(any(doctest, test))]
 mod book;
 pub mod conformance;
 pub mod peers;
+pub mod support;

@@ -6,9 +6,9 @@ use std::thread;
 use capnp_threads_core::{Concurrency, DeferredResults, FromClient, IncomingCall};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_pipeline};
 
-use crate::support::objects::{self, Keeper, answer_foo, foo, foo_request, foo_with, plain};
-use crate::support::raw::{self, Cap, Outcome, RawPeer, Target};
-use crate::support::{Census, Event, LONG, Pair, Random, Watchdog, until, vat};
+use rpc_tests::support::objects::{self, Keeper, answer_foo, foo, foo_request, foo_with, plain};
+use rpc_tests::support::raw::{self, Cap, Outcome, RawPeer, Target};
+use rpc_tests::support::{Census, Event, LONG, Pair, Random, Watchdog, until, vat};
 
 type Deferred = DeferredResults<test_interface::foo_results::Owned>;
 
@@ -336,7 +336,7 @@ fn cancelling_races_with_answering() {
             scope.spawn(move || {
                 let mut random = Random::new(seed);
                 let keeper: test_more_stuff::Client = front.bootstrap();
-                let end = std::time::Instant::now() + crate::support::stress_time();
+                let end = std::time::Instant::now() + rpc_tests::support::stress_time();
                 while std::time::Instant::now() < end {
                     let mut request = keeper.call_foo_request();
                     request.get().set_cap(plain(&front.client_vat, census));
@@ -455,7 +455,7 @@ fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
                 unanswered = Some(calls);
                 object.into_client()
             },
-            crate::support::Wire::Memory,
+            rpc_tests::support::Wire::Memory,
             |config| {
                 let mut limits = capnp_threads_core::Limits::default();
                 limits.questions = 1;

@@ -11,11 +11,11 @@ use capnp_threads_core::{
 };
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
-use crate::support::objects::{
+use rpc_tests::support::objects::{
     self, Keeper, answer_foo, call_foo, foo, foo_request, foo_with, plain,
 };
-use crate::support::raw::{RawPeer, Target};
-use crate::support::{Blocked, Census, Event, LONG, Pair, Watchdog, Wire, until, vat};
+use rpc_tests::support::raw::{RawPeer, Target};
+use rpc_tests::support::{Blocked, Census, Event, LONG, Pair, Watchdog, Wire, until, vat};
 
 fn server(name: &str) -> Pair {
     Pair::new(name, |vat| foo(vat, answer_foo).into_client())
@@ -377,7 +377,7 @@ fn supervised_threads_end_with_their_object() {
     assert_eq!(census.alive(), 0);
     drop(object);
     #[cfg(target_os = "linux")]
-    until("threads to go", || crate::support::threads_named("clo-") == 0);
+    until("threads to go", || rpc_tests::support::threads_named("clo-") == 0);
     assert!(vat.supervisor().token().is_stopped());
 }
 
@@ -556,7 +556,7 @@ fn looking_at_a_connection_does_not_lose_a_release() {
         })
     };
     let started = Instant::now();
-    while started.elapsed() < crate::support::stress_time() {
+    while started.elapsed() < rpc_tests::support::stress_time() {
         let response = keeper.get_handle_request().call().unwrap();
         let handle = response.get().unwrap().get_handle().unwrap();
         drop(response);

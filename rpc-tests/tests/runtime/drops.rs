@@ -4,9 +4,9 @@ use capnp_threads_core::{Client, Concurrency, ConnConfig, Error, FromClient, Vat
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_handle, test_interface, test_more_stuff, test_pipeline};
 
-use crate::support::objects::{self, Keeper, call_foo, plain};
-use crate::support::raw::{self, Cap, Outcome, RawPeer, Target};
-use crate::support::{Census, Counted, LONG, Pair, Watchdog, until, vat};
+use rpc_tests::support::objects::{self, Keeper, call_foo, plain};
+use rpc_tests::support::raw::{self, Cap, Outcome, RawPeer, Target};
+use rpc_tests::support::{Census, Counted, LONG, Pair, Watchdog, until, vat};
 
 fn keeper_with_handles(vat: &Vat, census: &Census) -> Client {
     let keeper: test_more_stuff::Client = vat.export(Keeper::with_handles(census));

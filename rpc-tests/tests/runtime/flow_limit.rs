@@ -8,8 +8,8 @@ use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
 use parking_lot::Mutex;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
-use crate::support::objects::{Keeper, answer_foo, foo, foo_request, foo_with};
-use crate::support::{Census, LONG, Pair, Watchdog, Wire, until, vat};
+use rpc_tests::support::objects::{Keeper, answer_foo, foo, foo_request, foo_with};
+use rpc_tests::support::{Census, LONG, Pair, Watchdog, Wire, until, vat};
 
 /// An object whose `foo` tells that it runs, and waits until it may answer.
 fn gated(vat: &capnp_threads_core::Vat) -> (test_interface::Client, Census, mpsc::Sender<()>) {
@@ -101,15 +101,15 @@ fn changing_the_flow_limit_while_running_releases_calls() {
 /// order of each reference stays.
 #[test]
 fn the_flow_limit_keeps_the_order_of_calls() {
-    use crate::support::objects::{Order, OrderedReference, Sequence};
     use rpc_schema::test_capnp::test_call_order;
+    use rpc_tests::support::objects::{Order, OrderedReference, Sequence};
 
     let _watchdog = Watchdog::start();
     let (order, census) = (Order::new(), Census::new());
     let pair = Pair::configured(
         "fl3",
         |vat| {
-            let sequence = Sequence { order: order.clone(), _counted: census.count() };
+            let sequence = Sequence::new(&order, &census);
             vat.export::<test_call_order::Client, _>(sequence).into_client()
         },
         Wire::Memory,

@@ -8,10 +8,10 @@ use capnp_threads_core::{
 };
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
-use crate::support::objects::{
+use rpc_tests::support::objects::{
     Keeper, Order, OrderedReference, Sequence, answer_foo, call_foo, foo,
 };
-use crate::support::{Blocked, Census, Pair, Watchdog, Wire, until};
+use rpc_tests::support::{Blocked, Census, Pair, Watchdog, Wire, until};
 
 type Foo = test_interface::Client;
 
@@ -103,8 +103,7 @@ fn an_embargo_blocks_identity_look_ups_until_it_is_lifted() {
         let set = ServerSet::new(&pair.client_vat);
         let order = Order::new();
         let census = Census::new();
-        let ours: test_call_order::Client =
-            set.add(Sequence { order: order.clone(), _counted: census.count() });
+        let ours: test_call_order::Client = set.add(Sequence::new(&order, &census));
         let theirs: test_more_stuff::Client = pair.bootstrap();
         let mut reference = OrderedReference::new(ours.clone(), 0);
         for round in 0..50 {
@@ -118,7 +117,7 @@ fn an_embargo_blocks_identity_look_ups_until_it_is_lifted() {
             // one comes after them.
             let last = reference.send_through(&ours);
             last.wait().unwrap();
-            assert_eq!(found.order.arrived(), 5 * (round + 1));
+            assert_eq!(found.order().arrived(), 5 * (round + 1));
             drop(calls);
         }
         order.assert_right("behind an embargo");

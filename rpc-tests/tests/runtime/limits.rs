@@ -7,11 +7,11 @@ use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, FromClient, Limits}
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
-use crate::support::objects::{
+use rpc_tests::support::objects::{
     self, Keeper, answer_foo, call_foo, foo, foo_request, foo_with, plain,
 };
-use crate::support::raw::{RawPeer, Said};
-use crate::support::{Blocked, Census, Event, LONG, Pair, Watchdog, Wire, until, vat};
+use rpc_tests::support::raw::{RawPeer, Said};
+use rpc_tests::support::{Blocked, Census, Event, LONG, Pair, Watchdog, Wire, until, vat};
 
 fn limits(adjust: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
@@ -290,10 +290,10 @@ fn a_peer_that_asks_and_does_not_read_is_cut_off() {
         let mut writer = peer.writer();
         let stopped = stopped.clone();
         thread::spawn(move || {
-            let pair = crate::support::raw::frame(|message| {
+            let pair = rpc_tests::support::raw::frame(|message| {
                 message.init_bootstrap().set_question_id(1);
             });
-            let finish = crate::support::raw::finish(1, true);
+            let finish = rpc_tests::support::raw::finish(1, true);
             while std::io::Write::write_all(&mut writer, &[&pair[..], &finish].concat()).is_ok() {
                 if stopped.is_set() {
                     break;
@@ -351,7 +351,7 @@ fn call_backs_do_not_wait_for_the_calls_that_they_answer() {
             });
         }
     });
-    crate::support::settle(&connections[0], &connections[1]);
+    rpc_tests::support::settle(&connections[0], &connections[1]);
     connections.iter().for_each(capnp_threads_core::Connection::close);
     drop(offered);
     for vat in vats {

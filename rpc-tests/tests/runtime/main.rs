@@ -1,20 +1,26 @@
-//! What the threads around the protocol promise: when what runs where, who may
-//! wait, and how everything ends.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-#[path = "../support/mod.rs"]
-mod support;
+//! What vats with real threads promise: when what runs where, who may wait, what a
+//! peer is told, and how everything ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 mod cancelling;
 mod closing;
+mod connection;
 mod drops;
+mod endpoints;
+mod exceptions;
+mod file_descriptors;
 mod flow_limit;
 mod identity;
 mod limits;
+mod membranes;
+mod offers;
 mod panics;
+mod persistence;
 mod pitfalls;
 mod pool;
 mod promises;
+mod realms;
 mod reconnecting;
 mod serving;
+mod system;
 mod waiting;

@@ -7,8 +7,8 @@ use capnp_threads_core::{
 };
 use rpc_schema::test_capnp::test_interface;
 
-use crate::support::objects::{self, answer_foo, call_foo, foo, foo_request, foo_with};
-use crate::support::{Event, LONG, Pair, Watchdog, Wire};
+use rpc_tests::support::objects::{self, answer_foo, call_foo, foo, foo_request, foo_with};
+use rpc_tests::support::{Event, LONG, Pair, Watchdog, Wire};
 
 fn panicking(debug: bool) -> (Pair, test_interface::Client) {
     let pair = Pair::configured(

@@ -11,11 +11,11 @@ use capnp_threads_transport::memory;
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff, test_pipeline};
 
-use crate::support::objects::{
+use rpc_tests::support::objects::{
     self, Keeper, Order, OrderedReference, Sequence, answer_foo, call_foo, foo, foo_request,
     foo_with, plain,
 };
-use crate::support::{
+use rpc_tests::support::{
     Census, Counted, Event, LONG, Pair, Random, Watchdog, Wire, stress_time, until, vat,
 };
 
@@ -65,7 +65,7 @@ fn many_calls_both_ways_through_queues_of_one() {
             });
         }
     });
-    crate::support::settle(&left, &right);
+    rpc_tests::support::settle(&left, &right);
     left.close();
     assert!(left_vat.shutdown(LONG));
     assert!(right_vat.shutdown(LONG));
@@ -112,7 +112,7 @@ fn both_sides_write_much_over_a_pipe_of_one_byte() {
             });
         }
     });
-    crate::support::settle(&left, &right);
+    rpc_tests::support::settle(&left, &right);
     left.close();
     assert!(left_vat.shutdown(LONG));
     assert!(right_vat.shutdown(LONG));
@@ -317,7 +317,7 @@ fn a_direct_call_does_not_overtake_pipelined_ones() {
     let mut reference = 0;
     for_a_while(|| {
         // Our own object, which the peer sends back to us.
-        let object = Sequence { order: order.clone(), _counted: census.count() };
+        let object = Sequence::new(&order, &census);
         let object: test_call_order::Client = pair.client_vat.export(object);
         let mut request = keeper.echo_request();
         request.get().set_cap(object);
@@ -374,7 +374,7 @@ fn returning_a_capability_to_a_dead_peer_keeps_the_worker() {
     let late = Late { hold, begun, census: census.clone() };
     let mut pool = capnp_threads_core::PoolConfig::default();
     pool.max_workers = 1;
-    let server_vat = crate::support::vat_with_pool("pias", pool);
+    let server_vat = rpc_tests::support::vat_with_pool("pias", pool);
     let client_vat = vat("piac");
     let object: test_pipeline::Client = server_vat.export(late);
     let connect = || {
@@ -403,7 +403,7 @@ fn returning_a_capability_to_a_dead_peer_keeps_the_worker() {
     let call = request.send();
     call_foo(&call.pipeline().get_out_box().get_cap()).unwrap();
     drop((first, second, call));
-    crate::support::settle(&client, &server);
+    rpc_tests::support::settle(&client, &server);
     drop(object);
     assert!(client_vat.shutdown(LONG));
     assert!(server_vat.shutdown(LONG));
@@ -435,7 +435,7 @@ fn the_end_rejects_imported_promises_and_pipelined_fields() {
         .into_iter()
         .map(|client| {
             let client = client.clone();
-            crate::support::Blocked::spawn(move || {
+            rpc_tests::support::Blocked::spawn(move || {
                 client.as_client().resolve().map(drop).unwrap_err().kind()
             })
         })

@@ -6,9 +6,9 @@ use std::time::Duration;
 use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, PoolConfig, Vat};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
-use crate::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with};
-use crate::support::raw::{self, Cap, Outcome, RawPeer, Said, Target};
-use crate::support::{
+use rpc_tests::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with};
+use rpc_tests::support::raw::{self, Cap, Outcome, RawPeer, Said, Target};
+use rpc_tests::support::{
     Event, LONG, Watchdog, Wire, settle, threads_named, until, vat, vat_with_pool,
 };
 

@@ -8,10 +8,10 @@ use capnp_threads_core::{
 };
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
-use crate::support::objects::{
+use rpc_tests::support::objects::{
     Foo, Keeper, Order, OrderedReference, Sequence, answer_foo, call_foo, foo, foo_request, plain,
 };
-use crate::support::{Census, Pair, Random, Watchdog, Wire, settle, until};
+use rpc_tests::support::{Census, Pair, Random, Watchdog, Wire, settle, until};
 
 type Plain = test_interface::Client;
 
@@ -270,7 +270,7 @@ fn sequence(
     order: &Order,
     census: &Census,
 ) -> test_call_order::Client {
-    let object = Sequence { order: order.clone(), _counted: census.count() };
+    let object = Sequence::new(order, census);
     vat.export_with(object, Concurrency::Serial)
 }
 
@@ -282,7 +282,7 @@ fn calls_keep_their_order_while_their_promise_resolves() {
     let census = Census::new();
     let pair = Pair::new("pr5", Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
-    let end = std::time::Instant::now() + crate::support::stress_time();
+    let end = std::time::Instant::now() + rpc_tests::support::stress_time();
     let mut random = Random::new(5);
     let mut round = 0;
     while std::time::Instant::now() < end || round < 8 {
@@ -338,7 +338,7 @@ fn calls_keep_their_order_over_a_vat_in_the_middle() {
     let behind: test_more_stuff::Client = back.bootstrap();
     let front = Pair::new("pr7", move |_| behind.into_client());
     let keeper: test_more_stuff::Client = front.bootstrap();
-    let end = std::time::Instant::now() + crate::support::stress_time();
+    let end = std::time::Instant::now() + rpc_tests::support::stress_time();
     let mut round = 0;
     while std::time::Instant::now() < end || round < 8 {
         round += 1;

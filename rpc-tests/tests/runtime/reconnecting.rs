@@ -9,10 +9,10 @@ use capnp_threads_core::{
 };
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
-use crate::support::objects::{
+use rpc_tests::support::objects::{
     Keeper, Order, OrderedReference, Sequence, answer_foo, call_foo, foo, foo_request,
 };
-use crate::support::{Census, Event, LONG, Pair, Watchdog, until};
+use rpc_tests::support::{Census, Event, LONG, Pair, Watchdog, until};
 
 type Foo = test_interface::Client;
 
@@ -177,7 +177,7 @@ fn calls_wait_for_the_connecting_in_order() {
     let (sequence, gate) = (order.clone(), open.clone());
     let (client, _control) = lazy_auto_reconnect(move || -> Result<test_call_order::Client> {
         gate.wait();
-        Ok(vat.export(Sequence { order: sequence.clone(), _counted: census.count() }))
+        Ok(vat.export(Sequence::new(&sequence, &census)))
     });
     let mut reference = OrderedReference::new(client, 0);
     let mut calls: Vec<_> = (0..10).map(|_| reference.send()).collect();

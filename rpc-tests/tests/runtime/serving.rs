@@ -9,10 +9,10 @@ use std::thread;
 use capnp_threads_core::{Concurrency, Error, FromClient, IncomingCall, Payload};
 use rpc_schema::test_capnp::test_interface;
 
-use crate::support::objects::{
+use rpc_tests::support::objects::{
     self, Order, OrderedReference, Sequence, answer_foo, call_foo, foo, foo_request, foo_with,
 };
-use crate::support::{Census, Event, Pair, Watchdog, Wire};
+use rpc_tests::support::{Census, Event, Pair, Watchdog, Wire};
 
 fn thread_name() -> String {
     thread::current().name().unwrap_or_default().to_owned()
@@ -137,7 +137,7 @@ fn an_inline_object_runs_on_whoever_delivers_the_call() {
     pair.finish();
     // Without a connection it is the caller.
     let (tell, told) = mpsc::channel();
-    let here = crate::support::vat("se6");
+    let here = rpc_tests::support::vat("se6");
     let method = move |params, results| {
         tell.send(thread_name()).unwrap();
         answer_foo(params, results)
@@ -150,7 +150,7 @@ fn an_inline_object_runs_on_whoever_delivers_the_call() {
 #[test]
 fn an_inline_object_that_calls_itself_does_not_nest() {
     let _watchdog = Watchdog::start();
-    let vat = crate::support::vat("se7");
+    let vat = rpc_tests::support::vat("se7");
     let own = Arc::new(Mutex::new(None::<test_interface::Client>));
     let (this, running) = (Arc::clone(&own), AtomicUsize::new(0));
     let (tell, told) = mpsc::channel();
@@ -181,7 +181,7 @@ fn an_inline_object_that_calls_itself_does_not_nest() {
 #[test]
 fn a_long_chain_of_inline_objects_needs_no_long_stack() {
     let _watchdog = Watchdog::start();
-    let vat = crate::support::vat("se8");
+    let vat = rpc_tests::support::vat("se8");
     let mut last = foo(&vat, answer_foo).into_client();
     for _ in 0..20_000 {
         let next = last;
@@ -190,7 +190,7 @@ fn a_long_chain_of_inline_objects_needs_no_long_stack() {
         });
     }
     call_foo(&test_interface::Client::from_client(last)).unwrap();
-    assert!(vat.shutdown(crate::support::LONG));
+    assert!(vat.shutdown(rpc_tests::support::LONG));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn calls_of_one_reference_arrive_in_order_on_every_wire() {
     let _watchdog = Watchdog::start();
     for wire in Wire::ALL {
         let (order, census) = (Order::new(), Census::new());
-        let object = Sequence { order: order.clone(), _counted: census.count() };
+        let object = Sequence::new(&order, &census);
         let pair = Pair::configured(
             "se9",
             |vat| {

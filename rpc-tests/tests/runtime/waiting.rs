@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use capnp_threads_core::{Concurrency, ErrorKind, FromClient};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_streaming};
 
-use crate::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with};
-use crate::support::{Event, Pair, Watchdog};
+use rpc_tests::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with};
+use rpc_tests::support::{Event, Pair, Watchdog};
 
 /// A server whose `foo` waits, and the event that lets it go on.
 fn slow(name: &str) -> (Pair, test_interface::Client, Event) {
@@ -168,7 +168,7 @@ fn on_resolved_looks_through_promises() {
     let (tell, told) = mpsc::channel();
     first.as_client().on_resolved(move |resolved| tell.send(resolved).unwrap());
     fulfil_first.fulfill(second);
-    let vat = crate::support::vat("wa6");
+    let vat = rpc_tests::support::vat("wa6");
     let object = foo(&vat, answer_foo);
     assert!(told.try_recv().is_err());
     fulfil_second.fulfill(object.clone());
@@ -271,7 +271,7 @@ fn no_wake_up_is_lost() {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let end = Instant::now() + crate::support::stress_time();
+                let end = Instant::now() + rpc_tests::support::stress_time();
                 while Instant::now() < end {
                     block_on(foo_request(&client).send()).unwrap();
                     block_on(foo_request(&client).send().as_pending().clone()).unwrap();
@@ -318,7 +318,7 @@ fn a_stream_that_waits_for_its_window_hears_of_the_end() {
     let pair = Pair::configured(
         "waa",
         move |vat| vat.export::<test_streaming::Client, _>(Sink { go: hold }).into_client(),
-        crate::support::Wire::Memory,
+        rpc_tests::support::Wire::Memory,
         |config| {
             config.flow_control(capnp_threads_core::FlowControl::Fixed(
                 capnp_threads_core::FixedWindow::new(1),
@@ -329,7 +329,7 @@ fn a_stream_that_waits_for_its_window_hears_of_the_end() {
     let stream: test_streaming::Client = pair.bootstrap();
     let waiting = {
         let stream = stream.clone();
-        crate::support::Blocked::spawn(move || {
+        rpc_tests::support::Blocked::spawn(move || {
             stream.do_stream_i_request().send().unwrap_err().kind()
         })
     };
@@ -355,7 +355,7 @@ fn a_stream_waits_for_its_window_without_holding_up_returns() {
     let (promise, fulfiller) = capnp_threads_core::promise_client::<test_streaming::Client>();
     let waiting = {
         let promise = promise.clone();
-        crate::support::Blocked::spawn(move || {
+        rpc_tests::support::Blocked::spawn(move || {
             // More than the window of a promise of this process.
             (0..5_000).try_for_each(|_| promise.do_stream_i_request().send())
         })

@@ -13,8 +13,8 @@ use rpc_schema::test_capnp::{
 };
 
 use crate::ledger::Ledger;
-use crate::support::Counted;
-use crate::support::objects::{answer_foo, call_foo};
+use rpc_tests::support::Counted;
+use rpc_tests::support::objects::{answer_foo, call_foo};
 
 /// Has every interface that the tests call.
 pub struct Desk {

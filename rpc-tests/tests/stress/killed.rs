@@ -15,8 +15,8 @@ use rpc_schema::test_capnp::test_more_stuff;
 use crate::desk::Desk;
 use crate::ledger::Ledger;
 use crate::settings::{for_seeds, steps, threads};
-use crate::support::{LONG, Random, Watchdog, Wire, settle, threads_named, until, vat};
 use crate::worker::{Accepts, Worker, clear_exchange};
+use rpc_tests::support::{LONG, Random, Watchdog, Wire, settle, threads_named, until, vat};
 
 /// Ends a connection when so many bytes have gone through it, in the middle of a
 /// message if it happens so, as when the peer's process is killed.
@@ -184,7 +184,7 @@ fn round(seed: u64, threads: usize, steps: usize) {
                 _ => (&untouched, Accepts::Nothing),
             };
             for _ in 0..threads {
-                let worker = Worker::new(ledger, random.next(), vat, desk.clone(), accepts);
+                let worker = Worker::new(ledger, random.draw(), vat, desk.clone(), accepts);
                 let look = move |step| {
                     if accepts == Accepts::Ends && step == at {
                         dying.kill(death);

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use capnp_threads_core::Client;
 
-use crate::support::Census;
 use crate::worker::Reference;
+use rpc_tests::support::Census;
 
 /// Bits of a call's number; the others are its reference's.
 const CALL_BITS: u32 = 12;

@@ -9,8 +9,8 @@ use rpc_schema::test_capnp::test_more_stuff;
 use crate::desk::Desk;
 use crate::ledger::Ledger;
 use crate::settings::{for_seeds, steps, threads};
-use crate::support::{LONG, Random, Watchdog, Wire, settle, threads_named, until, vat};
 use crate::worker::{Accepts, Worker, clear_exchange};
+use rpc_tests::support::{LONG, Random, Watchdog, Wire, settle, threads_named, until, vat};
 
 /// How many vats are around the one in the middle.
 const LEAVES: usize = 4;
@@ -51,7 +51,7 @@ fn round(seed: u64, connections: usize, threads: usize, steps: usize) {
             for _ in 0..threads {
                 let vat = &leaves[spoke.leaf];
                 let worker =
-                    Worker::new(&ledger, random.next(), vat, desk.clone(), Accepts::Nothing);
+                    Worker::new(&ledger, random.draw(), vat, desk.clone(), Accepts::Nothing);
                 scope.spawn(move || worker.run(steps, |_| ()));
             }
         }

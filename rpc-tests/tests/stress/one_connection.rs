@@ -8,8 +8,8 @@ use rpc_schema::test_capnp::test_more_stuff;
 use crate::desk::Desk;
 use crate::ledger::Ledger;
 use crate::settings::{for_seeds, steps, threads};
-use crate::support::{LONG, Watchdog, Wire, settle, threads_named, until, vat};
 use crate::worker::{Accepts, Mix, Worker, clear_exchange};
+use rpc_tests::support::{LONG, Watchdog, Wire, settle, threads_named, until, vat};
 
 /// Two vats that offer each other a desk.
 struct Ends {

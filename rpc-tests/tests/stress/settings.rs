@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::support::{stress_time, watchdog};
+use rpc_tests::support::{stress_time, watchdog};
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

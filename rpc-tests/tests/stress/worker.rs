@@ -12,8 +12,8 @@ use rpc_schema::test_capnp::{
 
 use crate::desk::Desk;
 use crate::ledger::{Ledger, number, same};
-use crate::support::Random;
-use crate::support::objects::{call_foo, foo_request};
+use rpc_tests::support::Random;
+use rpc_tests::support::objects::{call_foo, foo_request};
 
 /// References that one thread keeps at the most.
 const BAG: usize = 6;
@@ -249,7 +249,7 @@ impl Worker {
 
     /// A call whose answer depends on what it was given.
     fn call(&mut self) -> Result<()> {
-        let text = format!("{:x}", self.random.next()).repeat(1 + self.random.below(200));
+        let text = format!("{:x}", self.random.draw()).repeat(1 + self.random.below(200));
         let mut request = self.desk.method_with_defaults_request();
         request.get().set_a(&text);
         let response = request.call()?;

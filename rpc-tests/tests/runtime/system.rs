@@ -1,0 +1,262 @@
+//! Vats that know each other by name.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use capnp_threads_core::{Accepted, ConnConfig, Error, Reached, RpcSystem, Vat, VatNetwork};
+use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
+use parking_lot::Mutex;
+use rpc_schema::echo_capnp::echo;
+use rpc_schema::greeter_capnp::{greeter, guest};
+
+/// Tells when a call begins, and returns when it may.
+struct Gate {
+    begun: mpsc::Sender<()>,
+    may_end: Mutex<mpsc::Receiver<()>>,
+}
+
+impl echo::Server for Gate {
+    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
+        self.begun.send(()).unwrap();
+        self.may_end.lock().recv().unwrap();
+        Ok(())
+    }
+}
+
+struct Quick;
+
+impl echo::Server for Quick {
+    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn listening() -> SocketNetwork {
+    let address: Address = "127.0.0.1:0".parse().unwrap();
+    SocketNetwork::listening(address.listen().unwrap()).unwrap()
+}
+
+fn quick() -> echo::Client {
+    echo::Client::from_server(Quick)
+}
+
+#[test]
+fn a_vat_is_reached_by_name_over_one_connection() {
+    let server = RpcSystem::builder(&Vat::new(), listening()).bootstrap(quick()).start().unwrap();
+    let name = SocketVat::At(server.network().local_address().unwrap().clone());
+    let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let (client, name) = (client.clone(), name.clone());
+            std::thread::spawn(move || {
+                let echo: echo::Client = client.bootstrap(&name);
+                echo.ping_request().call().map(drop)
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap().unwrap();
+    }
+    assert_eq!(client.connection_count(), 1);
+    assert_eq!(server.connection_count(), 1);
+    assert!(server.drain(Duration::MAX));
+}
+
+#[test]
+fn a_vat_that_asks_for_itself_gets_its_own_object() {
+    let system = RpcSystem::builder(&Vat::new(), listening()).bootstrap(quick()).start().unwrap();
+    let own = SocketVat::At(system.network().local_address().unwrap().clone());
+    let echo: echo::Client = system.bootstrap(&own);
+    assert!(capnp_threads_core::unwrap_server::<Quick>(&echo).is_some());
+    assert_eq!(system.connection_count(), 0);
+}
+
+#[test]
+fn a_peer_is_offered_what_the_factory_decides() {
+    let server = RpcSystem::builder(&Vat::new(), listening())
+        .bootstrap_factory(|peer| match peer.id {
+            SocketVat::Client(1) => None,
+            _ => Some(capnp_threads_core::FromClient::into_client(quick())),
+        })
+        .start()
+        .unwrap();
+    let name = SocketVat::At(server.network().local_address().unwrap().clone());
+    let first = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+    let refused: echo::Client = first.bootstrap(&name);
+    assert!(refused.ping_request().call().is_err());
+    let second = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+    let served: echo::Client = second.bootstrap(&name);
+    served.ping_request().call().unwrap();
+}
+
+#[test]
+fn the_trace_encoder_of_a_system_is_for_connections_that_exist_too() {
+    struct Failing;
+    impl echo::Server for Failing {
+        fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
+            Err(Error::failed("no").with_trace("as it was made"))
+        }
+    }
+    let offered = echo::Client::from_server(Failing);
+    let server = RpcSystem::builder(&Vat::new(), listening()).bootstrap(offered).start().unwrap();
+    let name = SocketVat::At(server.network().local_address().unwrap().clone());
+    let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+    let echo: echo::Client = client.bootstrap(&name);
+    let trace = || echo.ping_request().call().map(|_| ()).unwrap_err().trace().to_owned();
+    assert_eq!(trace(), "as it was made");
+    server.set_trace_encoder(|error| error.trace().to_uppercase());
+    assert_eq!(trace(), "AS IT WAS MADE");
+}
+
+#[test]
+fn draining_lets_calls_finish_and_then_disconnects() {
+    let (begun, has_begun) = mpsc::channel();
+    let (end, may_end) = mpsc::channel();
+    let gate = echo::Client::from_server(Gate { begun, may_end: Mutex::new(may_end) });
+    let server = RpcSystem::builder(&Vat::new(), listening()).bootstrap(gate).start().unwrap();
+    let name = SocketVat::At(server.network().local_address().unwrap().clone());
+    let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+    let echo: echo::Client = client.bootstrap(&name);
+    let call = echo.ping_request().send();
+    has_begun.recv().unwrap();
+    // Finished first, or draining would have nothing to wait for.
+    let bootstrap = echo.clone();
+    capnp_threads_core::FromClient::as_client(&bootstrap).resolve().unwrap();
+    let draining = {
+        let server = server.clone();
+        std::thread::spawn(move || server.drain(Duration::from_secs(60)))
+    };
+    end.send(()).unwrap();
+    call.wait().unwrap();
+    drop(call);
+    drop(echo);
+    drop(bootstrap);
+    assert!(draining.join().unwrap());
+    let again: echo::Client = client.bootstrap(&name);
+    assert!(again.ping_request().call().is_err());
+}
+
+#[test]
+fn a_connection_that_was_idle_and_closed_is_made_again() {
+    let server = RpcSystem::builder(&Vat::new(), listening()).bootstrap(quick()).start().unwrap();
+    let name = SocketVat::At(server.network().local_address().unwrap().clone());
+    let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+    for _ in 0..3 {
+        let echo: echo::Client = client.bootstrap(&name);
+        echo.ping_request().call().unwrap();
+        let connection = client.connection(&name).unwrap().unwrap();
+        drop(echo);
+        assert_eq!(client.close_idle(), 1);
+        connection.join().unwrap();
+        assert_eq!(client.connection_count(), 0);
+    }
+}
+
+/// A network in which a vat is reached, in vain, when the test says so.
+struct Slow {
+    reaching: mpsc::Sender<()>,
+    given_up: Mutex<mpsc::Receiver<()>>,
+    closed: Mutex<mpsc::Receiver<()>>,
+    close: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+impl VatNetwork for Slow {
+    type VatId = u32;
+
+    fn connect(&self, _: &u32) -> Result<Reached, Error> {
+        self.reaching.send(()).unwrap();
+        self.given_up.lock().recv().unwrap();
+        Err(Error::disconnected("nobody is there"))
+    }
+
+    fn accept(&self) -> Result<Option<Accepted<u32>>, Error> {
+        // Ends when the sender is gone.
+        let _ = self.closed.lock().recv();
+        Ok(None)
+    }
+
+    fn shutdown(&self) {
+        self.close.lock().take();
+    }
+}
+
+/// Does something when it is dropped.
+struct AtDrop<F: Fn() + Send + Sync + 'static>(F);
+
+impl<F: Fn() + Send + Sync + 'static> guest::Server for AtDrop<F> {}
+impl<F: Fn() + Send + Sync + 'static> Drop for AtDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
+/// Keeps whoever comes.
+#[derive(Default)]
+struct Host(Mutex<Vec<guest::Client>>);
+
+impl greeter::Server for Host {
+    fn greet_guest(
+        &self,
+        params: greeter::GreetGuestParams,
+        _: greeter::GreetGuestResults,
+    ) -> Result<(), Error> {
+        self.0.lock().push(params.get()?.get_guest()?);
+        Ok(())
+    }
+}
+
+#[test]
+fn destructors_may_use_the_system_while_another_thread_reaches_for_a_peer() {
+    let (reaching, reached) = mpsc::channel();
+    let (give_up, given_up) = mpsc::channel();
+    let (close, closed) = mpsc::channel();
+    let network = Slow {
+        reaching,
+        given_up: Mutex::new(given_up),
+        closed: Mutex::new(closed),
+        close: Mutex::new(Some(close)),
+    };
+    let system = RpcSystem::builder(&Vat::new(), network).start().unwrap();
+
+    // Two objects that only the peer of a connection holds: closing it drops the
+    // one, which waits for a peer, and then the other, which has to be dropped
+    // before that wait can end.
+    let (near, far) = capnp_threads_transport::memory::pair();
+    let far_vat = Vat::new();
+    let host: greeter::Client = far_vat.export(Host::default());
+    let far = far_vat.connect(far, ConnConfig::new().bootstrap(host)).unwrap();
+    let near_vat = Vat::new();
+    let near = near_vat.connect(near, ConnConfig::new()).unwrap();
+    let host: greeter::Client = near.bootstrap();
+    let bring = |guest: guest::Client| {
+        let mut request = host.greet_guest_request();
+        request.get().set_guest(guest);
+        request.call().unwrap();
+    };
+    let (waiting, counting) = (system.clone(), system.clone());
+    bring(near_vat.export(AtDrop(move || {
+        let error = waiting.connection(&7).unwrap_err();
+        assert_eq!(error.reason(), "nobody is there");
+    })));
+    bring(near_vat.export(AtDrop(move || {
+        assert_eq!(counting.connection_count(), 0);
+        // Once for whoever reaches now, once for the one who tries again.
+        give_up.send(()).unwrap();
+        give_up.send(()).unwrap();
+    })));
+
+    let reaching = {
+        let system = system.clone();
+        std::thread::spawn(move || system.connection(&7).unwrap_err())
+    };
+    reached.recv().unwrap();
+    drop(host);
+    let (done, closed) = mpsc::channel();
+    std::thread::spawn(move || {
+        near.close();
+        done.send(()).unwrap();
+    });
+    closed.recv_timeout(Duration::from_secs(60)).expect("the destructors wait for each other");
+    assert_eq!(reaching.join().unwrap().reason(), "nobody is there");
+    far.join().unwrap();
+}

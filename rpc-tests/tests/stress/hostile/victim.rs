@@ -1,0 +1,135 @@
+//! A vat that is attacked while somebody else uses it.
+
+use std::panic;
+use std::sync::{Mutex, Once, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use capnp_threads_core::{Client, ConnConfig, Connection, FromClient, Limits, Vat};
+use rpc_schema::test_capnp::test_more_stuff;
+
+use rpc_tests::support::objects::{Keeper, plain};
+use rpc_tests::support::raw::RawPeer;
+use rpc_tests::support::{Census, Event, LONG, Wire, settle, until, vat};
+
+/// What threads of vats panicked with.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// From now on notes the panics of threads that are no test's own.
+fn watch_for_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let thread = thread::current().name().unwrap_or("?").to_owned();
+            // Tests are named by their path.
+            if !thread.contains("::") {
+                let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+                panics.push(format!("{thread}: {info}"));
+            }
+            usual(info);
+        }));
+    });
+}
+
+fn assert_no_panics() {
+    let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(panics.is_empty(), "{panics:?}");
+}
+
+/// A vat with a connection that is used all the time and must not notice anything.
+pub(crate) struct Victim {
+    pub(crate) vat: Vat,
+    /// What is offered to attackers.
+    pub(crate) offered: Client,
+    pub(crate) census: Census,
+    bystander: Bystander,
+}
+
+struct Bystander {
+    vat: Vat,
+    here: Connection,
+    there: Connection,
+    over: Event,
+    calling: JoinHandle<u64>,
+}
+
+impl Victim {
+    pub(crate) fn new(name: &str) -> Self {
+        watch_for_panics();
+        let census = Census::new();
+        let (attacked, other) = (vat(&format!("{name}v")), vat(&format!("{name}b")));
+        let offered: test_more_stuff::Client = attacked.export_with(
+            Keeper::with_handles(&census),
+            capnp_threads_core::Concurrency::Concurrent,
+        );
+        let (here, there) = Wire::Memory.pair();
+        let there = attacked
+            .connect(there, ConnConfig::new().bootstrap(Keeper::client(&attacked)))
+            .unwrap();
+        let here = other.connect(here, ConnConfig::new()).unwrap();
+        let over = Event::new();
+        let keeper: test_more_stuff::Client = here.bootstrap();
+        let (stop, own) = (over.clone(), other.clone());
+        let calling = thread::Builder::new()
+            .name(format!("{name}-bystander"))
+            .spawn(move || {
+                let census = Census::new();
+                let mut calls = 0;
+                while !stop.is_set() || calls < 3 {
+                    let mut request = keeper.call_foo_request();
+                    request.get().set_cap(plain(&own, &census));
+                    request.call().unwrap();
+                    calls += 1;
+                }
+                calls
+            })
+            .unwrap();
+        let bystander = Bystander { vat: other, here, there, over, calling };
+        Victim { vat: attacked, offered: offered.into_client(), census, bystander }
+    }
+
+    /// Connects an attacker.
+    pub(crate) fn attack(&self) -> (RawPeer, Connection) {
+        self.attack_with(Limits::default())
+    }
+
+    /// As [`attack`](Self::attack), with limits on the vat's side.
+    pub(crate) fn attack_with(&self, limits: Limits) -> (RawPeer, Connection) {
+        // The usual close timeout: many attackers never end their side.
+        let config = ConnConfig::new().bootstrap(self.offered.clone()).limits(limits);
+        RawPeer::connect(&self.vat, config)
+    }
+
+    /// Connects an attacker that has asked for the bootstrap object, as question
+    /// 0, and tells the id of that.
+    pub(crate) fn attack_bootstrapped(&self) -> (RawPeer, Connection, u32) {
+        let (mut peer, connection) = self.attack();
+        let keeper = peer.bootstrapped(0);
+        (peer, connection, keeper)
+    }
+
+    /// Waits for a connection that was attacked to end, and checks that it has
+    /// left nothing behind.
+    pub(crate) fn survive(&self, connection: &Connection) {
+        let _doing = rpc_tests::support::watchdog::doing("an attacked connection to end");
+        assert!(connection.join_timeout(LONG).unwrap());
+        assert!(connection.snapshot().is_empty());
+        connection.check().unwrap();
+        assert_no_panics();
+    }
+
+    /// The end of the test: nobody has noticed anything, and nothing is left.
+    pub(crate) fn finish(self) {
+        let Victim { vat, offered, census, bystander } = self;
+        bystander.over.set();
+        let calls = bystander.calling.join().expect("the bystander was disturbed");
+        assert!(calls > 0);
+        settle(&bystander.here, &bystander.there);
+        bystander.here.close();
+        assert!(bystander.vat.shutdown(LONG));
+        assert!(vat.shutdown(LONG));
+        drop(offered);
+        until("the objects to go", || census.alive() == 0);
+        assert_no_panics();
+    }
+}
