@@ -7,8 +7,6 @@
 //! same two halves, so each can be run against each.
 
 pub mod client;
-mod foo;
-mod intercepts;
 pub mod server;
 
 use std::io;

@@ -10,6 +10,7 @@ use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 /// Aborts the process if it is not dropped in time.
+#[derive(Debug)]
 pub struct Watchdog {
     state: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
@@ -58,6 +59,7 @@ impl Drop for Watchdog {
 static DOING: LazyLock<Mutex<BTreeMap<String, usize>>> = LazyLock::new(Mutex::default);
 
 /// What a thread waits for, to be printed if it waits for ever.
+#[derive(Debug)]
 pub struct Doing(String);
 
 /// Notes what the current thread waits for.
@@ -92,9 +94,13 @@ fn thread_name() -> String {
 }
 
 /// A thread of this process.
+#[derive(Debug)]
 pub struct Thread {
+    /// Its number.
     pub id: String,
+    /// The first fifteen bytes of its name.
     pub name: String,
+    /// One letter: `R` if it runs, `S` if it sleeps.
     pub state: String,
 }
 

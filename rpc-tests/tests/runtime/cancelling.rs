@@ -13,9 +13,9 @@ use rpc_tests::support::{Census, Event, LONG, Pair, Random, Watchdog, until, vat
 type Deferred = DeferredResults<test_interface::foo_results::Owned>;
 
 /// A server whose `foo` puts its results into the other end of the channel.
-fn deferring(name: &str) -> (Pair, test_interface::Client, mpsc::Receiver<Deferred>) {
+fn deferring() -> (Pair, test_interface::Client, mpsc::Receiver<Deferred>) {
     let (give, take) = mpsc::channel();
-    let pair = Pair::new(name, |vat| {
+    let pair = Pair::new(|vat| {
         let method = move |_, results: test_interface::FooResults| {
             give.send(results.defer()).unwrap();
             Ok(())
@@ -33,7 +33,7 @@ fn dropping_a_promise_cancels_the_call() {
     let (arrived, arrival) = (Event::new(), Event::new());
     let here = arrived.clone();
     let hold = arrival.clone();
-    let pair = Pair::new("ca1", |vat| {
+    let pair = Pair::new(|vat| {
         let method = move |params: test_interface::FooParams,
                            results: test_interface::FooResults| {
             assert!(!params.is_cancelled());
@@ -67,7 +67,7 @@ fn closures_for_the_cancelled_run_on_workers_or_are_dropped() {
     let (give, take) = mpsc::channel();
     let census = Census::new();
     let counted = census.clone();
-    let pair = Pair::new("ca2", |vat| {
+    let pair = Pair::new(|vat| {
         objects::any(vat, Concurrency::Serial, move |call: IncomingCall| {
             let (tell, counted) = (tell.clone(), counted.count());
             call.on_cancel(move || {
@@ -88,7 +88,7 @@ fn closures_for_the_cancelled_run_on_workers_or_are_dropped() {
     let cancelled = foo_request(&client).send();
     let call = take.recv().unwrap();
     drop(cancelled);
-    assert!(told.recv().unwrap().starts_with("ca2s-worker-"));
+    assert!(told.recv().unwrap().starts_with(&(pair.server_threads() + "worker-")));
     assert!(call.is_cancelled());
     // Asked for when it is too late, it runs at once.
     let (tell, told) = mpsc::channel();
@@ -104,7 +104,7 @@ fn closures_for_the_cancelled_run_on_workers_or_are_dropped() {
 fn whoever_still_has_a_part_of_a_call_wants_it() {
     let _watchdog = Watchdog::start();
     let (give, take) = mpsc::channel();
-    let pair = Pair::new("ca3", |vat| {
+    let pair = Pair::new(|vat| {
         objects::any(vat, Concurrency::Serial, move |call: IncomingCall| {
             give.send(call).unwrap();
         })
@@ -139,7 +139,7 @@ fn whoever_still_has_a_part_of_a_call_wants_it() {
 #[test]
 fn a_call_with_a_closure_goes_on_without_its_promise() {
     let _watchdog = Watchdog::start();
-    let (pair, client, take) = deferring("ca4");
+    let (pair, client, take) = deferring();
     let (tell, told) = mpsc::channel();
     foo_request(&client).send().on_resolve(move |outcome| tell.send(outcome.map(drop)).unwrap());
     let results = take.recv().unwrap();
@@ -153,7 +153,7 @@ fn a_call_with_a_closure_goes_on_without_its_promise() {
 #[test]
 fn deferred_results_tell_that_the_call_was_cancelled() {
     let _watchdog = Watchdog::start();
-    let (pair, client, take) = deferring("ca5");
+    let (pair, client, take) = deferring();
     let call = foo_request(&client).send();
     let results = take.recv().unwrap();
     assert!(!results.is_cancelled());
@@ -186,11 +186,10 @@ fn cancelling_goes_through_forwarded_calls() {
     ];
     let _watchdog = Watchdog::start();
     for way in ways {
-        let (back, client, take) = deferring("ca6");
+        let (back, client, take) = deferring();
         let behind = client.into_client();
-        let front = Pair::new("ca7", |vat| {
-            objects::any(vat, Concurrency::Serial, move |call| way(call, &behind))
-        });
+        let front =
+            Pair::new(|vat| objects::any(vat, Concurrency::Serial, move |call| way(call, &behind)));
         let forwarding: test_interface::Client = front.bootstrap();
         let call = foo_request(&forwarding).send();
         let results = take.recv().unwrap();
@@ -215,8 +214,7 @@ fn cancelling_goes_through_forwarded_calls() {
 #[test]
 fn cancelling_goes_through_tail_calls_to_the_callers_own_vat() {
     let _watchdog = Watchdog::start();
-    let pair =
-        Pair::new("ca8", |vat| vat.export::<test_more_stuff::Client, _>(TailCaller).into_client());
+    let pair = Pair::new(|vat| vat.export::<test_more_stuff::Client, _>(TailCaller).into_client());
     let client: test_more_stuff::Client = pair.bootstrap();
     let (give, take) = mpsc::channel::<Deferred>();
     let own = foo(&pair.client_vat, move |_, results: test_interface::FooResults| {
@@ -279,7 +277,7 @@ fn a_call_that_waits_in_a_promise_is_taken_out_of_it() {
 #[test]
 fn cancelling_a_pipelined_call_does_not_cancel_what_it_waits_for() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("caa", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let (promise, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
     let mut request = keeper.call_foo_when_resolved_request();
@@ -300,7 +298,7 @@ fn a_cancelled_call_lets_go_of_its_parameters() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
     let (give, take) = mpsc::channel();
-    let pair = Pair::new("cab", |vat| {
+    let pair = Pair::new(|vat| {
         objects::any(vat, Concurrency::Serial, move |call: IncomingCall| {
             give.send(call).unwrap();
         })
@@ -325,9 +323,9 @@ fn a_cancelled_call_lets_go_of_its_parameters() {
 fn cancelling_races_with_answering() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let back = Pair::new("cac", Keeper::client);
+    let back = Pair::new(Keeper::client);
     let behind: capnp_threads_core::Client = back.bootstrap();
-    let front = Pair::new("cad", |vat| {
+    let front = Pair::new(|vat| {
         objects::any(vat, Concurrency::Concurrent, move |call| call.forward(&behind))
     });
     thread::scope(|scope| {
@@ -449,7 +447,6 @@ fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
         // What is waited for belongs to nobody of the two.
         let mut unanswered = None;
         let back = Pair::configured(
-            "caf",
             |vat| {
                 let (object, calls) = silent(vat);
                 unanswered = Some(calls);
@@ -502,7 +499,7 @@ fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
         for (what, wait) in waits {
             let running = Census::new();
             let mut told = None;
-            let pair = Pair::new("cag", |vat| {
+            let pair = Pair::new(|vat| {
                 let (object, receiver) = waiting(vat, &running, wait);
                 told = Some(receiver);
                 object.into_client()
@@ -528,9 +525,9 @@ fn a_method_that_allows_it_is_interrupted_wherever_it_waits() {
 #[test]
 fn a_method_that_does_not_allow_it_waits_on() {
     let _watchdog = Watchdog::start();
-    let (back, never, take) = deferring("cah");
+    let (back, never, take) = deferring();
     let (tell, told) = mpsc::channel();
-    let pair = Pair::new("cai", |vat| {
+    let pair = Pair::new(|vat| {
         let method = move |_, results: test_interface::FooResults| {
             foo_request(&never).call()?;
             tell.send(results.is_cancelled()).unwrap();
@@ -607,7 +604,7 @@ fn a_permission_that_comes_too_late_counts_at_once() {
     let (tell, told) = mpsc::channel();
     let (arrived, go) = (Event::new(), Event::new());
     let (here, hold) = (arrived.clone(), go.clone());
-    let pair = Pair::new("cak", |vat| {
+    let pair = Pair::new(|vat| {
         let (never, calls) = silent(vat);
         let calls = std::sync::Mutex::new(calls);
         let method = move |_, results: test_interface::FooResults| {
@@ -660,7 +657,7 @@ fn a_cancellation_goes_through_three_vats_and_back() {
     for pass_on in ways {
         let census = Census::new();
         let (tell, told) = mpsc::channel();
-        let third = Pair::new("cal", |vat| {
+        let third = Pair::new(|vat| {
             let tell = tell.clone();
             objects::any(vat, Concurrency::Concurrent, move |mut call: IncomingCall| {
                 call.allow_cancellation();
@@ -673,7 +670,7 @@ fn a_cancellation_goes_through_three_vats_and_back() {
             })
         });
         let behind: capnp_threads_core::Client = third.bootstrap();
-        let front = Pair::new("cam", |vat| {
+        let front = Pair::new(|vat| {
             objects::any(vat, Concurrency::Concurrent, move |call| pass_on(call, &behind))
         });
         let client: test_more_stuff::Client = front.bootstrap();

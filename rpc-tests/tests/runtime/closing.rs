@@ -17,12 +17,12 @@ use rpc_tests::support::objects::{
 use rpc_tests::support::raw::{RawPeer, Target};
 use rpc_tests::support::{Blocked, Census, Event, LONG, Pair, Watchdog, Wire, until, vat};
 
-fn server(name: &str) -> Pair {
-    Pair::new(name, |vat| foo(vat, answer_foo).into_client())
+fn server() -> Pair {
+    Pair::new(|vat| foo(vat, answer_foo).into_client())
 }
 
 /// A server whose `foo` waits, the event that lets it go on, and who has arrived.
-fn slow_server(name: &str, wire: Wire) -> (Pair, Event, Census) {
+fn slow_server(wire: Wire) -> (Pair, Event, Census) {
     let (go, arrived) = (Event::new(), Census::new());
     let (hold, count) = (go.clone(), arrived.clone());
     let method = move |params, results| {
@@ -31,7 +31,7 @@ fn slow_server(name: &str, wire: Wire) -> (Pair, Event, Census) {
         answer_foo(params, results)
     };
     let bootstrap = |vat: &_| foo_with(vat, Concurrency::Concurrent, (), method).into_client();
-    (Pair::configured(name, bootstrap, wire, |config| config, |config| config), go, arrived)
+    (Pair::configured(bootstrap, wire, |config| config, |config| config), go, arrived)
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn every_waiter_hears_of_the_end() {
     let _watchdog = Watchdog::start();
     for wire in Wire::ALL {
         for (how, end) in ends {
-            let (pair, go, arrived) = slow_server("cl1", wire);
+            let (pair, go, arrived) = slow_server(wire);
             let client: test_interface::Client = pair.bootstrap();
             let waiters: Vec<_> = (0..4)
                 .map(|_| {
@@ -77,7 +77,7 @@ fn every_waiter_hears_of_the_end() {
 #[test]
 fn the_peer_is_told_why_a_connection_is_aborted() {
     let _watchdog = Watchdog::start();
-    let pair = server("cl2");
+    let pair = server();
     pair.client.abort(Error::failed("on purpose").with_internal("a secret"));
     assert!(pair.server.join_timeout(LONG).unwrap());
     let failure = pair.server.failure().unwrap();
@@ -100,7 +100,6 @@ fn what_was_sent_before_a_close_arrives() {
             Ok(())
         };
         let pair = Pair::configured(
-            "cl3",
             |vat| foo_with(vat, Concurrency::Concurrent, (), method).into_client(),
             wire,
             |config| config.close_timeout(LONG),
@@ -159,7 +158,7 @@ fn a_peer_that_stops_in_the_middle_of_a_message_does_not_hold_a_close() {
 #[test]
 fn dropping_the_last_handle_closes() {
     let _watchdog = Watchdog::start();
-    let Pair { client_vat, server_vat, client, server, .. } = server("cl6");
+    let Pair { client_vat, server_vat, client, server, .. } = server();
     let foo: test_interface::Client = client.bootstrap();
     let second = client.clone();
     drop(client);
@@ -177,7 +176,7 @@ fn dropping_the_last_handle_closes() {
 #[test]
 fn joining_waits_for_the_end_and_does_not_cause_it() {
     let _watchdog = Watchdog::start();
-    let pair = server("cl7");
+    let pair = server();
     assert!(!pair.client.join_timeout(Duration::ZERO).unwrap());
     let connection = pair.client.clone();
     let joining = Blocked::spawn(move || connection.join());
@@ -195,7 +194,7 @@ fn a_method_cannot_join_its_own_coordinator() {
     let _watchdog = Watchdog::start();
     let (tell, told) = mpsc::channel::<Connection>();
     let told = std::sync::Mutex::new(told);
-    let pair = Pair::new("cl8", move |vat| {
+    let pair = Pair::new(move |vat| {
         let method = move |params, results| {
             let connection = told.lock().unwrap().recv().unwrap();
             assert!(connection.join().is_err());
@@ -217,7 +216,7 @@ fn a_method_may_close_its_own_connection_and_wait_for_the_end() {
     let told = std::sync::Mutex::new(told);
     let ended = Event::new();
     let end = ended.clone();
-    let pair = Pair::new("cl9", move |vat| {
+    let pair = Pair::new(move |vat| {
         let method = move |params, results| {
             let connection = told.lock().unwrap().recv().unwrap();
             connection.close();
@@ -240,7 +239,6 @@ fn times_too_long_for_any_clock_are_times_without_end() {
     let _watchdog = Watchdog::start();
     let (token, tokens) = mpsc::channel::<StopToken>();
     let pair = Pair::configured(
-        "cla",
         |vat| foo(vat, answer_foo).into_client(),
         Wire::Memory,
         |config| config.close_timeout(Duration::MAX),
@@ -282,7 +280,7 @@ fn a_vat_that_was_shut_down_takes_no_connection_and_no_call() {
 #[test]
 fn a_shutdown_says_whether_the_workers_ended_in_time() {
     let _watchdog = Watchdog::start();
-    let (pair, go, arrived) = slow_server("clc", Wire::Memory);
+    let (pair, go, arrived) = slow_server(Wire::Memory);
     let client: test_interface::Client = pair.bootstrap();
     let call = foo_request(&client).send();
     until("the call to arrive", || arrived.made() == 1);
@@ -296,7 +294,7 @@ fn a_shutdown_says_whether_the_workers_ended_in_time() {
 #[test]
 fn supervised_threads_end_with_their_connection() {
     let _watchdog = Watchdog::start();
-    let pair = server("cld");
+    let pair = server();
     let supervisor = pair.client.supervisor().clone();
     let census = Census::new();
     for index in 0..4 {
@@ -386,7 +384,6 @@ fn a_connection_is_closed_when_its_action_returns() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
     let pair = Pair::configured(
-        "cle",
         |vat| plain(vat, &census).into_client(),
         Wire::Unix,
         |config| {
@@ -410,7 +407,6 @@ fn an_action_is_told_when_its_connection_ends_first() {
     let started = Event::new();
     let begun = started.clone();
     let pair = Pair::configured(
-        "clf",
         |vat| foo(vat, answer_foo).into_client(),
         Wire::Unix,
         |config| {
@@ -460,7 +456,6 @@ fn a_bootstrap_is_made_for_each_connection_with_its_supervisor() {
 fn without_a_bootstrap_calls_on_it_fail() {
     let _watchdog = Watchdog::start();
     let pair = Pair::configured(
-        "clh",
         |vat| foo(vat, answer_foo).into_client(),
         Wire::Memory,
         |config| config,
@@ -540,7 +535,7 @@ fn calls_that_arrived_before_writing_failed_are_still_run() {
 fn looking_at_a_connection_does_not_lose_a_release() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("clj", |vat| {
+    let pair = Pair::new(|vat| {
         let keeper: test_more_stuff::Client = vat.export(Keeper::with_handles(&census));
         keeper.into_client()
     });

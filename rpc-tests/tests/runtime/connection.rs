@@ -1,44 +1,17 @@
 //! Two vats in one process, over in-memory and socket transports.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use capnp_threads_core::{ConnConfig, Error, Vat};
+use capnp_threads_core::{Concurrency, ConnConfig, Vat};
 use capnp_threads_transport::memory;
 use rpc_schema::echo_capnp::echo;
-
-#[derive(Default)]
-struct Echo {
-    bytes: AtomicU64,
-}
-
-impl echo::Server for Echo {
-    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
-        Ok(())
-    }
-    fn echo(&self, params: echo::EchoParams, mut results: echo::EchoResults) -> Result<(), Error> {
-        results.get().set_data(params.get()?.get_data()?);
-        Ok(())
-    }
-    fn next(&self, _: echo::NextParams, mut results: echo::NextResults) -> Result<(), Error> {
-        results.get().set_echo(echo::Client::from_server(Echo::default()));
-        Ok(())
-    }
-    fn push(&self, params: echo::PushParams) -> Result<(), Error> {
-        self.bytes.fetch_add(params.get()?.get_data()?.len() as u64, Ordering::SeqCst);
-        Ok(())
-    }
-    fn total(&self, _: echo::TotalParams, mut results: echo::TotalResults) -> Result<(), Error> {
-        results.get().set_bytes(self.bytes.load(Ordering::SeqCst));
-        Ok(())
-    }
-}
+use rpc_tests::support::objects::Echo;
 
 #[test]
 fn calls_return_and_the_tables_end_up_empty() {
     let (here, there) = memory::pair();
     let (client_vat, server_vat) = (Vat::new(), Vat::new());
-    let bootstrap: echo::Client = server_vat.export(Echo::default());
+    let bootstrap = Echo::client(&server_vat, Concurrency::Serial);
     let server = server_vat.connect(there, ConnConfig::new().bootstrap(bootstrap)).unwrap();
     let client = client_vat.connect(here, ConnConfig::new()).unwrap();
 
@@ -65,7 +38,7 @@ fn calls_return_and_the_tables_end_up_empty() {
 fn a_stream_arrives_whole_and_in_order_before_what_follows_it() {
     let (here, there) = memory::pair();
     let vat = Vat::new();
-    let bootstrap: echo::Client = vat.export(Echo::default());
+    let bootstrap = Echo::client(&vat, Concurrency::Serial);
     let server = vat.connect(there, ConnConfig::new().bootstrap(bootstrap)).unwrap();
     let client = Vat::new().connect(here, ConnConfig::new()).unwrap();
     let echo: echo::Client = client.bootstrap();

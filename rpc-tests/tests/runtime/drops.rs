@@ -22,7 +22,7 @@ fn handle(keeper: &test_more_stuff::Client) -> test_handle::Client {
 fn the_last_release_drops_the_object_though_nothing_else_happens() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("dr1", |vat| keeper_with_handles(vat, &census));
+    let pair = Pair::new(|vat| keeper_with_handles(vat, &census));
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let handle = handle(&keeper);
     assert_eq!(census.alive(), 1);
@@ -37,9 +37,9 @@ fn the_last_release_drops_the_object_though_nothing_else_happens() {
 fn a_release_may_release_on_another_connection() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let back = Pair::new("dr2", |vat| keeper_with_handles(vat, &census));
+    let back = Pair::new(|vat| keeper_with_handles(vat, &census));
     let keeper: test_more_stuff::Client = back.bootstrap();
-    let front = Pair::new("dr3", move |_| keeper.into_client());
+    let front = Pair::new(move |_| keeper.into_client());
     let keeper: test_more_stuff::Client = front.bootstrap();
     let handle = handle(&keeper);
     assert_eq!(census.alive(), 1);
@@ -148,7 +148,7 @@ impl Drop for PanicsWhenDropped {
 fn a_drop_that_panics_leaves_the_connection_alive() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("dr6", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     // The server's last reference is released by the coordinator of our side.
     let mut request = keeper.hold_request();

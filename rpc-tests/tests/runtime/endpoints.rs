@@ -5,11 +5,11 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
 use capnp_threads_core::{
-    Accepted, Concurrency, Error, ErrorKind, FromClient, Reached, RpcSystem, Vat, VatNetwork,
+    Accepted, Concurrency, ErrorKind, FromClient, Reached, RpcSystem, Vat, VatNetwork,
 };
 use capnp_threads_endpoint::{Dialect, EndpointNetwork, EndpointVat, Network, Parameters};
-use parking_lot::Mutex;
 use rpc_schema::echo_capnp::echo;
+use rpc_tests::support::objects::{Gate, Quick};
 use rpc_tests::support::{Watchdog, until};
 
 const DIALECTS: [Dialect; 3] = [Dialect::Original, Dialect::Versioned, Dialect::Multiplexed];
@@ -70,42 +70,6 @@ impl Party {
         drop(system);
         assert!(vat.shutdown(AMPLE));
         assert_eq!(vat.connection_count(), 0);
-    }
-}
-
-struct Quick;
-
-impl echo::Server for Quick {
-    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn echo(&self, params: echo::EchoParams, mut results: echo::EchoResults) -> Result<(), Error> {
-        results.get().set_data(params.get()?.get_data()?);
-        Ok(())
-    }
-}
-
-/// Tells when a call begins, and returns when it may.
-struct Gate {
-    begun: mpsc::Sender<()>,
-    may_end: Mutex<mpsc::Receiver<()>>,
-}
-
-impl Gate {
-    fn new() -> (Self, mpsc::Receiver<()>, mpsc::Sender<()>) {
-        let (begun, has_begun) = mpsc::channel();
-        let (end, may_end) = mpsc::channel();
-        (Gate { begun, may_end: Mutex::new(may_end) }, has_begun, end)
-    }
-}
-
-impl echo::Server for Gate {
-    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
-        self.begun.send(()).unwrap();
-        // Fails when the test is over.
-        let _ = self.may_end.lock().recv();
-        Ok(())
     }
 }
 

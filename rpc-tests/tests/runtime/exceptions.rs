@@ -57,7 +57,6 @@ fn thrown_exceptions_keep_kind_reason_trace_and_details_w() {
                 .with_detail(u64::MAX, Vec::new());
             let thrown = error.clone();
             let pair = Pair::configured(
-                "exc",
                 |vat| failing(vat, thrown).into_client(),
                 wire,
                 |config| config,
@@ -115,7 +114,7 @@ fn a_broken_promise_keeps_the_error_that_broke_it() {
     let _watchdog = Watchdog::start();
     let error = Error::unimplemented("not yet").with_trace("there").with_detail(1, vec![2]);
     let (promise, fulfiller) = capnp_threads_core::promise();
-    let pair = Pair::new("brk", |_| promise);
+    let pair = Pair::new(|_| promise);
     let client: test_interface::Client = pair.bootstrap();
     let call = client.foo_request().send();
     fulfiller.reject(error.clone());
@@ -137,7 +136,6 @@ fn made() -> Error {
 fn a_trace_encoder_decides_what_a_connection_tells() {
     let _watchdog = Watchdog::start();
     let pair = Pair::configured(
-        "enc",
         |vat| foo(vat, |_, _| Err(made())).into_client(),
         Wire::Memory,
         |config| config,
@@ -159,7 +157,6 @@ fn a_trace_encoder_decides_what_a_connection_tells() {
 fn a_panic_is_told_of_by_the_trace_encoder_alone() {
     let _watchdog = Watchdog::start();
     let pair = Pair::configured(
-        "pan",
         |vat| foo(vat, |_, _| panic!("on purpose")).into_client(),
         Wire::Memory,
         |config| config,
@@ -175,7 +172,7 @@ fn a_panic_is_told_of_by_the_trace_encoder_alone() {
 #[test]
 fn an_abort_tells_trace_and_details_too() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("abt", |vat| failing(vat, Error::failed("x")).into_client());
+    let pair = Pair::new(|vat| failing(vat, Error::failed("x")).into_client());
     pair.server.abort(Error::failed("enough").with_trace("there").with_detail(7, vec![1]));
     assert!(pair.client.join_timeout(rpc_tests::support::LONG).unwrap());
     let failure = pair.client.failure().unwrap();
@@ -188,7 +185,7 @@ fn an_abort_tells_trace_and_details_too() {
 #[test]
 fn a_failure_too_large_for_a_message_fails_alone() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("big", |vat| {
+    let pair = Pair::new(|vat| {
         failing(vat, Error::failed("x".repeat(70 << 20)).with_detail(1, vec![0; 70 << 20]))
             .into_client()
     });
@@ -307,7 +304,7 @@ fn both_sides_log_a_failure() {
     let _watchdog = Watchdog::start();
     let events = EVENTS.get_or_init(|| Events(Mutex::default()));
     tracing::subscriber::set_global_default(events).unwrap();
-    let pair = Pair::new("log", |vat| {
+    let pair = Pair::new(|vat| {
         failing(vat, Error::failed("told apart").with_internal("a secret")).into_client()
     });
     error_of(&pair.bootstrap());

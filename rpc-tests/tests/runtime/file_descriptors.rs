@@ -169,7 +169,7 @@ fn hold(scribe: &test_more_stuff::Client, cap: &test_interface::Client) {
 fn each_capability_arrives_with_its_own_whatever_else_is_in_the_message() {
     let _watchdog = Watchdog::start();
     for wire in [Wire::Unix, Wire::Memory] {
-        let pair = Pair::configured("fdown", Scribe::pipeline, wire, |c| c, |c| c);
+        let pair = Pair::configured(Scribe::pipeline, wire, |c| c, |c| c);
         let scribe: test_pipeline::Client = pair.bootstrap();
         for padding in [0, 1 << 20] {
             let vat = &pair.client_vat;
@@ -202,7 +202,7 @@ fn each_capability_arrives_with_its_own_whatever_else_is_in_the_message() {
 fn over_wires_that_carry_none_capabilities_go_alone() {
     let _watchdog = Watchdog::start();
     for wire in [Wire::Tcp, Wire::Bytes] {
-        let pair = Pair::configured("fdnone", Scribe::pipeline, wire, |c| c, |c| c);
+        let pair = Pair::configured(Scribe::pipeline, wire, |c| c, |c| c);
         let scribe: test_pipeline::Client = pair.bootstrap();
         let (cap, pipe) = pipe(&pair.client_vat);
         assert!(cap.as_client().fd().is_some());
@@ -234,7 +234,7 @@ fn those_beyond_a_limit_are_absent_and_closed() {
     };
     let pair = |of_client: fn(&mut Limits), of_server: fn(&mut Limits)| {
         let (of_client, of_server) = (limited(of_client), limited(of_server));
-        Pair::configured("fdlimit", Scribe::pipeline, Wire::Unix, of_client, of_server)
+        Pair::configured(Scribe::pipeline, Wire::Unix, of_client, of_server)
     };
     check(pair(|_| {}, |_| {}), ["0", "1", "2", "3"]);
     check(pair(|l| l.message_fds_sent = 3, |_| {}), ["0", "1", "2", ""]);
@@ -247,7 +247,7 @@ fn those_beyond_a_limit_are_absent_and_closed() {
 fn those_that_are_open_already_count() {
     let _watchdog = Watchdog::start();
     let few = limited(|limits| limits.open_fds = 1);
-    let pair = Pair::configured("fdopen", Scribe::more_stuff, Wire::Unix, |c| c, few);
+    let pair = Pair::configured(Scribe::more_stuff, Wire::Unix, |c| c, few);
     let scribe: test_more_stuff::Client = pair.bootstrap();
     let vat = &pair.client_vat;
     let [(a, pipe_a), (b, pipe_b)] = [pipe(vat), pipe(vat)];
@@ -267,7 +267,7 @@ fn those_that_are_open_already_count() {
 fn the_same_capability_twice_in_one_message_is_one_with_a_file() {
     let _watchdog = Watchdog::start();
     let one = limited(|limits| limits.message_fds_sent = 1);
-    let pair = Pair::configured("fdtwice", Scribe::pipeline, Wire::Unix, one, |c| c);
+    let pair = Pair::configured(Scribe::pipeline, Wire::Unix, one, |c| c);
     let scribe: test_pipeline::Client = pair.bootstrap();
     let (cap, pipe) = pipe(&pair.client_vat);
     write_indices(&scribe, &[cap.clone(), cap.clone(), cap], 0);
@@ -279,7 +279,7 @@ fn the_same_capability_twice_in_one_message_is_one_with_a_file() {
 #[test]
 fn a_promise_gets_one_when_it_is_resolved() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::configured("fdprom", Scribe::more_stuff, Wire::Unix, |c| c, |c| c);
+    let pair = Pair::configured(Scribe::more_stuff, Wire::Unix, |c| c, |c| c);
     let scribe: test_more_stuff::Client = pair.bootstrap();
     let (cap, pipe) = pipe(&pair.client_vat);
     let (promised, fulfiller) = promise_client::<test_interface::Client>();
@@ -302,9 +302,9 @@ fn a_promise_gets_one_when_it_is_resolved() {
 #[test]
 fn a_vat_in_between_passes_them_on() {
     let _watchdog = Watchdog::start();
-    let far = Pair::configured("fdfar", Scribe::more_stuff, Wire::Unix, |c| c, |c| c);
+    let far = Pair::configured(Scribe::more_stuff, Wire::Unix, |c| c, |c| c);
     let scribe: test_more_stuff::Client = far.bootstrap();
-    let near = Pair::configured("fdnear", |_| scribe.into_client(), Wire::Unix, |c| c, |c| c);
+    let near = Pair::configured(|_| scribe.into_client(), Wire::Unix, |c| c, |c| c);
     let scribe: test_more_stuff::Client = near.bootstrap();
     let (cap, pipe) = pipe(&near.client_vat);
     hold(&scribe, &cap);
@@ -322,7 +322,7 @@ fn a_vat_in_between_passes_them_on() {
 #[test]
 fn a_file_outlives_its_capability_and_its_connection() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::configured("fdlive", Scribe::pipeline, Wire::Unix, |c| c, |c| c);
+    let pair = Pair::configured(Scribe::pipeline, Wire::Unix, |c| c, |c| c);
     let scribe: test_pipeline::Client = pair.bootstrap();
     let response = scribe.get_cap_request().call().unwrap();
     let cap = response.get().unwrap().get_out_box().unwrap().get_cap().unwrap();
@@ -339,7 +339,7 @@ fn a_file_outlives_its_capability_and_its_connection() {
 #[test]
 fn numbers_that_are_used_again_are_not_mixed_up() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::configured("fdreuse", Scribe::pipeline, Wire::Unix, |c| c, |c| c);
+    let pair = Pair::configured(Scribe::pipeline, Wire::Unix, |c| c, |c| c);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {

@@ -78,7 +78,7 @@ fn a_set_sees_through_promises_when_they_are_resolved() {
 #[test]
 fn a_set_knows_what_comes_back() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("idba", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let set = ServerSet::new(&pair.client_vat);
     let theirs: test_more_stuff::Client = pair.bootstrap();
     let ours: Foo = set.add(Numbered(1));
@@ -99,7 +99,7 @@ fn a_set_knows_what_comes_back() {
 fn an_embargo_blocks_identity_look_ups_until_it_is_lifted() {
     let _watchdog = Watchdog::start();
     for wire in [Wire::Memory, Wire::Bytes] {
-        let pair = Pair::configured("idem", Keeper::client, wire, |c| c, |c| c);
+        let pair = Pair::configured(Keeper::client, wire, |c| c, |c| c);
         let set = ServerSet::new(&pair.client_vat);
         let order = Order::new();
         let census = Census::new();
@@ -195,7 +195,7 @@ fn names_are_for_people_of_this_process() {
     assert!(error.internal().starts_with("the thirteenth guest: "), "{}", error.internal());
     for debug in [false, true] {
         let configure = |config: ConnConfig| config.debug_mode(debug);
-        let pair = Pair::configured("idna", named, Wire::Memory, |c| c, configure);
+        let pair = Pair::configured(named, Wire::Memory, |c| c, configure);
         let client: Foo = pair.bootstrap();
         let error = call_foo(&client).unwrap_err();
         assert_eq!(error.reason().contains("the thirteenth guest"), debug, "{error}");

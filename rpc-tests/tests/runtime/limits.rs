@@ -21,11 +21,10 @@ fn limits(adjust: impl FnOnce(&mut Limits)) -> Limits {
 
 /// A client that may have few questions outstanding, and a server whose calls
 /// are each answered when told so.
-fn few_questions(name: &str, questions: u32) -> (Pair, test_interface::Client, mpsc::Sender<()>) {
+fn few_questions(questions: u32) -> (Pair, test_interface::Client, mpsc::Sender<()>) {
     let (answer, answers) = mpsc::channel::<()>();
     let answers = std::sync::Mutex::new(answers);
     let pair = Pair::configured(
-        name,
         move |vat| {
             let method = move |params, results| {
                 answers.lock().unwrap().recv().unwrap();
@@ -46,7 +45,7 @@ fn few_questions(name: &str, questions: u32) -> (Pair, test_interface::Client, m
 #[test]
 fn a_thread_waits_for_a_free_question() {
     let _watchdog = Watchdog::start();
-    let (pair, client, answer) = few_questions("li1", 3);
+    let (pair, client, answer) = few_questions(3);
     let calls: Vec<_> = (0..3).map(|_| foo_request(&client).send()).collect();
     assert_eq!(pair.client.snapshot().questions, 3);
     let waiting = {
@@ -68,7 +67,7 @@ fn a_thread_waits_for_a_free_question() {
 #[test]
 fn a_cancelled_question_makes_room_when_the_peer_has_let_go_of_it() {
     let _watchdog = Watchdog::start();
-    let (pair, client, answer) = few_questions("li2", 1);
+    let (pair, client, answer) = few_questions(1);
     let call = foo_request(&client).send();
     let waiting = {
         let client = client.clone();
@@ -87,7 +86,7 @@ fn a_cancelled_question_makes_room_when_the_peer_has_let_go_of_it() {
 #[test]
 fn whoever_waits_for_a_question_hears_of_the_end() {
     let _watchdog = Watchdog::start();
-    let (pair, client, answer) = few_questions("li3", 1);
+    let (pair, client, answer) = few_questions(1);
     let call = foo_request(&client).send();
     let waiting: Vec<_> = (0..4)
         .map(|index| {
@@ -114,12 +113,11 @@ fn whoever_waits_for_a_question_hears_of_the_end() {
 #[test]
 fn forwarding_needs_no_free_question() {
     let _watchdog = Watchdog::start();
-    let (back, client, answer) = few_questions("li4", 2);
+    let (back, client, answer) = few_questions(2);
     let behind = client.clone().into_client();
     // Inline: on the coordinator of the connection that the call came from.
-    let front = Pair::new("li5", |vat| {
-        objects::any(vat, Concurrency::Inline, move |call| call.forward(&behind))
-    });
+    let front =
+        Pair::new(|vat| objects::any(vat, Concurrency::Inline, move |call| call.forward(&behind)));
     let forwarding: test_interface::Client = front.bootstrap();
     let calls: Vec<_> = (0..2).map(|_| foo_request(&client).send()).collect();
     let forwarded: Vec<_> = (0..5).map(|_| foo_request(&forwarding).send()).collect();
@@ -195,7 +193,6 @@ fn a_full_send_queue_does_not_stop_answers() {
     let _watchdog = Watchdog::start();
     let tiny = || limits(|limits| limits.queued_bytes = 1);
     let pair = Pair::configured(
-        "li8",
         Keeper::client,
         Wire::Bytes,
         |config| config.limits(tiny()),
@@ -224,7 +221,6 @@ fn a_call_that_would_export_too_much_fails_and_leaves_nothing() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
     let pair = Pair::configured(
-        "li9",
         Keeper::client,
         Wire::Memory,
         |config| config.limits(limits(|limits| limits.exports = 1)),
@@ -258,7 +254,6 @@ fn a_message_that_is_too_large_fails_its_call_only() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
     let pair = Pair::configured(
-        "lia",
         Keeper::client,
         Wire::Bytes,
         |config| config.limits(limits(|limits| limits.message_words = 1 << 10)),

@@ -166,7 +166,6 @@ fn capabilities_are_restored_by_name_beside_the_bootstrap_capability() {
         let exports = NamedExports::new();
         let offered = exports.clone();
         let pair = Pair::configured(
-            "nam",
             |vat| {
                 exports.export("a", named(vat, "a"));
                 exports.export("b", named(vat, "b"));
@@ -289,7 +288,7 @@ fn names_that_are_malformed_fail_alone() {
 #[test]
 fn without_a_restorer_a_name_fails_alone() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("nor", |vat| named(vat, "main").into_client());
+    let pair = Pair::new(|vat| named(vat, "main").into_client());
     let error = x_of(&pair.client.restore("a")).unwrap_err();
     assert!(error.reason().contains("by name"), "{error}");
     assert_eq!(x_of(&pair.bootstrap()).unwrap(), "main");
@@ -299,7 +298,7 @@ fn without_a_restorer_a_name_fails_alone() {
 #[test]
 fn a_name_over_the_limit_is_not_sent() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("lon", |vat| named(vat, "main").into_client());
+    let pair = Pair::new(|vat| named(vat, "main").into_client());
     let error = x_of(&pair.client.restore(&*"x".repeat(70 << 20))).unwrap_err();
     assert!(error.reason().contains("message_words"), "{error}");
     assert_eq!(x_of(&pair.bootstrap()).unwrap(), "main");

@@ -12,7 +12,6 @@ use rpc_tests::support::{Event, LONG, Pair, Watchdog, Wire};
 
 fn panicking(debug: bool) -> (Pair, test_interface::Client) {
     let pair = Pair::configured(
-        "pa1",
         |vat| foo(vat, |_, _| panic!("on purpose: {}", 42)).into_client(),
         Wire::Memory,
         |config| config,
@@ -47,7 +46,7 @@ fn in_debug_mode_a_panic_tells_its_message() {
 #[test]
 fn a_panic_of_an_inline_method_leaves_the_connection_alive() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("pa2", |vat| {
+    let pair = Pair::new(|vat| {
         let method = |params: test_interface::FooParams, results| match params.get()?.get_i() {
             0 => panic!("on purpose"),
             _ => answer_foo(params, results),
@@ -67,7 +66,7 @@ fn a_panic_of_an_inline_method_leaves_the_connection_alive() {
 fn a_panic_answers_the_call_that_panicked_and_drops_others() {
     let _watchdog = Watchdog::start();
     let kept = Mutex::new(None);
-    let pair = Pair::new("pa3", |vat| {
+    let pair = Pair::new(|vat| {
         objects::any(vat, Concurrency::Serial, move |call| {
             let Some(_other) = kept.lock().unwrap().take() else {
                 *kept.lock().unwrap() = Some(call);
@@ -91,7 +90,7 @@ fn a_panic_answers_the_call_that_panicked_and_drops_others() {
 #[test]
 fn a_method_that_panics_after_it_deferred_is_said_to_have_panicked() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("pa4", |vat| {
+    let pair = Pair::new(|vat| {
         let method = |_, results: test_interface::FooResults| {
             let _deferred = results.defer();
             panic!("on purpose")
@@ -107,7 +106,7 @@ fn a_method_that_panics_after_it_deferred_is_said_to_have_panicked() {
 #[test]
 fn an_answer_that_panics_elsewhere_fails_the_call() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("pa5", |vat| {
+    let pair = Pair::new(|vat| {
         let method = |_, results: test_interface::FooResults| {
             let deferred = results.defer();
             std::thread::spawn(move || deferred.answer(|_| panic!("on purpose")));
@@ -124,7 +123,7 @@ fn an_answer_that_panics_elsewhere_fails_the_call() {
 #[test]
 fn closures_that_panic_leave_the_workers_alive() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("pa6", |vat| foo(vat, answer_foo).into_client());
+    let pair = Pair::new(|vat| foo(vat, answer_foo).into_client());
     let client: test_interface::Client = pair.bootstrap();
     let called = Event::new();
     for round in 0..3 {
@@ -156,7 +155,7 @@ fn a_waker_that_panics_leaves_the_connection_alive() {
     let _watchdog = Watchdog::start();
     let go = Event::new();
     let hold = go.clone();
-    let pair = Pair::new("pa7", move |vat| {
+    let pair = Pair::new(move |vat| {
         let method = move |params, results| {
             hold.wait();
             answer_foo(params, results)
@@ -185,7 +184,6 @@ fn an_action_that_panics_closes_its_connection() {
         panic!("on purpose");
     };
     let pair = Pair::configured(
-        "pa8",
         |vat| foo(vat, answer_foo).into_client(),
         Wire::Memory,
         |config: ConnConfig| config.with_bootstrap(action),
@@ -202,7 +200,6 @@ fn an_action_that_panics_closes_its_connection() {
 fn results_that_are_too_large_fail_the_call() {
     let _watchdog = Watchdog::start();
     let pair = Pair::configured(
-        "pa9",
         |vat| {
             objects::any(vat, Concurrency::Serial, |call| {
                 if call.method_id() == 0 {

@@ -75,22 +75,12 @@ fn many_calls_both_ways_through_queues_of_one() {
 /// Two receive loops that both wrote to an unbuffered pipe waited for each other.
 #[test]
 fn both_sides_write_much_over_a_pipe_of_one_byte() {
-    struct Echo;
-    impl echo::Server for Echo {
-        fn echo(
-            &self,
-            params: echo::EchoParams,
-            mut results: echo::EchoResults,
-        ) -> Result<(), Error> {
-            results.get().set_data(params.get()?.get_data()?);
-            Ok(())
-        }
-    }
     let _watchdog = Watchdog::start();
     let (left_vat, right_vat) = (vat("pi2l"), vat("pi2r"));
     let (here, there) = memory::byte_pair(1);
     let config = |vat: &capnp_threads_core::Vat| {
-        capnp_threads_core::ConnConfig::new().bootstrap(vat.export::<echo::Client, _>(Echo))
+        capnp_threads_core::ConnConfig::new()
+            .bootstrap(objects::Echo::client(vat, Concurrency::Serial))
     };
     let left = left_vat.connect(here, config(&left_vat)).unwrap();
     let right = right_vat.connect(there, config(&right_vat)).unwrap();
@@ -124,7 +114,7 @@ fn both_sides_write_much_over_a_pipe_of_one_byte() {
 fn a_pipelined_call_races_with_the_return_and_the_finish_of_its_target() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pi3", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let mut random = Random::new(3);
     for_a_while(|| {
@@ -163,7 +153,7 @@ fn a_pipelined_call_races_with_the_return_and_the_finish_of_its_target() {
 fn arguments_may_be_dropped_as_soon_as_the_call_was_made() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pi4", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     for_a_while(|| {
         // Imports as arguments: the last other reference goes on another thread.
@@ -196,11 +186,10 @@ fn arguments_may_be_dropped_as_soon_as_the_call_was_made() {
 fn forwarding_to_a_dead_connection_fails_the_call_only() {
     let _watchdog = Watchdog::start();
     for concurrency in [Concurrency::Inline, Concurrency::Serial] {
-        let back = Pair::new("pi5", Keeper::client);
+        let back = Pair::new(Keeper::client);
         let behind: Client = back.bootstrap();
-        let front = Pair::new("pi6", |vat| {
-            objects::any(vat, concurrency, move |call| call.forward(&behind))
-        });
+        let front =
+            Pair::new(|vat| objects::any(vat, concurrency, move |call| call.forward(&behind)));
         let keeper: test_more_stuff::Client = front.bootstrap();
         keeper.get_handle_request().call().unwrap();
         back.server.close();
@@ -254,7 +243,7 @@ fn a_drop_may_use_the_connection_that_drops_it() {
     let _watchdog = Watchdog::start();
     for farewell in farewells {
         let census = Census::new();
-        let pair = Pair::new("pi7", Keeper::client);
+        let pair = Pair::new(Keeper::client);
         let keeper: test_more_stuff::Client = pair.bootstrap();
         let connection = pair.client.clone();
         let held = Leaves { connection, keeper, farewell, _counted: census.count() };
@@ -312,7 +301,7 @@ fn a_method_may_drop_the_last_handle_on_its_own_connection() {
 fn a_direct_call_does_not_overtake_pipelined_ones() {
     let _watchdog = Watchdog::start();
     let (order, census) = (Order::new(), Census::new());
-    let pair = Pair::new("pi9", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let mut reference = 0;
     for_a_while(|| {
@@ -415,7 +404,7 @@ fn returning_a_capability_to_a_dead_peer_keeps_the_worker() {
 fn the_end_rejects_imported_promises_and_pipelined_fields() {
     let _watchdog = Watchdog::start();
     let (never, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
-    let pair = Pair::new("pib", |vat| {
+    let pair = Pair::new(|vat| {
         let keeper: test_more_stuff::Client = vat.export(Keeper::new());
         let mut request = keeper.hold_request();
         request.get().set_cap(never);
@@ -456,7 +445,7 @@ fn the_end_rejects_imported_promises_and_pipelined_fields() {
 fn an_import_comes_back_while_it_is_released() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pic", |vat| {
+    let pair = Pair::new(|vat| {
         let keeper: test_more_stuff::Client =
             vat.export_with(Keeper::new(), Concurrency::Concurrent);
         let mut request = keeper.hold_request();
@@ -494,7 +483,7 @@ fn a_callback_of_a_rejected_call_may_ask_again() {
     let _watchdog = Watchdog::start();
     let never = Event::new();
     let hold = never.clone();
-    let pair = Pair::new("pid", |vat| {
+    let pair = Pair::new(|vat| {
         let method = move |_, _| {
             hold.wait();
             Ok(())
@@ -527,7 +516,7 @@ fn a_callback_of_a_rejected_call_may_ask_again() {
 fn references_may_outlive_their_connection() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pie", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let mut request = keeper.hold_request();
     request.get().set_cap(plain(&pair.client_vat, &census));
@@ -557,7 +546,7 @@ fn references_may_outlive_their_connection() {
 fn a_request_that_is_never_sent_leaves_nothing() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pif", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let mut request = keeper.hold_request();
     request.get().set_cap(plain(&pair.client_vat, &census));
@@ -573,7 +562,7 @@ fn a_request_that_is_never_sent_leaves_nothing() {
 fn a_capability_that_was_overwritten_is_not_sent() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pig", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let mut request = keeper.hold_request();
     for _ in 0..3 {
@@ -609,7 +598,7 @@ fn an_error_after_capabilities_were_filled_in_is_an_error() {
     impl test_interface::Server for Object {}
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pih", |vat| {
+    let pair = Pair::new(|vat| {
         vat.export::<test_pipeline::Client, _>(Fickle(census.clone())).into_client()
     });
     let client: test_pipeline::Client = pair.bootstrap();
@@ -630,7 +619,6 @@ fn a_connection_on_which_nothing_happens_ends() {
     let census = Census::new();
     for wire in Wire::ALL {
         let pair = Pair::configured(
-            "pii",
             |vat| plain(vat, &census).into_client(),
             wire,
             |config| config,
@@ -648,7 +636,7 @@ fn a_connection_that_ends_in_the_middle_loses_nobody() {
     let mut random = Random::new(11);
     for_a_while(|| {
         let census = Census::new();
-        let pair = Pair::new("pij", Keeper::client);
+        let pair = Pair::new(Keeper::client);
         let start = Barrier::new(4);
         let spins = random.below(300);
         thread::scope(|scope| {
@@ -701,7 +689,7 @@ fn a_connection_that_ends_in_the_middle_loses_nobody() {
 #[test]
 fn the_bootstrap_is_asked_for_and_dropped_by_many_threads() {
     let _watchdog = Watchdog::start();
-    let pair = Arc::new(Pair::new("pik", Keeper::client));
+    let pair = Arc::new(Pair::new(Keeper::client));
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

@@ -3,9 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use capnp_threads_core::{
-    Client, Concurrency, Error, ErrorKind, FromClient, promise_client, unwrap_server,
-};
+use capnp_threads_core::{Client, Concurrency, Error, FromClient, promise_client, unwrap_server};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use rpc_tests::support::objects::{
@@ -128,8 +126,8 @@ fn a_call_that_waits_for_its_own_results_fails() {
 fn an_exported_promise_may_become_anything() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pr1", Keeper::client);
-    let third = Pair::new("pr2", |vat| plain(vat, &census).into_client());
+    let pair = Pair::new(Keeper::client);
+    let third = Pair::new(|vat| plain(vat, &census).into_client());
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let elsewhere: Plain = third.bootstrap();
     type Make<'a> = Box<dyn Fn() -> Result<Plain, Error> + 'a>;
@@ -201,7 +199,7 @@ fn an_exported_promise_may_become_anything() {
 fn equal_is_what_is_the_same() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pr3", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let (one, other) = (plain(&pair.client_vat, &census), plain(&pair.client_vat, &census));
     let same = |a: &Plain, b: &Plain| a.as_client() == b.as_client();
@@ -241,7 +239,7 @@ fn a_server_is_found_behind_its_clients() {
     struct Number(u32);
     impl test_interface::Server for Number {}
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("pr4", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let own: Plain = pair.client_vat.export(Number(7));
     assert_eq!(unwrap_server::<Number>(&own).unwrap().0, 7);
@@ -280,7 +278,7 @@ fn sequence(
 fn calls_keep_their_order_while_their_promise_resolves() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let pair = Pair::new("pr5", Keeper::client);
+    let pair = Pair::new(Keeper::client);
     let keeper: test_more_stuff::Client = pair.bootstrap();
     let end = std::time::Instant::now() + rpc_tests::support::stress_time();
     let mut random = Random::new(5);
@@ -334,9 +332,9 @@ fn calls_keep_their_order_while_their_promise_resolves() {
 fn calls_keep_their_order_over_a_vat_in_the_middle() {
     let _watchdog = Watchdog::start();
     let census = Census::new();
-    let back = Pair::new("pr6", Keeper::client);
+    let back = Pair::new(Keeper::client);
     let behind: test_more_stuff::Client = back.bootstrap();
-    let front = Pair::new("pr7", move |_| behind.into_client());
+    let front = Pair::new(move |_| behind.into_client());
     let keeper: test_more_stuff::Client = front.bootstrap();
     let end = std::time::Instant::now() + rpc_tests::support::stress_time();
     let mut round = 0;
@@ -372,8 +370,8 @@ fn calls_keep_their_order_over_a_vat_in_the_middle() {
 #[test]
 fn a_promise_of_one_connection_may_be_sent_over_another_and_end_with_it() {
     let _watchdog = Watchdog::start();
-    let back = Pair::new("pr8", Keeper::client);
-    let front = Pair::new("pr9", Keeper::client);
+    let back = Pair::new(Keeper::client);
+    let front = Pair::new(Keeper::client);
     let (keeper, other): (test_more_stuff::Client, test_more_stuff::Client) =
         (front.bootstrap(), back.bootstrap());
     // A promise of the back connection that is never resolved.
@@ -410,7 +408,7 @@ fn a_pipeline_is_used_without_its_promise() {
             let keeper: test_more_stuff::Client = vat.export(Keeper::with_handles(&handles));
             keeper.into_client()
         };
-        let pair = Pair::configured("prp", keeper, wire, |config| config, |config| config);
+        let pair = Pair::configured(keeper, wire, |config| config, |config| config);
         let keeper: test_more_stuff::Client = pair.bootstrap();
         let mut request = keeper.hold_request();
         request.get().set_cap(plain(&pair.client_vat, &census));
@@ -426,11 +424,8 @@ fn a_pipeline_is_used_without_its_promise() {
                         drop(keeper.get_handle_request().send_pipeline_only());
                         let nothing: test_interface::Client =
                             keeper.get_null_request().send_pipeline_only().get_null_cap().cast_to();
-                        assert_eq!(
-                            call_foo(&nothing).unwrap_err().kind(),
-                            ErrorKind::Unimplemented,
-                            "the keeper has no getNull",
-                        );
+                        let error = call_foo(&nothing).unwrap_err();
+                        assert!(error.reason().contains("null"), "{error}");
                     }
                 });
             }

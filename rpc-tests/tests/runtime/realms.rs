@@ -4,7 +4,6 @@
 //! texts.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use capnp::text;
@@ -167,10 +166,7 @@ fn connected(
             None => config,
         }
     };
-    // The names of threads tell the tests apart that run at the same time.
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("r{:02}", NEXT.fetch_add(1, Ordering::Relaxed));
-    Pair::configured(&name, |_| offered, wire, with(of_client), with(of_server))
+    Pair::configured(|_| offered, wire, with(of_client), with(of_server))
 }
 
 #[test]

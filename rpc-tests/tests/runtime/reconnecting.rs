@@ -54,7 +54,7 @@ fn disconnect(client: &Foo) {
 }
 
 /// The object itself, or as a peer sees it.
-fn each(name: &str, test: impl Fn(&Foo, &Source, &ReconnectControl), lazy: bool) {
+fn each(test: impl Fn(&Foo, &Source, &ReconnectControl), lazy: bool) {
     let _watchdog = Watchdog::start();
     let make = |vat: &Vat| {
         let source = Source::default();
@@ -68,7 +68,7 @@ fn each(name: &str, test: impl Fn(&Foo, &Source, &ReconnectControl), lazy: bool)
     test(&client, &source, &control);
 
     let mut made = None;
-    let pair = Pair::new(name, |vat| {
+    let pair = Pair::new(|vat| {
         let (client, source, control) = make(vat);
         made = Some((source, control));
         client.into_client()
@@ -81,7 +81,6 @@ fn each(name: &str, test: impl Fn(&Foo, &Source, &ReconnectControl), lazy: bool)
 #[test]
 fn automatic_directly_and_through_rpc() {
     each(
-        "reau",
         |client, source, _| {
             until("the first connecting", || source.connects() == 1);
             assert_eq!(ask(client).unwrap(), "1");
@@ -100,7 +99,6 @@ fn automatic_directly_and_through_rpc() {
 #[test]
 fn lazy_directly_and_through_rpc() {
     each(
-        "rela",
         |client, source, control| {
             assert_eq!(source.connects(), 0);
             assert_eq!(control.generation(), 0);
@@ -116,7 +114,6 @@ fn lazy_directly_and_through_rpc() {
 #[test]
 fn with_a_reset_control_directly_and_through_rpc() {
     each(
-        "rere",
         |client, source, control| {
             control.reset();
             assert_eq!(source.connects(), 0);
@@ -215,10 +212,9 @@ fn connecting_may_fail_and_panic() {
 fn a_call_after_the_connection_ended_takes_the_next_one() {
     let _watchdog = Watchdog::start();
     let pairs: Arc<Mutex<Vec<Pair>>> = Arc::default();
-    let (made, names) = (Arc::clone(&pairs), AtomicU64::new(0));
+    let made = Arc::clone(&pairs);
     let (client, control) = lazy_auto_reconnect(move || -> Result<test_more_stuff::Client> {
-        let number = names.fetch_add(1, Ordering::SeqCst);
-        let pair = Pair::new(&format!("reco{number}"), Keeper::client);
+        let pair = Pair::new(Keeper::client);
         let client = pair.bootstrap();
         made.lock().unwrap().push(pair);
         Ok(client)

@@ -24,7 +24,7 @@ fn a_serial_object_runs_one_call_at_a_time_in_order() {
     let running = AtomicUsize::new(0);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&seen);
-    let pair = Pair::new("se1", move |vat| {
+    let pair = Pair::new(move |vat| {
         let method = move |params: test_interface::FooParams, _| {
             assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0);
             thread::yield_now();
@@ -52,7 +52,7 @@ fn a_serial_object_runs_one_call_at_a_time_in_order() {
 fn a_serial_object_goes_on_when_the_method_has_returned_though_it_answers_later() {
     let _watchdog = Watchdog::start();
     let (give, take) = mpsc::channel();
-    let pair = Pair::new("se2", move |vat| {
+    let pair = Pair::new(move |vat| {
         let method = move |params: test_interface::FooParams,
                            results: test_interface::FooResults| {
             if params.get()?.get_i() == 0 {
@@ -85,7 +85,7 @@ fn a_concurrent_object_runs_calls_at_once_and_starts_them_in_order() {
     const CALLS: usize = 20;
     let _watchdog = Watchdog::start();
     let all_are_there = Barrier::new(CALLS);
-    let pair = Pair::new("se3", |vat| {
+    let pair = Pair::new(|vat| {
         let method = move |params, results| {
             all_are_there.wait();
             answer_foo(params, results)
@@ -103,7 +103,7 @@ fn a_concurrent_object_runs_calls_at_once_and_starts_them_in_order() {
 fn methods_run_on_workers_of_the_objects_vat() {
     let _watchdog = Watchdog::start();
     let (tell, told) = mpsc::channel();
-    let pair = Pair::new("se4", |vat| {
+    let pair = Pair::new(|vat| {
         let method = move |_, _| {
             tell.send(thread_name()).unwrap();
             Ok(())
@@ -113,7 +113,7 @@ fn methods_run_on_workers_of_the_objects_vat() {
     let client: test_interface::Client = pair.bootstrap();
     client.foo_request().call().unwrap();
     let name = told.recv().unwrap();
-    assert!(name.starts_with("se4s-worker-"), "{name}");
+    assert!(name.starts_with(&(pair.server_threads() + "worker-")), "{name}");
     drop(client);
     pair.finish();
 }
@@ -122,7 +122,7 @@ fn methods_run_on_workers_of_the_objects_vat() {
 fn an_inline_object_runs_on_whoever_delivers_the_call() {
     let _watchdog = Watchdog::start();
     let (tell, told) = mpsc::channel();
-    let pair = Pair::new("se5", |vat| {
+    let pair = Pair::new(|vat| {
         let method = move |params, results| {
             tell.send(thread_name()).unwrap();
             answer_foo(params, results)
@@ -132,7 +132,8 @@ fn an_inline_object_runs_on_whoever_delivers_the_call() {
     let client: test_interface::Client = pair.bootstrap();
     call_foo(&client).unwrap();
     let name = told.recv().unwrap();
-    assert!(["se5s-1-receive", "se5s-1-coordinator"].contains(&name.as_str()), "{name}");
+    let delivers = ["1-receive", "1-coordinator"].map(|thread| pair.server_threads() + thread);
+    assert!(delivers.contains(&name), "{name}");
     drop(client);
     pair.finish();
     // Without a connection it is the caller.
@@ -200,7 +201,6 @@ fn calls_of_one_reference_arrive_in_order_on_every_wire() {
         let (order, census) = (Order::new(), Census::new());
         let object = Sequence::new(&order, &census);
         let pair = Pair::configured(
-            "se9",
             |vat| {
                 vat.export::<rpc_schema::test_capnp::test_call_order::Client, _>(object)
                     .into_client()
@@ -228,7 +228,7 @@ fn calls_of_one_reference_arrive_in_order_on_every_wire() {
 #[test]
 fn an_answer_may_come_from_any_thread_and_only_the_first_counts() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("sea", |vat| {
+    let pair = Pair::new(|vat| {
         objects::any(vat, Concurrency::Serial, |call| {
             // The object drops the call on another thread.
             thread::spawn(move || match call.method_id() {
@@ -249,7 +249,7 @@ fn an_answer_may_come_from_any_thread_and_only_the_first_counts() {
 fn deferred_results_answer_once_whatever_the_method_returns() {
     let _watchdog = Watchdog::start();
     let (give, take) = mpsc::channel();
-    let pair = Pair::new("seb", move |vat| {
+    let pair = Pair::new(move |vat| {
         let method = move |_, results: test_interface::FooResults| {
             give.send(results.defer()).unwrap();
             Err(Error::failed("returned after all"))
@@ -279,7 +279,7 @@ fn an_object_without_a_vat_runs_in_the_one_that_makes_it() {
     let tell = Mutex::new(tell);
     let made = Event::new();
     let done = made.clone();
-    let pair = Pair::new("sec", |vat| {
+    let pair = Pair::new(|vat| {
         let method = move |params, results| {
             let tell = tell.lock().unwrap().clone();
             let inner = capnp_threads_core::Client::from_dispatch(Arc::new(Named(tell)));
@@ -294,7 +294,7 @@ fn an_object_without_a_vat_runs_in_the_one_that_makes_it() {
     call_foo(&client).unwrap();
     made.wait();
     let name: String = told.recv().unwrap();
-    assert!(name.starts_with("secs-worker-"), "{name}");
+    assert!(name.starts_with(&(pair.server_threads() + "worker-")), "{name}");
     drop(client);
     pair.finish();
 }

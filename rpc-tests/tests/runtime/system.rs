@@ -8,28 +8,7 @@ use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
 use parking_lot::Mutex;
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::greeter_capnp::{greeter, guest};
-
-/// Tells when a call begins, and returns when it may.
-struct Gate {
-    begun: mpsc::Sender<()>,
-    may_end: Mutex<mpsc::Receiver<()>>,
-}
-
-impl echo::Server for Gate {
-    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
-        self.begun.send(()).unwrap();
-        self.may_end.lock().recv().unwrap();
-        Ok(())
-    }
-}
-
-struct Quick;
-
-impl echo::Server for Quick {
-    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
-        Ok(())
-    }
-}
+use rpc_tests::support::objects::{Gate, Quick};
 
 fn listening() -> SocketNetwork {
     let address: Address = "127.0.0.1:0".parse().unwrap();
@@ -110,9 +89,8 @@ fn the_trace_encoder_of_a_system_is_for_connections_that_exist_too() {
 
 #[test]
 fn draining_lets_calls_finish_and_then_disconnects() {
-    let (begun, has_begun) = mpsc::channel();
-    let (end, may_end) = mpsc::channel();
-    let gate = echo::Client::from_server(Gate { begun, may_end: Mutex::new(may_end) });
+    let (gate, has_begun, end) = Gate::new();
+    let gate = echo::Client::from_server(gate);
     let server = RpcSystem::builder(&Vat::new(), listening()).bootstrap(gate).start().unwrap();
     let name = SocketVat::At(server.network().local_address().unwrap().clone());
     let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();

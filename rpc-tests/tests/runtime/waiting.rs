@@ -15,10 +15,10 @@ use rpc_tests::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request
 use rpc_tests::support::{Event, Pair, Watchdog};
 
 /// A server whose `foo` waits, and the event that lets it go on.
-fn slow(name: &str) -> (Pair, test_interface::Client, Event) {
+fn slow() -> (Pair, test_interface::Client, Event) {
     let go = Event::new();
     let hold = go.clone();
-    let pair = Pair::new(name, move |vat| {
+    let pair = Pair::new(move |vat| {
         let method = move |params, results| {
             hold.wait();
             answer_foo(params, results)
@@ -32,7 +32,7 @@ fn slow(name: &str) -> (Pair, test_interface::Client, Event) {
 #[test]
 fn a_wait_that_is_too_short_leaves_the_call_going() {
     let _watchdog = Watchdog::start();
-    let (pair, client, go) = slow("wa1");
+    let (pair, client, go) = slow();
     let call = foo_request(&client).send();
     for _ in 0..2 {
         let late = call.wait_timeout(Duration::from_millis(1)).unwrap_err();
@@ -54,7 +54,7 @@ fn a_wait_that_is_too_short_leaves_the_call_going() {
 #[test]
 fn many_threads_wait_for_one_call() {
     let _watchdog = Watchdog::start();
-    let (pair, client, go) = slow("wa2");
+    let (pair, client, go) = slow();
     let call = foo_request(&client).send();
     let waiting: Vec<_> = (0..16)
         .map(|index| {
@@ -77,7 +77,7 @@ fn many_threads_wait_for_one_call() {
 fn waiting_where_a_connection_is_served_is_an_error() {
     let _watchdog = Watchdog::start();
     let (tell, told) = mpsc::channel();
-    let pair = Pair::new("wa3", |vat| {
+    let pair = Pair::new(|vat| {
         let (promise, fulfiller) = capnp_threads_core::promise_client::<test_interface::Client>();
         let method = move |params: test_interface::FooParams, results| {
             // A call that is not answered before this method returns.
@@ -108,7 +108,7 @@ fn waiting_where_a_connection_is_served_is_an_error() {
 #[test]
 fn an_inline_method_may_wait_for_what_needs_no_waiting() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("wa4", |vat| {
+    let pair = Pair::new(|vat| {
         let inner = foo_with(vat, Concurrency::Inline, (), answer_foo);
         let broken =
             capnp_threads_core::Client::broken(capnp_threads_core::Error::failed("on purpose"));
@@ -130,7 +130,7 @@ fn an_inline_method_may_wait_for_what_needs_no_waiting() {
 #[test]
 fn closures_run_on_workers() {
     let _watchdog = Watchdog::start();
-    let (pair, client, go) = slow("wa5");
+    let (pair, client, go) = slow();
     let (tell, told) = mpsc::channel();
     let note = |tell: &mpsc::Sender<String>| {
         let tell = tell.clone();
@@ -220,7 +220,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 #[test]
 fn promises_are_futures_for_any_executor() {
     let _watchdog = Watchdog::start();
-    let (pair, client, go) = slow("wa7");
+    let (pair, client, go) = slow();
     let text = block_on(async {
         let (first, second) = (foo_request(&client).send(), foo_request(&client).send());
         go.set();
@@ -238,7 +238,7 @@ fn promises_are_futures_for_any_executor() {
 #[test]
 fn the_waker_of_the_last_poll_is_woken() {
     let _watchdog = Watchdog::start();
-    let (pair, client, go) = slow("wa8");
+    let (pair, client, go) = slow();
     let mut call = Box::pin(foo_request(&client).send());
     let mut pending = Box::pin(call.as_pending().clone());
     let wakers: Vec<_> = (0..3)
@@ -266,7 +266,7 @@ fn the_waker_of_the_last_poll_is_woken() {
 #[test]
 fn no_wake_up_is_lost() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new("wa9", |vat| foo(vat, answer_foo).into_client());
+    let pair = Pair::new(|vat| foo(vat, answer_foo).into_client());
     let client: test_interface::Client = pair.bootstrap();
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -316,7 +316,6 @@ fn a_stream_that_waits_for_its_window_hears_of_the_end() {
     let go = Event::new();
     let hold = go.clone();
     let pair = Pair::configured(
-        "waa",
         move |vat| vat.export::<test_streaming::Client, _>(Sink { go: hold }).into_client(),
         rpc_tests::support::Wire::Memory,
         |config| {
@@ -347,10 +346,9 @@ fn a_stream_waits_for_its_window_without_holding_up_returns() {
     let _watchdog = Watchdog::start();
     let go = Event::new();
     go.set();
-    let pair = Pair::new("wab", move |vat| {
-        vat.export::<test_streaming::Client, _>(Sink { go }).into_client()
-    });
-    let keeper = Pair::new("wac", Keeper::client);
+    let pair =
+        Pair::new(move |vat| vat.export::<test_streaming::Client, _>(Sink { go }).into_client());
+    let keeper = Pair::new(Keeper::client);
     let stream: test_streaming::Client = pair.bootstrap();
     let (promise, fulfiller) = capnp_threads_core::promise_client::<test_streaming::Client>();
     let waiting = {

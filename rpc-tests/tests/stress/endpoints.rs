@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use capnp_threads_core::{Concurrency, Error, ErrorKind, RpcSystem, Vat};
 use capnp_threads_endpoint::{EndpointNetwork, EndpointVat, Parameters};
 use rpc_schema::echo_capnp::echo;
+use rpc_tests::support::objects::Echo;
 use rpc_tests::support::{LONG, Random, Watchdog, alone, stress_time, until};
 
 /// With the one in a process of its own.
@@ -31,28 +32,6 @@ const ROLE: &str = "ENDPOINT_STRESS_VICTIM";
 /// How the test is called.
 const NAME: &str = "endpoints::twenty_vats_and_one_of_them_killed";
 
-struct Echo(Vat);
-
-impl echo::Server for Echo {
-    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn echo(&self, params: echo::EchoParams, mut results: echo::EchoResults) -> Result<(), Error> {
-        results.get().set_data(params.get()?.get_data()?);
-        Ok(())
-    }
-
-    fn next(&self, _: echo::NextParams, mut results: echo::NextResults) -> Result<(), Error> {
-        results.get().set_echo(offered(&self.0));
-        Ok(())
-    }
-}
-
-fn offered(vat: &Vat) -> echo::Client {
-    vat.export_with(Echo(vat.clone()), Concurrency::Concurrent)
-}
-
 struct Party {
     vat: Vat,
     system: RpcSystem<EndpointNetwork>,
@@ -68,7 +47,7 @@ impl Party {
         let name = network.this_vat();
         let vat = Vat::new();
         let system = RpcSystem::builder(&vat, network)
-            .bootstrap(offered(&vat))
+            .bootstrap(Echo::client(&vat, Concurrency::Concurrent))
             // Connections come and go all the time.
             .idle_timeout(Duration::from_millis(20))
             .close_timeout(LONG)

@@ -16,7 +16,8 @@ use rpc_schema::test_capnp::{
 
 use super::Behaviour;
 use super::context::{Context, Failure, check, sequence};
-use super::ours::{Gate, OurThing, Ours};
+use super::ours::{Gate, Ours};
+use crate::support::objects::Thing;
 
 pub(super) const BEHAVIOURS: &[Behaviour] = &[
     ("null-capability", null_capability),
@@ -214,7 +215,7 @@ fn make_things(
     theirs: &test_membrane::Client,
 ) -> Result<[(thing::Client, &'static str); 2], Failure> {
     let inside = c.wait(&theirs.make_thing_request().send())?.get()?.get_thing()?;
-    Ok([(inside, "inside"), (c.export(OurThing), "outside")])
+    Ok([(inside, "inside"), (c.export(Thing("outside")), "outside")])
 }
 
 fn membrane_objects(c: &Context) -> Result<(), Failure> {

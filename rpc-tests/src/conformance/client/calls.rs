@@ -6,9 +6,9 @@ use rpc_schema::test_capnp::{
 };
 
 use super::Behaviour;
-use super::context::{Context, Failure, check, sequence};
+use super::context::{Context, Failure, check, send_extends_foo, sequence};
 use super::ours::Gate;
-use crate::conformance::foo::{full_message, require_full_message, send_extends_foo, send_foo};
+use crate::support::objects::{foo_request, full_message, require_full_message};
 
 pub(super) const BEHAVIOURS: &[Behaviour] = &[
     ("bootstrap-and-call", bootstrap_and_call),
@@ -42,7 +42,7 @@ fn unimplemented_type(c: &Context) -> Result<(), Failure> {
     let error = c.failure(&object.bar_request().send())?;
     check!(error.kind() == ErrorKind::Unimplemented, "bar: {error}");
     let handle = c.wait(&c.objects().test_handle_request().send())?.get()?.get_object()?;
-    let error = c.failure(&send_foo(&handle.cast_to()))?;
+    let error = c.failure(&foo_request(&handle.cast_to()).send())?;
     check!(error.kind() == ErrorKind::Unimplemented, "foo of a TestHandle: {error}");
     Ok(())
 }
@@ -89,7 +89,7 @@ fn cast(c: &Context) -> Result<(), Failure> {
     let extends = c.wait(&c.objects().test_extends_request().send())?.get()?.get_object()?;
     let base: test_interface::Client = extends.cast_to();
     c.check_extends_foo(&base)?;
-    c.failure(&send_foo(&base))?;
+    c.failure(&foo_request(&base).send())?;
     c.wait(&base.clone().cast_to::<test_extends::Client>().grault_request().send())?;
     c.failure(&sequence(&base.clone().cast_to(), 0))?;
     let extends2: test_extends2::Client = base.cast_to();

@@ -16,8 +16,8 @@ use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 use rpc_schema::test_control_capnp::{test_control, test_objects};
 
 use super::ours::{Gate, OurFile, Ours};
-use crate::conformance::foo::{FooPromise, require_x, send_extends_foo, send_foo};
 use crate::conformance::tapped;
+use crate::support::objects::{FooPromise, foo_request, require_x};
 
 /// How long a behaviour may take.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
@@ -355,7 +355,7 @@ impl Context {
     }
 
     pub(super) fn check_foo(&self, object: &test_interface::Client) -> Result<(), Failure> {
-        self.expect_x(&send_foo(object), "foo")
+        self.expect_x(&foo_request(object).send(), "foo")
     }
 
     pub(super) fn check_extends_foo(&self, object: &test_interface::Client) -> Result<(), Failure> {
@@ -456,6 +456,15 @@ fn connect(address: &Address, vat: &Vat) -> Result<SecondConnection, Failure> {
 }
 
 pub(super) type SequencePromise = Promise<test_call_order::get_call_sequence_results::Owned>;
+
+/// Calls `foo` as `TestExtends` wants it.
+pub(super) fn send_extends_foo(object: &test_interface::Client) -> FooPromise {
+    let mut request = object.foo_request();
+    let mut params = request.get();
+    params.set_i(321);
+    params.set_j(false);
+    request.send()
+}
 
 /// Calls `getCallSequence`.
 pub(super) fn sequence(object: &test_call_order::Client, expected: u32) -> SequencePromise {

@@ -8,7 +8,7 @@ use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 use super::Behaviour;
 use super::context::{Context, Failure, check};
 use super::ours::{Gate, OurObject, Ours, Probe};
-use crate::conformance::foo::send_foo;
+use crate::support::objects::foo_request;
 
 pub(super) const BEHAVIOURS: &[Behaviour] = &[
     ("hold", hold_and_get),
@@ -164,7 +164,7 @@ fn disconnect(c: &Context) -> Result<(), Failure> {
 
     let error = c.failure(&in_flight)?;
     check!(error.kind() == ErrorKind::Disconnected, "{error}");
-    let later = c.failure(&send_foo(&base))?;
+    let later = c.failure(&foo_request(&base).send())?;
     check!(later.kind() == ErrorKind::Disconnected, "{later}");
     probe.wait_dropped()?;
     let ended = second.connection.join_timeout(super::context::DEADLINE)?;

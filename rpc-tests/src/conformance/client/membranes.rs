@@ -5,8 +5,7 @@ use rpc_schema::test_capnp::test_membrane::{self, thing};
 
 use super::Behaviour;
 use super::context::{Context, Failure, check};
-use super::ours::OurThing;
-use crate::conformance::intercepts::Intercepts;
+use crate::support::objects::{Intercepts, Thing};
 
 pub(super) const BEHAVIOURS: &[Behaviour] =
     &[("membrane", membrane), ("membrane-at-server", membrane_at_server)];
@@ -32,7 +31,7 @@ fn through_a_membrane(
     let inside = c.wait(&making)?.get()?.get_thing()?;
     expect(&inside, "inside", "inbound")?;
     // Outside.
-    let ours: thing::Client = c.export(OurThing);
+    let ours: thing::Client = c.export(Thing("outside"));
     let mut pass = outside.call_pass_through_request();
     pass.get().set_thing(ours.clone());
     let text = c.wait(&pass.send())?.get()?.get_text()?.to_string()?;

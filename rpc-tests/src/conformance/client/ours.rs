@@ -1,15 +1,14 @@
 //! The client's own objects, which tell what happened to them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use capnp_threads_core::{DeferredResults, Error, Result, Vat};
+use capnp_threads_core::{Error, Result, Vat};
 use parking_lot::{Condvar, Mutex};
-use rpc_schema::test_capnp::test_membrane::thing;
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_tail_callee};
 
 use super::context::Failure;
+use crate::support::objects::{CallOrder, TailCallee, answer_foo, leave_open};
 
 /// A `TestInterface` of this side's.
 pub(super) struct Ours {
@@ -128,18 +127,13 @@ impl test_interface::Server for OurObject {
     fn foo(
         &self,
         params: test_interface::FooParams,
-        mut results: test_interface::FooResults,
+        results: test_interface::FooResults,
     ) -> Result<()> {
-        let params = params.get()?;
-        if (params.get_i(), params.get_j()) != (123, true) {
-            return Err(Error::failed("foo takes 123 and true"));
-        }
         self.probe.note(|seen| seen.calls += 1);
         if let Some(gate) = &self.gate {
             gate.pass()?;
         }
-        results.get().set_x("foo");
-        Ok(())
+        answer_foo(params, results)
     }
 }
 
@@ -149,40 +143,13 @@ impl Drop for OurObject {
     }
 }
 
-/// Counts the calls that arrive.
-#[derive(Default)]
-pub(super) struct OurCallOrder {
-    next: AtomicU32,
-}
-
-impl test_call_order::Server for OurCallOrder {
-    fn get_call_sequence(
-        &self,
-        _: test_call_order::GetCallSequenceParams,
-        mut results: test_call_order::GetCallSequenceResults,
-    ) -> Result<()> {
-        results.get().set_n(self.next.fetch_add(1, Ordering::SeqCst));
-        Ok(())
-    }
-}
-
-/// Returns what it was given.
-pub(super) struct OurTailCallee(pub(super) Arc<Probe>);
-
-impl test_tail_callee::Server for OurTailCallee {
-    fn foo(
-        &self,
-        params: test_tail_callee::FooParams,
-        mut results: test_tail_callee::FooResults,
-    ) -> Result<()> {
-        self.0.note(|seen| seen.calls += 1);
-        let params = params.get()?;
-        let mut result = results.get();
-        result.set_i(params.get_i().cast_unsigned());
-        result.set_t(params.get_t()?);
-        result.set_c(test_call_order::Client::from_server(OurCallOrder::default()));
-        Ok(())
-    }
+/// A `TestTailCallee` that tells of its calls.
+pub(super) fn tail_callee(vat: &Vat, probe: &Arc<Probe>) -> test_tail_callee::Client {
+    let probe = Arc::clone(probe);
+    vat.export(TailCallee(move || {
+        probe.note(|seen| seen.calls += 1);
+        test_call_order::Client::from_server(CallOrder::default())
+    }))
 }
 
 /// Answers only what was cancelled.
@@ -194,17 +161,8 @@ impl test_tail_callee::Server for NeverTailCallee {
         _: test_tail_callee::FooParams,
         results: test_tail_callee::FooResults,
     ) -> Result<()> {
-        type Open = DeferredResults<test_tail_callee::tail_result::Owned>;
-        let results = results.defer();
-        let open: Arc<Mutex<Option<Open>>> = Arc::default();
-        let (probe, closing) = (Arc::clone(&self.0), Arc::clone(&open));
-        results.on_cancel(move || {
-            let closed = closing.lock().take();
-            drop(closed);
-            probe.note(|seen| seen.cancelled += 1);
-        });
-        // If the call was cancelled just now, the last reference is this one.
-        *open.lock() = Some(results);
+        let probe = Arc::clone(&self.0);
+        leave_open(results, (), move || probe.note(|seen| seen.cancelled += 1));
         self.0.note(|seen| seen.calls += 1);
         Ok(())
     }
@@ -222,29 +180,6 @@ impl test_interface::Server for OurTailCaller {
         let mut request = self.0.foo_request();
         request.set(params.get()?)?;
         results.tail_call(request);
-        Ok(())
-    }
-}
-
-/// What is outside a membrane.
-pub(super) struct OurThing;
-
-impl thing::Server for OurThing {
-    fn pass_through(
-        &self,
-        _: thing::PassThroughParams,
-        mut results: thing::PassThroughResults,
-    ) -> Result<()> {
-        results.get().set_text("outside");
-        Ok(())
-    }
-
-    fn intercept(
-        &self,
-        _: thing::InterceptParams,
-        mut results: thing::InterceptResults,
-    ) -> Result<()> {
-        results.get().set_text("outside");
         Ok(())
     }
 }

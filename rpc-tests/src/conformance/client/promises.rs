@@ -7,7 +7,8 @@ use rpc_schema::test_capnp::{
 
 use super::Behaviour;
 use super::context::{Context, Failure, check, sequence};
-use super::ours::{NeverTailCallee, OurCallOrder, OurTailCallee, OurTailCaller, Ours, Probe};
+use super::ours::{NeverTailCallee, OurTailCaller, Ours, Probe, tail_callee};
+use crate::support::objects::CallOrder;
 
 pub(super) const BEHAVIOURS: &[Behaviour] = &[
     ("promise-parameter", promise_parameter),
@@ -82,7 +83,7 @@ fn promise_chain(c: &Context) -> Result<(), Failure> {
 
 fn call_order(c: &Context) -> Result<(), Failure> {
     let theirs: test_more_stuff::Client = c.theirs();
-    let ours: test_call_order::Client = c.export(OurCallOrder::default());
+    let ours: test_call_order::Client = c.export(CallOrder::default());
     let early = sequence(&theirs.clone().cast_to(), 0);
     let mut request = theirs.echo_request();
     request.get().set_cap(ours);
@@ -173,7 +174,7 @@ fn expect_tail_call(c: &Context, callee: test_tail_callee::Client) -> Result<(),
 
 fn tail_call(c: &Context) -> Result<(), Failure> {
     let probe = Probe::new(c.deadline());
-    expect_tail_call(c, c.export(OurTailCallee(probe.clone())))?;
+    expect_tail_call(c, tail_callee(c.vat(), &probe))?;
     check!(probe.calls() == 1, "ours was called {} times", probe.calls());
     Ok(())
 }

@@ -16,9 +16,11 @@ use rpc_schema::test_capnp::{
 };
 use rpc_schema::test_control_capnp::test_objects;
 
-use super::context::{Context, Failure, SequencePromise, ServerFacts, check, sequence};
-use super::ours::{OurCallOrder, Ours};
-use crate::conformance::foo::send_extends_foo;
+use super::context::{
+    Context, Failure, SequencePromise, ServerFacts, check, send_extends_foo, sequence,
+};
+use super::ours::Ours;
+use crate::support::objects::CallOrder;
 
 /// How many steps a script has.
 const STEPS: u32 = 150;
@@ -222,7 +224,7 @@ impl<'c> Script<'c> {
     }
 
     fn new_object_of_ours(&mut self) {
-        let client = self.context.export(OurCallOrder::default());
+        let client = self.context.export(CallOrder::default());
         let place = self.new_object();
         let id = self.add(client, place, Way::Direct);
         self.note(format_args!("reference {id}: new object of ours, {place:?}"));

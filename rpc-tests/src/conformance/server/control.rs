@@ -2,21 +2,18 @@
 //! objects one by one.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
-use capnp_threads_core::{Error, Result};
+use capnp_threads_core::{Error, Membrane, Result};
 use rpc_schema::rpc_twoparty_capnp::{Side, vat_id};
-use rpc_schema::test_capnp::{test_authenticated_bootstrap, test_membrane};
+use rpc_schema::test_capnp::{test_authenticated_bootstrap, test_handle, test_membrane};
 use rpc_schema::test_control_capnp::{test_control, test_objects};
 
-use super::membrane::Membrane;
-use super::more_stuff::{MoreStuff, Sequence};
-use super::objects::{
-    Accepts, CallOrder, Extends, Handle, Interface, Streaming, TailCallee, TailCaller,
-};
-use super::pipeline::Pipeline;
+use super::host::Own;
+use super::objects::{Accepts, Extends, Handle, tail_callee};
 use super::state::{ConnectionState, counted};
-use crate::conformance::intercepts::{Intercepts, Revokes};
+use crate::support::objects::{
+    CallOrder, Intercepts, Interface, MoreStuff, Pipeline, Streaming, TailCaller, TestMembrane,
+};
 
 pub(super) struct Control {
     pub(super) state: Arc<ConnectionState>,
@@ -125,17 +122,24 @@ impl test_objects::Server for Objects {
         test_extends, TestExtendsParams, TestExtendsResults:
             |_| Extends { accepts: Accepts::OwnFoo };
         test_pipeline, TestPipelineParams, TestPipelineResults:
-            |state| Pipeline { state: Arc::clone(state) };
+            |state| Pipeline(Arc::clone(state));
         test_call_order, TestCallOrderParams, TestCallOrderResults: |_| CallOrder::default();
-        test_tail_callee, TestTailCalleeParams, TestTailCalleeResults:
-            |state| TailCallee { state: Arc::clone(state) };
         test_tail_caller, TestTailCallerParams, TestTailCallerResults: |_| TailCaller;
         test_streaming, TestStreamingParams, TestStreamingResults: |_| Streaming::default();
         test_more_stuff, TestMoreStuffParams, TestMoreStuffResults:
-            |state| MoreStuff::new(state, Sequence::Own(AtomicU32::new(0)));
+            |state| MoreStuff::with_host(Own::new(state));
         test_handle, TestHandleParams, TestHandleResults: Handle::new;
         test_membrane, TestMembraneParams, TestMembraneResults:
-            |state| Membrane { state: Arc::clone(state) };
+            |state| TestMembrane(Arc::clone(state));
+    }
+
+    fn test_tail_callee(
+        &self,
+        _: test_objects::TestTailCalleeParams,
+        mut results: test_objects::TestTailCalleeResults,
+    ) -> Result<()> {
+        results.get().set_object(tail_callee(&self.state));
+        Ok(())
     }
 
     fn membraned(
@@ -144,9 +148,9 @@ impl test_objects::Server for Objects {
         mut results: test_objects::MembranedResults,
     ) -> Result<()> {
         let vat = &self.state.vat;
-        let membrane = capnp_threads_core::Membrane::new(Intercepts::new(vat));
+        let membrane = Membrane::new(Intercepts::new(vat));
         let inside: test_membrane::Client =
-            counted(&self.state, Membrane { state: Arc::clone(&self.state) });
+            counted(&self.state, TestMembrane(Arc::clone(&self.state)));
         results.get().set_object(membrane.wrap(&inside));
         results.get().set_revoker(vat.export(Revokes(membrane)));
         Ok(())
@@ -160,6 +164,17 @@ impl test_objects::Server for Objects {
         let control = Control { state: Arc::clone(&self.state) };
         results.get().set_object(test_control::Client::from_server(control));
         Ok(())
+    }
+}
+
+/// Revokes a membrane when it is dropped.
+struct Revokes(Membrane);
+
+impl test_handle::Server for Revokes {}
+
+impl Drop for Revokes {
+    fn drop(&mut self) {
+        self.0.revoke(Error::failed("the membrane was revoked"));
     }
 }
 

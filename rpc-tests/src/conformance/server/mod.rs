@@ -1,10 +1,8 @@
 //! A server of the conformance interfaces.
 
 mod control;
-mod membrane;
-mod more_stuff;
+mod host;
 mod objects;
-mod pipeline;
 mod state;
 
 use std::any::Any;
@@ -32,11 +30,9 @@ use rpc_schema::test_capnp::{
 use rpc_schema::test_control_capnp::{test_control, test_objects};
 
 use self::control::{CallerId, Control, Objects};
-use self::membrane::Membrane;
-use self::more_stuff::{MoreStuff, Sequence};
-use self::objects::{Accepts, Extends, Streaming, TailCallee, TailCaller};
-use self::pipeline::Pipeline;
+use self::objects::{Accepts, Extends, tail_callee};
 use self::state::{ConnectionState, counted};
+use crate::support::objects::{MoreStuff, Pipeline, Streaming, TailCaller, TestMembrane};
 
 /// How many calls of this side may be outstanding on one connection: clients
 /// have it make some hundred call-backs at once.
@@ -176,16 +172,16 @@ impl Router {
         router.add::<test_extends::Client>(extends.clone().cast_to());
         router.add(extends);
 
-        let more_stuff = MoreStuff::new(state, Sequence::OfConnection);
+        let more_stuff = MoreStuff::with_host(own());
         let more_stuff: test_more_stuff::Client = counted(state, more_stuff);
         router.add::<test_call_order::Client>(more_stuff.clone().cast_to());
         router.add(more_stuff);
 
-        router.add::<test_pipeline::Client>(counted(state, Pipeline { state: own() }));
-        router.add::<test_tail_callee::Client>(counted(state, TailCallee { state: own() }));
+        router.add::<test_pipeline::Client>(counted(state, Pipeline(own())));
+        router.add::<test_tail_callee::Client>(tail_callee(state));
         router.add::<test_tail_caller::Client>(counted(state, TailCaller));
         router.add::<test_streaming::Client>(counted(state, Streaming::default()));
-        router.add::<test_membrane::Client>(counted(state, Membrane { state: own() }));
+        router.add::<test_membrane::Client>(counted(state, TestMembrane(own())));
         router.add::<CallerIdClient>(counted(state, CallerId));
         router.add::<test_control::Client>(vat.export(Control { state: own() }));
         router.add::<test_objects::Client>(vat.export(Objects { state: own() }));

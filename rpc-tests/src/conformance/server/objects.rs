@@ -1,39 +1,14 @@
-//! The objects that answer at once.
+//! The objects that only the server has.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use capnp_threads_core::{Error, Result};
-use parking_lot::Mutex;
 use rpc_schema::test_capnp::{
-    test_call_order, test_extends, test_extends2, test_handle, test_interface, test_streaming,
-    test_tail_callee, test_tail_caller,
+    test_call_order, test_extends, test_extends2, test_handle, test_interface, test_tail_callee,
 };
 
 use super::state::{ConnectionState, HandleCount, counted};
-use crate::conformance::foo;
-
-/// The plain `TestInterface`.
-pub(super) struct Interface;
-
-impl test_interface::Server for Interface {
-    fn foo(
-        &self,
-        params: test_interface::FooParams,
-        mut results: test_interface::FooResults,
-    ) -> Result<()> {
-        let params = params.get()?;
-        if (params.get_i(), params.get_j()) != (123, true) {
-            return Err(Error::failed("foo takes 123 and true"));
-        }
-        results.get().set_x("foo");
-        Ok(())
-    }
-
-    fn baz(&self, params: test_interface::BazParams, _: test_interface::BazResults) -> Result<()> {
-        foo::require_full_message(params.get()?.get_s()?)
-    }
-}
+use crate::support::objects::{CallOrder, TailCallee, full_message, require_full_message};
 
 /// The `TestExtends`, which is a `TestExtends2` as well.
 pub(super) struct Extends {
@@ -65,7 +40,7 @@ impl test_interface::Server for Extends {
     }
 
     fn baz(&self, params: test_interface::BazParams, _: test_interface::BazResults) -> Result<()> {
-        foo::require_full_message(params.get()?.get_s()?)
+        require_full_message(params.get()?.get_s()?)
     }
 }
 
@@ -75,103 +50,18 @@ impl test_extends::Server for Extends {
         _: test_extends::GraultParams,
         mut results: test_extends::GraultResults,
     ) -> Result<()> {
-        results.set(foo::full_message()?)
+        results.set(full_message()?)
     }
 }
 
 impl test_extends2::Server for Extends {}
 
-/// Counts the calls that arrive.
-#[derive(Default)]
-pub(super) struct CallOrder {
-    next: AtomicU32,
-}
-
-impl test_call_order::Server for CallOrder {
-    fn get_call_sequence(
-        &self,
-        _: test_call_order::GetCallSequenceParams,
-        mut results: test_call_order::GetCallSequenceResults,
-    ) -> Result<()> {
-        results.get().set_n(self.next.fetch_add(1, Ordering::SeqCst));
-        Ok(())
-    }
-}
-
-pub(super) struct TailCallee {
-    pub(super) state: Arc<ConnectionState>,
-}
-
-impl test_tail_callee::Server for TailCallee {
-    fn foo(
-        &self,
-        params: test_tail_callee::FooParams,
-        mut results: test_tail_callee::FooResults,
-    ) -> Result<()> {
-        let params = params.get()?;
-        let mut result = results.get();
-        result.set_i(params.get_i().cast_unsigned());
-        result.set_t(params.get_t()?);
-        result.set_c(counted::<test_call_order::Client, _>(&self.state, CallOrder::default()));
-        Ok(())
-    }
-}
-
-pub(super) struct TailCaller;
-
-impl test_tail_caller::Server for TailCaller {
-    fn foo(
-        &self,
-        params: test_tail_caller::FooParams,
-        results: test_tail_caller::FooResults,
-    ) -> Result<()> {
-        let params = params.get()?;
-        let mut request = params.get_callee()?.foo_request();
-        request.get().set_i(params.get_i());
-        request.get().set_t("from TestTailCaller");
-        results.tail_call(request);
-        Ok(())
-    }
-}
-
-/// Adds up.
-#[derive(Default)]
-pub(super) struct Streaming {
-    totals: Mutex<Totals>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Totals {
-    i: u32,
-    j: u32,
-}
-
-impl test_streaming::Server for Streaming {
-    fn do_stream_i(&self, params: test_streaming::DoStreamIParams) -> Result<()> {
-        let i = params.get()?.get_i();
-        let mut totals = self.totals.lock();
-        totals.i = totals.i.wrapping_add(i);
-        Ok(())
-    }
-
-    fn do_stream_j(&self, params: test_streaming::DoStreamJParams) -> Result<()> {
-        let j = params.get()?.get_j();
-        let mut totals = self.totals.lock();
-        totals.j = totals.j.wrapping_add(j);
-        Ok(())
-    }
-
-    fn finish_stream(
-        &self,
-        _: test_streaming::FinishStreamParams,
-        mut results: test_streaming::FinishStreamResults,
-    ) -> Result<()> {
-        let totals = *self.totals.lock();
-        let mut result = results.get();
-        result.set_total_i(totals.i);
-        result.set_total_j(totals.j);
-        Ok(())
-    }
+/// A `TestTailCallee`, which gives counted objects out.
+pub(super) fn tail_callee(state: &Arc<ConnectionState>) -> test_tail_callee::Client {
+    let own = Arc::clone(state);
+    let callee =
+        TailCallee(move || counted::<test_call_order::Client, _>(&own, CallOrder::default()));
+    counted(state, callee)
 }
 
 /// An object that is counted while it lives.

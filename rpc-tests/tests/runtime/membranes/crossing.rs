@@ -7,10 +7,11 @@ use capnp_threads_core::{
     Client, Error, ErrorKind, FromClient, Membrane, MembranePolicy, Passage, Result, Transparent,
     Vat, new_client, promise_client, unwrap_server,
 };
-use rpc_schema::test_capnp::test_membrane::{self, thing};
-
-use super::objects::{Thing, World, intercept, pass_through};
+use rpc_schema::test_capnp::test_membrane::thing;
 use rpc_tests::support::Watchdog;
+use rpc_tests::support::objects::{Intercepts, Thing};
+
+use super::objects::{Inside, World, intercept, pass_through};
 
 fn assert_texts(thing: &thing::Client, through: &str, intercepted: &str) {
     assert_eq!(pass_through(thing).unwrap(), through);
@@ -20,7 +21,7 @@ fn assert_texts(thing: &thing::Client, through: &str, intercepted: &str) {
 #[test]
 fn inside_an_object_is_called_through_the_membrane() {
     let _watchdog = Watchdog::start();
-    World::each("meob", |world| {
+    World::each(|world| {
         let thing = world.make_thing().wait().unwrap().get().unwrap().get_thing().unwrap();
         assert_texts(&thing, "inside", "inbound");
     });
@@ -29,7 +30,7 @@ fn inside_an_object_is_called_through_the_membrane() {
 #[test]
 fn promise_inside_is_called_through_the_membrane_before_and_after_it_resolves() {
     let _watchdog = Watchdog::start();
-    World::each("mepr", |world| {
+    World::each(|world| {
         let call = world.make_thing();
         let thing = call.pipeline().get_thing();
         assert_texts(&thing, "inside", "inbound");
@@ -45,7 +46,7 @@ fn promise_inside_is_called_through_the_membrane_before_and_after_it_resolves() 
 #[test]
 fn outside_an_object_is_called_through_the_membrane() {
     let _watchdog = Watchdog::start();
-    World::each("meou", |world| {
+    World::each(|world| {
         let outside = world.outside_thing();
         for tail_call in [false, true] {
             let mut request = world.outside.call_pass_through_request();
@@ -65,7 +66,7 @@ fn outside_an_object_is_called_through_the_membrane() {
 #[test]
 fn in_and_out_unwraps() {
     let _watchdog = Watchdog::start();
-    World::each("meio", |world| {
+    World::each(|world| {
         let outside = world.outside_thing();
         let back = world.loopback(&outside).wait().unwrap();
         let back = back.get().unwrap().get_thing().unwrap();
@@ -82,7 +83,7 @@ fn in_and_out_unwraps() {
 #[test]
 fn out_and_in_unwraps() {
     let _watchdog = Watchdog::start();
-    World::each("meoi", |world| {
+    World::each(|world| {
         let response = world.make_thing().wait().unwrap();
         let thing = response.get().unwrap().get_thing().unwrap();
         let back = world.loopback(&thing).wait().unwrap();
@@ -102,7 +103,7 @@ fn out_and_in_unwraps() {
 #[test]
 fn promise_to_outside_is_not_intercepted() {
     let _watchdog = Watchdog::start();
-    World::each("mepo", |world| {
+    World::each(|world| {
         let outside = world.outside_thing();
         let call = world.loopback(&outside);
         let thing = call.pipeline().get_thing();
@@ -116,7 +117,7 @@ fn promise_to_outside_is_not_intercepted() {
 #[test]
 fn promise_that_went_in_and_out_is_itself() {
     let _watchdog = Watchdog::start();
-    World::each("mepi", |world| {
+    World::each(|world| {
         let (promise, fulfiller) = promise_client::<thing::Client>();
         let call = world.loopback(&promise);
         let pipelined = call.pipeline().get_thing();
@@ -253,7 +254,7 @@ impl MembranePolicy for Fails {
         use capnp_threads_core::capnp::traits::HasTypeId;
         self.asked.fetch_add(1, Ordering::SeqCst);
         assert_eq!(interface, thing::Client::TYPE_ID);
-        assert_eq!(method, super::objects::INTERCEPT, "only intercept may pass");
+        assert_eq!(method, Intercepts::INTERCEPT, "only intercept may pass");
         // What it sees is inside.
         assert!(unwrap_server::<Thing>(target).is_some());
         Err(Error::unimplemented("not here"))
@@ -279,7 +280,7 @@ struct Impatient(Client);
 
 impl MembranePolicy for Impatient {
     fn inbound_call(&self, _: u64, method: u16, _: &Client) -> Result<Passage> {
-        Ok(if method == super::objects::PASS_THROUGH {
+        Ok(if method == Intercepts::PASS_THROUGH {
             Passage::Through
         } else {
             Passage::Redirect(self.0.clone())
@@ -310,7 +311,7 @@ fn a_policy_need_not_wait_for_promises() {
 fn calls_that_wait_for_a_promise_go_on_without_the_wrapper() {
     let _watchdog = Watchdog::start();
     let vat = Vat::new();
-    let membrane = Membrane::new(super::objects::Intercepts::new(&vat));
+    let membrane = Membrane::new(Intercepts::new(&vat));
     let (promise, fulfiller) = promise_client::<thing::Client>();
     let wrapped = membrane.wrap(&promise);
     let call = wrapped.intercept_request().send();
@@ -319,9 +320,8 @@ fn calls_that_wait_for_a_promise_go_on_without_the_wrapper() {
     fulfiller.fulfill(vat.export(Thing("inside")));
     assert_eq!(call.wait().unwrap().get().unwrap().get_text().unwrap(), "inbound");
     // Nobody else wants the call that would never return.
-    let inside = Arc::new(super::objects::Inside::new(&vat));
-    let outside: test_membrane::Client =
-        membrane.wrap(&vat.export::<test_membrane::Client, _>(Arc::clone(&inside)));
+    let inside = Inside::new(&vat);
+    let outside = membrane.wrap(&inside.client());
     let call = outside.wait_forever_request().send();
     let field = call.as_pending().pipelined(&[0]);
     let waiting = thing::Client::from_client(field).intercept_request().send();

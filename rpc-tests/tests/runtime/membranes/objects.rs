@@ -2,15 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use capnp_threads_core::capnp::traits::HasTypeId;
-use capnp_threads_core::{
-    Client, Membrane, MembranePolicy, Passage, Request, Result, Results, Vat, VatConfig,
-};
-use rpc_schema::test_capnp::test_membrane::{self, result, thing};
-
+use capnp_threads_core::{FromClient, Membrane, Promise, Result, Vat};
+use rpc_schema::test_capnp::test_membrane::{self, thing};
+use rpc_tests::support::objects::{self, Intercepts, TestMembrane, Thing};
 use rpc_tests::support::{Event, Pair};
 
-/// `TestMembrane`, which knows nothing of any membrane.
+/// What is seen of the object inside.
 pub struct Inside {
     vat: Vat,
     /// Set when somebody waits for ever, and when that one gives up.
@@ -22,143 +19,40 @@ pub struct Inside {
     pub made: Mutex<Option<thing::Client>>,
 }
 
-/// Says where it is.
-pub struct Thing(pub &'static str);
-
-pub const PASS_THROUGH: u16 = 0;
-pub const INTERCEPT: u16 = 1;
-
 impl Inside {
-    pub fn new(vat: &Vat) -> Self {
-        Inside {
+    pub fn new(vat: &Vat) -> Arc<Self> {
+        Arc::new(Inside {
             vat: vat.clone(),
             waits: Event::new(),
             gave_up: Event::new(),
             seen: Mutex::default(),
             made: Mutex::default(),
-        }
+        })
+    }
+
+    /// The object.
+    pub fn client(self: &Arc<Self>) -> test_membrane::Client {
+        self.vat.export(TestMembrane(Arc::clone(self)))
     }
 }
 
-impl test_membrane::Server for Inside {
-    fn make_thing(
-        &self,
-        _: test_membrane::MakeThingParams,
-        mut results: test_membrane::MakeThingResults,
-    ) -> Result<()> {
-        let thing: thing::Client = self.vat.export(Thing("inside"));
+impl objects::Inside for Inside {
+    fn export(self: &Arc<Self>, thing: Thing) -> thing::Client {
+        let thing: thing::Client = self.vat.export(thing);
         *self.made.lock().unwrap() = Some(thing.clone());
-        results.get().set_thing(thing);
-        Ok(())
+        thing
     }
 
-    fn call_pass_through(
-        &self,
-        params: test_membrane::CallPassThroughParams,
-        results: test_membrane::CallPassThroughResults,
-    ) -> Result<()> {
-        let params = params.get()?;
-        answer_with(params.get_thing()?.pass_through_request(), results, params.get_tail_call())
-    }
-
-    fn call_intercept(
-        &self,
-        params: test_membrane::CallInterceptParams,
-        results: test_membrane::CallInterceptResults,
-    ) -> Result<()> {
-        let params = params.get()?;
-        answer_with(params.get_thing()?.intercept_request(), results, params.get_tail_call())
-    }
-
-    fn loopback(
-        &self,
-        params: test_membrane::LoopbackParams,
-        mut results: test_membrane::LoopbackResults,
-    ) -> Result<()> {
-        let thing = params.get()?.get_thing()?;
+    fn given(&self, thing: &thing::Client) {
         *self.seen.lock().unwrap() = Some(thing.clone());
-        results.get().set_thing(thing);
-        Ok(())
     }
 
-    fn wait_forever(
-        &self,
-        params: test_membrane::WaitForeverParams,
-        results: test_membrane::WaitForeverResults,
-    ) -> Result<()> {
-        let (results, gave_up) = (results.defer(), self.gave_up.clone());
-        params.on_cancel(move || {
-            drop(results);
-            gave_up.set();
-        });
+    fn waits(&self) {
         self.waits.set();
-        Ok(())
-    }
-}
-
-fn answer_with<P: 'static>(
-    request: Request<P, result::Owned>,
-    mut results: Results<result::Owned>,
-    tail_call: bool,
-) -> Result<()> {
-    if tail_call {
-        results.tail_call(request);
-        return Ok(());
-    }
-    results.set(request.call()?.get()?)
-}
-
-impl thing::Server for Thing {
-    fn pass_through(
-        &self,
-        _: thing::PassThroughParams,
-        mut results: thing::PassThroughResults,
-    ) -> Result<()> {
-        results.get().set_text(self.0);
-        Ok(())
     }
 
-    fn intercept(
-        &self,
-        _: thing::InterceptParams,
-        mut results: thing::InterceptResults,
-    ) -> Result<()> {
-        results.get().set_text(self.0);
-        Ok(())
-    }
-}
-
-/// Replaces `intercept` by things of its own.
-pub struct Intercepts {
-    inbound: thing::Client,
-    outbound: thing::Client,
-}
-
-impl Intercepts {
-    pub fn new(vat: &Vat) -> Self {
-        Intercepts {
-            inbound: vat.export(Thing("inbound")),
-            outbound: vat.export(Thing("outbound")),
-        }
-    }
-}
-
-fn instead(interface: u64, method: u16, thing: &thing::Client) -> Passage {
-    if interface == thing::Client::TYPE_ID && method == INTERCEPT {
-        use capnp_threads_core::FromClient as _;
-        Passage::Redirect(thing.as_client().clone())
-    } else {
-        Passage::Through
-    }
-}
-
-impl MembranePolicy for Intercepts {
-    fn inbound_call(&self, interface: u64, method: u16, _: &Client) -> Result<Passage> {
-        Ok(instead(interface, method, &self.inbound))
-    }
-
-    fn outbound_call(&self, interface: u64, method: u16, _: &Client) -> Result<Passage> {
-        Ok(instead(interface, method, &self.outbound))
+    fn cancelled(&self) {
+        self.gave_up.set();
     }
 }
 
@@ -174,16 +68,15 @@ pub struct World {
 impl World {
     /// All of it in one process.
     pub fn local() -> World {
-        let vat = Vat::with_config(VatConfig::default());
+        let vat = Vat::new();
         let (bootstrap, inside, membrane) = behind_a_membrane(&vat);
         World { outside: bootstrap, inside, membrane, vat, pair: None }
     }
 
     /// The outside is at the other end of a connection.
-    pub fn remote(name: &str) -> World {
+    pub fn remote() -> World {
         let mut made = None;
-        let pair = Pair::new(name, |vat| {
-            use capnp_threads_core::FromClient as _;
+        let pair = Pair::new(|vat| {
             let (bootstrap, inside, membrane) = behind_a_membrane(vat);
             made = Some((inside, membrane));
             bootstrap.into_client()
@@ -199,8 +92,8 @@ impl World {
     }
 
     /// Runs a test in both.
-    pub fn each(name: &str, test: impl Fn(&World)) {
-        for world in [World::local(), World::remote(name)] {
+    pub fn each(test: impl Fn(&World)) {
+        for world in [World::local(), World::remote()] {
             test(&world);
             world.finish();
         }
@@ -211,16 +104,14 @@ impl World {
     }
 
     /// The call that gives an inside thing out.
-    pub fn make_thing(
-        &self,
-    ) -> capnp_threads_core::Promise<test_membrane::make_thing_results::Owned> {
+    pub fn make_thing(&self) -> Promise<test_membrane::make_thing_results::Owned> {
         self.outside.make_thing_request().send()
     }
 
     pub fn loopback(
         &self,
         thing: &thing::Client,
-    ) -> capnp_threads_core::Promise<test_membrane::loopback_results::Owned> {
+    ) -> Promise<test_membrane::loopback_results::Owned> {
         let mut request = self.outside.loopback_request();
         request.get().set_thing(thing.clone());
         request.send()
@@ -240,10 +131,9 @@ impl World {
 }
 
 fn behind_a_membrane(vat: &Vat) -> (test_membrane::Client, Arc<Inside>, Membrane) {
-    let inside = Arc::new(Inside::new(vat));
+    let inside = Inside::new(vat);
     let membrane = Membrane::new(Intercepts::new(vat));
-    let client: test_membrane::Client = vat.export(Arc::clone(&inside));
-    (membrane.wrap(&client), inside, membrane)
+    (membrane.wrap(&inside.client()), inside, membrane)
 }
 
 pub fn pass_through(thing: &thing::Client) -> Result<String> {

@@ -62,7 +62,7 @@ fn embargo_keeps_the_order_of_calls_that_go_through_a_remote_membrane_and_back()
     let _watchdog = Watchdog::start();
     for _ in 0..20 {
         let membrane = Membrane::new(Transparent);
-        let pair = Pair::new("meem", |vat| membrane.wrap(&Keeper::client(vat)));
+        let pair = Pair::new(|vat| membrane.wrap(&Keeper::client(vat)));
         let (order, census) = (Order::new(), Census::new());
         let ours = sequence(&pair.client_vat, &order, &census);
         let theirs: test_more_stuff::Client = pair.bootstrap();
@@ -94,7 +94,7 @@ fn embargo_keeps_the_order_of_calls_that_go_through_a_remote_membrane_and_back()
 fn promises_that_go_in_and_out_keep_the_order_of_calls_whenever_they_resolve() {
     let _watchdog = Watchdog::start();
     let membrane = Membrane::new(Transparent);
-    let pair = Pair::new("mera", |vat| membrane.wrap(&Keeper::client(vat)));
+    let pair = Pair::new(|vat| membrane.wrap(&Keeper::client(vat)));
     let theirs: test_more_stuff::Client = pair.bootstrap();
     let echo = |cap: &test_call_order::Client| {
         let mut request = theirs.echo_request();
@@ -146,9 +146,9 @@ fn promises_that_go_in_and_out_keep_the_order_of_calls_whenever_they_resolve() {
 fn embargo_in_two_hops_with_a_membrane_in_the_middle() {
     let _watchdog = Watchdog::start();
     for _ in 0..20 {
-        let far = Pair::new("mefa", Keeper::client);
+        let far = Pair::new(Keeper::client);
         let membrane = Membrane::new(Transparent);
-        let near = Pair::new("mene", |_| membrane.wrap(&far.bootstrap::<Client>()));
+        let near = Pair::new(|_| membrane.wrap(&far.bootstrap::<Client>()));
         let (order, census) = (Order::new(), Census::new());
         let ours = sequence(&near.client_vat, &order, &census);
         let theirs: test_more_stuff::Client = near.bootstrap();
@@ -178,7 +178,7 @@ fn embargo_in_two_hops_with_a_membrane_in_the_middle() {
 /// stream of whoever has the object itself.
 #[test]
 fn a_stream_goes_on_behind_a_membrane_when_its_promise_resolves() {
-    use rpc_schema::echo_capnp::echo;
+    use rpc_tests::support::objects::Echo;
     struct NoPush;
     impl capnp_threads_core::MembranePolicy for NoPush {
         fn inbound_call(
@@ -190,23 +190,9 @@ fn a_stream_goes_on_behind_a_membrane_when_its_promise_resolves() {
             if method == 3 { Err(Error::failed("no push")) } else { Ok(Passage::Through) }
         }
     }
-    struct Echo(Vat);
-    impl echo::Server for Echo {
-        fn push(&self, _: echo::PushParams) -> capnp_threads_core::Result<()> {
-            Ok(())
-        }
-        fn next(
-            &self,
-            _: echo::NextParams,
-            mut results: echo::NextResults,
-        ) -> capnp_threads_core::Result<()> {
-            results.get().set_echo(self.0.export(Echo(self.0.clone())));
-            Ok(())
-        }
-    }
     let _watchdog = Watchdog::start();
     let vat = Vat::new();
-    let inside: echo::Client = vat.export(Echo(vat.clone()));
+    let inside = Echo::client(&vat, capnp_threads_core::Concurrency::Serial);
     let outside = Membrane::new(NoPush).wrap(&inside);
     let transparent = Membrane::new(Transparent).wrap(&inside);
     for _ in 0..300 {
@@ -244,7 +230,7 @@ fn a_pipeline_that_is_given_out_early_crosses() {
     }
     let _watchdog = Watchdog::start();
     let membrane = Membrane::new(Transparent);
-    let pair = Pair::new("mepe", |vat| {
+    let pair = Pair::new(|vat| {
         let inside: test_pipeline::Client = vat.export(Early(vat.clone()));
         membrane.wrap(&inside).into_client()
     });

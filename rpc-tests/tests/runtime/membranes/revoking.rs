@@ -1,13 +1,15 @@
 //! What revoking ends, and what it leaves alone.
 
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 
 use capnp_threads_core::{
     Error, FromClient, Membrane, Transparent, Vat, promise_client, revocable,
 };
 use rpc_schema::test_capnp::test_membrane::thing;
 
-use super::objects::{Inside, Thing, World, pass_through};
+use rpc_tests::support::objects::Thing;
+
+use super::objects::{Inside, World, pass_through};
 use rpc_tests::support::{Blocked, Census, Watchdog, until};
 
 const REASON: &str = "foobar";
@@ -19,7 +21,7 @@ fn reason<T>(result: capnp_threads_core::Result<T>) -> String {
 #[test]
 fn revoke_ends_everything_that_crosses_and_calls_in_flight() {
     let _watchdog = Watchdog::start();
-    World::each("merv", |world| {
+    World::each(|world| {
         let made = world.make_thing().wait().unwrap();
         let inner = made.get().unwrap().get_thing().unwrap();
         let outside = world.outside_thing();
@@ -48,7 +50,7 @@ fn revoke_ends_everything_that_crosses_and_calls_in_flight() {
 #[test]
 fn revoke_resolves_promises() {
     let _watchdog = Watchdog::start();
-    World::each("merp", |world| {
+    World::each(|world| {
         let membrane = &world.membrane;
         let (promise, _fulfiller) = promise_client::<thing::Client>();
         let wrapped = membrane.wrap(&promise);
@@ -95,10 +97,8 @@ fn revoking_while_many_call_leaves_nobody_waiting() {
     let _watchdog = Watchdog::start();
     let vat = Vat::new();
     for _ in 0..50 {
-        let inside = Arc::new(Inside::new(&vat));
         let membrane = Membrane::new(Transparent);
-        let client: rpc_schema::test_capnp::test_membrane::Client = vat.export(inside);
-        let client = membrane.wrap(&client);
+        let client = membrane.wrap(&Inside::new(&vat).client());
         let thing: thing::Client = vat.export(Thing("outside"));
         let start = Barrier::new(4);
         std::thread::scope(|scope| {

@@ -56,7 +56,7 @@ fn ends_within(connection: &Connection, bytes: usize) {
 #[test]
 fn a_peer_that_does_not_read_its_echoes_is_cut_off() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fl1");
+    let victim = Victim::new();
     let (mut peer, connection) =
         victim.attack_with(limits(|limits| limits.backlog_bytes = 4 << 20));
     let unknown = raw::tagged(1000);
@@ -75,7 +75,7 @@ fn a_peer_that_does_not_read_its_echoes_is_cut_off() {
 #[test]
 fn a_peer_that_does_not_read_its_returns_is_cut_off() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fl2");
+    let victim = Victim::new();
     let (mut peer, connection) =
         victim.attack_with(limits(|limits| limits.backlog_bytes = 4 << 20));
     let messages = (0..1_000_000).map(|question| {
@@ -97,7 +97,7 @@ fn a_peer_that_does_not_read_its_returns_is_cut_off() {
 #[test]
 fn a_peer_that_reads_may_go_on() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fl3");
+    let victim = Victim::new();
     let (mut peer, connection) =
         victim.attack_with(limits(|limits| limits.backlog_bytes = 1 << 20));
     // In all much more than the limit, but never much at once.
@@ -117,7 +117,7 @@ fn a_peer_that_reads_may_go_on() {
 #[test]
 fn a_peer_with_too_many_calls_is_cut_off() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fl4");
+    let victim = Victim::new();
     let (mut peer, connection) = victim.attack_with(limits(|limits| limits.answers = 1000));
     let keeper = peer.bootstrapped(0);
     // Calls that wait for a call back, which never comes.
@@ -143,7 +143,7 @@ fn a_peer_with_too_many_calls_is_cut_off() {
 #[test]
 fn a_peer_that_finishes_its_calls_may_go_on() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fl5");
+    let victim = Victim::new();
     let (mut peer, connection) = victim.attack_with(limits(|limits| limits.answers = 10));
     let keeper = peer.bootstrapped(0);
     let count = 5000;
@@ -168,7 +168,7 @@ fn a_peer_that_finishes_its_calls_may_go_on() {
 #[test]
 fn a_peer_that_keeps_everything_gets_so_much() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fl6");
+    let victim = Victim::new();
     let (mut peer, connection) = victim.attack_with(limits(|limits| limits.exports = 100));
     let keeper = peer.bootstrapped(0);
     let mut handles = Vec::new();
@@ -198,7 +198,7 @@ fn a_peer_that_keeps_everything_gets_so_much() {
 #[test]
 fn a_table_of_very_many_capabilities_is_taken_and_given_back() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fl7");
+    let victim = Victim::new();
     let (mut peer, connection, keeper) = victim.attack_bootstrapped();
     let caps: Vec<Cap> = (0..50_000).map(Cap::SenderHosted).collect();
     peer.call(1, &Target::Import(keeper), raw::GET_HANDLE, &caps);
@@ -225,7 +225,7 @@ fn a_table_of_very_many_capabilities_is_taken_and_given_back() {
 #[test]
 fn a_very_long_chain_of_pipelined_calls_fails_as_a_whole() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fl8");
+    let victim = Victim::new();
     for cancelled in [false, true] {
         let (mut peer, connection, keeper) = victim.attack_bootstrapped();
         // The first one waits for us.
@@ -266,7 +266,7 @@ fn a_very_long_chain_of_pipelined_calls_fails_as_a_whole() {
 #[test]
 fn a_very_long_chain_of_promises_resolves() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fl9");
+    let victim = Victim::new();
     let (mut peer, connection, keeper) = victim.attack_bootstrapped();
     peer.call(1, &Target::Import(keeper), raw::HOLD, &[Cap::SenderPromise(0)]);
     peer.outcome(1);
@@ -298,7 +298,7 @@ fn a_very_long_chain_of_promises_resolves() {
 #[test]
 fn many_peers_that_do_nothing_are_let_be() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("fla");
+    let victim = Victim::new();
     let peers: Vec<(RawPeer, Connection)> = (0..100)
         .map(|_| {
             let (mut peer, connection, keeper) = victim.attack_bootstrapped();

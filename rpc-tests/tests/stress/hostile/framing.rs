@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::thread;
+use std::time::Duration;
 
-use capnp_threads_core::Limits;
+use capnp_threads_core::{ConnConfig, Limits};
 
 use super::victim::Victim;
 use rpc_tests::support::raw::{self, Cap, RawPeer, Said, Target};
@@ -35,7 +36,7 @@ fn session() -> Vec<Vec<u8>> {
 #[test]
 fn a_stream_that_ends_anywhere_ends_the_connection() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hf1");
+    let victim = Victim::new();
     let bytes = session().concat();
     // Each byte of the first messages, and then some.
     for end in (0..200).chain((200..bytes.len()).step_by(7)) {
@@ -57,7 +58,7 @@ fn table(numbers: &[u32]) -> Vec<u8> {
 #[test]
 fn sizes_beyond_the_limits_are_refused_before_anything_is_read() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hf2");
+    let victim = Victim::new();
     let attacks: [(Vec<u8>, &str); 6] = [
         (table(&[0, u32::MAX]), "words"),
         (table(&[0, 8 << 20 | 1]), "words"),
@@ -79,7 +80,7 @@ fn sizes_beyond_the_limits_are_refused_before_anything_is_read() {
 #[test]
 fn a_large_message_that_never_comes_costs_little_and_ends() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hf3");
+    let victim = Victim::new();
     let peers: Vec<_> = (0..50)
         .map(|_| {
             let (mut peer, connection) = victim.attack();
@@ -99,7 +100,7 @@ fn a_large_message_that_never_comes_costs_little_and_ends() {
 #[test]
 fn frames_that_hold_no_message_are_refused() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hf4");
+    let victim = Victim::new();
     // Pointers: offset, data words and pointers of a struct.
     let structure = |offset: i32, data: u64, pointers: u64| {
         u64::from(offset.cast_unsigned() << 2) | data << 32 | pointers << 48
@@ -134,7 +135,7 @@ fn frames_that_hold_no_message_are_refused() {
 #[test]
 fn garbage_ends_the_connection() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hf5");
+    let victim = Victim::new();
     let end = std::time::Instant::now() + stress_time();
     let mut seed = 0;
     while std::time::Instant::now() < end || seed < 50 {
@@ -167,7 +168,7 @@ fn garbage_ends_the_connection() {
 #[test]
 fn a_slow_peer_holds_up_nobody() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hf6");
+    let victim = Victim::new();
     let mut slow: Vec<(RawPeer, _)> = (0..20).map(|_| victim.attack()).collect();
     let bytes = session().concat();
     for byte in bytes.chunks(1) {
@@ -191,7 +192,7 @@ fn a_slow_peer_holds_up_nobody() {
 #[test]
 fn the_limits_of_a_connection_are_its_own() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hf7");
+    let victim = Victim::new();
     let mut limits = Limits::default();
     limits.message_words = 20;
     limits.message_segments = 1;
@@ -212,10 +213,12 @@ fn the_limits_of_a_connection_are_its_own() {
 #[test]
 fn a_peer_that_stops_may_be_cut_off_at_any_byte() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hf8");
+    let victim = Victim::new();
     let bytes = session().concat();
     for end in (0..bytes.len()).step_by(157) {
-        let (peer, connection) = victim.attack();
+        // The peer will not end its side.
+        let briefly = |config: ConnConfig| config.close_timeout(Duration::from_millis(1));
+        let (peer, connection) = victim.attack_configured(briefly);
         let mut writer = peer.writer();
         writer.write_all(&bytes[..end]).unwrap();
         let closing = thread::spawn(move || {

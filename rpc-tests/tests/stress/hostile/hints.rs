@@ -42,7 +42,7 @@ fn exception(peer: &mut RawPeer, question: u32) -> String {
 #[test]
 fn a_call_that_is_pipelined_against_its_callers_word_fails() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hh1");
+    let victim = Victim::new();
     let (mut peer, connection, keeper) = victim.attack_bootstrapped();
     let keeper = Target::Import(keeper);
     let echo = [Cap::SenderHosted(5)];
@@ -71,7 +71,7 @@ fn a_call_that_is_pipelined_against_its_callers_word_fails() {
 #[test]
 fn a_disembargo_of_what_was_not_to_be_pipelined_ends_the_connection() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hh2");
+    let victim = Victim::new();
     let (mut peer, connection, keeper) = victim.attack_bootstrapped();
     let echo = [Cap::SenderHosted(5)];
     hinted(&mut peer, 1, &Target::Import(keeper), raw::ECHO, &echo, |mut call| {
@@ -88,7 +88,7 @@ fn a_disembargo_of_what_was_not_to_be_pipelined_ends_the_connection() {
 #[test]
 fn calls_for_the_pipeline_only_get_no_return_whatever_becomes_of_them() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hh3");
+    let victim = Victim::new();
     let (mut peer, connection, keeper) = victim.attack_bootstrapped();
     let keeper = Target::Import(keeper);
     let only = |mut call: call::Builder<'_>| call.set_only_promise_pipeline(true);
@@ -140,7 +140,7 @@ fn calls_for_the_pipeline_only_get_no_return_whatever_becomes_of_them() {
 #[test]
 fn pipelines_that_are_never_finished_are_limited_as_other_calls() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hh4");
+    let victim = Victim::new();
     let mut limits = Limits::default();
     limits.answers = 100;
     let (mut peer, connection) = victim.attack_with(limits);
@@ -160,7 +160,7 @@ fn pipelines_that_are_never_finished_are_limited_as_other_calls() {
 #[test]
 fn returns_that_nobody_wants_are_harmless() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hh5");
+    let victim = Victim::new();
     let (mut peer, connection) = victim.attack();
     // It need not be known what it is.
     let desk: test_pipeline::Client = connection.bootstrap();

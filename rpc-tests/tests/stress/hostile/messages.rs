@@ -251,7 +251,7 @@ const FATAL: &[Attack] = &[
 #[test]
 fn breaking_the_rules_is_answered_with_an_abort_that_says_which() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hm1");
+    let victim = Victim::new();
     for (what, attack, reason) in FATAL {
         let (mut peer, connection, keeper) = victim.attack_bootstrapped();
         attack(&mut peer, keeper);
@@ -442,7 +442,7 @@ const HARMLESS: &[Harmless] = &[
 #[test]
 fn mistakes_that_concern_one_call_fail_that_call() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hm2");
+    let victim = Victim::new();
     for (what, attack) in HARMLESS {
         let (mut peer, connection, keeper) = victim.attack_bootstrapped();
         attack(&mut peer, keeper);
@@ -458,7 +458,7 @@ fn mistakes_that_concern_one_call_fail_that_call() {
 #[test]
 fn unknown_messages_are_sent_back() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hm3");
+    let victim = Victim::new();
     let (mut peer, connection) = victim.attack();
     let echoed = |peer: &mut RawPeer| {
         peer.receive_until("an unimplemented", |said| match said {
@@ -493,7 +493,7 @@ fn unknown_messages_are_sent_back() {
 #[test]
 fn an_unknown_message_that_repeats_itself_is_not_repeated() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hm4");
+    let victim = Victim::new();
     let (mut peer, connection) = victim.attack();
     // An obsoleteSave with a list of pointers which all lead to one blob: a few
     // kilobytes that stand for megabytes.
@@ -528,7 +528,7 @@ fn an_unknown_message_that_repeats_itself_is_not_repeated() {
 #[test]
 fn a_call_that_is_answered_with_its_own_outcome_fails_and_is_forgotten() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hm5");
+    let victim = Victim::new();
     let census = Census::new();
     let counted = census.clone();
     // Passes each call on to the capability in its parameters.
@@ -590,7 +590,7 @@ fn a_call_that_is_answered_with_its_own_outcome_fails_and_is_forgotten() {
 #[test]
 fn an_abort_ends_the_connection_and_tells_why() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hm6");
+    let victim = Victim::new();
     let (mut peer, connection) = victim.attack();
     let call = foo_request(&connection.bootstrap()).send();
     peer.send(|message| {
@@ -615,8 +615,8 @@ fn an_abort_ends_the_connection_and_tells_why() {
 #[test]
 fn hostile_content_that_is_passed_on_fails_its_call() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hm7");
-    let behind = rpc_tests::support::Pair::new("hm8", objects::Keeper::client);
+    let victim = Victim::new();
+    let behind = rpc_tests::support::Pair::new(objects::Keeper::client);
     let target_behind: capnp_threads_core::Client = behind.bootstrap();
     let forwarder = objects::any(&victim.vat, Concurrency::Inline, move |call| {
         call.forward(&target_behind);
@@ -661,7 +661,7 @@ fn hostile_content_that_is_passed_on_fails_its_call() {
 #[test]
 fn malformed_results_fail_the_call_that_reads_them() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hm9");
+    let victim = Victim::new();
     let (mut peer, connection) = victim.attack();
     let client: test_more_stuff::Client = connection.bootstrap();
     let pointers = [0xffff_fffc | 1 << 48, 0x0fff_fffc | 9 << 32 | 9 << 48, 3 | 9 << 32];
@@ -706,7 +706,7 @@ fn malformed_results_fail_the_call_that_reads_them() {
 #[test]
 fn methods_that_run_for_a_peer_that_is_cut_off_end_in_peace() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hma");
+    let victim = Victim::new();
     let (go, cancelled) = (Event::new(), Event::new());
     let (hold, told) = (go.clone(), Mutex::new(cancelled.clone()));
     let object = objects::any(&victim.vat, Concurrency::Concurrent, move |call| {
@@ -737,7 +737,7 @@ fn methods_that_run_for_a_peer_that_is_cut_off_end_in_peace() {
 #[test]
 fn methods_that_wait_for_one_another_are_freed_by_the_end() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hmb");
+    let victim = Victim::new();
     for _ in 0..3 {
         let (mut peer, connection, keeper) = victim.attack_bootstrapped();
         peer.call(1, &target(keeper), raw::CALL_FOO, &[Cap::SenderPromise(9)]);
@@ -769,7 +769,7 @@ fn methods_that_wait_for_one_another_are_freed_by_the_end() {
 #[test]
 fn a_call_that_goes_round_ends_when_nobody_wants_it() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("hmc");
+    let victim = Victim::new();
     let census = Census::new();
     let counted = census.clone();
     let object = objects::any(&victim.vat, Concurrency::Serial, move |call| {

@@ -14,12 +14,10 @@ use capnp_threads_core::{
 use capnp_threads_transport::unix;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
-use super::victim::Victim;
+use super::victim::{Victim, own_vat};
 use rpc_tests::support::objects::{self, Keeper, call_foo, foo_request, plain};
 use rpc_tests::support::raw::{self, Cap, Loopback, RawPeer, Target};
-use rpc_tests::support::{
-    Census, Counted, LONG, Random, Watchdog, stress_time, until, vat, watchdog,
-};
+use rpc_tests::support::{Census, Counted, LONG, Random, Watchdog, stress_time, until, watchdog};
 
 /// Runs a test with one seed after the other for a while, or with the one that was
 /// asked for.
@@ -103,7 +101,7 @@ fn session(connection: &Connection, vat: &Vat, census: &Census) -> Result<(), Er
 
 /// What both sides of a session wrote, message by message.
 fn recorded() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    let (client_vat, server_vat) = (vat("rec"), vat("res"));
+    let (client_vat, server_vat) = (own_vat(), own_vat());
     let (client_end, client_side) = UnixStream::pair().unwrap();
     let (server_end, server_side) = UnixStream::pair().unwrap();
     let pump = |mut from: UnixStream, mut to: UnixStream| {
@@ -207,7 +205,7 @@ fn mutated(frames: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
 #[test]
 fn a_server_survives_sessions_with_mistakes_in_them() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("ra1");
+    let victim = Victim::new();
     let (there, _) = recorded();
     for_seeds(100, |seed| {
         let mut random = Random::new(seed);
@@ -223,7 +221,7 @@ fn a_server_survives_sessions_with_mistakes_in_them() {
 #[test]
 fn a_client_survives_sessions_with_mistakes_in_them() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("ra2");
+    let victim = Victim::new();
     let (_, back) = recorded();
     for_seeds(100, |seed| {
         let mut random = Random::new(seed);
@@ -478,7 +476,7 @@ fn message(random: &mut Random) -> Vec<u8> {
 #[test]
 fn a_vat_survives_peers_that_speak_by_chance() {
     let _watchdog = Watchdog::start();
-    let victim = Victim::new("ra3");
+    let victim = Victim::new();
     for_seeds(100, |seed| {
         let mut random = Random::new(seed);
         let (stash, census) = (Arc::default(), Census::new());

@@ -4,25 +4,28 @@ use std::panic;
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use capnp_threads_core::{Client, ConnConfig, Connection, FromClient, Limits, Vat};
+use capnp_threads_core::{
+    Client, Concurrency, ConnConfig, Connection, FromClient, Limits, Result, Vat,
+};
 use rpc_schema::test_capnp::test_more_stuff;
-
 use rpc_tests::support::objects::{Keeper, plain};
 use rpc_tests::support::raw::RawPeer;
 use rpc_tests::support::{Census, Event, LONG, Wire, settle, until, vat};
 
-/// What threads of vats panicked with.
+/// What the threads of victims start their names with.
+const NAME: &str = "hostile-";
+
+/// What those threads panicked with.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// From now on notes the panics of threads that are no test's own.
+/// From now on notes the panics of victims' threads.
 fn watch_for_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let thread = thread::current().name().unwrap_or("?").to_owned();
-            // Tests are named by their path.
-            if !thread.contains("::") {
+            if thread.starts_with(NAME) {
                 let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
                 panics.push(format!("{thread}: {info}"));
             }
@@ -34,6 +37,12 @@ fn watch_for_panics() {
 fn assert_no_panics() {
     let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(panics.is_empty(), "{panics:?}");
+}
+
+/// A vat that has nothing to do with any other victim.
+pub(crate) fn own_vat() -> Vat {
+    watch_for_panics();
+    vat(NAME)
 }
 
 /// A vat with a connection that is used all the time and must not notice anything.
@@ -50,42 +59,44 @@ struct Bystander {
     here: Connection,
     there: Connection,
     over: Event,
-    calling: JoinHandle<u64>,
+    /// Tells how many calls it made. A test that fails ends the connection: that is
+    /// no second failure, hence no panic.
+    calling: JoinHandle<Result<u64>>,
+}
+
+impl Bystander {
+    fn of(victim: &Vat) -> Self {
+        let vat = own_vat();
+        let (here, there) = Wire::Memory.pair();
+        let config = ConnConfig::new().bootstrap(Keeper::client(victim));
+        let there = victim.connect(there, config).unwrap();
+        let here = vat.connect(here, ConnConfig::new()).unwrap();
+        let over = Event::new();
+        let keeper: test_more_stuff::Client = here.bootstrap();
+        let (stop, own) = (over.clone(), vat.clone());
+        let calling = thread::spawn(move || {
+            let census = Census::new();
+            let mut calls = 0;
+            while !stop.is_set() || calls < 3 {
+                let mut request = keeper.call_foo_request();
+                request.get().set_cap(plain(&own, &census));
+                request.call()?;
+                calls += 1;
+            }
+            Ok(calls)
+        });
+        Bystander { vat, here, there, over, calling }
+    }
 }
 
 impl Victim {
-    pub(crate) fn new(name: &str) -> Self {
-        watch_for_panics();
+    pub(crate) fn new() -> Self {
+        let vat = own_vat();
         let census = Census::new();
-        let (attacked, other) = (vat(&format!("{name}v")), vat(&format!("{name}b")));
-        let offered: test_more_stuff::Client = attacked.export_with(
-            Keeper::with_handles(&census),
-            capnp_threads_core::Concurrency::Concurrent,
-        );
-        let (here, there) = Wire::Memory.pair();
-        let there = attacked
-            .connect(there, ConnConfig::new().bootstrap(Keeper::client(&attacked)))
-            .unwrap();
-        let here = other.connect(here, ConnConfig::new()).unwrap();
-        let over = Event::new();
-        let keeper: test_more_stuff::Client = here.bootstrap();
-        let (stop, own) = (over.clone(), other.clone());
-        let calling = thread::Builder::new()
-            .name(format!("{name}-bystander"))
-            .spawn(move || {
-                let census = Census::new();
-                let mut calls = 0;
-                while !stop.is_set() || calls < 3 {
-                    let mut request = keeper.call_foo_request();
-                    request.get().set_cap(plain(&own, &census));
-                    request.call().unwrap();
-                    calls += 1;
-                }
-                calls
-            })
-            .unwrap();
-        let bystander = Bystander { vat: other, here, there, over, calling };
-        Victim { vat: attacked, offered: offered.into_client(), census, bystander }
+        let keeper = Keeper::with_handles(&census);
+        let offered: test_more_stuff::Client = vat.export_with(keeper, Concurrency::Concurrent);
+        let bystander = Bystander::of(&vat);
+        Victim { vat, offered: offered.into_client(), census, bystander }
     }
 
     /// Connects an attacker.
@@ -95,9 +106,17 @@ impl Victim {
 
     /// As [`attack`](Self::attack), with limits on the vat's side.
     pub(crate) fn attack_with(&self, limits: Limits) -> (RawPeer, Connection) {
-        // The usual close timeout: many attackers never end their side.
-        let config = ConnConfig::new().bootstrap(self.offered.clone()).limits(limits);
-        RawPeer::connect(&self.vat, config)
+        // However slowly the attacker reads, it is told everything.
+        self.attack_configured(|config| config.limits(limits).close_timeout(LONG))
+    }
+
+    /// As [`attack`](Self::attack), with the vat's side configured.
+    pub(crate) fn attack_configured(
+        &self,
+        configure: impl FnOnce(ConnConfig) -> ConnConfig,
+    ) -> (RawPeer, Connection) {
+        let config = ConnConfig::new().bootstrap(self.offered.clone());
+        RawPeer::connect(&self.vat, configure(config))
     }
 
     /// Connects an attacker that has asked for the bootstrap object, as question
@@ -122,7 +141,7 @@ impl Victim {
     pub(crate) fn finish(self) {
         let Victim { vat, offered, census, bystander } = self;
         bystander.over.set();
-        let calls = bystander.calling.join().expect("the bystander was disturbed");
+        let calls = bystander.calling.join().unwrap().expect("the bystander was disturbed");
         assert!(calls > 0);
         settle(&bystander.here, &bystander.there);
         bystander.here.close();

@@ -1,53 +1,114 @@
-//! `TestMoreStuff`. Its methods never wait: what takes time is answered later,
-//! so that calls which come in the meantime are served.
+//! `TestMoreStuff`.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use capnp_threads_core::{Client, DeferredResults, Error, FromClient, Result, Results};
-use parking_lot::Mutex;
+use capnp_threads_core::{Client, DeferredResults, Error, FromClient, Result, Results, Vat};
 use rpc_schema::test_capnp::{test_call_order, test_handle, test_interface, test_more_stuff};
 
-use super::objects::{Handle, Interface};
-use super::state::{ConnectionState, counted};
-use crate::conformance::foo::{require_x, send_foo};
+use super::{Interface, call_foo, foo_request, require_x};
 
 /// More than any implementation lets through in one message.
 const ENORMOUS: u32 = 100_000_000;
 
-pub(super) struct MoreStuff {
-    state: Arc<ConnectionState>,
-    sequence: Sequence,
+/// Does what the schema says, but for what it leaves to its host.
+#[derive(Debug)]
+pub struct MoreStuff<H> {
+    host: H,
     held: Mutex<Option<test_interface::Client>>,
 }
 
-/// Whose numbers `getCallSequence` gives out.
-pub(super) enum Sequence {
-    Own(AtomicU32),
-    /// The connection's, which can be reset.
-    OfConnection,
-}
+/// What a [`MoreStuff`] or a [`Pipeline`](super::Pipeline) is part of.
+pub trait Host: Clone + Send + Sync + 'static {
+    /// How methods call other objects.
+    const CALLING: Calling;
 
-impl MoreStuff {
-    pub(super) fn new(state: &Arc<ConnectionState>, sequence: Sequence) -> Self {
-        MoreStuff { state: Arc::clone(state), sequence, held: Mutex::default() }
+    /// Notes a call of `getCallSequence`, and returns the answer to it.
+    fn arrive(&self, expected: u32) -> u32;
+
+    /// Makes a handle that is given out.
+    fn handle(&self) -> test_handle::Client;
+
+    /// Makes what is given out in a box.
+    fn boxed(&self) -> test_interface::Client {
+        self.vat().export(Interface)
     }
 
-    fn held(&self) -> Result<test_interface::Client> {
-        self.held.lock().clone().ok_or_else(|| Error::failed("nothing is held"))
+    /// Where other objects run that are given out.
+    fn vat(&self) -> &Vat {
+        Vat::global()
+    }
+
+    /// A call that stays open was cancelled.
+    fn cancelled(&self) {}
+}
+
+/// What a method does until the object that it calls has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calling {
+    /// It returns, and answers later, so that other calls are served meanwhile.
+    Defers,
+    /// It waits, whatever becomes of its caller.
+    Waits,
+    /// It waits until it is cancelled.
+    WaitsWhileWanted,
+}
+
+impl Calling {
+    /// Calls `object.foo`, and answers with what `fill_in` adds when that went well.
+    fn answer_after_foo<R: 'static>(
+        self,
+        object: &test_interface::Client,
+        mut results: Results<R>,
+        fill_in: fn(&mut Results<R>),
+    ) -> Result<()> {
+        self.before_waiting(&results);
+        if self == Calling::Defers {
+            answer_later(object, results.defer(), fill_in);
+        } else {
+            call_foo(object)?;
+            fill_in(&mut results);
+        }
+        Ok(())
+    }
+
+    /// As [`answer_after_foo`](Self::answer_after_foo), once it is known what `object`
+    /// is.
+    fn answer_when_resolved<R: 'static>(
+        self,
+        object: &Client,
+        results: Results<R>,
+        fill_in: fn(&mut Results<R>),
+    ) -> Result<()> {
+        self.before_waiting(&results);
+        if self != Calling::Defers {
+            let object = test_interface::Client::from_client(object.resolve()?);
+            return self.answer_after_foo(&object, results, fill_in);
+        }
+        let results = results.defer();
+        object.on_resolved(move |resolved| match resolved {
+            Ok(object) => {
+                answer_later(&test_interface::Client::from_client(object), results, fill_in);
+            }
+            Err(error) => results.fail(error),
+        });
+        Ok(())
+    }
+
+    fn before_waiting<R>(self, results: &Results<R>) {
+        if self == Calling::WaitsWhileWanted {
+            results.allow_cancellation();
+        }
     }
 }
 
-/// Calls `object.foo` and answers with what `answer` fills in when that went
-/// well.
-fn after_foo<R: 'static>(
+fn answer_later<R: 'static>(
     object: &test_interface::Client,
     results: DeferredResults<R>,
     fill_in: fn(&mut Results<R>),
 ) {
-    send_foo(object).on_resolve(move |response| {
+    foo_request(object).send().on_resolve(move |response| {
         results.answer(|mut results| {
             require_x(&response?, "foo")?;
             fill_in(&mut results);
@@ -56,25 +117,35 @@ fn after_foo<R: 'static>(
     });
 }
 
-/// Keeps the call open, and `kept` alive, until it is cancelled. Then counts.
-pub(super) fn until_cancelled<R: 'static>(
-    state: &Arc<ConnectionState>,
+impl<H: Host> MoreStuff<H> {
+    /// One that holds nothing.
+    pub fn with_host(host: H) -> Self {
+        MoreStuff { host, held: Mutex::default() }
+    }
+
+    fn held(&self) -> Result<test_interface::Client> {
+        self.held.lock().unwrap().clone().ok_or_else(|| Error::failed("nothing is held"))
+    }
+}
+
+/// Keeps a call open, and `kept` alive, until it is cancelled; then calls
+/// `cancelled`.
+pub fn leave_open<R: 'static>(
     results: Results<R>,
     kept: impl Send + 'static,
+    cancelled: impl FnOnce() + Send + 'static,
 ) {
     let results = results.defer();
     let open = Arc::new(Mutex::new(None));
-    let state = Arc::clone(state);
-    {
-        let open = Arc::clone(&open);
-        results.on_cancel(move || {
-            state.cancelled();
-            let closed = open.lock().take();
-            drop(closed);
-        });
-    }
-    // If the call was cancelled just now, the last reference is this one.
-    *open.lock() = Some((results, kept));
+    let closing = Arc::clone(&open);
+    results.on_cancel(move || {
+        let closed = closing.lock().unwrap().take();
+        drop(closed);
+        cancelled();
+    });
+    // If it was cancelled just now, the closure is gone, and the last reference to
+    // all this is here.
+    *open.lock().unwrap() = Some((results, kept));
 }
 
 /// Writes to the file descriptor of a capability. Returns whether it has one.
@@ -84,21 +155,18 @@ fn write_to(object: &Client, text: &str) -> Result<bool> {
     Ok(true)
 }
 
-impl test_call_order::Server for MoreStuff {
+impl<H: Host> test_call_order::Server for MoreStuff<H> {
     fn get_call_sequence(
         &self,
-        _: test_call_order::GetCallSequenceParams,
+        params: test_call_order::GetCallSequenceParams,
         mut results: test_call_order::GetCallSequenceResults,
     ) -> Result<()> {
-        results.get().set_n(match &self.sequence {
-            Sequence::Own(next) => next.fetch_add(1, Ordering::SeqCst),
-            Sequence::OfConnection => self.state.next_in_sequence(),
-        });
+        results.get().set_n(self.host.arrive(params.get()?.get_expected()));
         Ok(())
     }
 }
 
-impl test_more_stuff::Server for MoreStuff {
+impl<H: Host> test_more_stuff::Server for MoreStuff<H> {
     fn call_foo(
         &self,
         mut params: test_more_stuff::CallFooParams,
@@ -106,8 +174,7 @@ impl test_more_stuff::Server for MoreStuff {
     ) -> Result<()> {
         let object = params.get()?.get_cap()?;
         params.release_capabilities();
-        after_foo(&object, results.defer(), |results| results.get().set_s("bar"));
-        Ok(())
+        H::CALLING.answer_after_foo(&object, results, |results| results.get().set_s("bar"))
     }
 
     fn call_foo_when_resolved(
@@ -115,17 +182,9 @@ impl test_more_stuff::Server for MoreStuff {
         mut params: test_more_stuff::CallFooWhenResolvedParams,
         results: test_more_stuff::CallFooWhenResolvedResults,
     ) -> Result<()> {
-        let object = params.get()?.get_cap()?;
+        let object = params.get()?.get_cap()?.into_client();
         params.release_capabilities();
-        let results = results.defer();
-        object.as_client().on_resolved(move |resolved| match resolved {
-            Ok(object) => {
-                let object = test_interface::Client::from_client(object);
-                after_foo(&object, results, |results| results.get().set_s("bar"));
-            }
-            Err(error) => results.fail(error),
-        });
-        Ok(())
+        H::CALLING.answer_when_resolved(&object, results, |results| results.get().set_s("bar"))
     }
 
     fn never_return(
@@ -138,7 +197,9 @@ impl test_more_stuff::Server for MoreStuff {
         if let Some(object) = &object {
             results.get().set_cap_copy(object.clone());
         }
-        until_cancelled(&self.state, results, object);
+        results.set_pipeline()?;
+        let host = self.host.clone();
+        leave_open(results, object, move || host.cancelled());
         Ok(())
     }
 
@@ -149,7 +210,7 @@ impl test_more_stuff::Server for MoreStuff {
     ) -> Result<()> {
         let params = params.get()?;
         let object = params.has_cap().then(|| params.get_cap()).transpose()?;
-        let before = std::mem::replace(&mut *self.held.lock(), object);
+        let before = std::mem::replace(&mut *self.held.lock().unwrap(), object);
         drop(before);
         Ok(())
     }
@@ -159,8 +220,8 @@ impl test_more_stuff::Server for MoreStuff {
         _: test_more_stuff::CallHeldParams,
         results: test_more_stuff::CallHeldResults,
     ) -> Result<()> {
-        after_foo(&self.held()?, results.defer(), |results| results.get().set_s("bar"));
-        Ok(())
+        let set = |results: &mut test_more_stuff::CallHeldResults| results.get().set_s("bar");
+        H::CALLING.answer_after_foo(&self.held()?, results, set)
     }
 
     fn get_held(
@@ -188,7 +249,8 @@ impl test_more_stuff::Server for MoreStuff {
     ) -> Result<()> {
         let params = params.get()?;
         let object = params.has_cap().then(|| params.get_cap()).transpose()?;
-        until_cancelled(&self.state, results, object);
+        let host = self.host.clone();
+        leave_open(results, object, move || host.cancelled());
         Ok(())
     }
 
@@ -208,8 +270,7 @@ impl test_more_stuff::Server for MoreStuff {
         _: test_more_stuff::GetHandleParams,
         mut results: test_more_stuff::GetHandleResults,
     ) -> Result<()> {
-        let handle: test_handle::Client = counted(&self.state, Handle::new(&self.state));
-        results.get().set_handle(handle);
+        results.get().set_handle(self.host.handle());
         Ok(())
     }
 
@@ -237,7 +298,7 @@ impl test_more_stuff::Server for MoreStuff {
     ) -> Result<()> {
         let params = params.get()?;
         if params.has_b() {
-            after_foo(&params.get_b()?, results.defer(), |_| {});
+            return H::CALLING.answer_after_foo(&params.get_b()?, results, |_| {});
         }
         Ok(())
     }
@@ -250,7 +311,7 @@ impl test_more_stuff::Server for MoreStuff {
         let params = params.get()?;
         let (first, second) = (params.get_fd_cap1()?, params.get_fd_cap2()?.into_client());
         let results = results.defer();
-        let vat = self.state.vat.clone();
+        let vat = self.host.vat().clone();
         first.as_client().on_resolved(move |first| {
             second.on_resolved(move |second| {
                 results.answer(|mut results| {

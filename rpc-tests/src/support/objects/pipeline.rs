@@ -1,32 +1,17 @@
-//! `TestPipeline`. Its methods wait for the capabilities that they are given,
-//! each on the worker that it runs on.
-
-use std::sync::Arc;
+//! `TestPipeline`.
 
 use capnp_threads_core::capnp::ErrorKind;
 use capnp_threads_core::{Client, Error, FromClient, Result};
-use rpc_schema::test_capnp::{test_extends2, test_interface, test_pipeline};
+use rpc_schema::test_capnp::{test_interface, test_pipeline};
 
-use super::more_stuff::until_cancelled;
-use super::objects::{Accepts, Extends};
-use super::state::{ConnectionState, counted};
-use crate::conformance::foo::{require_x, send_foo};
+use super::{Host, call_foo, foo_request, leave_open, require_x};
 
-pub(super) struct Pipeline {
-    pub(super) state: Arc<ConnectionState>,
-}
+/// Does what the schema says. Its methods wait, each on the worker that it runs on,
+/// for the capabilities that they are given.
+#[derive(Debug)]
+pub struct Pipeline<H>(pub H);
 
-impl Pipeline {
-    fn new_extends(&self) -> test_extends2::Client {
-        counted(&self.state, Extends { accepts: Accepts::OwnFoo })
-    }
-}
-
-fn call_foo(object: &test_interface::Client) -> Result<()> {
-    require_x(&send_foo(object).wait()?, "foo")
-}
-
-impl test_pipeline::Server for Pipeline {
+impl<H: Host> test_pipeline::Server for Pipeline<H> {
     fn get_cap(
         &self,
         params: test_pipeline::GetCapParams,
@@ -36,7 +21,7 @@ impl test_pipeline::Server for Pipeline {
         call_foo(&params.get()?.get_in_cap()?)?;
         let mut result = results.get();
         result.set_s("bar");
-        result.init_out_box().set_cap(self.new_extends().cast_to());
+        result.init_out_box().set_cap(self.0.boxed());
         Ok(())
     }
 
@@ -59,7 +44,7 @@ impl test_pipeline::Server for Pipeline {
                 object => objects.push(object?),
             }
         }
-        let calls: Vec<_> = objects.iter().map(send_foo).collect();
+        let calls: Vec<_> = objects.iter().map(|object| foo_request(object).send()).collect();
         calls.iter().try_for_each(|call| require_x(&call.wait()?, "foo"))
     }
 
@@ -74,9 +59,7 @@ impl test_pipeline::Server for Pipeline {
         let mut result = results.get();
         result.set_s("bar");
         let mut cap = result.init_out_box().init_cap();
-        cap.set_as_capability(capnp_threads_core::hook::Hook::boxed(
-            self.new_extends().into_client(),
-        ));
+        cap.set_as_capability(capnp_threads_core::hook::Hook::boxed(self.0.boxed().into_client()));
         Ok(())
     }
 
@@ -85,9 +68,10 @@ impl test_pipeline::Server for Pipeline {
         _: test_pipeline::GetCapPipelineOnlyParams,
         mut results: test_pipeline::GetCapPipelineOnlyResults,
     ) -> Result<()> {
-        results.get().init_out_box().set_cap(self.new_extends().cast_to());
+        results.get().init_out_box().set_cap(self.0.boxed());
         results.set_pipeline()?;
-        until_cancelled(&self.state, results, ());
+        let host = self.0.clone();
+        leave_open(results, (), move || host.cancelled());
         Ok(())
     }
 }
