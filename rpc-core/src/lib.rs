@@ -120,8 +120,8 @@ pub use network::{Accepted, Reached, VatNetwork};
 pub use protocol::{Exported, Snapshot};
 pub use runtime::offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
 pub use runtime::{
-    ConnConfig, Connection, Executor, Job, OwnedSupervisor, Peer, RpcSystem, RpcSystemBuilder,
-    StopToken, Supervisor, Vat, VatConfig,
+    ConnConfig, Connection, OwnedSupervisor, Peer, RpcSystem, RpcSystemBuilder, StopToken,
+    Supervisor, Vat, VatConfig,
 };
 pub use typed::{
     DeferredResults, Detached, FromClient, FromServer, ObjectConfig, Params, Promise, Request,
@@ -130,4 +130,5 @@ pub use typed::{
 };
 pub use wire::message;
 pub use wire::print as describe;
+pub use work::executor::{Executor, Job};
 pub use work::pool::PoolConfig;

@@ -7,12 +7,14 @@ use std::time::Instant;
 use crate::brand::Brand;
 use crate::cap::call::{CallCell, Sink};
 use crate::cap::delivery::{CallRequest, Delivery, Tail};
+use crate::cap::effects;
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::cap::payload::Payload;
 use crate::cap::pending::Pending;
+use crate::cap::pipeline::Pipeline;
 use crate::cap::stream::Stream;
-use crate::cap::watch::{Event, WatchKey, Watcher};
+use crate::cap::watch::{WatchKey, Watcher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::SharedFd;
 use crate::flow::FixedWindow;
@@ -21,12 +23,12 @@ use crate::kinds::membrane::Wrapped;
 use crate::kinds::reconnect::Reconnecting;
 use crate::protocol::remote_promise::RemotePromise;
 use crate::protocol::{ExportSlot, ImportRef, Machine, Pinned};
-use crate::runtime;
-use crate::typed::Pipeline;
 use crate::wire::Hint;
+use crate::work::event::Event;
+use crate::work::executor::Job;
 use crate::work::interrupt::Wake;
 use crate::work::role;
-use crate::work::room::Permit;
+use crate::work::room::{Permit, Room};
 
 /// A capability: a reference to an object, here or elsewhere, known or only
 /// promised, that any thread may hold, clone, call and drop.
@@ -275,12 +277,12 @@ impl Client {
         let stream = self.stream();
         let in_flight = stream.send(8 * params.size_in_words() as u64)?;
         let pending = self.call(interface_id, method_id, params);
-        pending.keep_until_done(move |outcome| in_flight.answered(outcome));
+        pending.keep_until_done(move |outcome| in_flight.answered(outcome.as_ref().err()));
         if stream.has_room() || !role::may_wait() {
             return Ok(());
         }
         let what = Arc::clone(&stream) as Arc<dyn Wake>;
-        role::blocking_on(what, |interrupt| stream.wait_for_room(interrupt))?
+        effects::blocking_on(what, |interrupt| stream.wait_for_room(interrupt))?
     }
 
     /// Waits until every streaming call that was made through this capability
@@ -292,7 +294,7 @@ impl Client {
     pub fn finish_stream(&self) -> Result<()> {
         let stream = self.stream();
         let what = Arc::clone(&stream) as Arc<dyn Wake>;
-        role::blocking_on(what, |interrupt| stream.wait_until_empty(interrupt))?
+        effects::blocking_on(what, |interrupt| stream.wait_until_empty(interrupt))?
     }
 
     pub(crate) fn stream(&self) -> Arc<Stream> {
@@ -362,7 +364,7 @@ impl Client {
             }
             let what = Arc::clone(&event) as Arc<dyn Wake>;
             let wait = |interrupt: &_| event.wait_unless(deadline, interrupt);
-            let in_time = role::blocking_on(what, wait)??;
+            let in_time = effects::blocking_on(what, wait)??;
             if !in_time {
                 return Err(Error::overloaded("the promise was not resolved in time"));
             }
@@ -384,7 +386,7 @@ impl Client {
         // Otherwise it has resolved just now.
         if client.watch(Watcher::Thread(Arc::clone(&event))).is_ok() {
             let what = Arc::clone(&event) as Arc<dyn Wake>;
-            role::blocking_on(what, |interrupt| event.wait_unless(None, interrupt))??;
+            effects::blocking_on(what, |interrupt| event.wait_unless(None, interrupt))??;
         }
         Ok(Some(client.shortened()))
     }
@@ -395,13 +397,13 @@ impl Client {
         let client = self.shortened();
         let executor = role::current_executor();
         if !client.is_promise() {
-            return runtime::spawn_or_run(&*executor, Box::new(move || closure(None)));
+            return effects::spawn_or_run(&*executor, Box::new(move || closure(None)));
         }
         let again = client.clone();
-        let job: runtime::Job = Box::new(move || closure(Some(again.shortened())));
+        let job: Job = Box::new(move || closure(Some(again.shortened())));
         if let Err(Watcher::Closure(executor, job)) = client.watch(Watcher::Closure(executor, job))
         {
-            runtime::spawn_or_run(&*executor, job);
+            effects::spawn_or_run(&*executor, job);
         }
     }
 
@@ -410,7 +412,7 @@ impl Client {
         let client = self.shortened();
         let executor = role::current_executor();
         let again = client.clone();
-        let job: runtime::Job = Box::new(move || {
+        let job: Job = Box::new(move || {
             let now = again.shortened();
             match now.0 {
                 _ if now.is_promise() => now.on_resolved(closure),
@@ -420,7 +422,7 @@ impl Client {
         });
         if let Err(Watcher::Closure(executor, job)) = client.watch(Watcher::Closure(executor, job))
         {
-            runtime::spawn_or_run(&*executor, job);
+            effects::spawn_or_run(&*executor, job);
         }
     }
 
@@ -573,11 +575,14 @@ impl Client {
     /// any.
     fn wait_for_room(&self) -> Result<Option<Permit>> {
         if matches!(self.0, Kind::Wrapped(_) | Kind::Reconnecting(_)) {
-            let room = self.innermost().machine().map_or(Ok(None), Machine::wait_for_room);
+            let room = self
+                .innermost()
+                .machine()
+                .map_or(Ok(None), |machine| wait_for_room(machine.room()));
             // Where the connection has ended the call may take another one.
             return Ok(room.unwrap_or(None));
         }
-        self.machine().map_or(Ok(None), Machine::wait_for_room)
+        self.machine().map_or(Ok(None), |machine| wait_for_room(machine.room()))
     }
 
     /// Whether calls would fail because a connection has ended.
@@ -692,6 +697,23 @@ impl Client {
             Kind::Wrapped(_) => View::Wrapped(Standing::Settled),
         }
     }
+}
+
+/// Waits, if this thread acts for the application, until the limits of a connection
+/// allow one more question.
+///
+/// # Errors
+/// The connection has ended.
+pub(crate) fn wait_for_room(room: &Arc<Room>) -> Result<Option<Permit>> {
+    if let Some(permit) = room.try_take() {
+        return Ok(Some(permit));
+    }
+    if !role::may_wait() {
+        return Ok(None);
+    }
+    let asker = role::asker();
+    let what = Arc::clone(room) as Arc<dyn Wake>;
+    effects::blocking_on(what, |interrupt| room.wait(asker, interrupt))?.map(Some)
 }
 
 /// What a client is, for those who describe it to a peer.

@@ -36,11 +36,14 @@ use crate::cap::delivery::{Delivery, Route};
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::object::LocalObject;
 use crate::cap::watch::Watcher;
+use crate::error::Error;
 use crate::kinds::gateway::Gateway;
 use crate::protocol::{Echo, Machine};
-use crate::runtime::Job;
 use crate::wire::Path;
-use crate::work::interrupt::Aside;
+use crate::work::executor::{Executor, Job};
+use crate::work::interrupt::{Aside, Interrupt, Wake};
+use crate::work::role;
+use crate::work::waking;
 
 /// How deep application code may nest on one stack before what it starts waits
 /// for it to return.
@@ -178,7 +181,7 @@ pub(crate) fn catch_up() {
 
 /// Runs application code in the middle of an effect.
 pub(crate) fn application(code: impl FnOnce()) {
-    crate::work::waking::catch_up();
+    waking::catch_up();
     /// Counts the nesting down.
     struct Nested;
     impl Drop for Nested {
@@ -201,6 +204,36 @@ pub(crate) fn application(code: impl FnOnce()) {
         std::mem::forget(panic);
     }
     drop((outer, aside));
+}
+
+/// Runs a closure of the application on a worker or, when there is none to be
+/// had, right here.
+pub(crate) fn spawn_or_run(executor: &dyn Executor, job: Job) {
+    if let Err(job) = executor.spawn(job) {
+        tracing::warn!("no worker is free: a closure runs on the thread that triggered it");
+        defer(Effect::Run(job));
+    }
+}
+
+/// As [`blocking`], for a wait of which `what` wakes whoever waits, and which is to
+/// end when the method on this thread is cancelled, if it allows that.
+///
+/// # Errors
+/// As [`blocking`].
+pub(crate) fn blocking_on<R>(
+    what: Arc<dyn Wake>,
+    wait: impl FnOnce(&Interrupt) -> R,
+) -> Result<R, Error> {
+    blocking(|| wait(&Interrupt::begin(what)))
+}
+
+/// Runs something that waits, after what this thread has noted.
+///
+/// # Errors
+/// This thread serves a connection and must not wait.
+pub(crate) fn blocking<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
+    catch_up();
+    role::wait(wait)
 }
 
 /// Sets back whether the queue is run by somebody further up the stack.

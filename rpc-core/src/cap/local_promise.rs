@@ -31,7 +31,6 @@ use crate::cap::effects::{self, Effect};
 use crate::cap::stream::StreamSlot;
 use crate::cap::watch::{WatchKey, Watcher};
 use crate::error::Error;
-use crate::kinds::membrane::Wrapped;
 use crate::sync::Mutex;
 
 /// A promise for a capability, resolved by somebody in this process.
@@ -77,14 +76,6 @@ impl LocalPromise {
             }),
             stream: StreamSlot::default(),
         })
-    }
-
-    /// A promise in which calls wait for what `wrapper` will become, and which the
-    /// wrapper resolves.
-    pub(crate) fn before(wrapper: Arc<Wrapped>) -> Arc<Self> {
-        let promise = Self::new(None);
-        promise.keep_until_resolved(wrapper);
-        promise
     }
 
     /// Keeps what resolves a promise that is not resolved yet. Only one thing.

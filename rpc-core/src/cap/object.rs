@@ -27,8 +27,8 @@ use crate::cap::payload::Payload;
 use crate::cap::stream::StreamSlot;
 use crate::error::{Error, Result};
 use crate::fd::SharedFd;
-use crate::runtime::Executor;
 use crate::sync::Mutex;
+use crate::work::executor::Executor;
 use crate::work::interrupt::{self, Aside};
 use crate::work::role::{self, Pace};
 

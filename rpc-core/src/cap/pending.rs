@@ -71,7 +71,7 @@ impl Pending {
     fn wait_before(&self, deadline: Option<Instant>) -> Result<Payload> {
         let cell = self.0.cell();
         let what = Arc::clone(cell) as Arc<dyn Wake>;
-        let outcome = role::blocking_on(what, |interrupt| cell.wait(deadline, interrupt))??;
+        let outcome = effects::blocking_on(what, |interrupt| cell.wait(deadline, interrupt))??;
         outcome.unwrap_or_else(|| Err(too_late()))
     }
 

@@ -5,7 +5,6 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::cap::call::Outcome;
 use crate::error::{Error, Result};
 use crate::flow::FlowController;
 use crate::sync::{Condvar, Mutex};
@@ -100,6 +99,10 @@ impl Stream {
 impl Wake for Stream {
     fn wake(&self) {
         drop(self.state.lock());
+        self.tell();
+    }
+
+    fn tell(&self) {
         self.changed.notify_all();
     }
 }
@@ -120,19 +123,19 @@ impl State {
 }
 
 impl InFlight {
-    /// The message was answered.
-    pub(crate) fn answered(self, outcome: &Outcome) {
+    /// The message was answered, with an error or without.
+    pub(crate) fn answered(self, failure: Option<&Error>) {
         let now = self.stream.began.elapsed();
         let mut state = self.stream.state.lock();
         state.in_flight -= self.bytes;
         state.controller.answered(self.bytes, self.sent, now);
-        if let Err(error) = outcome {
+        if let Some(error) = failure {
             state.failure.get_or_insert_with(|| error.clone());
         }
         let changed = state.is_changed();
         drop(state);
         if changed {
-            self.stream.changed.notify_all();
+            self.stream.tell();
         }
     }
 }
@@ -165,7 +168,6 @@ impl StreamSlot {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::cap::payload::Payload;
     use crate::flow::FixedWindow;
 
     #[test]
@@ -175,9 +177,9 @@ mod tests {
         assert!(stream.has_room());
         let second = stream.send(60).unwrap();
         assert!(!stream.has_room());
-        first.answered(&Ok(Payload::empty().clone()));
+        first.answered(None);
         assert!(stream.has_room());
-        second.answered(&Ok(Payload::empty().clone()));
+        second.answered(None);
         stream.wait_until_empty(&Interrupt::never()).unwrap();
     }
 
@@ -186,7 +188,7 @@ mod tests {
         let stream = Stream::new(Box::new(FixedWindow::new(100)));
         let large = stream.send(1000).unwrap();
         assert!(!stream.has_room());
-        large.answered(&Ok(Payload::empty().clone()));
+        large.answered(None);
         assert!(stream.has_room());
         let none = Stream::new(Box::new(FixedWindow::new(0)));
         assert!(none.has_room());
@@ -197,8 +199,8 @@ mod tests {
         let stream = Stream::new(Box::new(FixedWindow::new(100)));
         let first = stream.send(60).unwrap();
         let second = stream.send(60).unwrap();
-        first.answered(&Err(Error::failed("one")));
-        second.answered(&Err(Error::failed("two")));
+        first.answered(Some(&Error::failed("one")));
+        second.answered(Some(&Error::failed("two")));
         assert_eq!(stream.wait_for_room(&Interrupt::never()).unwrap_err().reason(), "one");
         assert_eq!(stream.send(1).err().unwrap().reason(), "one");
         assert_eq!(stream.wait_until_empty(&Interrupt::never()).unwrap_err().reason(), "one");

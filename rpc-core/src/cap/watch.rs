@@ -3,15 +3,14 @@
 use std::sync::{Arc, Weak};
 
 use crate::cap::client::Client;
+use crate::cap::effects;
 use crate::cap::local_promise::LocalPromise;
-use crate::error::Error;
 use crate::ids::{ExportId, Serial};
 use crate::kinds::gateway::Saves;
 use crate::kinds::membrane::Wrapped;
 use crate::protocol::Machine;
-use crate::runtime::{Executor, Job};
-use crate::sync::{Condvar, Mutex};
-use crate::work::interrupt::{Interrupt, Wake};
+use crate::work::event::Event;
+use crate::work::executor::{Executor, Job};
 
 /// Somebody who waits for a promise to resolve.
 pub(crate) enum Watcher {
@@ -70,7 +69,7 @@ impl Watcher {
                 }
             }
             Watcher::Thread(event) => event.set(),
-            Watcher::Closure(executor, job) => crate::runtime::spawn_or_run(&*executor, job),
+            Watcher::Closure(executor, job) => effects::spawn_or_run(&*executor, job),
             Watcher::Promise(promise, target) => promise.resolve(target),
         }
     }
@@ -83,64 +82,5 @@ impl Watcher {
             (Watcher::Saves(own), WatchKey::Saves(saves)) => own.as_ptr() == *saves,
             _ => false,
         }
-    }
-}
-
-/// Something that happens once and that threads wait for.
-#[derive(Default)]
-pub(crate) struct Event {
-    happened: Mutex<bool>,
-    condition: Condvar,
-}
-
-impl Event {
-    pub(crate) fn set(&self) {
-        *self.happened.lock() = true;
-        self.condition.notify_all();
-    }
-
-    /// Waits; `false` when the deadline came first.
-    pub(crate) fn wait(&self, deadline: Option<std::time::Instant>) -> bool {
-        // Nothing else ends the wait.
-        self.wait_while(deadline, || Ok(())).unwrap_or(false)
-    }
-
-    /// As [`wait`](Self::wait), unless the wait is to end.
-    ///
-    /// # Errors
-    /// It is.
-    pub(crate) fn wait_unless(
-        &self,
-        deadline: Option<std::time::Instant>,
-        interrupt: &Interrupt,
-    ) -> Result<bool, Error> {
-        self.wait_while(deadline, || interrupt.check())
-    }
-
-    fn wait_while(
-        &self,
-        deadline: Option<std::time::Instant>,
-        check: impl Fn() -> Result<(), Error>,
-    ) -> Result<bool, Error> {
-        let mut happened = self.happened.lock();
-        while !*happened {
-            check()?;
-            match deadline {
-                None => self.condition.wait(&mut happened),
-                Some(deadline) => {
-                    if self.condition.wait_until(&mut happened, deadline).timed_out() {
-                        return Ok(*happened);
-                    }
-                }
-            }
-        }
-        Ok(true)
-    }
-}
-
-impl Wake for Event {
-    fn wake(&self) {
-        drop(self.happened.lock());
-        self.condition.notify_all();
     }
 }

@@ -24,10 +24,10 @@ use std::sync::{Arc, Weak};
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::effects::{self, Effect};
+use crate::cap::from_client::FromClient;
 use crate::cap::local_promise::LocalPromise;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
-use crate::typed::FromClient;
 use crate::work::role;
 
 /// Makes a capability that is connected anew at the next call after one has failed

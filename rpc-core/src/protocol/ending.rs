@@ -94,7 +94,6 @@ impl Txn<'_> {
             }
             self.effect(Effect::drop(answer));
         }
-        machine.answer_gone();
         self.drop_held(&error);
         for (id, export) in machine.exports.take_all() {
             self.order.export_ids.release(id.0);

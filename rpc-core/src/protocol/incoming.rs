@@ -1,7 +1,6 @@
 //! What the peer sends: one function for each kind of message.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::answer::{self, Answer, ResultsTo};
 use super::descriptors::Origin;
@@ -18,6 +17,7 @@ use crate::cap::local_promise::LocalPromise;
 use crate::cap::payload::Payload;
 use crate::error::Error;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
+use crate::sync::atomic::Ordering;
 use crate::wire::{self, Context, Descriptor, Hint, Target};
 
 impl Machine {
@@ -521,7 +521,6 @@ impl Txn<'_> {
             }
             answer::State::Returned { .. } => Ok(()),
         };
-        self.machine.answer_gone();
         self.effect(Effect::drop(entry));
         result
     }

@@ -65,8 +65,7 @@ use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
 use crate::kinds::gateway::Gateway;
 use crate::limits::Limits;
 use crate::wire;
-use crate::work::interrupt::Wake;
-use crate::work::room::{Permit, Quiet, Room};
+use crate::work::room::Room;
 
 /// One connection as the protocol sees it.
 pub(crate) struct Machine {
@@ -81,10 +80,8 @@ pub(crate) struct Machine {
     room: Arc<Room>,
     load: Load,
     outbox: Arc<dyn Outbox>,
-    quiet: Quiet,
-    /// The same as the phase tells, for those who wait without the lock.
+    /// The same as the phase tells, for those who look without the lock.
     resting: AtomicBool,
-    awake: Quiet,
     activity: AtomicUsize,
 }
 
@@ -232,9 +229,7 @@ impl Machine {
             room,
             load: Load::new(u64::MAX),
             outbox,
-            quiet: Quiet::default(),
             resting: AtomicBool::new(false),
-            awake: Quiet::default(),
             activity: AtomicUsize::new(0),
         })
     }
@@ -277,17 +272,9 @@ impl Machine {
         result
     }
 
-    /// Waits until no call of the peer's is outstanding. Returns whether there is
-    /// none.
-    pub(crate) fn wait_until_quiet(&self, deadline: Option<std::time::Instant>) -> bool {
-        self.quiet.wait(|| self.answers.len() == 0, deadline)
-    }
-
-    /// An answer was removed.
-    fn answer_gone(&self) {
-        if self.answers.len() == 0 {
-            self.quiet.tell();
-        }
+    /// Whether no call of the peer's is outstanding. More may come at any moment.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.answers.len() == 0
     }
 
     /// How many calls are under way, in both directions together.
@@ -316,24 +303,6 @@ impl Machine {
 
     pub(crate) fn room(&self) -> &Arc<Room> {
         &self.room
-    }
-
-    /// Waits, if this thread acts for the application, until the limits allow
-    /// one more question.
-    ///
-    /// # Errors
-    /// The connection has ended.
-    pub(crate) fn wait_for_room(self: &Arc<Self>) -> Result<Option<Permit>, Error> {
-        if let Some(permit) = self.room.try_take() {
-            return Ok(Some(permit));
-        }
-        if !crate::work::role::may_wait() {
-            return Ok(None);
-        }
-        let asker = crate::work::role::asker();
-        let what = Arc::clone(&self.room) as Arc<dyn Wake>;
-        crate::work::role::blocking_on(what, |interrupt| self.room.wait(asker, interrupt))?
-            .map(Some)
     }
 }
 

@@ -50,30 +50,21 @@ impl Machine {
     }
 
     /// Asks the peer for its bootstrap capability, or for what it has under the
-    /// name that is given. The promise can be called at once. Application threads
-    /// may wait for room.
-    pub(crate) fn bootstrap(self: &Arc<Self>, object: Option<Payload>) -> Client {
-        self.try_bootstrap(object).unwrap_or_else(|_| {
-            Client::broken(Error::disconnected(
-                "the connection is not used and is being closed; make a new one",
-            ))
-        })
-    }
-
-    /// As [`bootstrap`](Self::bootstrap), or nothing if nobody uses the connection
-    /// and it ends.
+    /// name that is given; nothing if nobody uses the connection and it ends. The
+    /// promise can be called at once.
+    ///
+    /// `permit` is the place among the questions, if it had to be waited for, or why
+    /// there is none.
     pub(crate) fn try_bootstrap(
         self: &Arc<Self>,
         object: Option<Payload>,
+        permit: Result<Option<Permit>, Error>,
     ) -> Result<Client, Unused> {
         let object = match object.map(|object| object.prepared(wire::OBJECT)).transpose() {
             Ok(object) => object,
             Err(error) => return Ok(Client::broken(error)),
         };
-        let permit = match self.wait_for_room() {
-            Ok(permit) => Ok(permit.unwrap_or_else(|| self.room.take())),
-            Err(error) => Err(error),
-        };
+        let permit = permit.map(|permit| permit.unwrap_or_else(|| self.room.take()));
         self.transact(|txn| {
             if let Some(unused) = txn.unused() {
                 return Err(unused);
@@ -428,7 +419,6 @@ impl Txn<'_> {
                 if let Some(entry) = machine.answers.remove(id) {
                     self.effect(Effect::drop(entry));
                 }
-                machine.answer_gone();
             }
         }
         self.send_with_trailing(wire::Message::Return(wire::Return {

@@ -18,11 +18,10 @@
 //! meantime. Nothing was sent, and nothing failed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::{Machine, Phase, Txn};
 use crate::error::Error;
+use crate::sync::atomic::Ordering;
 
 /// Why nothing can begin on a connection, though none of it has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +62,9 @@ impl Machine {
         })
     }
 
-    /// Waits until this side does not rest any more. Returns whether that is so.
-    pub(crate) fn wait_until_awake(&self, deadline: Option<Instant>) -> bool {
-        self.awake.wait(|| !self.resting.load(Ordering::SeqCst), deadline)
+    /// Whether this side rests.
+    pub(crate) fn rests(&self) -> bool {
+        self.resting.load(Ordering::SeqCst)
     }
 
     /// How often something was sent or received. Wraps around.
@@ -83,10 +82,9 @@ impl Txn<'_> {
         }
     }
 
-    /// Lets those go on that wait for the end of a rest.
+    /// The end of a rest, for those who look without the lock.
     pub(super) fn stop_resting(&self) {
         self.machine.resting.store(false, Ordering::SeqCst);
-        self.machine.awake.tell();
     }
 
     /// What stands in the way of something new, if nothing has failed.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::Supervisor;
 use super::exceptions::{Detail, TraceEncoder};
 use crate::cap::client::Client;
+use crate::cap::from_client::FromClient;
 use crate::error::Error;
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::runtime::offer::{BootstrapFactory, Restorer};
 use crate::transport::PeerDescription;
-use crate::typed::FromClient;
 
 type Bootstrap = Box<dyn FnOnce(&Supervisor, &PeerDescription) -> Option<Client> + Send>;
 type Action = Box<dyn FnOnce(&Supervisor, Client) + Send>;

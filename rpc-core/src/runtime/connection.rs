@@ -27,15 +27,16 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 
-use super::Executor;
 use super::config::ConnConfig;
 use super::exceptions::Teller;
 use super::receiving::{Inbox, Reading, Receiving};
 use super::sending::Sending;
+use super::steps::Steps;
 use super::supervisor::Supervisor;
-use crate::cap::client::Client;
+use crate::cap::client::{Client, wait_for_room};
+use crate::cap::effects;
 use crate::cap::object::{Concurrency, LocalObject};
-use crate::cap::watch::Event;
+use crate::cap::payload::Payload;
 use crate::error::{Error, Result};
 use crate::kinds::gateway::Gateway;
 use crate::protocol::{Exported, FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
@@ -43,6 +44,8 @@ use crate::runtime::offer::{ObjectId, RestorerObject};
 use crate::sync::Mutex;
 use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl};
 use crate::wire;
+use crate::work::event::Event;
+use crate::work::executor::Executor;
 use crate::work::pool::Pool;
 use crate::work::role::{self, Role};
 
@@ -71,6 +74,7 @@ type AtEnd = Box<dyn FnOnce() + Send>;
 pub(super) struct Shared {
     number: u64,
     machine: Arc<Machine>,
+    steps: Arc<Steps>,
     supervisor: Supervisor,
     control: Arc<dyn TransportControl>,
     can_rest: bool,
@@ -85,14 +89,14 @@ impl Connection {
     /// The peer's bootstrap capability, without waiting for it: it can be called
     /// at once. Fails every call if the peer offers none.
     pub fn bootstrap_client(&self) -> Client {
-        self.shared().machine.bootstrap(None)
+        self.shared().bootstrap(None)
     }
 
     /// What the peer has under a name, without waiting for it, as
     /// [`bootstrap_client`](Self::bootstrap_client).
     pub fn restore_client(&self, object: impl Into<ObjectId>) -> Client {
         let object: ObjectId = object.into();
-        self.shared().machine.bootstrap(Some(object.payload().clone()))
+        self.shared().bootstrap(Some(object.payload().clone()))
     }
 
     /// Who the peer is, as far as the transport knows.
@@ -167,7 +171,7 @@ impl Connection {
     /// # Errors
     /// This thread is one of those that would have to end first.
     pub fn join(&self) -> Result<()> {
-        role::blocking(|| self.shared().join_before(None)).map(|_| ())
+        effects::blocking(|| self.shared().join_before(None)).map(|_| ())
     }
 
     /// As [`join`](Self::join), no longer than `timeout`. Returns whether the
@@ -177,13 +181,13 @@ impl Connection {
     /// This thread is one of those that would have to end first.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now().checked_add(timeout);
-        role::blocking(|| self.shared().join_before(deadline))
+        effects::blocking(|| self.shared().join_before(deadline))
     }
 
     /// The peer's bootstrap capability, or nothing if nobody uses the connection
     /// and it is about to end, or has.
     pub(super) fn try_bootstrap(&self) -> std::result::Result<Client, Unused> {
-        self.shared().machine.try_bootstrap(None)
+        self.shared().try_bootstrap(None)
     }
 
     /// Ends the connection if nothing is going on over it, or begins to: then this
@@ -196,7 +200,8 @@ impl Connection {
     /// Waits until this side does not rest any more, but no longer than until
     /// `deadline`. Returns whether that is so.
     pub(super) fn wait_until_awake(&self, deadline: Option<Instant>) -> bool {
-        self.shared().machine.wait_until_awake(deadline)
+        let Shared { machine, steps, .. } = self.shared();
+        steps.wait(|| !machine.rests(), deadline)
     }
 
     /// Differs after something was sent or received.
@@ -207,7 +212,8 @@ impl Connection {
     /// Waits until no call of the peer's is outstanding, but no longer than until
     /// `deadline`. Returns whether there is none. More may come at any moment.
     pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
-        self.shared().machine.wait_until_quiet(deadline)
+        let Shared { machine, steps, .. } = self.shared();
+        steps.wait(|| machine.is_quiet(), deadline)
     }
 
     /// Runs a closure of this library's when the connection has ended, at once if
@@ -237,6 +243,19 @@ impl fmt::Debug for Connection {
 }
 
 impl Shared {
+    /// Application threads may wait for room.
+    fn bootstrap(&self, object: Option<Payload>) -> Client {
+        self.try_bootstrap(object).unwrap_or_else(|_| {
+            Client::broken(Error::disconnected(
+                "the connection is not used and is being closed; make a new one",
+            ))
+        })
+    }
+
+    fn try_bootstrap(&self, object: Option<Payload>) -> std::result::Result<Client, Unused> {
+        self.machine.try_bootstrap(object, wait_for_room(self.machine.room()))
+    }
+
     pub(super) fn close(&self) {
         self.machine.disconnect(Error::disconnected("the connection was closed by this side"));
     }
@@ -269,6 +288,7 @@ impl Shared {
 
 /// The way out, as the machine sees it, and its end.
 struct Outlet {
+    steps: Arc<Steps>,
     sending: Arc<Sending>,
     receiving: Arc<Receiving>,
     supervisor: Supervisor,
@@ -284,6 +304,7 @@ impl Outbox for Outlet {
     }
 
     fn wake(&self, machine: &Machine) {
+        self.steps.made();
         self.sending.wake(machine);
     }
 
@@ -344,7 +365,9 @@ pub(super) fn start(
     let sending = Arc::new(Sending::new(writer, Arc::clone(&control), teller));
     let (receiving, inbox) = Receiving::new(limits.received_messages.max(1) as usize);
     let receiving = Arc::new(receiving);
+    let steps = Arc::new(Steps::default());
     let outlet = Outlet {
+        steps: Arc::clone(&steps),
         sending: Arc::clone(&sending),
         receiving: Arc::clone(&receiving),
         supervisor: supervisor.clone(),
@@ -355,6 +378,7 @@ pub(super) fn start(
     let shared = Arc::new(Shared {
         number,
         machine: Arc::clone(&machine),
+        steps,
         supervisor: supervisor.clone(),
         control: Arc::clone(&control),
         can_rest,
@@ -407,10 +431,11 @@ pub(super) fn start(
     let connection = Connection { handle: Arc::new(Handle(Arc::clone(&shared))) };
     if let Some(action) = action {
         let closing = CloseAfter(Arc::downgrade(&shared));
-        let work = supervisor.clone();
+        let (work, bootstrapping) = (supervisor.clone(), Arc::clone(&shared));
         supervisor.spawn(format!("{name}-action"), move |_| {
             let _closing = closing;
-            let bootstrap = machine.bootstrap(None);
+            let bootstrap = bootstrapping.bootstrap(None);
+            drop(bootstrapping);
             action(&work, bootstrap);
         })?;
     }

@@ -12,7 +12,7 @@ use super::exceptions::{Detail, Teller, TraceEncoder};
 use super::sending::Sending;
 use super::turns::{Turn, TurnQueue};
 use super::{Executor, Job};
-use crate::cap::watch::Event;
+use crate::cap::effects;
 use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::{Mutex, explore, thread};
@@ -20,6 +20,7 @@ use crate::tests::net::received;
 use crate::transport::{MessageWriter, PeerDescription, TransportControl, TransportError};
 use crate::wire;
 use crate::wire::message::Message as Frame;
+use crate::work::event::Event;
 use crate::work::pool::{Pool, PoolConfig};
 use crate::work::role::{self, Pace};
 
@@ -295,7 +296,7 @@ fn a_job_that_waits_for_another_one_lets_it_run() {
                     let (inner, own) = (Arc::new(Event::default()), own);
                     let set = Arc::clone(&inner);
                     spawn(&outer, Box::new(move || set.set()));
-                    role::blocking(|| inner.wait(None)).unwrap();
+                    effects::blocking(|| inner.wait(None)).unwrap();
                     own.set();
                 }),
             );
@@ -324,7 +325,7 @@ fn a_place_that_is_given_up_is_taken_also_while_the_idle_have_other_work() {
                 spawn(&outer, Box::new(move || assert!(waits_for.wait(None))));
                 let set = Arc::clone(&own);
                 spawn(&outer, Box::new(move || set.set()));
-                role::blocking(|| own.wait(None)).unwrap();
+                effects::blocking(|| own.wait(None)).unwrap();
             }),
         );
         assert!(came.wait(None));

@@ -9,11 +9,11 @@ use capnp::any_pointer;
 use dashmap::DashMap;
 
 use crate::cap::client::Client;
+use crate::cap::from_client::FromClient;
 use crate::cap::object::{Dispatch, IncomingCall};
 use crate::cap::payload::{Payload, PayloadBuilder};
 use crate::error::{Error, Result};
 use crate::transport::PeerDescription;
-use crate::typed::FromClient;
 
 /// Decides what a peer gets that asks for the bootstrap capability.
 ///

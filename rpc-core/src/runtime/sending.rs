@@ -23,13 +23,13 @@ use std::sync::Arc;
 
 use super::exceptions::Teller;
 use super::turns::{Turn, TurnQueue};
-use crate::cap::watch::Event;
 use crate::error::Error;
 use crate::protocol::Machine;
 use crate::sync::Mutex;
 use crate::transport::{MessageWriter, TransportControl, TransportError};
 use crate::wire;
 use crate::wire::message::Message as Frame;
+use crate::work::event::Event;
 use crate::work::role;
 use crate::work::room::Room;
 

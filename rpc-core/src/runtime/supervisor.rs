@@ -6,10 +6,10 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Executor;
+use crate::cap::effects;
 use crate::error::{Error, Result};
 use crate::sync::{Condvar, Mutex};
-use crate::work::role;
+use crate::work::executor::Executor;
 
 /// Starts threads that end with a connection, or with whatever owns an
 /// [`OwnedSupervisor`]. Cloning gives another handle on the same group.
@@ -153,7 +153,7 @@ impl OwnedSupervisor {
     pub fn end(&self, timeout: Duration) -> Result<bool> {
         self.supervisor.stop();
         let deadline = Instant::now().checked_add(timeout);
-        role::blocking(|| self.supervisor.join(deadline))
+        effects::blocking(|| self.supervisor.join(deadline))
     }
 
     pub(super) fn group(&self) -> WeakSupervisor {
@@ -176,7 +176,7 @@ impl Drop for OwnedSupervisor {
             let supervisor = self.supervisor.clone();
             let join = move || {
                 // On a worker, that gives its place up while it waits.
-                let _ = role::blocking(|| supervisor.join(None));
+                let _ = effects::blocking(|| supervisor.join(None));
             };
             // Without a worker they end all the same, and nobody hears of it.
             let _ = self.executor.spawn(Box::new(join));

@@ -29,6 +29,8 @@ use super::exceptions::TraceEncoder;
 use super::idle::Idler;
 use super::vat::Vat;
 use crate::cap::client::Client;
+use crate::cap::effects;
+use crate::cap::from_client::FromClient;
 use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
@@ -37,8 +39,6 @@ use crate::protocol::Unused;
 use crate::runtime::offer::Restorer;
 use crate::sync::{Condvar, Mutex};
 use crate::transport::PeerDescription;
-use crate::typed::FromClient;
-use crate::work::role;
 
 /// What a vat offers to a peer that it knows by id, or `None` for nothing.
 type Factory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
@@ -444,7 +444,7 @@ impl<N: VatNetwork> Shared<N> {
                 Err(Unused::Ended) => {}
                 Err(Unused::Resting) => {
                     let deadline = Instant::now().checked_add(self.settings.close_timeout);
-                    if !role::blocking(|| connection.wait_until_awake(deadline))? {
+                    if !effects::blocking(|| connection.wait_until_awake(deadline))? {
                         // The peer neither agrees nor says anything.
                         connection.close();
                     }
@@ -473,7 +473,7 @@ impl<N: VatNetwork> Shared<N> {
             }
         }
         let made = loop {
-            match role::blocking(|| self.network.connect(peer)).and_then(|reached| reached) {
+            match effects::blocking(|| self.network.connect(peer)).and_then(|reached| reached) {
                 Ok(Reached::Peer(transport)) => break self.begin(peer, transport).map(Some),
                 Ok(Reached::Oneself) => break Ok(None),
                 Ok(Reached::Crossed) => {}
@@ -535,7 +535,7 @@ impl<N: VatNetwork> Shared<N> {
     }
 
     fn wait_while_connecting(&self, peer: &N::VatId) -> Result<()> {
-        role::blocking(|| {
+        effects::blocking(|| {
             let mut peers = self.peers.lock();
             while peers.phase == Phase::Open
                 && matches!(peers.table.get(peer), Some(Slot::Connecting))
@@ -561,7 +561,7 @@ impl<N: VatNetwork> Shared<N> {
     /// The other side was faster: its connection is about to be accepted.
     fn wait_for_crossed(&self, peer: &N::VatId) -> Result<Option<Connection>> {
         let deadline = Instant::now() + CROSSED_TIMEOUT;
-        role::blocking(|| {
+        effects::blocking(|| {
             let mut peers = self.peers.lock();
             loop {
                 match peers.table.get(peer) {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 
-use super::Executor;
 use super::config::ConnConfig;
 use super::connection::{self, Connection};
 use super::supervisor::{OwnedSupervisor, WeakSupervisor};
@@ -16,7 +15,8 @@ use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 use crate::transport::Transport;
-use crate::work::pool::{Pool, PoolConfig};
+use crate::work::executor::Executor;
+use crate::work::pool::{DEFAULT_NAME, Pool, PoolConfig};
 
 /// How a vat behaves.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct VatConfig {
 
 impl Default for VatConfig {
     fn default() -> Self {
-        VatConfig { name: "rpc".into(), pool: PoolConfig::default() }
+        VatConfig { name: DEFAULT_NAME.into(), pool: PoolConfig::default() }
     }
 }
 
@@ -62,10 +62,14 @@ impl Vat {
 
     /// A vat with the given settings.
     pub fn with_config(config: VatConfig) -> Self {
+        Self::of_workers(Pool::new(config.name.clone(), config.pool), config.name)
+    }
+
+    fn of_workers(pool: Arc<Pool>, name: String) -> Self {
         Vat {
             shared: Arc::new(Shared {
-                pool: Pool::new(config.name.clone(), config.pool),
-                name: config.name,
+                pool,
+                name,
                 connections: Arc::new(DashMap::new()),
                 next_connection: AtomicU64::new(1),
                 closed: AtomicBool::new(false),
@@ -77,7 +81,8 @@ impl Vat {
     /// The vat that objects belong to that are made without one, on threads that
     /// are no vat's. It lives as long as the process.
     pub fn global() -> &'static Vat {
-        static GLOBAL: LazyLock<Vat> = LazyLock::new(Vat::new);
+        static GLOBAL: LazyLock<Vat> =
+            LazyLock::new(|| Vat::of_workers(Pool::global(), DEFAULT_NAME.into()));
         &GLOBAL
     }
 

@@ -12,8 +12,8 @@ use crate::cap::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
 use crate::cap::payload::Payload;
 use crate::error::Result;
 use crate::fd::SharedFd;
-use crate::runtime::{Executor, Job};
 use crate::sync::Mutex;
+use crate::work::executor::{Executor, Job};
 
 /// Jobs that wait until the test runs them.
 #[derive(Default)]

@@ -37,4 +37,6 @@ mod rest;
 mod tables;
 mod tail_calls;
 mod taken;
+#[cfg(not(rpc_model))]
+mod waking;
 mod walk;

@@ -419,6 +419,13 @@ impl Drop for Net {
     }
 }
 
+impl Machine {
+    /// What the peer offers, for those who need not wait for room.
+    pub(crate) fn bootstrap(self: &Arc<Self>, object: Option<Payload>) -> Client {
+        self.try_bootstrap(object, Ok(None)).unwrap()
+    }
+}
+
 /// A message as it arrives at the other side of a link.
 pub(super) fn transmit(message: wire::Message) -> wire::Message {
     wire::decode(frame(message)).unwrap()

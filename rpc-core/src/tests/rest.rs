@@ -20,11 +20,11 @@ fn two_sides_without_anything_under_way_end_when_one_rests() {
     net.settle();
     assert!(net.machine(a).rest());
     assert!(!net.machine(a).rest(), "it rests already");
-    assert_eq!(net.machine(a).try_bootstrap(None).unwrap_err(), Unused::Resting);
+    assert_eq!(net.machine(a).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Resting);
     net.deliver(a, "rest");
-    assert_eq!(net.machine(b).try_bootstrap(None).unwrap_err(), Unused::Ended);
+    assert_eq!(net.machine(b).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Ended);
     net.deliver(b, "end");
-    assert_eq!(net.machine(a).try_bootstrap(None).unwrap_err(), Unused::Ended);
+    assert_eq!(net.machine(a).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Ended);
     for end in [a, b] {
         let error = net.machine(end).failure().unwrap();
         assert_eq!(error.kind(), ErrorKind::Disconnected);
@@ -54,8 +54,8 @@ fn what_begins_at_the_same_time_wakes_the_side_that_rests() {
     net.deliver(a, "rest");
     assert_eq!(net.machine(b).failure(), None);
     net.deliver(b, "bootstrap 0");
-    assert!(net.machine(a).wait_until_awake(None));
-    drop(net.machine(a).try_bootstrap(None).unwrap());
+    assert!(!net.machine(a).rests());
+    drop(net.machine(a).try_bootstrap(None, Ok(None)).unwrap());
     net.settle();
     call.ok();
     drop((theirs, call));
@@ -69,7 +69,7 @@ fn two_sides_that_rest_at_the_same_time_both_end() {
     assert!(net.machine(b).rest());
     net.settle();
     for end in [a, b] {
-        assert_eq!(net.machine(end).try_bootstrap(None).unwrap_err(), Unused::Ended);
+        assert_eq!(net.machine(end).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Ended);
     }
     net.finish();
 }
@@ -79,9 +79,9 @@ fn the_loss_of_a_connection_that_rests_loses_nothing() {
     let (mut net, [a, b]) = net();
     assert!(net.machine(a).rest());
     net.cut(a);
-    assert_eq!(net.machine(a).try_bootstrap(None).unwrap_err(), Unused::Ended);
+    assert_eq!(net.machine(a).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Ended);
     net.settle();
-    assert_eq!(net.machine(b).try_bootstrap(None).unwrap_err(), Unused::Ended);
+    assert_eq!(net.machine(b).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Ended);
     net.finish();
 }
 
@@ -110,7 +110,7 @@ fn nothing_that_could_begin_fails_whenever_sides_rest() {
                 0 => _ = net.machine(end).rest(),
                 1 => {
                     // Otherwise it would wait, or take another connection.
-                    if let Ok(client) = net.machine(end).try_bootstrap(None) {
+                    if let Ok(client) = net.machine(end).try_bootstrap(None, Ok(None)) {
                         calls.push(net.call(&client, 1, &[]));
                         held.push(client);
                     }
@@ -131,7 +131,7 @@ fn nothing_that_could_begin_fails_whenever_sides_rest() {
         net.settle();
         // Nobody waits for ever to be allowed to begin.
         for end in ends {
-            let awake = net.machine(end).try_bootstrap(None).is_ok();
+            let awake = net.machine(end).try_bootstrap(None, Ok(None)).is_ok();
             let dead = net.machine(end).failure().is_some();
             assert!(awake || dead, "seed {seed}");
             ended += usize::from(dead);

@@ -12,6 +12,7 @@ use capnp::private::capability::{ClientHook, ParamsHook, ResultsHook};
 
 use crate::brand::Brand;
 use crate::cap::client::Client;
+use crate::cap::from_client::FromClient;
 use crate::cap::hook::{self, Hook};
 use crate::cap::object::{Concurrency, Dispatch, IncomingCall};
 use crate::cap::promise::Fulfiller;
@@ -19,35 +20,6 @@ use crate::error::Error;
 use crate::fd::{OwnedFd, SharedFd};
 use crate::runtime::offer::ObjectId;
 use crate::runtime::{Connection, Vat};
-
-/// Every kind of client: the generated ones, and the untyped [`Client`].
-///
-/// Nothing is checked when a client changes its type: if the object does not
-/// implement the interface, calls to it fail as `unimplemented`.
-pub trait FromClient: Clone + Send + Sync + 'static {
-    /// The same capability with this type.
-    fn from_client(client: Client) -> Self;
-
-    /// The same capability without a type.
-    fn into_client(self) -> Client;
-
-    /// A look at the capability without its type.
-    fn as_client(&self) -> &Client;
-}
-
-impl FromClient for Client {
-    fn from_client(client: Client) -> Self {
-        client
-    }
-
-    fn into_client(self) -> Client {
-        self
-    }
-
-    fn as_client(&self) -> &Client {
-        self
-    }
-}
 
 /// Clients of an interface that objects of type `S` implement.
 ///

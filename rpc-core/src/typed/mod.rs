@@ -50,12 +50,14 @@ mod request;
 mod server;
 mod server_set;
 
+pub use crate::cap::from_client::FromClient;
+pub use crate::cap::pipeline::Pipeline;
 pub use client::{
-    FromClient, FromServer, ObjectConfig, TypedFulfiller, new_client, new_client_with_fd,
-    promise_client, unwrap_server,
+    FromServer, ObjectConfig, TypedFulfiller, new_client, new_client_with_fd, promise_client,
+    unwrap_server,
 };
 pub use content::{Content, Detached, Response};
-pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipeline, Pipelined};
+pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipelined};
 pub use promise::Promise;
 pub use request::{Request, StreamingRequest};
 pub use server::{DeferredResults, Params, Results};

@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::content::Response;
-use super::pipeline::{FromTypelessPipeline, Pipeline, Pipelined};
+use super::pipeline::{FromTypelessPipeline, Pipelined};
 use crate::cap::pending::Pending;
+use crate::cap::pipeline::Pipeline;
 use crate::error::Result;
 use crate::sync::Mutex;
 

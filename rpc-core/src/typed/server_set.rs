@@ -4,9 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::client::{FromClient, FromServer, ObjectConfig, server_of};
+use super::client::{FromServer, ObjectConfig, server_of};
 use crate::brand::Brand;
 use crate::cap::client::Client;
+use crate::cap::from_client::FromClient;
 use crate::error::Result;
 use crate::runtime::Vat;
 

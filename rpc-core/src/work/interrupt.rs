@@ -23,6 +23,10 @@ pub(crate) trait Wake: Send + Sync {
     /// Makes whoever waits look again. Takes the lock that they wait with, so must not
     /// be called under it.
     fn wake(&self);
+
+    /// What they wait for has happened, as they find under the lock that they wait
+    /// with: lets them go on. Takes no lock.
+    fn tell(&self);
 }
 
 /// A method whose waits end when its call is cancelled.

@@ -1,5 +1,7 @@
 //! Threads that wait and threads that work, and how they come together.
 
+pub(crate) mod event;
+pub(crate) mod executor;
 pub(crate) mod interrupt;
 pub(crate) mod pool;
 pub(crate) mod role;

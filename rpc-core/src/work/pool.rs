@@ -14,14 +14,18 @@
 use crate::sync::thread::JoinHandle;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
+use super::executor::{Executor, Job};
+use super::interrupt::Wake;
 use super::role::{self, Role};
-use crate::runtime::{Executor, Job};
-use crate::work::waking::{self, Wakeup};
+use super::waking;
+
+/// What the names of a vat's threads start with if nobody says.
+pub(crate) const DEFAULT_NAME: &str = "rpc";
 
 /// How many workers a vat may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +102,14 @@ impl Pool {
         })
     }
 
+    /// The workers of the vat that objects belong to which are made without one, on
+    /// threads that are no vat's. They live as long as the process.
+    pub(crate) fn global() -> Arc<Self> {
+        static GLOBAL: LazyLock<Arc<Pool>> =
+            LazyLock::new(|| Pool::new(DEFAULT_NAME.into(), PoolConfig::default()));
+        Arc::clone(&GLOBAL)
+    }
+
     fn start_worker(&self, state: &mut State, job: Option<Job>) -> Result<(), Job> {
         let Some(pool) = self.this.upgrade() else { return job.map_or(Ok(()), Err) };
         state.handles.retain(|handle| !handle.is_finished());
@@ -162,11 +174,6 @@ impl Pool {
             slept = self.work.wait_for(state, self.config.idle_time).timed_out();
             state.idle -= 1;
         }
-    }
-
-    /// Has a worker that is idle look for a job.
-    pub(crate) fn wake_one(&self) {
-        self.work.notify_one();
     }
 
     /// Lets another worker take this one's place until the guard is dropped.
@@ -235,10 +242,21 @@ impl Executor for Pool {
         }
         state.queue.push_back(job);
         drop(state);
-        if !waking::note(|| Wakeup::Worker(Weak::clone(&self.this))) {
-            self.wake_one();
+        if !waking::note(|| self.this.upgrade().map(|pool| pool as Arc<dyn Wake>)) {
+            self.tell();
         }
         Ok(())
+    }
+}
+
+impl Wake for Pool {
+    fn wake(&self) {
+        self.tell();
+    }
+
+    /// Has a worker that is idle look for a job.
+    fn tell(&self) {
+        self.work.notify_one();
     }
 }
 

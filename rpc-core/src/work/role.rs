@@ -3,12 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
+use super::executor::Executor;
 use super::pool::Pool;
 use super::room::Asker;
-use crate::cap::effects;
 use crate::error::Error;
-use crate::runtime::{Executor, Vat};
-use crate::work::interrupt::{Interrupt, Wake};
 
 /// Whom a thread works for.
 #[derive(Clone, Default)]
@@ -77,24 +75,11 @@ pub(crate) fn asker() -> Asker {
     }
 }
 
-/// As [`blocking`], for a wait of which `what` wakes whoever waits, and which is to
-/// end when the method on this thread is cancelled, if it allows that.
-///
-/// # Errors
-/// As [`blocking`].
-pub(crate) fn blocking_on<R>(
-    what: Arc<dyn Wake>,
-    wait: impl FnOnce(&Interrupt) -> R,
-) -> Result<R, Error> {
-    blocking(|| wait(&Interrupt::begin(what)))
-}
-
-/// Runs something that waits.
+/// Runs something that waits, and that nothing of this thread's stands in the way of.
 ///
 /// # Errors
 /// This thread serves a connection and must not wait.
-pub(crate) fn blocking<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
-    effects::catch_up();
+pub(crate) fn wait<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
     let wait = || {
         let result = wait();
         set_pace(Pace::Calm);
@@ -120,8 +105,8 @@ pub(crate) fn current_executor() -> Arc<dyn Executor> {
         Role::Worker(pool) => pool,
         Role::Coordinator(pool) => match pool.upgrade() {
             Some(pool) => pool,
-            None => Vat::global().executor(),
+            None => Pool::global(),
         },
-        Role::Application => Vat::global().executor(),
+        Role::Application => Pool::global(),
     }
 }

@@ -13,11 +13,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::interrupt::{Interrupt, Wake};
 use crate::error::Error;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex};
-use crate::work::interrupt::{Interrupt, Wake};
 
 pub(crate) struct Room {
     max_questions: usize,
@@ -136,7 +136,7 @@ impl Room {
     /// Bytes have left the queue.
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::SeqCst);
-        self.tell();
+        self.made();
     }
 
     /// How many bytes are queued.
@@ -155,7 +155,8 @@ impl Room {
         self.closed.lock().is_some()
     }
 
-    fn tell(&self) {
+    /// Lets those who wait, if any do, look again.
+    fn made(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             // The lock orders us after a waiter that has counted itself but does
             // not sleep yet.
@@ -168,6 +169,10 @@ impl Room {
 impl Wake for Room {
     fn wake(&self) {
         drop(self.closed.lock());
+        self.tell();
+    }
+
+    fn tell(&self) {
         self.changed.notify_all();
     }
 }
@@ -184,42 +189,6 @@ impl Drop for Permit {
             self.room.extras.lock().remove(&worker);
         }
         self.room.questions.fetch_sub(1, Ordering::SeqCst);
-        self.room.tell();
-    }
-}
-
-/// Where somebody waits until a connection has nothing left to do.
-#[derive(Default)]
-pub(crate) struct Quiet {
-    lock: Mutex<()>,
-    changed: Condvar,
-}
-
-impl Quiet {
-    /// Waits until `is_quiet`, or the deadline. Returns whether it is.
-    pub(crate) fn wait(
-        &self,
-        is_quiet: impl Fn() -> bool,
-        deadline: Option<std::time::Instant>,
-    ) -> bool {
-        let mut lock = self.lock.lock();
-        while !is_quiet() {
-            match deadline {
-                None => self.changed.wait(&mut lock),
-                Some(deadline) => {
-                    if self.changed.wait_until(&mut lock, deadline).timed_out() {
-                        return is_quiet();
-                    }
-                }
-            }
-        }
-        true
-    }
-
-    /// It may be quiet now.
-    pub(crate) fn tell(&self) {
-        // The lock orders us after a waiter that has looked but does not sleep.
-        drop(self.lock.lock());
-        self.changed.notify_all();
+        self.room.made();
     }
 }

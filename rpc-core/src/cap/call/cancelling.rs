@@ -7,7 +7,7 @@ use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
 use crate::protocol::Machine;
-use crate::runtime::{Executor, Job};
+use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::{Scope, Wake};
 
 impl CallCell {
@@ -23,7 +23,7 @@ impl CallCell {
         match (state.demand, &state.phase) {
             (Demand::Cancelled, _) => {
                 drop(state);
-                crate::runtime::spawn_or_run(&*executor, closure);
+                effects::spawn_or_run(&*executor, closure);
             }
             (Demand::Wanted, Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_)) => {
                 state.on_cancel.push((executor, closure));
@@ -100,7 +100,7 @@ impl CallCell {
             None => {}
         }
         for (executor, hook) in hooks {
-            crate::runtime::spawn_or_run(&*executor, hook);
+            effects::spawn_or_run(&*executor, hook);
         }
     }
 
@@ -168,6 +168,10 @@ impl CallCell {
 impl Wake for CallCell {
     fn wake(&self) {
         drop(self.state.lock());
+        self.tell();
+    }
+
+    fn tell(&self) {
         self.done.notify_all();
     }
 }

@@ -49,11 +49,11 @@ use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
 use crate::kinds::membrane::Crossing;
 use crate::protocol::{Machine, QuestionRef};
-use crate::runtime::{Executor, Job};
 use crate::sync::{Condvar, Mutex};
 use crate::wire::{Hint, Path};
-use crate::work::interrupt::{Interrupt, Scope};
-use crate::work::waking::{self, Wakeup};
+use crate::work::executor::{Executor, Job};
+use crate::work::interrupt::{Interrupt, Scope, Wake};
+use crate::work::waking;
 
 /// What became of a call.
 pub(crate) type Outcome = Result<Payload, Error>;
@@ -324,19 +324,14 @@ impl CallCell {
             let watchers = std::mem::take(&mut state.watchers);
             ((before, early), watchers)
         };
-        if !waking::note(|| Wakeup::Call(Arc::clone(self))) {
-            self.wake_waiters();
+        if !waking::note(|| Some(Arc::clone(self) as Arc<dyn Wake>)) {
+            self.tell();
         }
         drop(before);
         self.no_longer_counts();
         for watcher in watchers {
             watcher.notify(&outcome);
         }
-    }
-
-    /// Lets those who wait look at the outcome.
-    pub(crate) fn wake_waiters(&self) {
-        self.done.notify_all();
     }
 
     /// Sends the Return if a peer asked, and tells what calls that are pipelined
@@ -498,7 +493,7 @@ impl Watcher {
             }
             Watcher::Closure(executor, closure) => {
                 let outcome = outcome.clone();
-                crate::runtime::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
+                effects::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
             }
             Watcher::Internal(closure) | Watcher::First(closure) => closure(outcome),
             Watcher::Waker(waker) => effects::application(|| waker.wake()),

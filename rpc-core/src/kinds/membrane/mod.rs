@@ -18,9 +18,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cap::client::Client;
+use crate::cap::from_client::FromClient;
 use crate::cap::payload::Payload;
 use crate::error::{Error, Result};
-use crate::typed::FromClient;
 
 use self::crossing::Shared;
 

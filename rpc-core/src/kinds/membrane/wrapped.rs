@@ -276,7 +276,8 @@ impl Wrapped {
                     return (Client::from_wrapped(Arc::clone(self)), Delivery::Call(call));
                 }
                 None => {
-                    let held = LocalPromise::before(Arc::clone(self));
+                    let held = LocalPromise::new(None);
+                    held.keep_until_resolved(Arc::clone(self) as _);
                     state.held = Arc::downgrade(&held);
                     held
                 }

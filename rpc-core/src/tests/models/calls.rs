@@ -8,8 +8,8 @@ use crate::cap::local_promise::LocalPromise;
 use crate::cap::object::Concurrency;
 use crate::cap::promise::promise;
 use crate::error::Error;
-use crate::runtime::{Executor, Job};
 use crate::sync::{explore, thread};
+use crate::work::executor::{Executor, Job};
 
 #[test]
 fn a_call_is_answered_while_others_wait_pipeline_and_lose_interest() {

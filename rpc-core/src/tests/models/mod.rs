@@ -22,9 +22,9 @@ use crate::cap::pending::Pending;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
-use crate::runtime::{Executor, Job};
 use crate::sync::{Condvar, Mutex, thread};
 use crate::wire;
+use crate::work::executor::{Executor, Job};
 
 /// What is under way, and what was made.
 #[derive(Clone, Default)]

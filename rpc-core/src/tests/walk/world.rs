@@ -12,10 +12,10 @@ use crate::cap::client::Client;
 use crate::cap::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
 use crate::cap::promise::{Fulfiller, promise};
 use crate::error::Error;
-use crate::runtime::Executor;
 use crate::sync::Mutex;
 use crate::tests::content;
 use crate::tests::net::{Call, End, INTERFACE, METHOD, Net};
+use crate::work::executor::Executor;
 
 /// What goes wrong, in a sentence.
 pub(super) type Check = Result<(), String>;

@@ -1,0 +1,42 @@
+//! Places in results that are still to come.
+
+use super::client::Client;
+use super::pending::Pending;
+
+/// A place in the results of a call, whether they have arrived or not.
+///
+/// Generated `Pipeline` types wrap one and have a method for every field that
+/// leads to a capability. For a pointer whose type the schema leaves open this
+/// is what they end in: [`as_cap`](Self::as_cap) takes it for a capability.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    pending: Pending,
+    path: Vec<u16>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(pending: Pending) -> Self {
+        Pipeline { pending, path: Vec::new() }
+    }
+
+    /// The capability at this place. Calls to it are sent without waiting for
+    /// the results; if there turns out to be none, they fail.
+    pub fn as_cap(&self) -> Client {
+        self.pending.pipelined(&self.path)
+    }
+
+    /// The place that the pointer field of this index leads to.
+    #[must_use]
+    pub fn get_pointer_field(&self, index: u16) -> Self {
+        let mut path = Vec::with_capacity(self.path.len() + 1);
+        path.extend_from_slice(&self.path);
+        path.push(index);
+        Pipeline { pending: self.pending.clone(), path }
+    }
+
+    /// The same place, for a group of fields.
+    #[must_use]
+    pub fn noop(&self) -> Self {
+        self.clone()
+    }
+}

@@ -1,0 +1,13 @@
+//! Where work is done that somebody else asks for.
+
+/// Work for a worker.
+pub type Job = Box<dyn FnOnce() + Send + 'static>;
+
+/// Where jobs run. A vat's worker pool is one; tests inject others.
+pub trait Executor: Send + Sync + 'static {
+    /// Runs a job on some other thread, soon. Does not wait.
+    ///
+    /// # Errors
+    /// Gives the job back when there is no room for it.
+    fn spawn(&self, job: Job) -> Result<(), Job>;
+}
