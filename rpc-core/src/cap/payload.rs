@@ -7,6 +7,7 @@
 //! in this process simply never leaves.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
 use capnp::any_pointer;
@@ -50,11 +51,19 @@ pub struct Payload {
 
 /// Capabilities by index. Most content has none, and then none are allocated.
 #[derive(Clone, Default)]
-struct Caps(Option<Arc<[Client]>>);
+pub(crate) struct Caps(Option<Arc<[Client]>>);
 
 impl From<Vec<Client>> for Caps {
     fn from(caps: Vec<Client>) -> Self {
         Caps((!caps.is_empty()).then(|| caps.into()))
+    }
+}
+
+impl Deref for Caps {
+    type Target = [Client];
+
+    fn deref(&self) -> &[Client] {
+        self.0.as_deref().unwrap_or_default()
     }
 }
 
@@ -84,7 +93,7 @@ impl Payload {
     /// The capabilities that the content refers to by index; a null client
     /// stands where there is none.
     pub fn caps(&self) -> &[Client] {
-        self.caps.0.as_deref().unwrap_or_default()
+        &self.caps
     }
 
     /// The same content with other capabilities behind the same indices.
@@ -248,15 +257,16 @@ impl Payload {
         Ok(copy.finish(caps))
     }
 
-    /// The builder of content that is [`prepared`](Self::prepared).
+    /// The message of content that is [`prepared`](Self::prepared), to be completed, and
+    /// the capabilities that it refers to.
     ///
     /// # Errors
     /// It is not.
-    pub(crate) fn into_builder(self) -> Result<Builder<HeapAllocator>> {
-        Arc::try_unwrap(self.body)
-            .ok()
-            .and_then(|body| body.message.into_builder().ok())
-            .ok_or_else(|| Error::failed("content was sent without being prepared"))
+    pub(crate) fn into_message(self) -> Result<(Message, Caps)> {
+        match Arc::try_unwrap(self.body) {
+            Ok(body) => Ok((body.message, self.caps)),
+            Err(_) => Err(Error::failed("content was sent without being prepared")),
+        }
     }
 }
 

@@ -369,13 +369,9 @@ impl Txn<'_> {
     // ---- In
 
     /// Looks up what the descriptors of a message name.
-    pub(super) fn import_all(
-        &mut self,
-        mut caps: CapTable,
-    ) -> Result<Vec<(Client, Origin)>, Abort> {
-        let fds = &mut caps.fds;
+    pub(super) fn import_all(&mut self, caps: &CapTable) -> Result<Vec<(Client, Origin)>, Abort> {
         let descriptors = caps.descriptors.iter().enumerate();
-        descriptors.map(|(index, descriptor)| self.import(descriptor, index, fds)).collect()
+        descriptors.map(|(index, descriptor)| self.import(descriptor, index)).collect()
     }
 
     /// Looks up what the descriptor at an index names. What the peer hosts is
@@ -386,13 +382,12 @@ impl Txn<'_> {
         &mut self,
         descriptor: &Descriptor,
         index: usize,
-        fds: &mut Attached,
     ) -> Result<(Client, Origin), Abort> {
         Ok(match descriptor {
             Descriptor::None => (Client::null(), Origin::Peer),
             Descriptor::SenderHosted(id) | Descriptor::ThirdPartyHosted(id) => {
                 let import = self.import_settled(ImportId(*id))?;
-                if let Some(fd) = fds.take(index) {
+                if let Some(fd) = self.arrived.take(index) {
                     import.keep_fd(fd);
                 }
                 (Client::from_import(import), Origin::Peer)

@@ -14,7 +14,7 @@ use crate::cap::client::{Client, View};
 use crate::cap::delivery::{CallRequest, Delivery, Route, Tail};
 use crate::cap::effects::Effect;
 use crate::cap::local_promise::LocalPromise;
-use crate::cap::payload::Payload;
+use crate::cap::payload::{Carrier, Payload};
 use crate::error::Error;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
 use crate::sync::atomic::Ordering;
@@ -23,9 +23,11 @@ use crate::wire::{self, Context, Descriptor, Hint, Target};
 impl Machine {
     /// Handles one message of the peer. An error in it ends the connection with
     /// an Abort.
-    pub(crate) fn receive(self: &Arc<Self>, message: wire::Message) {
+    pub(crate) fn receive(self: &Arc<Self>, mut message: wire::Message) {
         tracing::trace!(?message, "receive");
+        let arrived = message.take_fds();
         self.transact(|txn| {
+            txn.arrived = arrived;
             if txn.dead().is_some() {
                 return;
             }
@@ -107,6 +109,7 @@ impl Txn<'_> {
             }
             // It is for the application to find, which may take its time.
             (Some(object), _, Some(restorer)) => {
+                let object = Payload::received(object, Carrier::Bootstrap, Vec::new());
                 let request = CallRequest {
                     interface: 0,
                     method: 0,
@@ -151,7 +154,7 @@ impl Txn<'_> {
                 "the call's target is of a kind that is not known here",
             ))),
         };
-        let params = self.receive_content(call.params, wire::PARAMS)?;
+        let params = self.receive_content(call.params, Carrier::Call)?;
         let words = params.size_in_words() as u64;
         let cell = self.begin_answer(id, results_to, call.hint)?;
         let request = CallRequest {
@@ -221,13 +224,11 @@ impl Txn<'_> {
     fn receive_content(
         &mut self,
         content: wire::Content,
-        carrier: crate::cap::payload::Carrier,
+        carrier: Carrier,
     ) -> Result<Payload, Abort> {
-        let (frame, caps) =
-            content.into_received().ok_or_else(|| Abort::new("content that was not received"))?;
-        let imported = self.import_all(caps)?.into_iter();
+        let imported = self.import_all(&content.caps)?.into_iter();
         let caps = imported.map(|(client, _)| client.shortened()).collect();
-        Ok(Payload::received(frame, carrier, caps))
+        Ok(Payload::received(content.frame, carrier, caps))
     }
 
     fn receive_return(&mut self, ret: wire::Return) -> Result<(), Abort> {
@@ -362,14 +363,12 @@ impl Txn<'_> {
         asked: Asked,
         content: wire::Content,
     ) -> Result<(), (Box<Asked>, Abort)> {
-        let Some((frame, caps)) = content.into_received() else {
-            return Err((Box::new(asked), Abort::new("content that was not received")));
-        };
-        let (mut caps, origins): (Vec<Client>, Vec<Origin>) = match self.import_all(caps) {
+        let wire::Content { frame, caps } = content;
+        let (mut caps, origins): (Vec<Client>, Vec<Origin>) = match self.import_all(&caps) {
             Ok(imported) => imported.into_iter().unzip(),
             Err(abort) => return Err((Box::new(asked), abort)),
         };
-        let payload = Payload::received(frame, wire::RESULTS, caps.clone());
+        let payload = Payload::received(frame, Carrier::Return, caps.clone());
         // First the fields that something was sent through: each may put an
         // embargo in the place of the capability, also for those who read the
         // results. See Note [embargo].
@@ -527,7 +526,7 @@ impl Txn<'_> {
 
     // ---- Level 1
 
-    fn receive_resolve(&mut self, mut resolve: wire::Resolve) -> Result<(), Abort> {
+    fn receive_resolve(&mut self, resolve: wire::Resolve) -> Result<(), Abort> {
         let machine = self.machine;
         let id = ImportId(resolve.promise);
         let before = machine.imports.with(id, |import| match &mut import.kind {
@@ -557,7 +556,7 @@ impl Txn<'_> {
             Ok(descriptor) => {
                 // Looked up even if nobody wants it: its references are ours to
                 // give back.
-                let (target, origin) = self.import(&descriptor, 0, &mut resolve.fds)?;
+                let (target, origin) = self.import(&descriptor, 0)?;
                 let dest = || wire::Target::ImportedCap(id.0);
                 self.settled_target(target, origin, called && node.is_some(), dest)
             }

@@ -190,6 +190,9 @@ pub(crate) struct Txn<'m> {
     effects: Vec<Effect>,
     /// Messages that must come right after the one that is being made.
     trailing: Vec<wire::Message>,
+    /// The file descriptors that came with the message that is being received. What
+    /// nobody takes is closed after the transaction.
+    arrived: wire::Attached,
 }
 
 /// Why a connection must end: what the peer is told.
@@ -258,14 +261,21 @@ impl Machine {
         order: MutexGuard<'m, Order>,
         step: impl FnOnce(&mut Txn<'_>) -> R,
     ) -> R {
-        let mut txn = Txn { machine: self, order, effects: Vec::new(), trailing: Vec::new() };
+        let mut txn = Txn {
+            machine: self,
+            order,
+            effects: Vec::new(),
+            trailing: Vec::new(),
+            arrived: wire::Attached::default(),
+        };
         let result = step(&mut txn);
         txn.process_releases();
         txn.check_backlog();
-        let Txn { order, effects, trailing, .. } = txn;
+        let Txn { order, effects, trailing, arrived, .. } = txn;
         debug_assert!(trailing.is_empty());
         drop(order);
         drop(scope);
+        drop(arrived);
         self.outbox.wake(self);
         effects::defer_all(effects);
         self.flush_releases();

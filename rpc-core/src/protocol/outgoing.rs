@@ -10,7 +10,7 @@ use crate::cap::call::{CallCell, Outcome};
 use crate::cap::client::Client;
 use crate::cap::delivery::{CallRequest, Delivery, Tail};
 use crate::cap::effects::Effect;
-use crate::cap::payload::Payload;
+use crate::cap::payload::{Carrier, Payload};
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
 use crate::protocol::remote_promise::RemotePromise;
@@ -60,8 +60,9 @@ impl Machine {
         object: Option<Payload>,
         permit: Result<Option<Permit>, Error>,
     ) -> Result<Client, Unused> {
-        let object = match object.map(|object| object.prepared(wire::OBJECT)).transpose() {
-            Ok(object) => object,
+        let object = object.map(|object| object.prepared(Carrier::Bootstrap)?.into_message());
+        let object = match object.transpose() {
+            Ok(object) => object.map(|(frame, _)| frame),
             Err(error) => return Ok(Client::broken(error)),
         };
         let permit = permit.map(|permit| permit.unwrap_or_else(|| self.room.take()));
@@ -74,7 +75,7 @@ impl Machine {
                 (Err(error), _) | (_, Some(error)) => return Ok(Client::broken(error)),
             };
             if let Some(object) = &object
-                && let Err(error) = txn.check_size(object)
+                && let Err(error) = txn.check_size(object.size_in_words(), 0)
             {
                 return Ok(Client::broken(error));
             }
@@ -99,11 +100,11 @@ impl Machine {
         let results = match outcome {
             Err(error) => Err(error),
             Ok(payload) if payload.caps().is_empty() => Ok(Results {
-                sent: payload.prepared(wire::RESULTS),
+                sent: payload.prepared(Carrier::Return),
                 origin: Vec::new(),
                 kept: Payload::empty().clone(),
             }),
-            Ok(payload) => match payload.copied(wire::RESULTS) {
+            Ok(payload) => match payload.copied(Carrier::Return) {
                 Ok((sent, origin)) => Ok(Results { sent: Ok(sent), origin, kept: payload }),
                 Err(error) => Err(error),
             },
@@ -131,7 +132,7 @@ struct Results {
 /// can be completed in place. Fails the delivery otherwise.
 fn prepared(delivery: Delivery) -> Option<Delivery> {
     match delivery {
-        Delivery::Call(mut call) => match call.params.prepared(wire::PARAMS) {
+        Delivery::Call(mut call) => match call.params.prepared(Carrier::Call) {
             Ok(params) => {
                 call.params = params;
                 Some(Delivery::Call(call))
@@ -172,7 +173,11 @@ impl Txn<'_> {
         if let Err(error) = self.sendable(dest, &params) {
             return self.effect(Effect::Complete(cell, Err(error)));
         }
-        let described = match self.describe_all(params.caps()) {
+        let described = params.into_message().and_then(|(frame, caps)| {
+            let described = self.describe_all(&caps)?;
+            Ok((frame, described))
+        });
+        let (frame, described) = match described {
             Ok(described) => described,
             Err(error) => return self.effect(Effect::Complete(cell, Err(error))),
         };
@@ -221,7 +226,7 @@ impl Txn<'_> {
             target: dest.target(),
             interface,
             method,
-            params: Content::Built(params, caps),
+            params: Content { frame, caps },
             results_to,
             hint,
         }));
@@ -271,7 +276,7 @@ impl Txn<'_> {
             return Err(error);
         }
         self.nameable(dest)?;
-        self.check_size(params)
+        self.check_size(params.size_in_words(), params.caps().len())
     }
 
     /// Whether a message may still name a place: a question that needed no Finish
@@ -287,8 +292,8 @@ impl Txn<'_> {
     }
 
     /// Rule: a message over the limit fails the one call at its sender.
-    fn check_size(&self, content: &Payload) -> Result<(), Error> {
-        let words = content.size_in_words() + 3 * content.caps().len() + FRAME_WORDS;
+    fn check_size(&self, words: usize, caps: usize) -> Result<(), Error> {
+        let words = words + 3 * caps + FRAME_WORDS;
         let limit = self.limits().message_words;
         if words as u64 > limit {
             return Err(Error::failed(format!(
@@ -373,10 +378,10 @@ impl Txn<'_> {
             return results.map(|results| results.kept);
         }
         let described = results.and_then(|results| {
-            let sent = results.sent?;
-            self.check_size(&sent)?;
-            let described = self.describe_all(sent.caps())?;
-            Ok((sent, described, results.origin, results.kept))
+            let (frame, caps) = results.sent?.into_message()?;
+            self.check_size(frame.size_in_words(), caps.len())?;
+            let described = self.describe_all(&caps)?;
+            Ok((frame, described, results.origin, results.kept))
         });
         // Without capabilities there is nothing that a Finish would end.
         let hint = machine.answers.with(id, |entry| entry.cell.hint());
@@ -391,7 +396,7 @@ impl Txn<'_> {
                 tracing::debug!(answer = %id, %error, internal = error.internal(), "a call of the peer's failed");
                 (wire::Outcome::Exception(error.clone()), Vec::<ExportId>::new(), Err(error))
             }
-            Ok((sent, described, origin, kept)) => {
+            Ok((frame, described, origin, kept)) => {
                 let exports = described.iter().filter_map(Described::export).collect();
                 let mut paths = vec![Client::null(); kept.caps().len()];
                 let mut caps = CapTable::with_capacity(described.len());
@@ -401,7 +406,7 @@ impl Txn<'_> {
                         *path = described.path;
                     }
                 }
-                let content = Content::Built(sent, caps);
+                let content = Content { frame, caps };
                 (wire::Outcome::Results(content), exports, Ok(kept.with_caps(paths)))
             }
         };

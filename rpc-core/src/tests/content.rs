@@ -7,6 +7,7 @@ use capnp::traits::{FromPointerBuilder, FromPointerReader, ImbueMut};
 use crate::cap::client::Client;
 use crate::cap::hook;
 use crate::cap::payload::{Payload, PayloadBuilder};
+use crate::wire::{CapTable, Content};
 
 /// Parameters with a label and capabilities in the fields 0, 1, and so on.
 pub(super) fn params(label: u64, caps: &[Client]) -> Payload {
@@ -48,6 +49,12 @@ pub(super) fn nested(label: u64, depth: usize, cap: &Client) -> Payload {
     }
     fields.get_pointer_field(0).set_capability(hook::Hook::boxed(cap.clone()));
     builder.finish(hook::clients_of(table))
+}
+
+/// Content as it is sent, with these names of its capabilities.
+pub(super) fn message(payload: Payload, caps: impl Into<CapTable>) -> Content {
+    let (frame, _) = payload.into_message().unwrap();
+    Content { frame, caps: caps.into() }
 }
 
 /// The label of content; 0 if there is none.

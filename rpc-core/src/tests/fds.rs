@@ -4,12 +4,14 @@
 use std::fs::File;
 use std::sync::{Arc, Weak};
 
-use super::net::{Net, limits};
+use super::net::{Net, limits, transmit};
 use super::raw::{self, Raw, bootstrap, on, promised};
 use crate::cap::client::Client;
 use crate::cap::promise::promise;
 use crate::fd::{OwnedFd, SharedFd};
 use crate::limits::Limits;
+use crate::protocol::{Machine, Offers, Outbox, Settings};
+use crate::sync::Mutex;
 use crate::wire::{
     Attached, Call, CapTable, Content, Descriptor, Message, Outcome, Resolve, Target,
 };
@@ -42,8 +44,8 @@ fn call(question: u32, target: Target, table: CapTable) -> Message {
     let Message::Call(call) = raw::call(question, target, 0, &table.descriptors) else {
         unreachable!()
     };
-    let Content::Built(payload, _) = call.params else { unreachable!() };
-    Message::Call(Call { params: Content::Built(payload, table), ..call })
+    let params = Content { caps: table, ..call.params };
+    Message::Call(Call { params, ..call })
 }
 
 #[test]
@@ -274,8 +276,8 @@ fn what_comes_too_late_or_in_vain_is_closed() {
         let Message::Return(ret) = raw::ret(answer, 0, &[Descriptor::SenderHosted(4)]) else {
             unreachable!()
         };
-        let Outcome::Results(Content::Built(payload, _)) = ret.outcome else { unreachable!() };
-        raw::ret_with(answer, Outcome::Results(Content::Built(payload, table(fd))))
+        let Outcome::Results(results) = ret.outcome else { unreachable!() };
+        raw::ret_with(answer, Outcome::Results(Content { caps: table(fd), ..results }))
     };
 
     // A Return after our Finish.
@@ -330,14 +332,38 @@ fn none_is_closed_while_a_machine_is_locked() {
     let mut raw = Raw::new(net, Some(client));
     raw.take_bootstrap();
     server.keep();
-    let [(kept, weak), (unused, other)] = [fd(), fd()];
+    let (kept, weak) = fd();
     raw.send(call(1, on(0), caps([(Descriptor::SenderHosted(4), Some(kept))])));
     let file = server.kept_one();
-    let table = caps([(Descriptor::None, Some(unused))]);
     raw.net.machine(raw.end).transact(|_| {
-        drop((file, table));
-        assert!(!is_closed(&weak) && !is_closed(&other));
+        drop(file);
+        assert!(!is_closed(&weak));
     });
-    assert!(is_closed(&weak) && is_closed(&other));
+    assert!(is_closed(&weak));
     raw.finish();
+}
+
+/// Sees, under the lock, whether a file descriptor is open when something is sent.
+struct Watching {
+    fd: Weak<OwnedFd>,
+    seen: Mutex<Vec<bool>>,
+}
+
+impl Outbox for Watching {
+    fn push(&self, _: Message) {
+        self.seen.lock().push(!is_closed(&self.fd));
+    }
+
+    fn disconnected(&self) {}
+}
+
+#[test]
+fn nor_is_what_came_with_a_message_that_fails() {
+    let (fd, weak) = fd();
+    let watching = Arc::new(Watching { fd: Weak::clone(&weak), seen: Mutex::default() });
+    let machine = Machine::new(Settings::default(), Offers::default(), Arc::clone(&watching) as _);
+    let nothing = call(0, on(7), caps([(Descriptor::SenderHosted(4), Some(fd))]));
+    machine.receive(transmit(nothing));
+    assert!(machine.failure().is_some() && is_closed(&weak));
+    assert_eq!(*watching.seen.lock(), [true]);
 }

@@ -9,8 +9,8 @@ use std::fmt::Write;
 use super::content;
 use crate::cap::payload::{Carrier, Payload};
 use crate::wire::{
-    Attached, Content, Context, Descriptor, Hint, Message, Outcome, PromisedAnswer, ResultsTo,
-    Return, Target,
+    Attached, CapTable, Content, Context, Descriptor, Hint, Message, Outcome, PromisedAnswer,
+    ResultsTo, Return, Target,
 };
 
 /// Describes a message that was decoded.
@@ -72,20 +72,15 @@ fn returned(ret: &Return) -> String {
 }
 
 fn contents(content: &Content, carrier: Carrier) -> String {
-    let label = match content {
-        Content::Built(payload, _) => content::label(payload),
-        Content::Received(frame, _) => {
-            let mut words = Vec::new();
-            let mut lengths = Vec::new();
-            super::net::copy(frame, &mut words, &mut lengths);
-            let frame = crate::wire::message::Message::from_segments(words, &lengths).unwrap();
-            content::label(&Payload::received(frame, carrier, Vec::new()))
-        }
-    };
+    let (mut words, mut lengths) = (Vec::new(), Vec::new());
+    super::net::copy(&content.frame, &mut words, &mut lengths);
+    let frame = crate::wire::message::Message::from_segments(words, &lengths).unwrap();
+    let label = content::label(&Payload::received(frame, carrier, Vec::new()));
     let mut text = format!("({label})");
-    if !content.descriptors().is_empty() {
-        let caps = content.descriptors().iter().enumerate();
-        let caps: Vec<_> = caps.map(|(index, cap)| with_fd(cap, index, content.fds())).collect();
+    let CapTable { descriptors, fds } = &content.caps;
+    if !descriptors.is_empty() {
+        let caps = descriptors.iter().enumerate();
+        let caps: Vec<_> = caps.map(|(index, cap)| with_fd(cap, index, fds)).collect();
         write!(text, " [{}]", caps.join(", ")).unwrap();
     }
     text

@@ -142,7 +142,7 @@ pub(super) fn call_to(
         target,
         interface: INTERFACE,
         method: METHOD,
-        params: Content::Built(content::params(label, &placeholders(caps)), caps.to_vec().into()),
+        params: content::message(content::params(label, &placeholders(caps)), caps.to_vec()),
         results_to,
         hint: Hint::None,
     })
@@ -167,7 +167,7 @@ pub(super) fn ret(answer: u32, label: u64, caps: &[Descriptor]) -> Message {
 }
 
 pub(super) fn ret_payload(answer: u32, results: Payload, caps: &[Descriptor]) -> Message {
-    ret_with(answer, Outcome::Results(Content::Built(results, caps.to_vec().into())))
+    ret_with(answer, Outcome::Results(content::message(results, caps.to_vec())))
 }
 
 pub(super) fn ret_with(answer: u32, outcome: Outcome) -> Message {
@@ -177,7 +177,7 @@ pub(super) fn ret_with(answer: u32, outcome: Outcome) -> Message {
 /// Results as a bootstrap's are: the capability itself.
 fn bootstrap_content(descriptor: Descriptor) -> Content {
     let client = Client::broken(Error::failed("never called"));
-    Content::Built(Payload::of_capability(client), vec![descriptor].into())
+    content::message(Payload::of_capability(client), vec![descriptor])
 }
 
 pub(super) fn finish(question: u32, release_results: bool) -> Message {

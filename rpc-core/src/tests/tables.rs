@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
 use crate::sync::Mutex;
 use crate::wire::rpc_capnp;
-use crate::wire::{self, Descriptor, Message, Outcome, Return};
+use crate::wire::{Descriptor, Message, Outcome, Return};
 
 /// Rule 2.
 #[test]
@@ -207,9 +207,9 @@ fn a_described_field_of_a_question_that_is_gone_is_named_no_more() {
         answer: 0,
         release_params: false,
         no_finish_needed: true,
-        outcome: Outcome::Results(wire::Content::Built(
+        outcome: Outcome::Results(content::message(
             content::results(3, &[Client::broken(Error::failed("never called"))]),
-            vec![Descriptor::ReceiverHosted(0)].into(),
+            vec![Descriptor::ReceiverHosted(0)],
         )),
     }));
     raw.expect(&["disembargo senderLoopback 0 on #0.0"]);
@@ -232,7 +232,7 @@ fn a_described_field_of_a_question_that_is_gone_is_named_no_more() {
 }
 
 fn ret_outcome(label: u64) -> Outcome {
-    Outcome::Results(wire::Content::Built(content::results(label, &[]), Vec::new().into()))
+    Outcome::Results(content::message(content::results(label, &[]), Vec::new()))
 }
 
 /// Rule 2: a Return that needs no Finish may come after the Finish was sent.
@@ -431,10 +431,7 @@ fn an_import_whose_release_is_pending_comes_to_life_again() {
         answer: 0,
         release_params: true,
         no_finish_needed: false,
-        outcome: Outcome::Results(wire::Content::Built(
-            results,
-            vec![Descriptor::SenderHosted(4)].into(),
-        )),
+        outcome: Outcome::Results(content::message(results, vec![Descriptor::SenderHosted(4)])),
     }));
     raw.expect(&["finish 0"]);
     let back = asked.cap(0);

@@ -5,7 +5,6 @@
 //! names it. An index beyond what has come stands for none, so a sender may send
 //! fewer than it meant to, and what nobody names is closed.
 
-use crate::cap::effects::{self, Effect};
 use crate::fd::SharedFd;
 
 /// The index that names no file descriptor.
@@ -17,7 +16,7 @@ pub(crate) const MAX_FDS: usize = NONE as usize;
 /// File descriptors together with the index of the capability that each is for;
 /// none, usually, which costs nothing.
 ///
-/// Closing one may take its time, so it is an effect: see Note [effects].
+/// Closing one may take its time, so nothing that holds any is dropped under a lock.
 #[derive(Debug, Default)]
 pub(crate) struct Attached(Vec<(usize, SharedFd)>);
 
@@ -48,16 +47,8 @@ impl Attached {
     }
 
     /// The file descriptors in the order of their indices on the wire.
-    pub(super) fn into_fds(mut self) -> Vec<SharedFd> {
-        std::mem::take(&mut self.0).into_iter().map(|(_, fd)| fd).collect()
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        if !self.0.is_empty() {
-            effects::defer(Effect::drop(std::mem::take(&mut self.0)));
-        }
+    pub(super) fn into_fds(self) -> Vec<SharedFd> {
+        self.0.into_iter().map(|(_, fd)| fd).collect()
     }
 }
 

@@ -3,17 +3,16 @@
 use capnp::message::{Reader, ReaderOptions};
 
 use super::attached::Arrived;
+use super::message::Message as Frame;
+use super::rpc_capnp::{
+    call, cap_descriptor, disembargo, exception, message, message_target, payload, promised_answer,
+    resolve, return_,
+};
 use super::{
     Attached, Bootstrap, Call, CapTable, Content, Context, Descriptor, Disembargo, Finish, Hint,
     Message, Outcome, Path, PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
 };
-use crate::cap::payload::Payload;
 use crate::error::{Error, ErrorKind};
-use crate::wire::message::Message as Frame;
-use crate::wire::rpc_capnp::{
-    call, cap_descriptor, disembargo, exception, message, message_target, payload, promised_answer,
-    resolve, return_,
-};
 
 /// The most details that an exception may carry over the wire.
 const MAX_DETAILS: u32 = 64;
@@ -48,7 +47,7 @@ enum Shape {
     Whole(Message),
     /// A bootstrap request that names an object.
     Object(u32),
-    Call(u32, Target, u64, u16, ResultsTo, Hint, CapTable),
+    Call(Call<CapTable>),
     Results(u32, bool, bool, CapTable),
     Unknown,
 }
@@ -57,29 +56,26 @@ impl Shape {
     fn with_frame(self, frame: Frame) -> Message {
         match self {
             Shape::Whole(message) => message,
+            // There is no table of capabilities in such a message.
             Shape::Object(question) => {
-                // There is no table of capabilities in such a message.
-                let object = Some(Payload::received(frame, super::OBJECT, Vec::new()));
-                Message::Bootstrap(Bootstrap { question, object })
+                Message::Bootstrap(Bootstrap { question, object: Some(frame) })
             }
-            Shape::Call(question, target, interface, method, results_to, hint, caps) => {
+            Shape::Call(call) => {
+                let Call { question, target, interface, method, params, results_to, hint } = call;
+                let params = Content { frame, caps: params };
                 Message::Call(Call {
                     question,
                     target,
                     interface,
                     method,
+                    params,
                     results_to,
                     hint,
-                    params: Content::Received(frame, caps),
                 })
             }
             Shape::Results(answer, release_params, no_finish_needed, caps) => {
-                Message::Return(Return {
-                    answer,
-                    release_params,
-                    no_finish_needed,
-                    outcome: Outcome::Results(Content::Received(frame, caps)),
-                })
+                let outcome = Outcome::Results(Content { frame, caps });
+                Message::Return(Return { answer, release_params, no_finish_needed, outcome })
             }
             Shape::Unknown => Message::Unknown(frame),
         }
@@ -177,15 +173,15 @@ fn read_call(call: call::Reader<'_>, arrived: &mut Arrived) -> Result<Shape, Err
         // Whoever says both means neither: it is a hint, after all.
         _ => Hint::None,
     };
-    Ok(Shape::Call(
-        call.get_question_id(),
-        read_target(call.get_target()?)?,
-        call.get_interface_id(),
-        call.get_method_id(),
+    Ok(Shape::Call(Call {
+        question: call.get_question_id(),
+        target: read_target(call.get_target()?)?,
+        interface: call.get_interface_id(),
+        method: call.get_method_id(),
+        params: read_cap_table(call.get_params()?, arrived)?,
         results_to,
         hint,
-        read_cap_table(call.get_params()?, arrived)?,
-    ))
+    }))
 }
 
 fn read_return(ret: return_::Reader<'_>, arrived: &mut Arrived) -> Result<Shape, Error> {

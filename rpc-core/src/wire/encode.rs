@@ -2,15 +2,15 @@
 
 use capnp::message::{Builder, HeapAllocator};
 
+use super::message::Message as Frame;
+use super::rpc_capnp::{
+    call, cap_descriptor, exception, message, message_target, payload, promised_answer,
+};
 use super::{
     Attached, Bootstrap, CapTable, Content, Context, Descriptor, Hint, Message, Outcome,
     PromisedAnswer, ResultsTo, Target,
 };
 use crate::error::{Error, ErrorKind};
-use crate::wire::message::Message as Frame;
-use crate::wire::rpc_capnp::{
-    call, cap_descriptor, exception, message, message_target, payload, promised_answer,
-};
 
 /// Room for any message without content, in one allocation.
 const SMALL_WORDS: u32 = 16;
@@ -20,16 +20,15 @@ const ECHO_WORDS: usize = 64;
 
 /// Makes the frame for a message.
 ///
-/// Content that only this message refers to is completed in place; content that
-/// somebody else still reads, or that came from another connection, is copied.
+/// Content is completed in place, in the message that it was built in.
 ///
 /// # Errors
-/// Content that cannot be copied because it is malformed; possible only for
-/// content that another peer sent.
+/// The content was built for another kind of message, or was received.
 pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
     match message {
         Message::Call(call) => {
-            let (mut builder, caps) = open(call.params)?;
+            let Content { frame, caps } = call.params;
+            let mut builder = open(frame)?;
             let mut root = builder.get_root::<message::Builder<'_>>()?.init_or_get_call()?;
             root.set_question_id(call.question);
             root.set_interface_id(call.interface);
@@ -50,12 +49,10 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
             let mut fds = Attached::default();
             match ret.outcome {
                 Outcome::Results(content) => {
-                    let caps;
-                    (builder, caps) = open(content)?;
+                    let Content { frame, caps } = content;
+                    builder = open(frame)?;
                     root = builder.get_root::<message::Builder<'_>>()?.init_or_get_return()?;
-                    if let crate::wire::rpc_capnp::return_::Results(results) =
-                        root.reborrow().which()?
-                    {
+                    if let super::rpc_capnp::return_::Results(results) = root.reborrow().which()? {
                         write_cap_table(results?, &caps);
                     }
                     fds = caps.fds;
@@ -81,7 +78,7 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
             Ok(framed(builder, fds))
         }
         Message::Bootstrap(Bootstrap { question, object: Some(object) }) => {
-            let mut builder = object.into_builder()?;
+            let mut builder = open(object)?;
             match builder.get_root::<message::Builder<'_>>()?.which()? {
                 message::Bootstrap(bootstrap) => bootstrap?.set_question_id(question),
                 _ => return Err(Error::failed("an object id was built for another message")),
@@ -176,11 +173,8 @@ fn small() -> Builder<HeapAllocator> {
 }
 
 /// The message that content lies in, to be completed.
-fn open(content: Content) -> Result<(Builder<HeapAllocator>, CapTable), Error> {
-    match content {
-        Content::Built(payload, caps) => Ok((payload.into_builder()?, caps)),
-        Content::Received(..) => Err(Error::failed("received content is not sent as it is")),
-    }
+fn open(frame: Frame) -> Result<Builder<HeapAllocator>, Error> {
+    frame.into_builder().map_err(|_| Error::failed("received content is not sent as it is"))
 }
 
 impl<'a> message::Builder<'a> {
@@ -191,7 +185,7 @@ impl<'a> message::Builder<'a> {
         }
     }
 
-    fn init_or_get_return(self) -> capnp::Result<crate::wire::rpc_capnp::return_::Builder<'a>> {
+    fn init_or_get_return(self) -> capnp::Result<super::rpc_capnp::return_::Builder<'a>> {
         match self.which()? {
             message::Return(ret) => ret,
             _ => Err(capnp::Error::failed("content was built for another message".into())),

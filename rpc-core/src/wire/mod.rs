@@ -20,10 +20,9 @@ pub(crate) use attached::{Attached, MAX_FDS};
 pub(crate) use decode::decode;
 pub(crate) use encode::encode;
 
-use crate::cap::payload::{Carrier, Payload};
+use self::message::Message as Frame;
 use crate::error::Error;
 use crate::fd::SharedFd;
-use crate::wire::message::Message as Frame;
 
 /// One message, in either direction.
 #[derive(Debug)]
@@ -48,16 +47,17 @@ pub(crate) enum Message {
 pub(crate) struct Bootstrap {
     pub(crate) question: u32,
     /// The name of what is asked for, if it is not the bootstrap capability.
-    pub(crate) object: Option<Payload>,
+    pub(crate) object: Option<Frame>,
 }
 
+/// A call, with its content or, while it is being read, what stands for that.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct Call<C = Content> {
     pub(crate) question: u32,
     pub(crate) target: Target,
     pub(crate) interface: u64,
     pub(crate) method: u16,
-    pub(crate) params: Content,
+    pub(crate) params: C,
     pub(crate) results_to: ResultsTo,
     pub(crate) hint: Hint,
 }
@@ -199,47 +199,25 @@ pub(crate) enum Descriptor {
     Unknown(u16),
 }
 
-/// The content of a call or of results with the names of its capabilities.
-pub(crate) enum Content {
-    /// On its way out. The table names the payload's capabilities.
-    Built(Payload, CapTable),
-    /// As it came in: nobody has looked up yet what the table names.
-    Received(Frame, CapTable),
+/// The message that a call or results will travel in, or came in, and the names of the
+/// capabilities that its content refers to.
+///
+/// On its way out it was built for that, and everything but the content is filled in
+/// when it is encoded. On its way in, nobody has looked up yet what the table names.
+pub(crate) struct Content {
+    pub(crate) frame: Frame,
+    pub(crate) caps: CapTable,
 }
 
 impl Content {
-    pub(crate) fn descriptors(&self) -> &[Descriptor] {
-        match self {
-            Content::Built(_, caps) | Content::Received(_, caps) => &caps.descriptors,
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn fds(&self) -> &Attached {
-        match self {
-            Content::Built(_, caps) | Content::Received(_, caps) => &caps.fds,
-        }
-    }
-
-    /// The frame of content that came in and the names of its capabilities.
-    pub(crate) fn into_received(self) -> Option<(Frame, CapTable)> {
-        match self {
-            Content::Received(frame, caps) => Some((frame, caps)),
-            Content::Built(..) => None,
-        }
-    }
-
-    pub(crate) fn size_in_words(&self) -> usize {
-        match self {
-            Content::Built(payload, _) => payload.size_in_words(),
-            Content::Received(frame, _) => frame.size_in_words(),
-        }
+    fn size_in_words(&self) -> usize {
+        self.frame.size_in_words() + 3 * self.caps.descriptors.len()
     }
 }
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} words {:?}", self.size_in_words(), self.descriptors())
+        write!(f, "{} words {:?}", self.frame.size_in_words(), self.caps.descriptors)
     }
 }
 
@@ -254,17 +232,28 @@ impl Message {
         }
     }
 
+    /// Takes out the file descriptors that came with it.
+    pub(crate) fn take_fds(&mut self) -> Attached {
+        match self {
+            Message::Call(Call { params: content, .. })
+            | Message::Return(Return { outcome: Outcome::Results(content), .. }) => {
+                std::mem::take(&mut content.caps.fds)
+            }
+            Message::Resolve(resolve) => std::mem::take(&mut resolve.fds),
+            Message::Unimplemented(Some(echoed)) => echoed.take_fds(),
+            _ => Attached::default(),
+        }
+    }
+
     /// About how many bytes this occupies on the wire; never less than what it
     /// keeps in memory.
     pub(crate) fn size_estimate(&self) -> usize {
         /// A frame, a target and small fields.
         const OVERHEAD: usize = 96;
         let words = match self {
-            Message::Call(call) => {
-                call.params.size_in_words() + 3 * call.params.descriptors().len()
-            }
-            Message::Return(Return { outcome: Outcome::Results(content), .. }) => {
-                content.size_in_words() + 3 * content.descriptors().len()
+            Message::Call(Call { params: content, .. })
+            | Message::Return(Return { outcome: Outcome::Results(content), .. }) => {
+                content.size_in_words()
             }
             Message::Return(Return { outcome: Outcome::Exception(error), .. })
             | Message::Resolve(Resolve { resolution: Err(error), .. })
@@ -276,10 +265,3 @@ impl Message {
         8 * words + OVERHEAD
     }
 }
-
-/// Which message results of this kind of content travel in.
-pub(crate) const PARAMS: Carrier = Carrier::Call;
-/// See [`PARAMS`].
-pub(crate) const RESULTS: Carrier = Carrier::Return;
-/// See [`PARAMS`].
-pub(crate) const OBJECT: Carrier = Carrier::Bootstrap;

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use super::attached::NONE;
 use super::*;
-use crate::Client;
-use crate::cap::payload::PayloadBuilder;
 use crate::wire::rpc_capnp::{cap_descriptor, message, payload};
 
 fn fd() -> SharedFd {
@@ -21,13 +19,19 @@ fn table(caps: impl IntoIterator<Item = (Descriptor, Option<SharedFd>)>) -> CapT
     table
 }
 
+fn empty(fill: impl FnOnce(message::Builder<'_>)) -> Frame {
+    let mut builder = capnp::message::Builder::new_default();
+    fill(builder.init_root());
+    builder.into()
+}
+
 fn call(caps: CapTable) -> Message {
     Message::Call(Call {
         question: 0,
         target: Target::ImportedCap(0),
         interface: 0,
         method: 0,
-        params: Content::Built(PayloadBuilder::for_params().finish(Vec::<Client>::new()), caps),
+        params: Content { frame: empty(|root| _ = root.init_call().init_params()), caps },
         results_to: ResultsTo::Caller,
         hint: Hint::None,
     })
@@ -69,7 +73,7 @@ fn caps_of(message: Message) -> CapTable {
         Message::Return(Return { outcome: Outcome::Results(content), .. }) => content,
         other => panic!("no content: {other:?}"),
     };
-    content.into_received().unwrap().1
+    content.caps
 }
 
 /// What each of so many capabilities got.
@@ -100,13 +104,13 @@ fn each_capability_gets_what_was_attached_to_it() {
 #[test]
 fn results_and_resolutions_carry_them_too() {
     let a = fd();
-    let results = PayloadBuilder::for_results().finish(Vec::<Client>::new());
+    let frame = empty(|root| _ = root.init_return().init_results());
     let caps = table([(Descriptor::SenderHosted(3), Some(Arc::clone(&a)))]);
     let ret = Message::Return(Return {
         answer: 1,
         release_params: false,
         no_finish_needed: false,
-        outcome: Outcome::Results(Content::Built(results, caps)),
+        outcome: Outcome::Results(Content { frame, caps }),
     });
     let caps = caps_of(decode(encode(ret).unwrap()).unwrap());
     assert_eq!(got(caps, 1), [Some(Arc::as_ptr(&a))]);
