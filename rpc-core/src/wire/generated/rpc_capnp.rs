@@ -4513,7 +4513,9 @@ pub mod disembargo {
             !self.reader.get_pointer_field(0).is_null()
         }
         #[inline]
-        pub fn get_context(self) -> crate::wire::rpc_capnp::disembargo::context::Reader<'a> {
+        pub fn get_context(
+            self,
+        ) -> crate::wire::rpc_capnp::disembargo::context::Reader<'a> {
             self.reader.into()
         }
     }
@@ -4635,7 +4637,9 @@ pub mod disembargo {
             !self.builder.is_pointer_field_null(0)
         }
         #[inline]
-        pub fn get_context(self) -> crate::wire::rpc_capnp::disembargo::context::Builder<'a> {
+        pub fn get_context(
+            self,
+        ) -> crate::wire::rpc_capnp::disembargo::context::Builder<'a> {
             self.builder.into()
         }
         #[inline]
@@ -4662,7 +4666,9 @@ pub mod disembargo {
                 self._typeless.get_pointer_field(0),
             )
         }
-        pub fn get_context(&self) -> crate::wire::rpc_capnp::disembargo::context::Pipeline {
+        pub fn get_context(
+            &self,
+        ) -> crate::wire::rpc_capnp::disembargo::context::Pipeline {
             ::capnp::capability::FromTypelessPipeline::new(self._typeless.noop())
         }
     }
@@ -7089,7 +7095,10 @@ pub mod payload {
         pub fn get_cap_table(
             self,
         ) -> ::capnp::Result<
-            ::capnp::struct_list::Reader<'a, crate::wire::rpc_capnp::cap_descriptor::Owned>,
+            ::capnp::struct_list::Reader<
+                'a,
+                crate::wire::rpc_capnp::cap_descriptor::Owned,
+            >,
         > {
             ::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(1),
@@ -7207,7 +7216,10 @@ pub mod payload {
         pub fn get_cap_table(
             self,
         ) -> ::capnp::Result<
-            ::capnp::struct_list::Builder<'a, crate::wire::rpc_capnp::cap_descriptor::Owned>,
+            ::capnp::struct_list::Builder<
+                'a,
+                crate::wire::rpc_capnp::cap_descriptor::Owned,
+            >,
         > {
             ::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(1),
@@ -7232,7 +7244,10 @@ pub mod payload {
         pub fn init_cap_table(
             self,
             size: u32,
-        ) -> ::capnp::struct_list::Builder<'a, crate::wire::rpc_capnp::cap_descriptor::Owned> {
+        ) -> ::capnp::struct_list::Builder<
+            'a,
+            crate::wire::rpc_capnp::cap_descriptor::Owned,
+        > {
             ::capnp::traits::FromPointerBuilder::init_pointer(
                 self.builder.get_pointer_field(1),
                 size,
@@ -9075,7 +9090,10 @@ pub mod exception {
         pub fn get_details(
             self,
         ) -> ::capnp::Result<
-            ::capnp::struct_list::Reader<'a, crate::wire::rpc_capnp::exception::detail::Owned>,
+            ::capnp::struct_list::Reader<
+                'a,
+                crate::wire::rpc_capnp::exception::detail::Owned,
+            >,
         > {
             ::capnp::traits::FromPointerReader::get_from_pointer(
                 &self.reader.get_pointer_field(2),
@@ -9260,7 +9278,10 @@ pub mod exception {
         pub fn get_details(
             self,
         ) -> ::capnp::Result<
-            ::capnp::struct_list::Builder<'a, crate::wire::rpc_capnp::exception::detail::Owned>,
+            ::capnp::struct_list::Builder<
+                'a,
+                crate::wire::rpc_capnp::exception::detail::Owned,
+            >,
         > {
             ::capnp::traits::FromPointerBuilder::get_from_pointer(
                 self.builder.get_pointer_field(2),
