@@ -84,6 +84,7 @@
 mod brand;
 mod cap;
 pub mod capnp;
+mod deadline;
 mod error;
 pub mod fd;
 mod flow;

@@ -15,6 +15,7 @@ use crate::cap::pending::Pending;
 use crate::cap::pipeline::Pipeline;
 use crate::cap::stream::Stream;
 use crate::cap::watch::{WatchKey, Watcher};
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::SharedFd;
 use crate::flow::FixedWindow;
@@ -26,7 +27,6 @@ use crate::protocol::{ExportSlot, ImportRef, Machine, Pinned};
 use crate::wire::Hint;
 use crate::work::event::Event;
 use crate::work::executor::Job;
-use crate::work::interrupt::Wake;
 use crate::work::role;
 use crate::work::room::{Permit, Room};
 
@@ -281,8 +281,8 @@ impl Client {
         if stream.has_room() || !role::may_wait() {
             return Ok(());
         }
-        let what = Arc::clone(&stream) as Arc<dyn Wake>;
-        effects::blocking_on(what, |interrupt| stream.wait_for_room(interrupt))?
+        effects::catch_up();
+        stream.wait_for_room()
     }
 
     /// Waits until every streaming call that was made through this capability
@@ -293,8 +293,8 @@ impl Client {
     /// What a call of the stream failed with, or that this thread must not wait.
     pub fn finish_stream(&self) -> Result<()> {
         let stream = self.stream();
-        let what = Arc::clone(&stream) as Arc<dyn Wake>;
-        effects::blocking_on(what, |interrupt| stream.wait_until_empty(interrupt))?
+        effects::catch_up();
+        stream.wait_until_empty()
     }
 
     pub(crate) fn stream(&self) -> Arc<Stream> {
@@ -336,7 +336,7 @@ impl Client {
     /// # Errors
     /// The promise failed, or this thread must not wait.
     pub fn resolve(&self) -> Result<Client> {
-        self.resolve_before(None)
+        self.resolve_before(Deadline::NEVER)
     }
 
     /// As [`resolve`](Self::resolve), but fails with `overloaded` after
@@ -345,10 +345,10 @@ impl Client {
     /// # Errors
     /// Also when the deadline has passed.
     pub fn resolve_deadline(&self, deadline: Instant) -> Result<Client> {
-        self.resolve_before(Some(deadline))
+        self.resolve_before(Deadline::at(deadline))
     }
 
-    fn resolve_before(&self, deadline: Option<Instant>) -> Result<Client> {
+    fn resolve_before(&self, deadline: Deadline) -> Result<Client> {
         loop {
             let client = self.shortened();
             let event = Arc::new(Event::default());
@@ -362,10 +362,8 @@ impl Client {
                     };
                 }
             }
-            let what = Arc::clone(&event) as Arc<dyn Wake>;
-            let wait = |interrupt: &_| event.wait_unless(deadline, interrupt);
-            let in_time = effects::blocking_on(what, wait)??;
-            if !in_time {
+            effects::catch_up();
+            if !event.wait(deadline)? {
                 return Err(Error::overloaded("the promise was not resolved in time"));
             }
         }
@@ -385,8 +383,8 @@ impl Client {
         let event = Arc::new(Event::default());
         // Otherwise it has resolved just now.
         if client.watch(Watcher::Thread(Arc::clone(&event))).is_ok() {
-            let what = Arc::clone(&event) as Arc<dyn Wake>;
-            effects::blocking_on(what, |interrupt| event.wait_unless(None, interrupt))??;
+            effects::catch_up();
+            event.wait(Deadline::NEVER)?;
         }
         Ok(Some(client.shortened()))
     }
@@ -711,9 +709,8 @@ pub(crate) fn wait_for_room(room: &Arc<Room>) -> Result<Option<Permit>> {
     if !role::may_wait() {
         return Ok(None);
     }
-    let asker = role::asker();
-    let what = Arc::clone(room) as Arc<dyn Wake>;
-    effects::blocking_on(what, |interrupt| room.wait(asker, interrupt))?.map(Some)
+    effects::catch_up();
+    room.wait(role::asker()).map(Some)
 }
 
 /// What a client is, for those who describe it to a peer.

@@ -41,9 +41,9 @@ use crate::kinds::gateway::Gateway;
 use crate::protocol::{Echo, Machine};
 use crate::wire::Path;
 use crate::work::executor::{Executor, Job};
-use crate::work::interrupt::{Aside, Interrupt, Wake};
+use crate::work::interrupt::Aside;
 use crate::work::role;
-use crate::work::waking;
+use crate::work::waking::Suspended;
 
 /// How deep application code may nest on one stack before what it starts waits
 /// for it to return.
@@ -181,7 +181,7 @@ pub(crate) fn catch_up() {
 
 /// Runs application code in the middle of an effect.
 pub(crate) fn application(code: impl FnOnce()) {
-    waking::catch_up();
+    let suspended = Suspended::begin();
     /// Counts the nesting down.
     struct Nested;
     impl Drop for Nested {
@@ -203,7 +203,7 @@ pub(crate) fn application(code: impl FnOnce()) {
         // Its own drop may panic again, which nobody could make sense of.
         std::mem::forget(panic);
     }
-    drop((outer, aside));
+    drop((outer, aside, suspended));
 }
 
 /// Runs a closure of the application on a worker or, when there is none to be
@@ -213,18 +213,6 @@ pub(crate) fn spawn_or_run(executor: &dyn Executor, job: Job) {
         tracing::warn!("no worker is free: a closure runs on the thread that triggered it");
         defer(Effect::Run(job));
     }
-}
-
-/// As [`blocking`], for a wait of which `what` wakes whoever waits, and which is to
-/// end when the method on this thread is cancelled, if it allows that.
-///
-/// # Errors
-/// As [`blocking`].
-pub(crate) fn blocking_on<R>(
-    what: Arc<dyn Wake>,
-    wait: impl FnOnce(&Interrupt) -> R,
-) -> Result<R, Error> {
-    blocking(|| wait(&Interrupt::begin(what)))
 }
 
 /// Runs something that waits, after what this thread has noted.

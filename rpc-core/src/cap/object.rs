@@ -355,9 +355,7 @@ impl IncomingCall {
     /// returns; on others it does nothing.
     pub fn allow_cancellation(&self) {
         if PanicScope::runs_for(&self.cell) {
-            let method = Arc::default();
-            interrupt::allow(Arc::clone(&method));
-            self.cell.interrupts(&method);
+            self.cell.interrupts(&interrupt::allow());
         }
     }
 

@@ -11,8 +11,8 @@ use crate::cap::call::{Interest, Outcome};
 use crate::cap::client::Client;
 use crate::cap::effects;
 use crate::cap::payload::Payload;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::work::interrupt::Wake;
 use crate::work::role;
 
 /// A call that was started and whose outcome may be waited for, from any thread
@@ -40,8 +40,7 @@ impl Pending {
         if let Some(outcome) = self.try_result() {
             return outcome;
         }
-        // Without a deadline it is never too late.
-        self.wait_before(None)
+        self.wait_before(Deadline::NEVER)
     }
 
     /// Waits for the outcome no longer than `timeout`. The call itself goes on;
@@ -50,10 +49,9 @@ impl Pending {
     /// # Errors
     /// As [`wait`](Self::wait), and `overloaded` when the time is over.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Payload> {
-        match Instant::now().checked_add(timeout) {
-            Some(deadline) => self.wait_deadline(deadline),
-            // Further away than any clock reaches.
-            None => self.wait(),
+        match self.try_result() {
+            Some(outcome) => outcome,
+            None => self.wait_before(Deadline::after(timeout)),
         }
     }
 
@@ -65,14 +63,12 @@ impl Pending {
         if let Some(outcome) = self.try_result() {
             return outcome;
         }
-        self.wait_before(Some(deadline))
+        self.wait_before(Deadline::at(deadline))
     }
 
-    fn wait_before(&self, deadline: Option<Instant>) -> Result<Payload> {
-        let cell = self.0.cell();
-        let what = Arc::clone(cell) as Arc<dyn Wake>;
-        let outcome = effects::blocking_on(what, |interrupt| cell.wait(deadline, interrupt))??;
-        outcome.unwrap_or_else(|| Err(too_late()))
+    fn wait_before(&self, deadline: Deadline) -> Result<Payload> {
+        effects::catch_up();
+        self.0.cell().wait(deadline)?.unwrap_or_else(|| Err(too_late()))
     }
 
     /// The outcome, if it is there. Does not wait.

@@ -5,15 +5,15 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::flow::FlowController;
-use crate::sync::{Condvar, Mutex};
-use crate::work::interrupt::{Interrupt, Wake};
+use crate::sync::Mutex;
+use crate::work::waiting::{self, Called, Waiters};
 
 /// The window of one capability and what fills it.
 pub(crate) struct Stream {
     state: Mutex<State>,
-    changed: Condvar,
     began: Instant,
 }
 
@@ -22,6 +22,7 @@ struct State {
     in_flight: u64,
     /// Why nothing more can be sent.
     failure: Option<Error>,
+    waiters: Waiters,
 }
 
 /// A message that was counted and not answered yet.
@@ -34,8 +35,12 @@ pub(crate) struct InFlight {
 impl Stream {
     pub(crate) fn new(controller: Box<dyn FlowController>) -> Arc<Self> {
         Arc::new(Stream {
-            state: Mutex::new(State { controller, in_flight: 0, failure: None }),
-            changed: Condvar::new(),
+            state: Mutex::new(State {
+                controller,
+                in_flight: 0,
+                failure: None,
+                waiters: Waiters::default(),
+            }),
             began: Instant::now(),
         })
     }
@@ -60,20 +65,13 @@ impl Stream {
     ///
     /// # Errors
     /// What a message failed with in the meantime, or what else ends the wait.
-    pub(crate) fn wait_for_room(&self, interrupt: &Interrupt) -> Result<()> {
-        let mut state = self.state.lock();
+    pub(crate) fn wait_for_room(&self) -> Result<()> {
         let mut enough = State::has_room as fn(&State) -> bool;
-        loop {
-            if let Some(error) = &state.failure {
-                return Err(error.clone());
-            }
-            if enough(&state) {
-                return Ok(());
-            }
-            interrupt.check()?;
+        self.wait(|state| {
+            let found = enough(state);
             enough = State::is_half_empty;
-            self.changed.wait(&mut state);
-        }
+            found
+        })
     }
 
     /// Whether a sender would not wait now.
@@ -86,24 +84,23 @@ impl Stream {
     ///
     /// # Errors
     /// What a message failed with, or what else ends the wait.
-    pub(crate) fn wait_until_empty(&self, interrupt: &Interrupt) -> Result<()> {
-        let mut state = self.state.lock();
-        while state.in_flight > 0 && state.failure.is_none() {
-            interrupt.check()?;
-            self.changed.wait(&mut state);
-        }
-        state.failure.clone().map_or(Ok(()), Err)
-    }
-}
-
-impl Wake for Stream {
-    fn wake(&self) {
-        drop(self.state.lock());
-        self.tell();
+    pub(crate) fn wait_until_empty(&self) -> Result<()> {
+        self.wait(|state| state.in_flight == 0)
     }
 
-    fn tell(&self) {
-        self.changed.notify_all();
+    /// Waits until the stream has failed, or is as it is wanted.
+    fn wait(&self, mut is_wanted: impl FnMut(&State) -> bool) -> Result<()> {
+        let end = waiting::wait(
+            &self.state,
+            |state| &mut state.waiters,
+            Deadline::NEVER,
+            |state, _| match &state.failure {
+                Some(error) => Some(Err(error.clone())),
+                None => is_wanted(state).then_some(Ok(())),
+            },
+        )?;
+        // Without a deadline there is an end.
+        end.unwrap_or(Ok(()))
     }
 }
 
@@ -132,11 +129,10 @@ impl InFlight {
         if let Some(error) = failure {
             state.failure.get_or_insert_with(|| error.clone());
         }
-        let changed = state.is_changed();
+        // As many go on as there are messages that fit, and each looks for itself.
+        let called = if state.is_changed() { state.waiters.call_all() } else { Called::default() };
         drop(state);
-        if changed {
-            self.stream.tell();
-        }
+        called.wake();
     }
 }
 
@@ -180,7 +176,7 @@ mod tests {
         first.answered(None);
         assert!(stream.has_room());
         second.answered(None);
-        stream.wait_until_empty(&Interrupt::never()).unwrap();
+        stream.wait_until_empty().unwrap();
     }
 
     #[test]
@@ -201,8 +197,8 @@ mod tests {
         let second = stream.send(60).unwrap();
         first.answered(Some(&Error::failed("one")));
         second.answered(Some(&Error::failed("two")));
-        assert_eq!(stream.wait_for_room(&Interrupt::never()).unwrap_err().reason(), "one");
+        assert_eq!(stream.wait_for_room().unwrap_err().reason(), "one");
         assert_eq!(stream.send(1).err().unwrap().reason(), "one");
-        assert_eq!(stream.wait_until_empty(&Interrupt::never()).unwrap_err().reason(), "one");
+        assert_eq!(stream.wait_until_empty().unwrap_err().reason(), "one");
     }
 }

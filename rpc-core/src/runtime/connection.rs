@@ -23,7 +23,7 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashmap::DashMap;
 
@@ -37,6 +37,7 @@ use crate::cap::client::{Client, wait_for_room};
 use crate::cap::effects;
 use crate::cap::object::{Concurrency, LocalObject};
 use crate::cap::payload::Payload;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kinds::gateway::Gateway;
 use crate::protocol::{Exported, FlowSource, Machine, Offers, Outbox, Settings, Snapshot, Unused};
@@ -171,7 +172,7 @@ impl Connection {
     /// # Errors
     /// This thread is one of those that would have to end first.
     pub fn join(&self) -> Result<()> {
-        effects::blocking(|| self.shared().join_before(None)).map(|_| ())
+        effects::blocking(|| self.shared().join_before(Deadline::NEVER)).map(|_| ())
     }
 
     /// As [`join`](Self::join), no longer than `timeout`. Returns whether the
@@ -180,7 +181,7 @@ impl Connection {
     /// # Errors
     /// This thread is one of those that would have to end first.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = Deadline::after(timeout);
         effects::blocking(|| self.shared().join_before(deadline))
     }
 
@@ -199,7 +200,7 @@ impl Connection {
 
     /// Waits until this side does not rest any more, but no longer than until
     /// `deadline`. Returns whether that is so.
-    pub(super) fn wait_until_awake(&self, deadline: Option<Instant>) -> bool {
+    pub(super) fn wait_until_awake(&self, deadline: Deadline) -> bool {
         let Shared { machine, steps, .. } = self.shared();
         steps.wait(|| !machine.rests(), deadline)
     }
@@ -211,7 +212,7 @@ impl Connection {
 
     /// Waits until no call of the peer's is outstanding, but no longer than until
     /// `deadline`. Returns whether there is none. More may come at any moment.
-    pub(super) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
+    pub(super) fn wait_until_quiet(&self, deadline: Deadline) -> bool {
         let Shared { machine, steps, .. } = self.shared();
         steps.wait(|| machine.is_quiet(), deadline)
     }
@@ -270,8 +271,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn join_before(&self, deadline: Option<Instant>) -> bool {
-        if !self.closed.wait(deadline) {
+    pub(super) fn join_before(&self, deadline: Deadline) -> bool {
+        if !self.closed.park(deadline) {
             return false;
         }
         if !self.supervisor.join(deadline) {
@@ -482,12 +483,12 @@ impl Coordinator {
     }
 
     fn see_off(self, reading: Reading) {
-        let deadline = Instant::now().checked_add(self.close_timeout);
+        let deadline = Deadline::after(self.close_timeout);
         if reading == Reading::GoesOn {
             self.inbox.read_to_the_end(deadline);
         }
         drop(self.inbox);
-        if !self.sending.done().wait(deadline) {
+        if !self.sending.done().park(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }
         self.shared.control.shutdown();

@@ -13,6 +13,7 @@ use super::sending::Sending;
 use super::turns::{Turn, TurnQueue};
 use super::{Executor, Job};
 use crate::cap::effects;
+use crate::deadline::Deadline;
 use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::{Mutex, explore, thread};
@@ -215,7 +216,7 @@ fn send_all(written: &Arc<Written>, left: usize) -> Vec<u32> {
     });
     users.into_iter().for_each(|user| user.join().unwrap());
     out.sending.end();
-    assert!(out.sending.done().wait(None));
+    assert!(out.sending.done().park(Deadline::NEVER));
     resident.join().unwrap();
     assert_eq!(out.machine.room().bytes(), 0);
     let broken = written.shutdowns.load(Ordering::SeqCst) > 0;
@@ -275,7 +276,7 @@ fn a_closed_pool_has_run_every_job_that_it_took() {
                 }
             })
         });
-        assert!(pool.close(None));
+        assert!(pool.close(Deadline::NEVER));
         users.into_iter().for_each(|user| user.join().unwrap());
         assert_eq!(ran.load(Ordering::SeqCst), taken.load(Ordering::SeqCst));
     });
@@ -296,14 +297,14 @@ fn a_job_that_waits_for_another_one_lets_it_run() {
                     let (inner, own) = (Arc::new(Event::default()), own);
                     let set = Arc::clone(&inner);
                     spawn(&outer, Box::new(move || set.set()));
-                    effects::blocking(|| inner.wait(None)).unwrap();
+                    inner.wait(Deadline::NEVER).unwrap();
                     own.set();
                 }),
             );
             ran
         });
-        users.iter().for_each(|ran| assert!(ran.wait(None)));
-        assert!(pool.close(None));
+        users.iter().for_each(|ran| assert!(ran.park(Deadline::NEVER)));
+        assert!(pool.close(Deadline::NEVER));
     });
 }
 
@@ -322,13 +323,53 @@ fn a_place_that_is_given_up_is_taken_also_while_the_idle_have_other_work() {
             Box::new(move || {
                 // This one waits for the next, where nobody sees it.
                 let waits_for = Arc::clone(&own);
-                spawn(&outer, Box::new(move || assert!(waits_for.wait(None))));
+                spawn(&outer, Box::new(move || assert!(waits_for.park(Deadline::NEVER))));
                 let set = Arc::clone(&own);
                 spawn(&outer, Box::new(move || set.set()));
-                effects::blocking(|| own.wait(None)).unwrap();
+                own.wait(Deadline::NEVER).unwrap();
             }),
         );
-        assert!(came.wait(None));
-        assert!(pool.close(None));
+        assert!(came.park(Deadline::NEVER));
+        assert!(pool.close(Deadline::NEVER));
+    });
+}
+
+/// Methods that wait for each other's jobs: another one runs meanwhile, and who comes
+/// back from its wait runs only when that one has ended or waits itself.
+#[test]
+fn no_more_workers_run_at_once_than_there_may_be() {
+    explore(|| {
+        let pool = pool(1);
+        let running = Arc::new(AtomicUsize::new(0));
+        let ended: Vec<_> = (0..2).map(|_| Arc::new(Event::default())).collect();
+        for event in &ended {
+            let (outer, running, event) =
+                (Arc::clone(&pool), Arc::clone(&running), Arc::clone(event));
+            let job = move || {
+                let alone = || assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0);
+                let leave = || assert_eq!(running.fetch_sub(1, Ordering::SeqCst), 1);
+                alone();
+                let (inner, counted) = (Arc::new(Event::default()), Arc::clone(&running));
+                let set = Arc::clone(&inner);
+                spawn(
+                    &outer,
+                    Box::new(move || {
+                        assert_eq!(counted.fetch_add(1, Ordering::SeqCst), 0);
+                        shuttle::thread::yield_now();
+                        assert_eq!(counted.fetch_sub(1, Ordering::SeqCst), 1);
+                        set.set();
+                    }),
+                );
+                leave();
+                inner.wait(Deadline::NEVER).unwrap();
+                alone();
+                shuttle::thread::yield_now();
+                leave();
+                event.set();
+            };
+            spawn(&pool, Box::new(job));
+        }
+        ended.iter().for_each(|event| assert!(event.park(Deadline::NEVER)));
+        assert!(pool.close(Deadline::NEVER));
     });
 }

@@ -9,9 +9,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use super::sending::{FEW_CALLS, Sending};
+use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::protocol::Machine;
 use crate::transport::{MessageReader, Received};
@@ -151,9 +151,9 @@ impl Inbox {
     /// and the peer loses what it has not read yet: perhaps the calls that were
     /// made before the end, perhaps the Abort that tells it why. And a peer that is
     /// not read from may not come to reading what we still send.
-    pub(super) fn read_to_the_end(&self, deadline: Option<Instant>) {
+    pub(super) fn read_to_the_end(&self, deadline: Deadline) {
         loop {
-            let next = match deadline {
+            let next = match deadline.time() {
                 Some(deadline) => self.0.recv_deadline(deadline).ok(),
                 None => self.0.recv().ok(),
             };

@@ -4,12 +4,14 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cap::effects;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::Mutex;
 use crate::work::executor::Executor;
+use crate::work::waiting::{self, Waiters};
 
 /// Starts threads that end with a connection, or with whatever owns an
 /// [`OwnedSupervisor`]. Cloning gives another handle on the same group.
@@ -26,7 +28,6 @@ pub struct StopToken {
 
 struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -34,6 +35,7 @@ struct State {
     phase: Phase,
     running: usize,
     handles: Vec<JoinHandle<()>>,
+    waiters: Waiters,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -43,9 +45,28 @@ enum Phase {
     Stopped,
 }
 
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let called = {
+            let mut state = self.state.lock();
+            change(&mut state);
+            state.waiters.call_all()
+        };
+        called.wake_now();
+    }
+
+    fn wait<R>(
+        &self,
+        deadline: Deadline,
+        mut look: impl FnMut(&mut State) -> Option<R>,
+    ) -> Option<R> {
+        waiting::park(&self.state, |state| &mut state.waiters, deadline, |state, _| look(state))
+    }
+}
+
 impl Supervisor {
     pub(crate) fn new() -> Self {
-        Supervisor { shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }) }
+        Supervisor { shared: Arc::new(Shared { state: Mutex::default() }) }
     }
 
     /// Starts a thread that is asked to stop, and joined, when the connection or the
@@ -72,8 +93,7 @@ impl Supervisor {
                 struct Leave(StopToken);
                 impl Drop for Leave {
                     fn drop(&mut self) {
-                        self.0.shared.state.lock().running -= 1;
-                        self.0.shared.changed.notify_all();
+                        self.0.shared.change(|state| state.running -= 1);
                     }
                 }
                 let leave = Leave(token);
@@ -97,29 +117,19 @@ impl Supervisor {
 
     /// Asks every thread to stop, and starts no more.
     pub(crate) fn stop(&self) {
-        self.shared.state.lock().phase = Phase::Stopped;
-        self.shared.changed.notify_all();
+        self.shared.change(|state| state.phase = Phase::Stopped);
     }
 
     /// Waits for the threads, other than the current one. Returns whether all
     /// ended before the deadline.
-    pub(crate) fn join(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.shared.state.lock();
+    pub(crate) fn join(&self, deadline: Deadline) -> bool {
         let current = std::thread::current().id();
-        let own = usize::from(state.handles.iter().any(|handle| handle.thread().id() == current));
-        while state.running > own {
-            match deadline {
-                None => self.shared.changed.wait(&mut state),
-                Some(deadline) => {
-                    let late = self.shared.changed.wait_until(&mut state, deadline).timed_out();
-                    if late && state.running > own {
-                        return false;
-                    }
-                }
-            }
-        }
-        let handles = std::mem::take(&mut state.handles);
-        drop(state);
+        let handles = self.shared.wait(deadline, |state| {
+            let is_own = |handle: &JoinHandle<()>| handle.thread().id() == current;
+            let own = usize::from(state.handles.iter().any(is_own));
+            (state.running <= own).then(|| std::mem::take(&mut state.handles))
+        });
+        let Some(handles) = handles else { return false };
         for handle in handles {
             if handle.thread().id() != current && handle.join().is_err() {
                 tracing::error!("a supervised thread panicked");
@@ -152,7 +162,7 @@ impl OwnedSupervisor {
     /// This thread must not wait.
     pub fn end(&self, timeout: Duration) -> Result<bool> {
         self.supervisor.stop();
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = Deadline::after(timeout);
         effects::blocking(|| self.supervisor.join(deadline))
     }
 
@@ -176,7 +186,7 @@ impl Drop for OwnedSupervisor {
             let supervisor = self.supervisor.clone();
             let join = move || {
                 // On a worker, that gives its place up while it waits.
-                let _ = effects::blocking(|| supervisor.join(None));
+                let _ = effects::blocking(|| supervisor.join(Deadline::NEVER));
             };
             // Without a worker they end all the same, and nobody hears of it.
             let _ = self.executor.spawn(Box::new(join));
@@ -213,26 +223,19 @@ impl StopToken {
 
     /// Waits until the thread should end.
     pub fn wait(&self) {
-        let mut state = self.shared.state.lock();
-        while state.phase == Phase::Running {
-            self.shared.changed.wait(&mut state);
-        }
+        self.wait_before(Deadline::NEVER);
     }
 
     /// Waits until the thread should end, no longer than `timeout`. Returns
     /// whether it should.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        let Some(deadline) = Instant::now().checked_add(timeout) else {
-            self.wait();
-            return true;
-        };
-        let mut state = self.shared.state.lock();
-        while state.phase == Phase::Running {
-            if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
-                break;
-            }
-        }
-        state.phase == Phase::Stopped
+        self.wait_before(Deadline::after(timeout))
+    }
+
+    fn wait_before(&self, deadline: Deadline) -> bool {
+        let stopped =
+            self.shared.wait(deadline, |state| (state.phase == Phase::Stopped).then_some(()));
+        stopped.is_some()
     }
 }
 

@@ -21,7 +21,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::config::ConnConfig;
 use super::connection::Connection;
@@ -31,14 +31,16 @@ use super::vat::Vat;
 use crate::cap::client::Client;
 use crate::cap::effects;
 use crate::cap::from_client::FromClient;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::network::{Accepted, Reached, VatNetwork};
 use crate::protocol::Unused;
 use crate::runtime::offer::Restorer;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::Mutex;
 use crate::transport::PeerDescription;
+use crate::work::waiting::{self, Look, Waiters};
 
 /// What a vat offers to a peer that it knows by id, or `None` for nothing.
 type Factory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
@@ -70,7 +72,6 @@ pub(super) struct Shared<N: VatNetwork> {
     peers: Mutex<Peers<N::VatId>>,
     /// The flow limit of every connection. The table's lock is taken under this one.
     flow_limit: Mutex<u64>,
-    changed: Condvar,
     acceptor: Mutex<Option<JoinHandle<()>>>,
     idler: Mutex<Option<Idler>>,
 }
@@ -91,6 +92,8 @@ struct Settings<Id> {
 struct Peers<Id> {
     phase: Phase,
     table: HashMap<Id, Slot>,
+    /// Threads that wait for it to change.
+    waiters: Waiters,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -208,7 +211,7 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// peers are finished, but no longer than `timeout`, and then closes every
     /// connection. Returns whether all calls were finished in time.
     pub fn drain(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = Deadline::after(timeout);
         let connections = self.shared().stop();
         let finished =
             connections.iter().map(|connection| connection.wait_until_quiet(deadline)).collect();
@@ -353,8 +356,11 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
             network: self.network,
             flow_limit: Mutex::new(self.settings.flow_limit),
             settings: self.settings,
-            peers: Mutex::new(Peers { phase: Phase::Open, table: HashMap::new() }),
-            changed: Condvar::new(),
+            peers: Mutex::new(Peers {
+                phase: Phase::Open,
+                table: HashMap::new(),
+                waiters: Waiters::default(),
+            }),
             acceptor: Mutex::new(None),
             idler: Mutex::new(None),
         });
@@ -428,7 +434,7 @@ impl<N: VatNetwork> Shared<N> {
             }
             peers.put(&peer, connection.clone()).1
         };
-        self.changed.notify_all();
+        self.peers_changed();
         if let Some(old) = old {
             old.close();
         }
@@ -443,7 +449,7 @@ impl<N: VatNetwork> Shared<N> {
                 Ok(client) => return Ok(client),
                 Err(Unused::Ended) => {}
                 Err(Unused::Resting) => {
-                    let deadline = Instant::now().checked_add(self.settings.close_timeout);
+                    let deadline = Deadline::after(self.settings.close_timeout);
                     if !effects::blocking(|| connection.wait_until_awake(deadline))? {
                         // The peer neither agrees nor says anything.
                         connection.close();
@@ -495,7 +501,7 @@ impl<N: VatNetwork> Shared<N> {
                 (Ok(Some(connection)), _) if peers.phase == Phase::Open => {
                     let (current, old) = peers.put(peer, connection);
                     drop(peers);
-                    self.changed.notify_all();
+                    self.peers_changed();
                     if let Some(old) = old {
                         old.close();
                     }
@@ -506,7 +512,7 @@ impl<N: VatNetwork> Shared<N> {
                 (made, _) => {
                     peers.table.remove(peer);
                     drop(peers);
-                    self.changed.notify_all();
+                    self.peers_changed();
                     made
                 }
             }
@@ -535,14 +541,12 @@ impl<N: VatNetwork> Shared<N> {
     }
 
     fn wait_while_connecting(&self, peer: &N::VatId) -> Result<()> {
-        effects::blocking(|| {
-            let mut peers = self.peers.lock();
-            while peers.phase == Phase::Open
-                && matches!(peers.table.get(peer), Some(Slot::Connecting))
-            {
-                self.changed.wait(&mut peers);
-            }
-        })
+        effects::catch_up();
+        let look = |peers: &mut Peers<N::VatId>, _| {
+            let connecting = matches!(peers.table.get(peer), Some(Slot::Connecting));
+            (peers.phase == Phase::Closed || !connecting).then_some(())
+        };
+        waiting::wait(&self.peers, |peers| &mut peers.waiters, Deadline::NEVER, look).map(drop)
     }
 
     /// Takes a connection that has ended out of the table, unless there is a newer
@@ -560,28 +564,27 @@ impl<N: VatNetwork> Shared<N> {
 
     /// The other side was faster: its connection is about to be accepted.
     fn wait_for_crossed(&self, peer: &N::VatId) -> Result<Option<Connection>> {
-        let deadline = Instant::now() + CROSSED_TIMEOUT;
-        effects::blocking(|| {
-            let mut peers = self.peers.lock();
-            loop {
-                match peers.table.get(peer) {
-                    Some(Slot::Up(connection)) => return Ok(Some(connection.clone())),
-                    Some(Slot::Connecting) if peers.phase == Phase::Open => {
-                        if self.changed.wait_until(&mut peers, deadline).timed_out() {
-                            break;
-                        }
-                    }
-                    _ => return Err(Error::disconnected("the peer is gone")),
-                }
+        effects::catch_up();
+        let deadline = Deadline::after(CROSSED_TIMEOUT);
+        let look = |peers: &mut Peers<N::VatId>, look: Look| match peers.table.get(peer) {
+            Some(Slot::Up(connection)) => Some(Ok(Some(connection.clone()))),
+            Some(Slot::Connecting) if look.late => {
+                peers.table.remove(peer);
+                Some(Err(Error::disconnected("the peer's own attempt did not arrive")))
             }
-            if let Some(Slot::Up(connection)) = peers.table.get(peer) {
-                return Ok(Some(connection.clone()));
-            }
-            peers.table.remove(peer);
-            drop(peers);
-            self.changed.notify_all();
-            Err(Error::disconnected("the peer's own attempt did not arrive"))
-        })?
+            Some(Slot::Connecting) if peers.phase == Phase::Open => None,
+            _ => Some(Err(Error::disconnected("the peer is gone"))),
+        };
+        let found = waiting::wait(&self.peers, |peers| &mut peers.waiters, deadline, look)?;
+        self.peers_changed();
+        // The last look finds something.
+        found.unwrap_or_else(|| Err(Error::disconnected("the peer is gone")))
+    }
+
+    /// Has those look again who wait for the table to change.
+    fn peers_changed(&self) {
+        let called = self.peers.lock().waiters.call_all();
+        called.wake_now();
     }
 
     fn begin(
@@ -646,7 +649,7 @@ impl<N: VatNetwork> Shared<N> {
             peers.phase = Phase::Closed;
             std::mem::take(&mut peers.table)
         };
-        self.changed.notify_all();
+        self.peers_changed();
         let idler = self.idler.lock().take();
         if let Some(idler) = idler {
             idler.stop();

@@ -25,8 +25,10 @@
 
 use std::collections::VecDeque;
 
+use crate::deadline::Deadline;
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex};
+use crate::work::waiting::{self, Waiters};
 
 /// The memory that an empty queue keeps, in items.
 const KEPT: usize = 1024;
@@ -34,8 +36,6 @@ const KEPT: usize = 1024;
 /// A queue of many producers.
 pub(super) struct TurnQueue<T> {
     state: Mutex<State<T>>,
-    /// The resident's turn.
-    turn: Condvar,
     /// Whether the turn is due. Changed under the lock only.
     due: AtomicBool,
 }
@@ -43,6 +43,8 @@ pub(super) struct TurnQueue<T> {
 struct State<T> {
     waiting: VecDeque<T>,
     owner: Owner,
+    /// Where the resident waits.
+    resident: Waiters,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,8 +61,11 @@ pub(super) struct Turn<'q, T>(&'q TurnQueue<T>);
 impl<T> TurnQueue<T> {
     pub(super) fn new() -> Self {
         TurnQueue {
-            state: Mutex::new(State { waiting: VecDeque::new(), owner: Owner::Free }),
-            turn: Condvar::new(),
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                owner: Owner::Free,
+                resident: Waiters::default(),
+            }),
             due: AtomicBool::new(false),
         }
     }
@@ -91,11 +96,12 @@ impl<T> TurnQueue<T> {
 
     /// Waits until it is the resident's turn.
     pub(super) fn wait(&self) -> Turn<'_, T> {
-        let mut state = self.state.lock();
-        while state.owner != Owner::Resident {
-            self.turn.wait(&mut state);
-        }
-        state.owner = Owner::Taken;
+        waiting::park(
+            &self.state,
+            |state| &mut state.resident,
+            Deadline::NEVER,
+            |state, _| (state.owner == Owner::Resident).then(|| state.owner = Owner::Taken),
+        );
         Turn(self)
     }
 }
@@ -132,8 +138,12 @@ impl<T> Turn<'_, T> {
 
 impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
-        self.0.state.lock().owner = Owner::Resident;
-        self.0.turn.notify_one();
+        let called = {
+            let mut state = self.0.state.lock();
+            state.owner = Owner::Resident;
+            state.resident.call_first()
+        };
+        called.wake_now();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashmap::DashMap;
 
@@ -12,6 +12,7 @@ use super::connection::{self, Connection};
 use super::supervisor::{OwnedSupervisor, WeakSupervisor};
 use crate::cap::client::Client;
 use crate::cap::object::{Concurrency, Dispatch, LocalObject};
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 use crate::transport::Transport;
@@ -156,7 +157,7 @@ impl Vat {
     /// of the vat answer calls with `overloaded` from then on, and it takes no
     /// more connections.
     pub fn shutdown(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = Deadline::after(timeout);
         self.shared.closed.store(true, Ordering::SeqCst);
         let connections: Vec<_> =
             self.shared.connections.iter().map(|entry| Arc::clone(entry.value())).collect();

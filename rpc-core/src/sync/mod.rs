@@ -24,16 +24,22 @@ mod explore;
 mod map;
 #[cfg(rpc_model)]
 mod model;
+#[cfg(not(rpc_model))]
+mod parker;
 
 #[cfg(all(test, rpc_model))]
 pub(crate) use self::explore::explore;
 #[cfg(not(rpc_model))]
 pub(crate) use self::map::Map;
+#[cfg(all(test, rpc_model))]
+pub(crate) use self::model::Condvar;
 #[cfg(rpc_model)]
 pub(crate) use self::model::{
-    Condvar, Map, Mutex, MutexGuard, RwLock, atomic, thread, thread_local,
+    Map, Mutex, MutexGuard, Parker, RwLock, Unparker, atomic, thread, thread_local,
 };
 #[cfg(not(rpc_model))]
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+pub(crate) use self::parker::{Parker, Unparker};
+#[cfg(not(rpc_model))]
+pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
 #[cfg(not(rpc_model))]
 pub(crate) use std::{sync::atomic, thread, thread_local};

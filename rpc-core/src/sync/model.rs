@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync as model;
+
+use crate::deadline::Deadline;
 
 pub(crate) use shuttle::sync::atomic;
 pub(crate) use shuttle::thread_local;
@@ -16,7 +17,6 @@ pub(crate) use shuttle::thread_local;
 pub(crate) struct Mutex<T>(model::Mutex<T>);
 
 pub(crate) struct MutexGuard<'a, T> {
-    mutex: &'a model::Mutex<T>,
     /// Absent only while its owner waits for a condition.
     held: Option<model::MutexGuard<'a, T>>,
 }
@@ -28,7 +28,7 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        MutexGuard { mutex: &self.0, held: Some(held) }
+        MutexGuard { held: Some(held) }
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
@@ -37,7 +37,7 @@ impl<T> Mutex<T> {
             Err(TryLockError::Poisoned(held)) => held.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        Some(MutexGuard { mutex: &self.0, held: Some(held) })
+        Some(MutexGuard { held: Some(held) })
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
@@ -68,15 +68,6 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Condvar(model::Condvar);
 
-/// Whether the time was over before anybody told of a change.
-pub(crate) struct WaitTimeoutResult(bool);
-
-impl WaitTimeoutResult {
-    pub(crate) fn timed_out(&self) -> bool {
-        self.0
-    }
-}
-
 impl Default for Condvar {
     fn default() -> Self {
         Self::new()
@@ -94,37 +85,56 @@ impl Condvar {
         }
     }
 
-    /// Waits, or finds at once that the time is over: then others had the lock in
-    /// between, and whom they woke was not this one.
-    pub(crate) fn wait_for<T>(
-        &self,
-        guard: &mut MutexGuard<'_, T>,
-        _: Duration,
-    ) -> WaitTimeoutResult {
-        let timed_out = thread_rng().r#gen();
-        if timed_out {
-            guard.held = None;
-            guard.held = Some(guard.mutex.lock().unwrap_or_else(PoisonError::into_inner));
-        } else {
-            self.wait(guard);
-        }
-        WaitTimeoutResult(timed_out)
-    }
-
-    pub(crate) fn wait_until<T>(
-        &self,
-        guard: &mut MutexGuard<'_, T>,
-        _: Instant,
-    ) -> WaitTimeoutResult {
-        self.wait_for(guard, Duration::ZERO)
-    }
-
     pub(crate) fn notify_one(&self) {
         self.0.notify_one();
     }
 
+    #[cfg(test)]
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// Where one thread sleeps.
+pub(crate) struct Parker(Unparker);
+
+/// What wakes the thread of a [`Parker`].
+#[derive(Clone)]
+pub(crate) struct Unparker(Arc<Token>);
+
+struct Token {
+    /// Whether somebody unparked since the thread slept last.
+    there: Mutex<bool>,
+    came: Condvar,
+}
+
+impl Parker {
+    pub(crate) fn new() -> Self {
+        Parker(Unparker(Arc::new(Token { there: Mutex::new(false), came: Condvar::new() })))
+    }
+
+    pub(crate) fn unparker(&self) -> Unparker {
+        self.0.clone()
+    }
+
+    /// Sleeps until somebody unparks, or finds at once that the deadline has come: then
+    /// others run in between. Returns whether it has.
+    pub(crate) fn park(&self, deadline: Deadline) -> bool {
+        let Token { there, came } = &*self.0.0;
+        let late = deadline != Deadline::NEVER && thread_rng().r#gen();
+        let mut there = there.lock();
+        while !*there && !late {
+            came.wait(&mut there);
+        }
+        *there = false;
+        late
+    }
+}
+
+impl Unparker {
+    pub(crate) fn unpark(&self) {
+        *self.0.there.lock() = true;
+        self.0.came.notify_one();
     }
 }
 

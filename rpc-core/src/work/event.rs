@@ -1,70 +1,55 @@
 //! Something that happens once.
 
-use std::time::Instant;
-
-use super::interrupt::{Interrupt, Wake};
+use super::waiting::{self, Waiters};
+use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::Mutex;
 
 /// Something that happens once and that threads wait for.
 #[derive(Default)]
 pub(crate) struct Event {
-    happened: Mutex<bool>,
-    condition: Condvar,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    happened: bool,
+    waiters: Waiters,
 }
 
 impl Event {
     pub(crate) fn set(&self) {
-        *self.happened.lock() = true;
-        self.condition.notify_all();
+        let called = {
+            let mut state = self.state.lock();
+            state.happened = true;
+            state.waiters.call_all()
+        };
+        called.wake_now();
     }
 
-    /// Waits; `false` when the deadline came first.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
-        // Nothing else ends the wait.
-        self.wait_while(deadline, || Ok(())).unwrap_or(false)
-    }
-
-    /// As [`wait`](Self::wait), unless the wait is to end.
+    /// Waits on behalf of the application. Returns `false` when the deadline came
+    /// first.
     ///
     /// # Errors
-    /// It is.
-    pub(crate) fn wait_unless(
-        &self,
-        deadline: Option<Instant>,
-        interrupt: &Interrupt,
-    ) -> Result<bool, Error> {
-        self.wait_while(deadline, || interrupt.check())
+    /// See [`waiting::wait`].
+    pub(crate) fn wait(&self, deadline: Deadline) -> Result<bool, Error> {
+        let happened = waiting::wait(
+            &self.state,
+            |state| &mut state.waiters,
+            deadline,
+            |state, _| state.happened.then_some(()),
+        )?;
+        Ok(happened.is_some())
     }
 
-    fn wait_while(
-        &self,
-        deadline: Option<Instant>,
-        check: impl Fn() -> Result<(), Error>,
-    ) -> Result<bool, Error> {
-        let mut happened = self.happened.lock();
-        while !*happened {
-            check()?;
-            match deadline {
-                None => self.condition.wait(&mut happened),
-                Some(deadline) => {
-                    if self.condition.wait_until(&mut happened, deadline).timed_out() {
-                        return Ok(*happened);
-                    }
-                }
-            }
-        }
-        Ok(true)
-    }
-}
-
-impl Wake for Event {
-    fn wake(&self) {
-        drop(self.happened.lock());
-        self.tell();
-    }
-
-    fn tell(&self) {
-        self.condition.notify_all();
+    /// Waits as part of this library. Returns `false` when the deadline came first.
+    pub(crate) fn park(&self, deadline: Deadline) -> bool {
+        let happened = waiting::park(
+            &self.state,
+            |state| &mut state.waiters,
+            deadline,
+            |state, _| state.happened.then_some(()),
+        );
+        happened.is_some()
     }
 }

@@ -6,4 +6,5 @@ pub(crate) mod interrupt;
 pub(crate) mod pool;
 pub(crate) mod role;
 pub(crate) mod room;
+pub(crate) mod waiting;
 pub(crate) mod waking;

@@ -3,26 +3,34 @@
 //! # State model of a worker
 //!
 //! ```text
-//! Idle ──job──► Working ⇄ Waiting (inside a wait of this library)
-//!   └──nothing to do for a while, or shutdown──► gone
+//!        ┌──────────────── the job is done, and no other is queued ────────────────┐
+//!        ▼                                                                         │
+//! Idle ──called, with a place and a job──► Working ──waits in this library──► Waiting
+//!   │                                        ▲  ▲  │                             │
+//!   │                                        │  └──┴── the next job              │ over
+//!   │                                        └───── called, with a place ──── Returning
+//!   └── nothing to do for a while, or the pool is closed ──► gone
 //! ```
 //!
-//! A worker that waits for an answer does not count: another one takes its
-//! place, so that call-backs always find a worker. What a method blocks on
-//! outside this library is not seen; for that the limit is generous.
+//! A *place* is the right to run application code. There are as many as
+//! [`PoolConfig::max_workers`], and a worker has one while it is Working. Who waits for
+//! an answer gives its place to another worker, so that a call back always finds one;
+//! when the wait is over, it goes on as soon as there is a place again, before any job
+//! that is queued. What a method blocks on outside this library is not seen; for that
+//! the limit is generous.
 
 use crate::sync::thread::JoinHandle;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex, MutexGuard, thread};
+use crate::sync::{Mutex, thread};
 
 use super::executor::{Executor, Job};
-use super::interrupt::Wake;
 use super::role::{self, Role};
-use super::waking;
+use super::waiting::{self, Called, Look, Waiters};
+use crate::deadline::Deadline;
 
 /// What the names of a vat's threads start with if nobody says.
 pub(crate) const DEFAULT_NAME: &str = "rpc";
@@ -61,10 +69,6 @@ pub(crate) struct Pool {
     config: PoolConfig,
     name: String,
     state: Mutex<State>,
-    /// There is a job, or an end.
-    work: Condvar,
-    /// A worker has gone.
-    gone: Condvar,
     /// Itself, for the threads that it starts.
     this: Weak<Pool>,
 }
@@ -74,10 +78,20 @@ struct State {
     queue: VecDeque<Job>,
     /// Workers that exist.
     workers: usize,
-    /// Of these, how many wait for a job.
-    idle: usize,
-    /// Of these, how many wait for an answer.
+    /// Places that are taken, or given to a worker that was called.
+    working: usize,
+    /// Workers that wait for an answer or, when that is over, for a place.
     waiting: usize,
+    /// Those that have nothing to do.
+    idle: Waiters,
+    /// Places that were given to idle workers which did not look yet.
+    given_to_idle: usize,
+    /// Those whose wait is over.
+    returning: Waiters,
+    /// Places that were given to returning workers which did not look yet.
+    given_to_returning: usize,
+    /// Threads that wait for the workers to go.
+    closing: Waiters,
     handles: Vec<JoinHandle<()>>,
     spawned: u64,
     phase: Phase,
@@ -90,14 +104,19 @@ enum Phase {
     Closed,
 }
 
+/// What an idle worker finds.
+enum Next {
+    Job(Job),
+    /// It goes, as it has been counted, and these hear of it.
+    Leave(Called),
+}
+
 impl Pool {
     pub(crate) fn new(name: String, config: PoolConfig) -> Arc<Self> {
         Arc::new_cyclic(|this| Pool {
             config,
             name,
             state: Mutex::default(),
-            work: Condvar::new(),
-            gone: Condvar::new(),
             this: Weak::clone(this),
         })
     }
@@ -110,13 +129,20 @@ impl Pool {
         Arc::clone(&GLOBAL)
     }
 
-    fn start_worker(&self, state: &mut State, job: Option<Job>) -> Result<(), Job> {
-        let Some(pool) = self.this.upgrade() else { return job.map_or(Ok(()), Err) };
+    /// Starts a worker for a job, with a place that is counted already.
+    ///
+    /// # Errors
+    /// No thread could be had. The place is free again.
+    fn start_worker(&self, state: &mut State, job: Job) -> Result<(), Job> {
+        let Some(pool) = self.this.upgrade() else {
+            state.working -= 1;
+            return Err(job);
+        };
         state.handles.retain(|handle| !handle.is_finished());
         state.spawned += 1;
         let name = format!("{}-worker-{}", self.name, state.spawned);
         // Handed over apart from the closure, which is lost if no thread starts.
-        let slot = Arc::new(Mutex::new(job));
+        let slot = Arc::new(Mutex::new(Some(job)));
         let first = Arc::clone(&slot);
         let started = thread::Builder::new().name(name).spawn(move || {
             role::assume(Role::Worker(Arc::clone(&pool)));
@@ -131,88 +157,135 @@ impl Pool {
             }
             Err(error) => {
                 tracing::warn!(%error, "no thread for another worker");
-                match slot.lock().take() {
-                    Some(job) => Err(job),
-                    None => Ok(()),
-                }
+                state.working -= 1;
+                slot.lock().take().map_or(Ok(()), Err)
             }
         }
     }
 
     fn work(&self, first: Option<Job>) {
-        let mut next = first;
-        loop {
-            if let Some(job) = next.take()
-                && let Err(panic) = catch_unwind(AssertUnwindSafe(job))
-            {
+        let mut next = first.or_else(|| self.next());
+        while let Some(job) = next {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
                 // Methods are caught where they are answered; this was a closure
                 // of the application's.
                 tracing::error!("a closure panicked on a worker");
                 std::mem::forget(panic);
             }
-            let mut state = self.state.lock();
-            next = self.next(&mut state);
-            if next.is_none() {
-                state.workers -= 1;
-                drop(state);
-                self.gone.notify_all();
-                return;
+            next = self.next();
+        }
+    }
+
+    /// The next job of a worker that has a place. `None` when it is to go, without one.
+    fn next(&self) -> Option<Job> {
+        let mut working = true;
+        let deadline = Deadline::after(self.config.idle_time);
+        let next = waiting::park(
+            &self.state,
+            |state| &mut state.idle,
+            deadline,
+            |state, look| self.look_for_job(state, look, &mut working),
+        );
+        match next? {
+            Next::Job(job) => Some(job),
+            Next::Leave(called) => {
+                called.wake();
+                None
             }
         }
     }
 
-    fn next(&self, state: &mut MutexGuard<'_, State>) -> Option<Job> {
-        let mut slept = false;
-        loop {
-            if let Some(job) = state.queue.pop_front() {
-                return Some(job);
-            }
-            if state.phase == Phase::Closed || slept {
-                return None;
-            }
-            state.idle += 1;
-            slept = self.work.wait_for(state, self.config.idle_time).timed_out();
-            state.idle -= 1;
+    fn look_for_job(&self, state: &mut State, look: Look, working: &mut bool) -> Option<Next> {
+        if look.called && state.given_to_idle > 0 {
+            state.given_to_idle -= 1;
+            *working = true;
         }
+        let mut called = Called::default();
+        if *working {
+            // Those that return come first. What idle workers were called for is theirs.
+            if state.returning.is_empty()
+                && let Some(job) = state.queue.pop_front()
+            {
+                return Some(Next::Job(job));
+            }
+            *working = false;
+            state.working -= 1;
+            called = self.give_place(state);
+        }
+        if state.phase == Phase::Closed || look.late {
+            state.workers -= 1;
+            return Some(Next::Leave(called.and(state.closing.call_all())));
+        }
+        called.wake_now();
+        None
+    }
+
+    /// Gives a place that is free to a worker whose wait is over, or else to one for a
+    /// job that is queued.
+    fn give_place(&self, state: &mut State) -> Called {
+        if !state.returning.is_empty() && self.may_return(state) {
+            state.working += 1;
+            state.given_to_returning += 1;
+            return state.returning.call_first();
+        }
+        if state.queue.len() <= state.given_to_idle || !self.has_place(state) {
+            return Called::default();
+        }
+        state.working += 1;
+        if !state.idle.is_empty() {
+            state.given_to_idle += 1;
+            return state.idle.call_last();
+        }
+        // The queue is longer than something.
+        if let Some(job) = state.queue.pop_front()
+            && let Err(job) = self.start_worker(state, job)
+        {
+            // Without a thread it stays queued for the others.
+            state.queue.push_front(job);
+        }
+        Called::default()
     }
 
     /// Lets another worker take this one's place until the guard is dropped.
     pub(crate) fn give_up_place(self: Arc<Self>) -> Place {
-        {
+        let called = {
             let mut state = self.state.lock();
+            state.working -= 1;
             state.waiting += 1;
-            // Those that are idle have been told of as many jobs.
-            if state.idle < state.queue.len() && self.has_place(&state) {
-                // Without a thread the job stays queued for the others.
-                let _ = self.start_worker(&mut state, None);
-            }
-        }
+            self.give_place(&mut state)
+        };
+        called.wake_now();
         Place(self)
     }
 
+    /// Whether one more worker may run application code.
     fn has_place(&self, state: &State) -> bool {
-        state.workers - state.waiting.min(self.config.max_waiting) < self.config.max_workers
+        state.working + state.waiting.saturating_sub(self.config.max_waiting)
+            < self.config.max_workers
+    }
+
+    /// Whether a worker that waits may go on.
+    fn may_return(&self, state: &State) -> bool {
+        state.working + (state.waiting - 1).saturating_sub(self.config.max_waiting)
+            < self.config.max_workers
     }
 
     /// Takes no more jobs, finishes those that are queued, and waits for the
     /// workers to go. Returns whether all went before the deadline.
-    pub(crate) fn close(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.state.lock();
-        state.phase = Phase::Closed;
-        self.work.notify_all();
-        while state.workers > 0 {
-            match deadline {
-                None => self.gone.wait(&mut state),
-                Some(deadline) => {
-                    let late = self.gone.wait_until(&mut state, deadline).timed_out();
-                    if late && state.workers > 0 {
-                        return false;
-                    }
-                }
-            }
-        }
-        let handles = std::mem::take(&mut state.handles);
-        drop(state);
+    pub(crate) fn close(&self, deadline: Deadline) -> bool {
+        let called = {
+            let mut state = self.state.lock();
+            state.phase = Phase::Closed;
+            state.idle.call_all()
+        };
+        called.wake_now();
+        let handles = waiting::park(
+            &self.state,
+            |state| &mut state.closing,
+            deadline,
+            |state, _| (state.workers == 0).then(|| std::mem::take(&mut state.handles)),
+        );
+        let Some(handles) = handles else { return false };
         for handle in handles {
             if handle.thread().id() != thread::current().id() {
                 // Panics were caught inside.
@@ -230,8 +303,9 @@ impl Executor for Pool {
             return Err(job);
         }
         let mut job = job;
-        if state.idle <= state.queue.len() && self.has_place(&state) {
-            match self.start_worker(&mut state, Some(job)) {
+        if state.idle.is_empty() && state.returning.is_empty() && self.has_place(&state) {
+            state.working += 1;
+            match self.start_worker(&mut state, job) {
                 Ok(()) => return Ok(()),
                 Err(back) if state.workers == 0 => return Err(back),
                 Err(back) => job = back,
@@ -241,30 +315,35 @@ impl Executor for Pool {
             return Err(job);
         }
         state.queue.push_back(job);
+        let idle = !state.idle.is_empty();
+        let called = if idle { self.give_place(&mut state) } else { Called::default() };
         drop(state);
-        if !waking::note(|| self.this.upgrade().map(|pool| pool as Arc<dyn Wake>)) {
-            self.tell();
-        }
+        called.wake();
         Ok(())
     }
 }
 
-impl Wake for Pool {
-    fn wake(&self) {
-        self.tell();
-    }
-
-    /// Has a worker that is idle look for a job.
-    fn tell(&self) {
-        self.work.notify_one();
-    }
-}
-
-/// A place that was given up; taken again when this is dropped.
+/// A place that was given up. Dropping it waits until there is one again.
 pub(crate) struct Place(Arc<Pool>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.state.lock().waiting -= 1;
+        let Place(pool) = self;
+        waiting::park(
+            &pool.state,
+            |state| &mut state.returning,
+            Deadline::NEVER,
+            |state, look| {
+                if look.called && state.given_to_returning > 0 {
+                    state.given_to_returning -= 1;
+                } else if state.returning.is_empty() && pool.may_return(state) {
+                    state.working += 1;
+                } else {
+                    return None;
+                }
+                state.waiting -= 1;
+                Some(())
+            },
+        );
     }
 }

@@ -9,27 +9,39 @@
 //! call back, and the peer's workers may do the same, while threads of both sides
 //! have all the calls under way that they may have. So each worker may have one
 //! call beyond the limit, and waits only while it has that one.
+//!
+//! Places are given in the order in which threads came to wait. Whoever frees one gives
+//! it to the thread that has waited the longest, and wakes only that one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::interrupt::{Interrupt, Wake};
+use super::waiting::{self, Called, Waiters};
+use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::thread::{self, ThreadId};
-use crate::sync::{Condvar, Mutex};
 
 pub(crate) struct Room {
     max_questions: usize,
     max_bytes: usize,
+    /// The places that are taken, or given to a thread that was called.
     questions: AtomicUsize,
     bytes: AtomicUsize,
-    /// How many threads wait. Written under the lock only.
+    /// The number of threads that wait. Raised under the lock.
     waiting: AtomicUsize,
-    closed: Mutex<Option<Error>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    closed: Option<Error>,
     /// The workers that have a call beyond the limit.
-    extras: Mutex<HashSet<ThreadId>>,
-    changed: Condvar,
+    extras: HashSet<ThreadId>,
+    waiters: Waiters,
+    /// The places that were given to threads which were called and did not look yet.
+    given: usize,
 }
 
 /// A place among a connection's outstanding questions. Dropping it frees the
@@ -55,9 +67,7 @@ impl Room {
             questions: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            closed: Mutex::new(None),
-            extras: Mutex::default(),
-            changed: Condvar::new(),
+            state: Mutex::default(),
         })
     }
 
@@ -65,67 +75,85 @@ impl Room {
     /// limit.
     pub(crate) fn take(self: &Arc<Self>) -> Permit {
         self.questions.fetch_add(1, Ordering::SeqCst);
-        Permit { room: Arc::clone(self), extra: None }
+        self.permit()
     }
 
     /// A place for one more question, or `None` if the limits do not allow it
-    /// now.
+    /// now, or others wait for one.
     pub(crate) fn try_take(self: &Arc<Self>) -> Option<Permit> {
-        if self.bytes.load(Ordering::SeqCst) >= self.max_bytes {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
             return None;
         }
-        self.questions
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |taken| {
-                (taken < self.max_questions).then_some(taken + 1)
-            })
-            .ok()
-            .map(|_| Permit { room: Arc::clone(self), extra: None })
+        self.count_one().then(|| self.permit())
+    }
+
+    /// Waits for a place, on behalf of the application.
+    ///
+    /// # Errors
+    /// The connection has ended, or see [`waiting::wait`].
+    pub(crate) fn wait(self: &Arc<Self>, asker: Asker) -> Result<Permit, Error> {
+        let mut counted = false;
+        let found = waiting::wait(
+            &self.state,
+            |state| &mut state.waiters,
+            Deadline::NEVER,
+            |state, look| {
+                if !counted {
+                    // From here on a thread that frees a place takes the lock and looks
+                    // for us, and none takes one past us.
+                    self.waiting.fetch_add(1, Ordering::SeqCst);
+                    counted = true;
+                }
+                if let Some(error) = &state.closed {
+                    return Some(Err(error.clone()));
+                }
+                if look.called && state.given > 0 {
+                    state.given -= 1;
+                    return Some(Ok(self.permit()));
+                }
+                if state.waiters.is_empty() && self.count_one() {
+                    return Some(Ok(self.permit()));
+                }
+                let extra = asker == Asker::Worker && self.has_bytes();
+                extra.then(|| self.try_take_extra(state)).flatten().map(Ok)
+            },
+        );
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        // Without a deadline the time is never over.
+        found?.unwrap_or_else(|| Err(Error::overloaded("no place was free in time")))
     }
 
     /// This worker's place beyond the limit, if it is free. What is queued to be
     /// sent leaves whatever the calls do, so that is no reason to go ahead.
-    fn try_take_extra(self: &Arc<Self>) -> Option<Permit> {
+    fn try_take_extra(self: &Arc<Self>, state: &mut State) -> Option<Permit> {
         let worker = thread::current().id();
-        if self.bytes.load(Ordering::SeqCst) >= self.max_bytes || !self.extras.lock().insert(worker)
-        {
-            return None;
-        }
-        let mut permit = self.take();
-        permit.extra = Some(worker);
-        Some(permit)
+        state.extras.insert(worker).then(|| {
+            let mut permit = self.take();
+            permit.extra = Some(worker);
+            permit
+        })
     }
 
-    /// Waits for a place.
-    ///
-    /// # Errors
-    /// The connection has ended, or something else ends the wait.
-    pub(crate) fn wait(
-        self: &Arc<Self>,
-        asker: Asker,
-        interrupt: &Interrupt,
-    ) -> Result<Permit, Error> {
-        let mut closed = self.closed.lock();
-        // From here on whoever frees a place takes the lock and tells us.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let result = loop {
-            if let Some(error) = &*closed {
-                break Err(error.clone());
-            }
-            if let Some(permit) = self.try_take() {
-                break Ok(permit);
-            }
-            if asker == Asker::Worker
-                && let Some(permit) = self.try_take_extra()
-            {
-                break Ok(permit);
-            }
-            if let Err(error) = interrupt.check() {
-                break Err(error);
-            }
-            self.changed.wait(&mut closed);
-        };
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        result
+    fn has_bytes(&self) -> bool {
+        self.bytes.load(Ordering::SeqCst) < self.max_bytes
+    }
+
+    /// Counts one more place as taken, if the limits allow it.
+    fn count_one(&self) -> bool {
+        let one_more = |taken| (taken < self.max_questions).then_some(taken + 1);
+        self.has_bytes()
+            && self.questions.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
+    }
+
+    /// A place that is counted already.
+    fn permit(self: &Arc<Self>) -> Permit {
+        Permit { room: Arc::clone(self), extra: None }
+    }
+
+    /// The number of threads that have entered themselves.
+    #[cfg(all(test, rpc_model))]
+    pub(crate) fn in_line(&self) -> usize {
+        self.state.lock().waiters.len()
     }
 
     /// Bytes were queued to be sent.
@@ -136,44 +164,45 @@ impl Room {
     /// Bytes have left the queue.
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::SeqCst);
-        self.made();
+        self.give();
     }
 
-    /// How many bytes are queued.
+    /// The number of bytes that are queued.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::SeqCst)
     }
 
-    /// Whoever waits, now or later, fails.
+    /// Every thread that waits, now or later, fails.
     pub(crate) fn close(&self, error: Error) {
-        *self.closed.lock() = Some(error);
-        self.changed.notify_all();
+        let called = {
+            let mut state = self.state.lock();
+            state.closed = Some(error);
+            self.questions.fetch_sub(std::mem::take(&mut state.given), Ordering::SeqCst);
+            state.waiters.call_all()
+        };
+        called.wake();
     }
 
     /// Whether the connection has ended.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.lock().is_some()
+        self.state.lock().closed.is_some()
     }
 
-    /// Lets those who wait, if any do, look again.
-    fn made(&self) {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            // The lock orders us after a waiter that has counted itself but does
-            // not sleep yet.
-            drop(self.closed.lock());
-            self.changed.notify_all();
+    /// Gives the places that are free to those that wait.
+    fn give(&self) {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
         }
-    }
-}
-
-impl Wake for Room {
-    fn wake(&self) {
-        drop(self.closed.lock());
-        self.tell();
-    }
-
-    fn tell(&self) {
-        self.changed.notify_all();
+        // The lock orders us after a thread that has counted itself and is not in the
+        // list yet.
+        let mut called = Called::default();
+        let mut state = self.state.lock();
+        while state.closed.is_none() && !state.waiters.is_empty() && self.count_one() {
+            state.given += 1;
+            called = called.and(state.waiters.call_first());
+        }
+        drop(state);
+        called.wake();
     }
 }
 
@@ -186,9 +215,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(worker) = self.extra {
-            self.room.extras.lock().remove(&worker);
+            self.room.state.lock().extras.remove(&worker);
         }
         self.room.questions.fetch_sub(1, Ordering::SeqCst);
-        self.room.made();
+        self.room.give();
     }
 }

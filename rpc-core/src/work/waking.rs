@@ -6,41 +6,45 @@
 //! wake the thread that waits for it, and each call a worker. A thread that waits
 //! for the first of many answers would run at once, find the second one missing, and
 //! sleep again: two system calls and two switches for every call. So while a batch
-//! is worked off, wake-ups are noted, and made at its end; outcomes are there for
-//! whoever looks. Application code that runs in the middle of a batch, such as a
-//! destructor, may depend on a thread that was to be woken: before it runs, the
-//! wake-ups that are noted are made.
+//! is worked off, the threads to be woken are noted, and woken at its end; outcomes are
+//! there for every thread that looks.
+//!
+//! Application code that runs in the middle of a batch, such as a destructor, may
+//! depend on a thread that was to be woken, or on one that it wakes itself. So the
+//! threads that are noted are woken before it runs, and nothing is noted while it runs.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
-use super::interrupt::Wake;
+use crate::sync::Unparker;
 
 crate::sync::thread_local! {
-    /// The wake-ups of the batch that this thread works off.
-    static NOTED: RefCell<Option<Vec<Arc<dyn Wake>>>> = const { RefCell::new(None) };
+    /// The threads that are to be woken at the end of the batch on this thread.
+    static NOTED: RefCell<Option<Vec<Unparker>>> = const { RefCell::new(None) };
 }
 
-/// Leaves telling those who wait for `what` to the end of the batch that this thread
-/// works off. Returns `false` when there is none: then they are to be told now.
-pub(crate) fn note(what: impl FnOnce() -> Option<Arc<dyn Wake>>) -> bool {
-    let noted = NOTED.try_with(|noted| {
-        let mut noted = noted.borrow_mut();
-        let Some(noted) = &mut *noted else { return false };
-        what().map(|what| noted.push(what)).is_some()
+/// Wakes a thread, at the end of the batch if this thread works one off, else at once.
+pub(crate) fn wake(thread: Unparker) {
+    let mut thread = Some(thread);
+    // A thread that is ending works off no batch.
+    let _ = NOTED.try_with(|noted| {
+        if let Some(noted) = &mut *noted.borrow_mut() {
+            noted.extend(thread.take());
+        }
     });
-    noted.unwrap_or(false)
-}
-
-/// Makes the wake-ups that are noted.
-pub(crate) fn catch_up() {
-    let noted = NOTED.try_with(|noted| noted.borrow_mut().as_mut().map(std::mem::take));
-    for what in noted.ok().flatten().into_iter().flatten() {
-        what.tell();
+    if let Some(thread) = thread {
+        thread.unpark();
     }
 }
 
-/// While this exists, the thread notes wake-ups.
+/// Wakes the threads that are noted.
+pub(crate) fn catch_up() {
+    let noted = NOTED.try_with(|noted| noted.borrow_mut().as_mut().map(std::mem::take));
+    for thread in noted.ok().flatten().into_iter().flatten() {
+        thread.unpark();
+    }
+}
+
+/// While this exists, the thread works off a batch.
 pub(crate) struct Batch(());
 
 impl Batch {
@@ -57,7 +61,29 @@ impl Drop for Batch {
     }
 }
 
-/// How many wake-ups are noted on this thread, if it works off a batch.
+/// While this exists, the batch of this thread, if there is one, notes nothing.
+pub(crate) struct Suspended {
+    batch: bool,
+}
+
+impl Suspended {
+    /// Wakes the threads that are noted.
+    pub(crate) fn begin() -> Self {
+        catch_up();
+        let batch = NOTED.try_with(|noted| noted.borrow_mut().take().is_some());
+        Suspended { batch: batch.unwrap_or(false) }
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        if self.batch {
+            let _ = NOTED.try_with(|noted| *noted.borrow_mut() = Some(Vec::new()));
+        }
+    }
+}
+
+/// How many threads are noted on this thread, if it works off a batch.
 #[cfg(test)]
 pub(crate) fn noted() -> Option<usize> {
     NOTED.with(|noted| noted.borrow().as_ref().map(Vec::len))

@@ -8,7 +8,7 @@ use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
 use crate::protocol::Machine;
 use crate::work::executor::{Executor, Job};
-use crate::work::interrupt::{Scope, Wake};
+use crate::work::interrupt::Scope;
 
 impl CallCell {
     /// Whether the caller has lost interest.
@@ -162,16 +162,5 @@ impl CallCell {
         {
             machine.call_is_over(words);
         }
-    }
-}
-
-impl Wake for CallCell {
-    fn wake(&self) {
-        drop(self.state.lock());
-        self.tell();
-    }
-
-    fn tell(&self) {
-        self.done.notify_all();
     }
 }

@@ -45,15 +45,16 @@ use crate::cap::client::Client;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::payload::Payload;
+use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
 use crate::kinds::membrane::Crossing;
 use crate::protocol::{Machine, QuestionRef};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::Mutex;
 use crate::wire::{Hint, Path};
 use crate::work::executor::{Executor, Job};
-use crate::work::interrupt::{Interrupt, Scope, Wake};
-use crate::work::waking;
+use crate::work::interrupt::Scope;
+use crate::work::waiting::{self, Waiters};
 
 /// What became of a call.
 pub(crate) type Outcome = Result<Payload, Error>;
@@ -61,7 +62,6 @@ pub(crate) type Outcome = Result<Payload, Error>;
 /// A call and its outcome.
 pub(crate) struct CallCell {
     state: Mutex<State>,
-    done: Condvar,
     sink: Sink,
     hint: Hint,
     interest: OnceLock<Weak<Interest>>,
@@ -91,6 +91,8 @@ struct State {
     /// How many batches of those are being handed over to a question's fields.
     handovers: usize,
     watchers: Vec<Watcher>,
+    /// The threads that wait for the outcome.
+    waiters: Waiters,
     /// The queue in which the call waits, and its place there.
     queued_in: Option<(Queue, u64)>,
     /// How many words it counts as on the connection that it came from:
@@ -207,13 +209,13 @@ impl CallCell {
                 early: None,
                 handovers: 0,
                 watchers: Vec::new(),
+                waiters: Waiters::default(),
                 queued_in: None,
                 words: 0,
                 on_cancel: Vec::new(),
                 method: None,
                 taken_from: None,
             }),
-            done: Condvar::new(),
             sink,
             hint,
             interest: OnceLock::new(),
@@ -316,17 +318,15 @@ impl CallCell {
         }
         drop(fields);
         let outcome = self.send_return(outcome);
-        let (before, watchers) = {
+        let (before, watchers, called) = {
             let mut state = self.state.lock();
             let before = std::mem::replace(&mut state.phase, Phase::Done(outcome.clone()));
             state.fields.clear();
             let early = state.early.take();
             let watchers = std::mem::take(&mut state.watchers);
-            ((before, early), watchers)
+            ((before, early), watchers, state.waiters.call_all())
         };
-        if !waking::note(|| Some(Arc::clone(self) as Arc<dyn Wake>)) {
-            self.tell();
-        }
+        called.wake();
         drop(before);
         self.no_longer_counts();
         for watcher in watchers {
@@ -390,33 +390,21 @@ impl CallCell {
         }
     }
 
-    /// Waits for the outcome; `None` when the deadline came first.
+    /// Waits for the outcome on behalf of the application; `None` when the deadline came
+    /// first.
     ///
     /// # Errors
-    /// Something came first that ends the wait.
-    pub(crate) fn wait(
-        &self,
-        deadline: Option<std::time::Instant>,
-        interrupt: &Interrupt,
-    ) -> Result<Option<Outcome>, Error> {
-        let mut state = self.state.lock();
-        loop {
-            if let Phase::Done(outcome) = &state.phase {
-                return Ok(Some(outcome.clone()));
-            }
-            interrupt.check()?;
-            match deadline {
-                None => self.done.wait(&mut state),
-                Some(deadline) => {
-                    if self.done.wait_until(&mut state, deadline).timed_out() {
-                        return Ok(match &state.phase {
-                            Phase::Done(outcome) => Some(outcome.clone()),
-                            _ => None,
-                        });
-                    }
-                }
-            }
-        }
+    /// See [`waiting::wait`].
+    pub(crate) fn wait(&self, deadline: Deadline) -> Result<Option<Outcome>, Error> {
+        waiting::wait(
+            &self.state,
+            |state| &mut state.waiters,
+            deadline,
+            |state, _| match &state.phase {
+                Phase::Done(outcome) => Some(outcome.clone()),
+                _ => None,
+            },
+        )
     }
 
     /// Runs a closure with the outcome, on `executor`.

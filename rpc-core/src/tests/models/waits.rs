@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::flow::{FixedWindow, Stream};
 use crate::protocol::{Asker, Room};
 use crate::sync::{Mutex, explore, thread};
-use crate::work::interrupt::Interrupt;
 
 #[test]
 fn whoever_waits_for_a_place_gets_one_when_one_is_free() {
@@ -19,7 +18,7 @@ fn whoever_waits_for_a_place_gets_one_when_one_is_free() {
             let (room, inside) = (Arc::clone(&room), Arc::clone(&inside));
             thread::spawn(move || {
                 for _ in 0..2 {
-                    let permit = room.wait(Asker::Application, &Interrupt::never()).unwrap();
+                    let permit = room.wait(Asker::Application).unwrap();
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                     // More than there may be: nobody comes until it is sent.
                     room.queued(20);
@@ -35,6 +34,35 @@ fn whoever_waits_for_a_place_gets_one_when_one_is_free() {
     });
 }
 
+/// Threads come to wait one after the other, and places come free one after the other.
+#[test]
+fn places_are_given_in_the_order_in_which_threads_came() {
+    explore(|| {
+        let room = Room::new(1, 10);
+        let taken = room.try_take().unwrap();
+        let served = Arc::new(AtomicUsize::new(0));
+        let users: Vec<_> = (0..3)
+            .map(|turn| {
+                let (own, served) = (Arc::clone(&room), Arc::clone(&served));
+                let user = thread::spawn(move || {
+                    let permit = own.wait(Asker::Application).unwrap();
+                    assert_eq!(served.fetch_add(1, Ordering::SeqCst), turn);
+                    drop(permit);
+                });
+                while room.in_line() <= turn {
+                    shuttle::thread::yield_now();
+                }
+                user
+            })
+            .collect();
+        // Whoever comes now does not go past them.
+        assert!(room.try_take().is_none());
+        drop(taken);
+        users.into_iter().for_each(|user| user.join().unwrap());
+        assert!(room.try_take().is_some());
+    });
+}
+
 #[test]
 fn a_worker_has_one_place_beyond_the_limit() {
     explore(|| {
@@ -45,7 +73,7 @@ fn a_worker_has_one_place_beyond_the_limit() {
             let room = Arc::clone(&room);
             thread::spawn(move || {
                 for _ in 0..2 {
-                    drop(room.wait(Asker::Worker, &Interrupt::never()).unwrap());
+                    drop(room.wait(Asker::Worker).unwrap());
                 }
             })
         });
@@ -63,16 +91,14 @@ fn everybody_who_waits_for_a_place_hears_of_the_end() {
         let taken = room.try_take().unwrap();
         let users = [(); 2].map(|()| {
             let room = Arc::clone(&room);
-            thread::spawn(move || {
-                room.wait(Asker::Application, &Interrupt::never()).map(drop).is_err()
-            })
+            thread::spawn(move || room.wait(Asker::Application).map(drop).is_err())
         });
         room.close(Error::disconnected("the end"));
         for user in users {
             assert!(user.join().unwrap());
         }
         drop(taken);
-        assert!(room.wait(Asker::Application, &Interrupt::never()).is_err());
+        assert!(room.wait(Asker::Application).is_err());
     });
 }
 
@@ -85,7 +111,7 @@ fn a_full_window_lets_its_senders_go_on_when_enough_is_answered() {
             let (stream, sent) = (Arc::clone(&stream), Arc::clone(&sent));
             thread::spawn(move || {
                 for _ in 0..3 {
-                    stream.wait_for_room(&Interrupt::never()).unwrap();
+                    stream.wait_for_room().unwrap();
                     sent.lock().push(stream.send(60).unwrap());
                 }
             })
@@ -107,7 +133,7 @@ fn a_full_window_lets_its_senders_go_on_when_enough_is_answered() {
             })
         });
         senders.into_iter().for_each(|sender| sender.join().unwrap());
-        stream.wait_until_empty(&Interrupt::never()).unwrap();
+        stream.wait_until_empty().unwrap();
         peers.into_iter().for_each(|peer| peer.join().unwrap());
         assert!(stream.has_room());
     });
@@ -121,11 +147,11 @@ fn a_failure_wakes_everybody_who_waits_for_a_stream() {
         let second = stream.send(100).unwrap();
         let one = {
             let stream = Arc::clone(&stream);
-            thread::spawn(move || stream.wait_for_room(&Interrupt::never()).is_err())
+            thread::spawn(move || stream.wait_for_room().is_err())
         };
         let other = {
             let stream = Arc::clone(&stream);
-            thread::spawn(move || stream.wait_until_empty(&Interrupt::never()).is_err())
+            thread::spawn(move || stream.wait_until_empty().is_err())
         };
         first.answered(&Err(Error::failed("no")));
         assert!(one.join().unwrap() && other.join().unwrap());
