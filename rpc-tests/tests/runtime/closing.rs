@@ -506,27 +506,35 @@ fn a_broken_stream_is_seen_off_by_a_thread_that_may_not_wait() {
 }
 
 /// Behaviour: write errors become read errors. What arrived before them is worked
-/// off.
+/// off, whether it waits to be run or to be read.
 #[test]
 fn calls_that_arrived_before_writing_failed_are_still_run() {
     let _watchdog = Watchdog::start();
-    let vat = vat("cli2");
-    let census = Census::new();
-    let count = census.clone();
-    let object = objects::any(&vat, Concurrency::Serial, move |call| {
-        drop(count.count());
-        drop(call);
-    });
-    let (mut peer, connection) = RawPeer::connect(&vat, ConnConfig::new().bootstrap(object));
-    let target = Target::Import(peer.bootstrapped(0));
-    peer.writer().shutdown(std::net::Shutdown::Read).unwrap();
-    for question in 1..=100 {
-        peer.call(question, &target, 0, &[]);
+    for concurrency in [Concurrency::Serial, Concurrency::Inline] {
+        let vat = vat("cli2");
+        let (census, arrived) = (Census::new(), Event::new());
+        let (count, all) = (census.clone(), arrived.clone());
+        let object = objects::any(&vat, concurrency, move |call| {
+            // The first answer is the first thing that cannot be written.
+            all.wait();
+            drop(count.count());
+            drop(call);
+        });
+        let (mut peer, connection) = RawPeer::connect(&vat, ConnConfig::new().bootstrap(object));
+        let target = Target::Import(peer.bootstrapped(0));
+        peer.writer().shutdown(std::net::Shutdown::Read).unwrap();
+        for question in 1..=100 {
+            peer.call(question, &target, 0, &[]);
+        }
+        if concurrency == Concurrency::Serial {
+            until("the calls to wait for their object", || connection.snapshot().answers == 100);
+        }
+        arrived.set();
+        peer.end();
+        assert!(connection.join_timeout(LONG).unwrap());
+        assert!(vat.shutdown(LONG));
+        assert_eq!(census.made(), 100, "{concurrency:?}");
     }
-    peer.end();
-    assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
-    assert_eq!(census.made(), 100);
 }
 
 /// Whoever looks at a connection holds its lock for a moment. A reference that is
