@@ -44,16 +44,10 @@ fn package(folder: &Path) {
     let dependencies = block(&guide, "toml", "[dependencies]");
     assert_eq!(dependencies, block(&readme, "toml", "[dependencies]"));
     // Until they are published, and for what is here now even then.
-    let patches: String = [
-        ("capnp-threads", "."),
-        ("capnp-threads-codegen", "rpc-codegen"),
-        ("capnp-threads-core", "rpc-core"),
-        ("capnp-threads-persist", "rpc-persist"),
-        ("capnp-threads-transport", "rpc-transport"),
-    ]
-    .iter()
-    .map(|(name, path)| format!("{name} = {{ path = {:?} }}\n", root.join(path)))
-    .collect();
+    let patches = [("capnp-threads", "."), ("capnp-threads-codegen", "rpc-codegen")];
+    let patches = patches.iter().fold(String::new(), |text, (name, path)| {
+        text + &format!("{name} = {{ path = '{}' }}\n", root.join(path).display())
+    });
     let manifest = format!(
         "[package]\nname = \"reader\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
          {dependencies}\n[workspace]\n\n[patch.crates-io]\n{patches}\n\
