@@ -61,6 +61,7 @@ pub fn serve(address: &Address, ready: impl FnOnce(&Address) -> Result<()>) -> R
                 spawn_answering(stream?)?;
             }
         }
+        _ => return Err(format!("{address} is no address for a raw socket").into()),
     }
     Ok(())
 }
@@ -138,6 +139,7 @@ impl Raw {
                 Box::new(stream)
             }
             Address::Unix(path) => Box::new(UnixStream::connect::<&Path>(path)?),
+            _ => return Err(format!("{address} is no address for a raw socket").into()),
         };
         Ok(Raw { stream, input: vec![0; BUFFER] })
     }

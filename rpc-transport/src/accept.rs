@@ -1,24 +1,29 @@
-//! Waiting for connections until another thread has enough of it.
+//! Waiting for clients until the listener is closed.
 
-use std::io::{self, PipeReader, PipeWriter};
+use std::io;
+use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-/// How long accepting pauses after the system had no room for a connection,
-/// which is still waiting and would fail again at once.
+use crate::failure::is_exhaustion;
+use crate::fork::Owner;
+
+/// The pause before the next attempt after the system had no room for a client, who
+/// still waits: the attempt would fail again at once.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// Lets threads wait for a listening socket and be called off.
+/// Lets any number of threads wait at a listening socket until the listener is closed.
 ///
-/// The end of a pipe becomes readable when the other end is closed, and stays so:
-/// no wake-up is lost or used up, however many threads wait.
+/// They wait for one end of a pair of sockets, too. Shutting down the other end makes it
+/// readable for good, whoever else has copies of it: no wake-up is lost or used up, and a
+/// forked child cannot keep its parent from closing.
 pub(crate) struct Gate {
-    wake: PipeReader,
+    wake: UnixStream,
     closer: Closer,
     /// The system was out of something at the last attempt.
     exhausted: AtomicBool,
@@ -26,10 +31,12 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> io::Result<Self> {
-        let (wake, held) = io::pipe()?;
+        let (wake, waker) = UnixStream::pair()?;
+        let shared =
+            Closing { waker, owner: Owner::this_process(), closed: AtomicBool::new(false) };
         Ok(Gate {
             wake,
-            closer: Closer { held: Arc::new(Mutex::new(Some(held))) },
+            closer: Closer { shared: Arc::new(shared) },
             exhausted: AtomicBool::new(false),
         })
     }
@@ -38,8 +45,8 @@ impl Gate {
         self.closer.clone()
     }
 
-    /// Waits for a connection at `listener`, which does not block, and takes it
-    /// with `accept`.
+    /// Waits for a client at `listener`, which does not block, and takes it with
+    /// `accept`.
     pub(crate) fn accept<T>(
         &self,
         listener: BorrowedFd<'_>,
@@ -61,6 +68,10 @@ impl Gate {
                         PollFd::new(&listener, PollFlags::IN),
                     ];
                     poll(&mut fds, None)?;
+                    // In a forked child, the parent's closing shows here alone.
+                    if !fds[0].revents().is_empty() {
+                        return Err(closed());
+                    }
                 }
                 Err(error) => {
                     self.exhausted.store(is_exhaustion(&error), Ordering::Relaxed);
@@ -83,29 +94,35 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the listener was closed")
 }
 
-/// Whether an error says that the system was out of something: file descriptors,
-/// memory or buffers. Such a lack may pass, and says nothing about the peer.
-pub fn is_exhaustion(error: &io::Error) -> bool {
-    let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| exhaustion.contains(&errno))
-}
-
 /// Closes a listener from any thread.
 #[derive(Clone)]
 pub struct Closer {
-    held: Arc<Mutex<Option<PipeWriter>>>,
+    shared: Arc<Closing>,
+}
+
+struct Closing {
+    waker: UnixStream,
+    owner: Owner,
+    closed: AtomicBool,
 }
 
 impl Closer {
-    /// Makes the listener accept no more: threads that wait in its `accept`
-    /// return with an error, and so does every later call. The address is free
-    /// again when the listener is dropped. Closing twice is harmless.
+    /// Closes the listener: threads that wait in its `accept` return with an error, and
+    /// so does every later call. The address is free again when the listener is dropped.
+    /// Closing twice is harmless.
+    ///
+    /// In a child that was forked since the listener was made, this ends later calls of
+    /// the child alone.
     pub fn close(&self) {
-        self.held.lock().take();
+        self.shared.closed.store(true, Ordering::SeqCst);
+        if self.shared.owner.is_this_process() {
+            // It fails if it was done before.
+            let _ = self.shared.waker.shutdown(Shutdown::Both);
+        }
     }
 
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
-        self.held.lock().is_none()
+        self.shared.closed.load(Ordering::SeqCst)
     }
 }

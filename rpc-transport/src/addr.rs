@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,7 +12,9 @@ use thiserror::Error;
 
 use crate::accept::Closer;
 use crate::tcp::{self, TcpOptions};
-use crate::unix;
+use crate::{failure, unix};
+
+mod inherited;
 
 /// Where a server is.
 ///
@@ -22,9 +24,11 @@ use crate::unix;
 /// | `[::1]:port` | TCP over IPv6 |
 /// | `*:port` | to listen at every address of this machine |
 /// | `unix:/path` | a Unix socket; the path may be relative |
+/// | `unix-abstract:name` | a Unix socket in the abstract namespace of Linux |
 ///
 /// Port 0 is for listening: the system chooses a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// A TCP port.
     Tcp {
@@ -35,11 +39,16 @@ pub enum Address {
     },
     /// The path of a Unix socket.
     Unix(PathBuf),
+    /// The name of a Unix socket in the abstract namespace.
+    UnixAbstract(String),
 }
 
 /// Why a text is not an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{text:?} is not an address: {problem}; write host:port, [::1]:port, *:port or unix:/path")]
+#[error(
+    "{text:?} is not an address: {problem}; write host:port, [::1]:port, *:port, \
+     unix:/path or unix-abstract:name"
+)]
 pub struct ParseAddressError {
     text: String,
     problem: &'static str,
@@ -59,6 +68,13 @@ fn parse(text: &str) -> Result<Address, &'static str> {
             "" => Err("the path is missing"),
             _ if path.contains('\0') => Err("a path has no NUL character"),
             _ => Ok(Address::Unix(path.into())),
+        };
+    }
+    if let Some(name) = text.strip_prefix("unix-abstract:") {
+        return match name {
+            "" => Err("the name is missing"),
+            _ if name.contains('\0') => Err("a name has no NUL character"),
+            _ => Ok(Address::UnixAbstract(name.to_owned())),
         };
     }
     let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
@@ -90,6 +106,7 @@ impl fmt::Display for Address {
             Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Address::Tcp { host, port } => write!(f, "{host}:{port}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::UnixAbstract(name) => write!(f, "unix-abstract:{name}"),
         }
     }
 }
@@ -108,11 +125,12 @@ impl From<SocketAddr> for Address {
 const EVERYWHERE: &str = "*";
 
 impl Address {
-    /// Connects to the server with the default options. May block for as long as
-    /// the system keeps trying.
+    /// Connects to the server with the default options. May block for as long as the
+    /// system keeps trying.
     ///
     /// # Errors
-    /// As for [`tcp::connect`] and [`unix::connect`].
+    /// [`io::ErrorKind::ConnectionRefused`] if nobody listens there; otherwise as for
+    /// [`tcp::connect`] and [`unix::connect`]. The error says which address it is about.
     pub fn connect(&self) -> io::Result<Transport> {
         self.connect_with(&TcpOptions::new(), None)
     }
@@ -136,23 +154,32 @@ impl Address {
         timeout: Option<Duration>,
     ) -> io::Result<Transport> {
         match (self, timeout) {
-            (Address::Tcp { host, .. }, _) if host == EVERYWHERE => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "\"*\" is for listening; to connect, name one host",
-            )),
-            (Address::Tcp { host, port }, None) => options.connect((host.as_str(), *port)),
-            (Address::Tcp { host, port }, Some(timeout)) => {
-                options.connect_timeout((host.as_str(), *port), timeout)
+            (Address::Tcp { host, .. }, _) if host == EVERYWHERE => {
+                let reason = "\"*\" is for listening; to connect, name one host";
+                let error = io::Error::new(io::ErrorKind::InvalidInput, reason);
+                Err(failure::connecting(self, error))
+            }
+            (Address::Tcp { host, port }, timeout) => {
+                let found = look_up(host, *port).map_err(|e| failure::connecting(self, e))?;
+                match timeout {
+                    None => options.connect(&found[..]),
+                    Some(timeout) => options.connect_timeout(&found[..], timeout),
+                }
             }
             (Address::Unix(path), None) => unix::connect(path),
             (Address::Unix(path), Some(timeout)) => unix::connect_timeout(path, timeout),
+            (Address::UnixAbstract(name), None) => unix::connect_abstract(name),
+            (Address::UnixAbstract(name), Some(timeout)) => {
+                unix::connect_abstract_timeout(name, timeout)
+            }
         }
     }
 
     /// Listens at this address with the default options.
     ///
     /// # Errors
-    /// As for [`tcp::Listener::bind`] and [`unix::Listener::bind`].
+    /// As for [`tcp::Listener::bind`] and [`unix::Listener::bind`]. The error says which
+    /// address it is about.
     pub fn listen(&self) -> io::Result<Listener> {
         self.listen_with(&TcpOptions::new())
     }
@@ -166,10 +193,18 @@ impl Address {
             Address::Tcp { host, port } if host == EVERYWHERE => {
                 Listener::Tcp(options.listen_everywhere(*port)?)
             }
-            Address::Tcp { host, port } => Listener::Tcp(options.listen((host.as_str(), *port))?),
+            Address::Tcp { host, port } => {
+                let found = look_up(host, *port).map_err(|e| failure::listening(self, e))?;
+                Listener::Tcp(options.listen(&found[..])?)
+            }
             Address::Unix(path) => Listener::Unix(unix::Listener::bind(path)?),
+            Address::UnixAbstract(name) => Listener::Unix(unix::Listener::bind_abstract(name)?),
         })
     }
+}
+
+fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok((host, port).to_socket_addrs()?.collect())
 }
 
 /// Waits for clients at any kind of address.
@@ -187,6 +222,7 @@ impl Address {
 /// # Ok(())
 /// # }
 /// ```
+#[non_exhaustive]
 pub enum Listener {
     /// At a TCP port.
     Tcp(tcp::Listener),
@@ -223,17 +259,20 @@ impl Listener {
     /// that the system chose is filled in.
     ///
     /// # Errors
-    /// Those of the operating system; [`io::ErrorKind::Unsupported`] for an
-    /// inherited Unix socket that has no path.
+    /// Those of the operating system; [`io::ErrorKind::Unsupported`] for an inherited
+    /// Unix socket that has neither a path nor a name.
     pub fn local_address(&self) -> io::Result<Address> {
-        match self {
-            Listener::Tcp(listener) => Ok(listener.local_addr()?.into()),
-            Listener::Unix(listener) => {
-                listener.local_path()?.map(Address::Unix).ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::Unsupported, "this Unix socket has no path")
-                })
-            }
+        let listener = match self {
+            Listener::Tcp(listener) => return Ok(listener.local_addr()?.into()),
+            Listener::Unix(listener) => listener,
+        };
+        if let Some(path) = listener.local_path()? {
+            return Ok(Address::Unix(path));
         }
+        let name = listener.local_abstract_name()?.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::Unsupported, "this Unix socket has no name")
+        })?;
+        Ok(Address::UnixAbstract(name))
     }
 
     /// A handle that closes this listener from any thread.
@@ -267,6 +306,7 @@ mod tests {
             ("[fe80::1%2]:7000", tcp("fe80::1%2", 7000)),
             ("unix:/run/a b:c", Address::Unix("/run/a b:c".into())),
             ("unix:relative", Address::Unix("relative".into())),
+            ("unix-abstract:a b:c", Address::UnixAbstract("a b:c".into())),
         ] {
             assert_eq!(text.parse::<Address>().unwrap(), address);
             assert_eq!(address.to_string(), text);
@@ -297,6 +337,8 @@ mod tests {
             ("/path:7000", "a character that names do not have"),
             ("unix:", "the path is missing"),
             ("unix:a\0b", "no NUL character"),
+            ("unix-abstract:", "the name is missing"),
+            ("unix-abstract:a\0b", "no NUL character"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(problem) && error.contains("write host:port"), "{error}");
@@ -307,7 +349,8 @@ mod tests {
     fn servers_are_reached_at_their_local_address() {
         let directory = TemporaryDirectory::new("address");
         let path = format!("unix:{}", directory.file("socket").display());
-        for text in ["127.0.0.1:0", "localhost:0", "[::1]:0", "*:0", &path] {
+        let name = format!("unix-abstract:rpc-transport-{}", std::process::id());
+        for text in ["127.0.0.1:0", "localhost:0", "[::1]:0", "*:0", &path, &name] {
             let listener = text.parse::<Address>().unwrap().listen().unwrap();
             let address = listener.local_address().unwrap();
             assert_eq!(address.to_string().parse::<Address>().unwrap(), address);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use capnp_threads_core::transport::{PeerDescription, Transport, TransportControl};
 use parking_lot::Mutex;
 
+use crate::fork::Owner;
 use crate::framing::{FramedReader, FramedWriter};
 
 /// Makes a transport of two halves.
@@ -47,17 +48,25 @@ pub fn join(
     Transport {
         reader: Box::new(FramedReader::new(reader)),
         writer: Box::new(FramedWriter::new(writer)),
-        control: Arc::new(Control { shutdown: Mutex::new(Some(Box::new(shutdown))), peer }),
+        control: Arc::new(Control {
+            shutdown: Mutex::new(Some(Box::new(shutdown))),
+            peer,
+            owner: Owner::this_process(),
+        }),
     }
 }
 
 struct Control {
     shutdown: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     peer: PeerDescription,
+    owner: Owner,
 }
 
 impl TransportControl for Control {
     fn shutdown(&self) {
+        if !self.owner.is_this_process() {
+            return;
+        }
         let shutdown = self.shutdown.lock().take();
         if let Some(shutdown) = shutdown {
             shutdown();

@@ -23,6 +23,8 @@
 
 mod accept;
 pub mod addr;
+mod failure;
+pub mod fork;
 pub mod framing;
 pub mod halves;
 pub mod memory;
@@ -37,11 +39,12 @@ pub mod unix;
 #[cfg(test)]
 mod writing_now_tests;
 
-pub use accept::{Closer, is_exhaustion};
+pub use accept::Closer;
 pub use addr::{Address, Listener};
 pub use capnp_threads_core::transport::{
     Credentials, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
     TransportControl, TransportError,
 };
+pub use failure::is_exhaustion;
 pub use network::{SocketNetwork, SocketVat};
 pub use tcp::TcpOptions;

@@ -95,7 +95,7 @@ impl VatNetwork for SocketNetwork {
                 }
                 let transport = address
                     .connect_with(&self.options, Some(self.timeout))
-                    .map_err(|error| Error::disconnected(format!("{address}: {error}")))?;
+                    .map_err(|error| Error::disconnected(error.to_string()))?;
                 Ok(Reached::Peer(transport))
             }
             SocketVat::Client(number) => Err(Error::disconnected(format!(

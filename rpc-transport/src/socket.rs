@@ -12,6 +12,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, Shutdown,
 };
 
+use crate::fork::Owner;
 use crate::framing::{FramedReader, FramedWriter};
 
 /// Makes a transport of a connected, blocking stream socket.
@@ -20,7 +21,7 @@ pub(crate) fn transport(socket: OwnedFd, peer: PeerDescription) -> Transport {
     Transport {
         reader: Box::new(FramedReader::new(socket.clone())),
         writer: Box::new(FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now)),
-        control: Arc::new(Control { socket, peer }),
+        control: Arc::new(Control { socket, peer, owner: Owner::this_process() }),
     }
 }
 
@@ -32,7 +33,7 @@ pub(crate) fn transport_with_fds(socket: OwnedFd, peer: PeerDescription) -> Tran
     Transport {
         reader: Box::new(FramedReader::new(socket.clone()).receiving_fds(receive_with_fds)),
         writer: Box::new(writer.sending_fds(MAX_FDS, send_with_fds)),
-        control: Arc::new(Control { socket, peer }),
+        control: Arc::new(Control { socket, peer, owner: Owner::this_process() }),
     }
 }
 
@@ -159,10 +160,14 @@ fn receive_with_fds(
 struct Control {
     socket: Socket,
     peer: PeerDescription,
+    owner: Owner,
 }
 
 impl TransportControl for Control {
     fn shutdown(&self) {
+        if !self.owner.is_this_process() {
+            return;
+        }
         // It fails only where there is nothing to shut down: on a socket that is
         // not connected any more, whose users have returned with an error or
         // with the end of the stream.

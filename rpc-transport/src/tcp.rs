@@ -13,7 +13,7 @@ use capnp_threads_core::transport::{PeerDescription, Transport};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::accept::{Closer, Gate};
-use crate::socket;
+use crate::{failure, socket};
 
 #[cfg(test)]
 mod tests;
@@ -63,6 +63,15 @@ const BACKLOG: u16 = 1024;
 /// themselves.
 const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The most that Linux accepts for both times of keepalive, in seconds.
+const MOST_KEEPALIVE_SECONDS: u64 = 32_767;
+
+/// The most probes that Linux accepts.
+const MOST_KEEPALIVE_PROBES: u32 = 127;
+
+/// The longest user timeout that Linux accepts, a little less than 2^31 milliseconds.
+const MOST_USER_TIMEOUT: Duration = Duration::from_secs(2_147_483);
+
 impl TcpOptions {
     /// The defaults: nothing but `TCP_NODELAY`.
     pub fn new() -> Self {
@@ -74,22 +83,29 @@ impl TcpOptions {
     /// unanswered. Without it, a peer that vanished without a word while nothing
     /// is being sent to it is never noticed.
     ///
-    /// Systems count in seconds.
+    /// Systems count in whole seconds: fractions are rounded up, and what is less or
+    /// more than they accept becomes the least and the most, which is 1 second and 9
+    /// hours, and 1 and 127 probes.
     pub fn keepalive(mut self, idle: Duration, interval: Duration, probes: u32) -> Self {
-        let keepalive = TcpKeepalive::new().with_time(idle);
-        let keepalive = keepalive.with_interval(interval).with_retries(probes);
-        self.keepalive = Some(keepalive);
+        let seconds = |time: Duration| {
+            let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+            Duration::from_secs(seconds.clamp(1, MOST_KEEPALIVE_SECONDS))
+        };
+        let keepalive = TcpKeepalive::new().with_time(seconds(idle));
+        let keepalive = keepalive.with_interval(seconds(interval));
+        self.keepalive = Some(keepalive.with_retries(probes.clamp(1, MOST_KEEPALIVE_PROBES)));
         self
     }
 
     /// Ends the connection with an error when the peer's system has not
     /// acknowledged what was sent for this long (`TCP_USER_TIMEOUT`, in
-    /// milliseconds). This includes a peer that has stopped reading.
+    /// milliseconds, at least 1). This includes a peer that has stopped reading.
     ///
     /// Systems other than Linux do not know this option; there, connecting and
     /// accepting fail with [`io::ErrorKind::Unsupported`].
     pub fn user_timeout(mut self, timeout: Duration) -> Self {
-        self.user_timeout = Some(timeout);
+        // To systems, 0 would mean that there is no limit of ours.
+        self.user_timeout = Some(timeout.clamp(Duration::from_millis(1), MOST_USER_TIMEOUT));
         self
     }
 
@@ -119,7 +135,8 @@ impl TcpOptions {
     /// be minutes.
     ///
     /// # Errors
-    /// The name is unknown, or what the attempt at the last address met.
+    /// The name is unknown, or what the attempt at the last address met, which the error
+    /// names. [`io::ErrorKind::ConnectionRefused`] if nobody listens there.
     pub fn connect(&self, server: impl ToSocketAddrs) -> io::Result<Transport> {
         self.connect_within(server, None)
     }
@@ -161,9 +178,8 @@ impl TcpOptions {
     }
 
     fn connect_to(&self, address: SocketAddr, timeout: Duration) -> io::Result<Transport> {
-        let socket = self.socket(address)?;
-        socket.connect_timeout(&address.into(), timeout)?;
-        self.set_up(socket, address)
+        let connect = || self.set_up(connected(self.socket(address)?, address, timeout)?, address);
+        connect().map_err(|error| failure::connecting(address, error))
     }
 
     /// Connects to one address within `timeout`, for protocols other than that of a
@@ -172,10 +188,12 @@ impl TcpOptions {
     /// # Errors
     /// As for [`connect_timeout`](Self::connect_timeout).
     pub fn connect_stream(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        let socket = self.socket(address)?;
-        socket.connect_timeout(&address.into(), timeout)?;
-        self.set_options(&socket)?;
-        Ok(socket.into())
+        let connect = || {
+            let socket = connected(self.socket(address)?, address, timeout)?;
+            self.set_options(&socket)?;
+            Ok(socket.into())
+        };
+        connect().map_err(|error| failure::connecting(address, error))
     }
 
     /// A socket that is neither connected nor listening. The sizes of buffers
@@ -218,9 +236,13 @@ impl TcpOptions {
     /// of a message.
     ///
     /// # Errors
-    /// The stream is not connected any more, or an option cannot be set.
+    /// The stream is not connected any more, or is connected to itself, or an option
+    /// cannot be set.
     pub fn transport(&self, stream: TcpStream) -> io::Result<Transport> {
         let peer = stream.peer_addr()?;
+        if stream.local_addr()? == peer {
+            return Err(failure::connecting(peer, itself()));
+        }
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
@@ -235,14 +257,14 @@ impl TcpOptions {
     /// # Errors
     /// The name is unknown, or no address is one of this machine that is free.
     pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<Listener> {
-        let mut failure = no_address();
+        let mut failed = no_address();
         for address in address.to_socket_addrs()? {
             match self.listen_at(address) {
                 Ok(listener) => return Ok(listener),
-                Err(error) => failure = error,
+                Err(error) => failed = failure::listening(address, error),
             }
         }
-        Err(failure)
+        Err(failed)
     }
 
     /// Listens at a port of every address of this machine, IPv6 and IPv4 alike,
@@ -251,12 +273,13 @@ impl TcpOptions {
     /// # Errors
     /// The port is taken.
     pub fn listen_everywhere(&self, port: u16) -> io::Result<Listener> {
-        self.listen_at((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|failure| {
-            if failure.kind() == io::ErrorKind::AddrInUse {
-                return Err(failure);
+        let listener = self.listen_at((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                return Err(error);
             }
             self.listen_at((Ipv4Addr::UNSPECIFIED, port).into())
-        })
+        });
+        listener.map_err(|error| failure::listening(format_args!("*:{port}"), error))
     }
 
     fn listen_at(&self, address: SocketAddr) -> io::Result<Listener> {
@@ -271,6 +294,30 @@ impl TcpOptions {
         socket.listen(self.backlog.unwrap_or(BACKLOG).into())?;
         Listener::new(socket.into(), self.clone())
     }
+}
+
+// Note [connected to itself]
+//
+// The system chooses the port from which a socket connects. If it chooses the very port
+// to which the socket is to connect, and nobody listens there, TCP takes the dial for one
+// of two that cross, and connects the socket to itself. What is sent would come back, and
+// a client would be answered by itself.
+
+/// Connects a socket to somebody else.
+fn connected(socket: Socket, to: SocketAddr, timeout: Duration) -> io::Result<Socket> {
+    socket.connect_timeout(&to.into(), timeout)?;
+    // See Note [connected to itself].
+    let own = socket.local_addr()?.as_socket();
+    // One that is lost already has no peer's address, and is not connected to itself.
+    if socket.peer_addr().is_ok_and(|peer| peer.as_socket() == own) {
+        return Err(itself());
+    }
+    Ok(socket)
+}
+
+fn itself() -> io::Error {
+    let reason = "nobody listens there, and the socket was connected to itself";
+    io::Error::new(io::ErrorKind::ConnectionRefused, reason)
 }
 
 fn no_address() -> io::Error {

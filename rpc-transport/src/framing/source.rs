@@ -22,6 +22,8 @@ use std::sync::{Arc, Weak};
 
 use capnp_threads_core::fd::{OwnedFd, SharedFd};
 
+use crate::fork::Owner;
+
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +54,7 @@ pub(super) struct Source<R> {
     given: Vec<Weak<OwnedFd>>,
     /// Empty, kept for its memory.
     arrived: Vec<OwnedFd>,
+    owner: Owner,
 }
 
 impl<R: Read> Source<R> {
@@ -65,6 +68,7 @@ impl<R: Read> Source<R> {
             waiting: VecDeque::new(),
             given: Vec::new(),
             arrived: Vec::new(),
+            owner: Owner::this_process(),
         }
     }
 
@@ -79,6 +83,7 @@ impl<R: Read> Source<R> {
 
     /// Waits for bytes. Returns 0 at the end of the stream.
     pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.owner.check()?;
         let count = loop {
             let outcome = match self.receive {
                 Some(receive) if self.max_fds > 0 => {

@@ -7,6 +7,7 @@ use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::{MessageWriter, TransportError};
 
 use super::{NUMBER, WORD};
+use crate::fork::Owner;
 
 /// Segments below this size, in bytes, are copied behind one another. Over Unix
 /// sockets on Linux, copying cost less than one more entry in a vectored write up
@@ -53,6 +54,7 @@ pub struct FramedWriter<W> {
     copied: Vec<u8>,
     /// A write failed, perhaps in the middle of a message.
     broken: bool,
+    owner: Owner,
 }
 
 impl<W: Write> FramedWriter<W> {
@@ -75,6 +77,7 @@ impl<W: Write> FramedWriter<W> {
             rest: Vec::new(),
             copied: Vec::new(),
             broken: false,
+            owner: Owner::this_process(),
         }
     }
 
@@ -106,6 +109,7 @@ struct Descriptors<W> {
 
 impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
     fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError> {
+        self.owner.check()?;
         if self.broken {
             return Err(broken().into());
         }
@@ -129,6 +133,7 @@ impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
     }
 
     fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
+        self.owner.check()?;
         let (Some(inner), Some(now)) = (&mut self.inner, self.now) else {
             return Ok(batch.is_empty());
         };
@@ -169,6 +174,7 @@ impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
     }
 
     fn finish(&mut self) -> Result<(), TransportError> {
+        self.owner.check()?;
         let Some(mut inner) = self.inner.take() else { return Ok(()) };
         if self.broken {
             return Err(broken().into());

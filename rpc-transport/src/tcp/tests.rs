@@ -114,9 +114,65 @@ fn dead_port() -> (Socket, SocketAddr) {
 fn a_port_without_a_server_refuses() {
     let (_socket, address) = dead_port();
     for outcome in [connect(address), connect_timeout(address, Duration::from_secs(60))] {
-        assert_eq!(outcome.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+        let error = outcome.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let expected = format!("cannot connect to {address}: ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
+    let error = TcpOptions::new().connect_stream(address, Duration::from_secs(60)).err().unwrap();
+    assert!(error.to_string().starts_with(&format!("cannot connect to {address}: ")), "{error}");
     assert_eq!(connect(&[][..]).err().unwrap().kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let listener = TcpOptions::new().listen_everywhere(0).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for (outcome, address) in [
+        (Listener::bind(("127.0.0.1", port)), format!("127.0.0.1:{port}")),
+        (TcpOptions::new().listen_everywhere(port), format!("*:{port}")),
+    ] {
+        let error = outcome.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let expected = format!("cannot listen at {address}: ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_client_is_never_connected_to_itself() {
+    // The system may choose the very port that is dialled; here it has no other choice.
+    let (socket, address) = dead_port();
+    let error = connected(socket, address, Duration::from_secs(60)).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    assert!(error.to_string().contains("to itself"), "{error}");
+    // A stream that somebody else has connected like this.
+    let (socket, address) = dead_port();
+    socket.connect(&address.into()).unwrap();
+    let error = from_stream(OwnedFd::from(socket).into()).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
+
+#[test]
+fn every_time_limit_is_accepted() {
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    for limit in [Duration::ZERO, Duration::from_nanos(1)] {
+        // Whether it suffices is up to the system, but it is not endless.
+        if let Err(error) = connect_timeout(listener.local_addr().unwrap(), limit) {
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+    }
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = [Duration::ZERO, Duration::from_nanos(1), Duration::MAX];
+    for (idle, interval, probes) in [(0, 1, 0), (1, 2, 1), (2, 0, u32::MAX)] {
+        let options = TcpOptions::new().keepalive(limits[idle], limits[interval], probes);
+        #[cfg(target_os = "linux")]
+        let options = options.user_timeout(limits[idle]);
+        let client = options.connect_timeout(address, Duration::MAX).unwrap();
+        testing::check_connected(client, listener.accept().unwrap());
+    }
 }
 
 #[test]

@@ -121,6 +121,7 @@ async fn serve(address: &Address) -> Result<()> {
                 start(stream, Side::Server, Some(&echo));
             }
         }
+        _ => Err(format!("{address} is no address for this peer").into()),
     }
 }
 
@@ -163,6 +164,7 @@ impl Load {
                     start(stream, Side::Client, None)
                 }
                 Address::Unix(path) => start(UnixStream::connect(path).await?, Side::Client, None),
+                _ => return Err(format!("{address} is no address for this peer").into()),
             })
         })?;
         Ok(Load { echo, tasks, runtime })

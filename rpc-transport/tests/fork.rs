@@ -1,0 +1,158 @@
+//! What a forked child does to the connections and listeners of its parent: nothing.
+//! It is one test in a process of its own, so that no other thread is anywhere in
+//! particular when it forks.
+#![allow(clippy::unwrap_used)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::{io, mem, thread};
+
+use capnp::message::Builder;
+use capnp_threads_core::message::Message;
+use capnp_threads_transport::{Address, PeerDescription, Transport, halves, tcp, unix};
+
+/// A child of this process, which ends when this is dropped.
+struct Child(libc::pid_t);
+
+impl Child {
+    /// Forks a child that does some work, reports whether that went well, and ends.
+    fn start(work: impl FnOnce() -> bool) -> Self {
+        // SAFETY: nothing of the child is shared with the parent but what the operating
+        // system shares. Of locks that other threads of the parent may have held, the
+        // child uses none but those of the allocator, which are prepared for this.
+        match unsafe { libc::fork() } {
+            0 => {
+                let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or(false);
+                // SAFETY: the child ends here, without running what the parent has
+                // registered for its own end.
+                unsafe { libc::_exit(i32::from(!done)) }
+            }
+            pid => {
+                assert!(pid > 0, "{}", io::Error::last_os_error());
+                Child(pid)
+            }
+        }
+    }
+
+    #[track_caller]
+    fn succeeds(self) {
+        assert_eq!(self.wait(), 0, "the child reports a failure");
+    }
+
+    fn wait(self) -> i32 {
+        let mut status = 0;
+        // SAFETY: the status is written to a variable of ours.
+        assert_eq!(unsafe { libc::waitpid(self.0, &raw mut status, 0) }, self.0);
+        mem::forget(self);
+        status
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // SAFETY: it is a child of this process that was not waited for yet.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+fn message() -> Message {
+    let mut message = Builder::new_default();
+    message.set_root::<capnp::text::Owned>("hello").unwrap();
+    message.into()
+}
+
+fn tcp_pair() -> (Transport, Transport) {
+    let listener = tcp::Listener::bind("127.0.0.1:0").unwrap();
+    let client = tcp::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap())
+}
+
+/// Pipes, and a closure for the shutdown that reports that it was called.
+fn halves_pair() -> (Transport, Transport) {
+    let ((left_in, right_out), (right_in, left_out)) = (io::pipe().unwrap(), io::pipe().unwrap());
+    let join = |reader, writer| {
+        halves::join(reader, writer, PeerDescription::default(), || panic!("it was called"))
+    };
+    (join(left_in, left_out), join(right_in, right_out))
+}
+
+fn one_way(from: &mut Transport, to: &mut Transport) {
+    from.writer.write(&mut vec![message()]).unwrap();
+    assert!(to.reader.read().unwrap().is_some());
+}
+
+/// A child that uses a connection gets errors, and ends nothing.
+fn check_a_child_leaves(pair: (Transport, Transport)) {
+    let mut pair = Some(pair);
+    // There is something to read, for the parent.
+    pair.as_mut().unwrap().0.writer.write(&mut vec![message()]).unwrap();
+    let child = Child::start(|| {
+        let (mut here, mut there) = pair.take().unwrap();
+        let refused = here.writer.write(&mut vec![message()]).is_err()
+            && here.writer.try_write(&mut vec![message()]).is_err()
+            && here.writer.finish().is_err()
+            && there.reader.read().is_err();
+        here.control.shutdown();
+        there.control.shutdown();
+        refused
+    });
+    child.succeeds();
+    let (mut here, mut there) = pair.take().unwrap();
+    assert!(there.reader.read().unwrap().is_some());
+    one_way(&mut here, &mut there);
+    one_way(&mut there, &mut here);
+}
+
+fn a_child_can_neither_use_nor_end_a_connection() {
+    for pair in [unix::pair().unwrap(), tcp_pair(), halves_pair()] {
+        check_a_child_leaves(pair);
+    }
+}
+
+fn a_child_that_ends_leaves_the_listener_to_its_parent() {
+    let path = std::env::temp_dir().join(format!("rpc-transport-fork-{}", std::process::id()));
+    let mut listener = Some(Address::Unix(path.clone()).listen().unwrap());
+    let child = Child::start(|| {
+        let listener = listener.take().unwrap();
+        let closer = listener.closer();
+        // It may serve clients as well.
+        let client = unix::connect(&path).unwrap();
+        let served = listener.accept().is_ok();
+        closer.close();
+        drop(client);
+        served && listener.accept().is_err()
+    });
+    child.succeeds();
+    assert!(path.exists());
+    let listener = listener.take().unwrap();
+    let client = unix::connect(&path).unwrap();
+    listener.accept().unwrap();
+    drop((client, listener));
+    assert!(!path.exists());
+}
+
+fn a_child_that_stays_cannot_keep_its_parent_from_closing() {
+    let listener = Arc::new(tcp::Listener::bind("127.0.0.1:0").unwrap());
+    // It has copies of everything, and waits.
+    let child = Child::start(|| {
+        listener.accept().err().is_some_and(|error| error.kind() == io::ErrorKind::NotConnected)
+    });
+    let accepting = {
+        let listener = Arc::clone(&listener);
+        thread::spawn(move || listener.accept().err().unwrap().kind())
+    };
+    listener.closer().close();
+    assert_eq!(accepting.join().unwrap(), io::ErrorKind::NotConnected);
+    // The child learns of it, too.
+    child.succeeds();
+}
+
+#[test]
+fn a_child_leaves_its_parent_alone() {
+    a_child_can_neither_use_nor_end_a_connection();
+    a_child_that_ends_leaves_the_listener_to_its_parent();
+    a_child_that_stays_cannot_keep_its_parent_from_closing();
+}
