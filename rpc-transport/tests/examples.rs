@@ -16,6 +16,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use rpc_tests::peers::{Library, cxx_calculator, or_skip};
+
 /// A program that takes longer than this hangs.
 const FAR_TOO_LONG: Duration = Duration::from_secs(120);
 
@@ -121,18 +123,10 @@ fn calculators_in_two_processes() {
 
 #[test]
 fn calculators_in_rust_and_cpp() {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cxx-calculator");
-    if !installed("C++", Command::new("pkg-config").args(["--exists", "capnp-rpc"]))
-        || !installed("C++", Command::new("capnp").arg("--version"))
-    {
-        return;
+    for library in Library::ALL {
+        let Some(cxx) = or_skip(cxx_calculator(library)) else { continue };
+        check_both_ways(&|| Command::new(cxx.get_program()), "cxx");
     }
-    output(
-        Command::new("make")
-            .arg(format!("OUT={}", out.display()))
-            .current_dir(peers().join("cxx-calculator")),
-    );
-    check_both_ways(&|| Command::new(out.join("calculator")), "cxx");
 }
 
 #[test]
