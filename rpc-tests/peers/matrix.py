@@ -2,11 +2,12 @@
 """Runs every peer's client against every peer's server, and this project's own with
 them, over TCP and over a Unix socket, and prints a table of the results.
 
-    matrix.py [--write] [--cxx PEER] [--capnp-rpc PEER] [NAME...]
+    matrix.py [--write] [--cxx PEER]... [--capnp-rpc PEER] [NAME...]
 
-The C++ peer is looked for in target/peers, where `cargo test -p rpc-tests` builds
-it, that of capnp-rpc in target/debug; --cxx and --capnp-rpc name them elsewhere. Names select behaviours. --write puts
-the table into RESULTS.md. Exits with 1 if anything failed.
+The C++ peers are looked for in target/peers, where `cargo test -p rpc-tests` builds
+them, that of capnp-rpc in target/debug; --cxx and --capnp-rpc name them elsewhere. Names
+select behaviours. --write puts the table into RESULTS.md. Exits with 1 if anything
+failed.
 """
 
 import argparse
@@ -21,16 +22,24 @@ TARGET = HERE.parents[1] / "target"
 LONGEST_CALL_SECONDS = 1200
 
 
-def newest_cxx():
-    built = TARGET.glob("peers/cxx-*/peer")
-    return max(built, key=lambda path: path.stat().st_mtime, default=TARGET / "peers/cxx/peer")
+def newest_cxx(version):
+    built = TARGET.glob(f"peers/cxx-{version}.*/peer")
+    newest = max(built, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        sys.exit(f"there is no peer with C++ {version}: run the tests first, or name one by --cxx")
+    return newest
+
+
+def name_of(program):
+    command = [program, "version"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--ours", default=TARGET / "debug" / "conformance")
-    parser.add_argument("--cxx", default=newest_cxx())
+    parser.add_argument("--cxx", action="append")
     parser.add_argument("--capnp-rpc", default=TARGET / "debug" / "peer-capnp-rpc")
     parser.add_argument("names", nargs="*")
     return parser.parse_args()
@@ -72,9 +81,10 @@ def table(results):
 
 def main():
     options = arguments()
+    cxx = options.cxx or [newest_cxx(version) for version in ("0", "1")]
     peers = {
         "ours": [str(options.ours)],
-        "C++": [str(options.cxx)],
+        **{name_of(program): [str(program)] for program in cxx},
         "pycapnp": [sys.executable, str(HERE / "python" / "peer.py")],
         "capnp-rpc": [str(options.capnp_rpc)],
     }

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rpc_tests::peers::{Library, cxx_calculator, or_skip};
+
 use crate::process::{Server, installed, output};
 
 /// What every calculator client prints, whoever serves it.
@@ -121,18 +123,10 @@ fn calculators_in_two_processes() {
 
 #[test]
 fn calculators_in_rust_and_cpp() {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cxx-calculator");
-    if !installed("C++", Command::new("pkg-config").args(["--exists", "capnp-rpc"]))
-        || !installed("C++", Command::new("capnp").arg("--version"))
-    {
-        return;
+    for library in Library::ALL {
+        let Some(cxx) = or_skip(cxx_calculator(library)) else { continue };
+        check_both_ways(&|| Command::new(cxx.get_program()), "cxx");
     }
-    output(
-        Command::new("make")
-            .arg(format!("OUT={}", out.display()))
-            .current_dir(peers().join("cxx-calculator")),
-    );
-    check_both_ways(&|| Command::new(out.join("calculator")), "cxx");
 }
 
 #[test]

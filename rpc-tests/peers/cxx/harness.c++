@@ -4,12 +4,14 @@
 #include <cstdio>
 #include <cstring>
 
+#include "cancelable.h"
+
 namespace {
 
 constexpr auto DEADLINE = 20 * kj::SECONDS;
 constexpr const char* DEADLINE_TEXT = "no answer within 20 seconds";
 
-class OurObject final: public TestInterface::Server {
+class OurObject final: public Cancelable<TestInterface::Server> {
 public:
   explicit OurObject(Probe& probe, kj::Maybe<kj::Own<Event>> gate = nullptr)
       : probe(kj::addRef(probe)), gate(kj::mv(gate)) {}
@@ -25,7 +27,6 @@ public:
     ++probe->calls;
     probe->called->happen();
     context.getResults().setX("foo");
-    context.allowCancellation();
     KJ_IF_MAYBE(g, gate) { return (*g)->wait(); }
     return kj::READY_NOW;
   }

@@ -2,6 +2,7 @@
 //
 //   peer serve ADDR            serves the conformance interfaces
 //   peer call ADDR [NAME...]   runs the behaviours of README.md against a server
+//   peer version               prints the version of the implementation
 //
 // ADDR is host:port or unix:/path.
 #include <cstdio>
@@ -20,6 +21,10 @@ int main(int argc, char** argv) {
     auto io = kj::setupAsyncIo();
     return callAll(io, argv[2], kj::arrayPtr(argv + 3, argc - 3));
   }
-  fprintf(stderr, "usage: peer serve ADDR | peer call ADDR [NAME...]\n");
+  if (argc == 2 && strcmp(argv[1], "version") == 0) {
+    printf("%s\n", implementation().cStr());
+    return 0;
+  }
+  fprintf(stderr, "usage: peer serve ADDR | peer call ADDR [NAME...] | peer version\n");
   return 2;
 }

@@ -24,6 +24,9 @@ public:
   }
 
   kj::Own<MembranePolicy> addRef() override { return kj::addRef(*this); }
+  // What is called through a promise from inside may turn out to be from outside, and
+  // then its calls are none of the membrane's. Before 1.0 this was the default.
+  bool shouldResolveBeforeRedirecting() override { return true; }
   kj::Maybe<kj::Promise<void>> onRevoked() override { return revoked.addBranch(); }
 
 private:

@@ -79,7 +79,6 @@ kj::Promise<void> PipelineObject::getCap(GetCapContext context) {
   KJ_REQUIRE(params.getN() == 234, "getCap takes 234");
   auto inCap = params.getInCap();
   context.releaseParams();
-  context.allowCancellation();
   return ::callFoo(kj::mv(inCap)).then([this, context]() mutable {
     auto results = context.getResults();
     results.setS("bar");
@@ -92,7 +91,6 @@ kj::Promise<void> PipelineObject::getAnyCap(GetAnyCapContext context) {
   KJ_REQUIRE(params.getN() == 234, "getAnyCap takes 234");
   auto inCap = params.getInCap();
   context.releaseParams();
-  context.allowCancellation();
   return ::callFoo(inCap.castAs<TestInterface>()).then([this, context]() mutable {
     auto results = context.getResults();
     results.setS("bar");
@@ -119,7 +117,6 @@ kj::Promise<void> PipelineObject::getCapPipelineOnly(GetCapPipelineOnlyContext c
   capnp::PipelineBuilder<TestPipeline::GetCapPipelineOnlyResults> pipeline;
   pipeline.initOutBox().setCap(kj::heap<ExtendsObject>(state));
   context.setPipeline(pipeline.build());
-  context.allowCancellation();
   return untilCanceled();
 }
 
@@ -144,7 +141,6 @@ kj::Promise<void> TailCallerObject::foo(FooContext context) {
   auto request = params.getCallee().fooRequest();
   request.setI(params.getI());
   request.setT("from TestTailCaller");
-  context.allowCancellation();
   return context.tailCall(kj::mv(request));
 }
 
@@ -186,14 +182,12 @@ kj::Promise<void> MoreStuffObject::getCallSequence(GetCallSequenceContext contex
 kj::Promise<void> MoreStuffObject::callFoo(CallFooContext context) {
   auto cap = context.getParams().getCap();
   context.releaseParams();
-  context.allowCancellation();
   return ::callFoo(kj::mv(cap)).then([context]() mutable { context.getResults().setS("bar"); });
 }
 
 kj::Promise<void> MoreStuffObject::callFooWhenResolved(CallFooWhenResolvedContext context) {
   auto cap = context.getParams().getCap();
   context.releaseParams();
-  context.allowCancellation();
   auto resolved = cap.whenResolved();
   return resolved.then([cap = kj::mv(cap)]() mutable { return ::callFoo(kj::mv(cap)); })
       .then([context]() mutable { context.getResults().setS("bar"); });
@@ -202,7 +196,6 @@ kj::Promise<void> MoreStuffObject::callFooWhenResolved(CallFooWhenResolvedContex
 kj::Promise<void> MoreStuffObject::neverReturn(NeverReturnContext context) {
   auto cap = context.getParams().getCap();
   context.getResults().setCapCopy(cap);
-  context.allowCancellation();
   return untilCanceled().attach(kj::mv(cap));
 }
 
@@ -213,7 +206,6 @@ kj::Promise<void> MoreStuffObject::hold(HoldContext context) {
 
 kj::Promise<void> MoreStuffObject::callHeld(CallHeldContext context) {
   auto& cap = KJ_REQUIRE_NONNULL(held, "nothing is held");
-  context.allowCancellation();
   return ::callFoo(cap).then([context]() mutable { context.getResults().setS("bar"); });
 }
 
@@ -229,7 +221,6 @@ kj::Promise<void> MoreStuffObject::echo(EchoContext context) {
 
 kj::Promise<void> MoreStuffObject::expectCancel(ExpectCancelContext context) {
   auto cap = context.getParams().getCap();
-  context.allowCancellation();
   return untilCanceled().attach(kj::mv(cap));
 }
 
@@ -298,7 +289,6 @@ namespace {
 // Returns what a thing's method returns, as a tail call or by copying.
 template <typename Context, typename Request>
 kj::Promise<void> forward(Context context, Request request, bool tailCall) {
-  context.allowCancellation();
   if (tailCall) return context.tailCall(kj::mv(request));
   return request.send().then([context](capnp::Response<TestMembrane::Result> result) mutable {
     context.setResults(result);
@@ -328,7 +318,6 @@ kj::Promise<void> MembraneObject::loopback(LoopbackContext context) {
 }
 
 kj::Promise<void> MembraneObject::waitForever(WaitForeverContext context) {
-  context.allowCancellation();
   return untilCanceled();
 }
 

@@ -8,6 +8,7 @@
 #include <kj/async.h>
 #include <kj/refcount.h>
 
+#include "cancelable.h"
 #include "test-control.capnp.h"
 #include "test.capnp.h"
 
@@ -26,7 +27,7 @@ using State = kj::Own<ConnectionState>;
 
 // Counts the calls that reach an object before it handles them.
 template <typename Base>
-class Counted: public virtual Base {
+class Counted: public Cancelable<Base> {
 public:
   explicit Counted(const State& state): state(kj::addRef(const_cast<ConnectionState&>(*state))) {}
 
@@ -34,7 +35,7 @@ public:
       uint64_t interfaceId, uint16_t methodId,
       capnp::CallContext<capnp::AnyPointer, capnp::AnyPointer> context) override {
     ++state->calls[interfaceId];
-    return Base::dispatchCall(interfaceId, methodId, context);
+    return Cancelable<Base>::dispatchCall(interfaceId, methodId, context);
   }
 
 protected:

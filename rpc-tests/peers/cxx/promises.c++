@@ -1,4 +1,5 @@
 // Promises as parameters, the order of calls, embargoes and tail calls.
+#include "cancelable.h"
 #include "harness.h"
 
 namespace {
@@ -32,12 +33,11 @@ private:
   kj::Own<Probe> probe;
 };
 
-class NeverTailCallee final: public TestTailCallee::Server {
+class NeverTailCallee final: public Cancelable<TestTailCallee::Server> {
 public:
   explicit NeverTailCallee(Probe& probe): probe(kj::addRef(probe)) {}
 
   kj::Promise<void> foo(FooContext context) override {
-    context.allowCancellation();
     probe->called->happen();
     return kj::Promise<void>(kj::NEVER_DONE)
         .attach(kj::defer([probe = kj::addRef(*probe)]() mutable { probe->canceled->happen(); }));

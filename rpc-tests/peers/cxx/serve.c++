@@ -52,7 +52,7 @@ public:
 
   kj::Promise<void> implementation(ImplementationContext context) override {
     auto results = context.getResults();
-    results.setName(kj::str("C++ ", CAPNP_VERSION_MAJOR, '.', CAPNP_VERSION_MINOR));
+    results.setName(::implementation());
     results.setSendsResultsToYourself(true);
     auto limits = results.initLimits(1);
     limits[0].setBehaviour("tables-at-rest");
@@ -244,6 +244,10 @@ private:
 };
 
 }  // namespace
+
+kj::String implementation() {
+  return kj::str("C++ ", CAPNP_VERSION_MAJOR, '.', CAPNP_VERSION_MINOR);
+}
 
 void serve(kj::AsyncIoContext& io, kj::StringPtr address) {
   bool isUnix = address.startsWith("unix:");

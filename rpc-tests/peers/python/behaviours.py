@@ -339,6 +339,9 @@ class OurTailCaller(test.TestInterface.Server):
 
 @behaviour("tail-call-back")
 async def tail_call_back(c):
+    if c.server.startswith("C++ 1."):
+        # It says noPromisePipelining of every call whose results hold no capabilities.
+        raise harness.Skip("pycapnp gives the tail call up if its caller will not pipeline")
     target = (await c.objects().testInterface()).object
     response = await c.theirs(test.TestMoreStuff).callFoo(cap=OurTailCaller(target))
     equal(response.s, "bar")

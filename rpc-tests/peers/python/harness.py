@@ -143,8 +143,9 @@ class Connection:
 class Context:
     """What a behaviour works with."""
 
-    def __init__(self, address, has_control):
+    def __init__(self, address, server, has_control):
         self.address = address
+        self.server = server
         self.has_control = has_control
         self._connections = []
 
@@ -188,7 +189,7 @@ async def failure(call):
 
 
 async def _ask_server(address):
-    context = Context(address, True)
+    context = Context(address, "the server", True)
     await context.begin()
     try:
         response = await context.control().implementation()
@@ -236,7 +237,7 @@ async def call_all(address, names):
         if name in limits:
             print(f"skip {name}: {server}: {limits[name]}", flush=True)
             continue
-        context = Context(address, has_control)
+        context = Context(address, server, has_control)
         try:
             await _run(behaviour, context)
         except Skip as skip:

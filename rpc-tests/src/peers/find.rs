@@ -1,4 +1,4 @@
-//! Finding peers and building them.
+//! Finding peers, and building those that Cargo builds.
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsString;
@@ -8,9 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::schema_folder;
-
-fn package() -> &'static Path {
+pub(super) fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -19,7 +17,7 @@ pub(super) fn workspace() -> &'static Path {
 }
 
 /// Where this workspace is being built: the folder above that of the profile.
-fn target() -> Result<PathBuf, String> {
+pub(super) fn target() -> Result<PathBuf, String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     this.parent()
         .map(|folder| match folder.file_name() {
@@ -44,49 +42,16 @@ pub(super) fn run(command: &mut Command) -> Result<String, String> {
     Err(format!("{}: {}", output.status, last.join("\n")))
 }
 
-/// Builds a C++ program, which is called `peer`, from the sources in `peers/name`
-/// into a folder that is named after them, unless it is there.
-pub(super) fn build_cxx(name: &str) -> Result<PathBuf, String> {
-    run(Command::new("capnp").arg("--version")).map_err(|_| "capnp not installed")?;
-    let library = run(Command::new("pkg-config").args(["--modversion", "capnp-rpc"]))
-        .map_err(|_| "libcapnp's headers not installed, or pkg-config is not")?;
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "g++".into());
-    run(Command::new(&compiler).arg("--version"))
-        .map_err(|_| format!("{} not installed", compiler.display()))?;
-    let sources = package().join("peers").join(name);
-    let hash = hash_of_files(&[&sources, &schema_folder()], &library)
-        .map_err(|error| error.to_string())?;
-    let folder = target()?.join("peers").join(format!("{name}-{hash:016x}"));
-    let program = folder.join("peer");
-    if program.exists() {
-        return Ok(program);
-    }
-    // Under another name until it is whole, for other processes do the same.
-    let under_way = folder.with_extension(std::process::id().to_string());
-    fs::create_dir_all(&under_way).map_err(|error| error.to_string())?;
-    let built = run(Command::new("make")
-        .args(["--no-print-directory", "--jobs=2"])
-        .arg(format!("OUT={}", under_way.display()))
-        .env("CXX", &compiler)
-        .current_dir(&sources))
-    .map(|_| ())
-    .map_err(|why| format!("does not build: {why}"))
-    .and_then(|()| match fs::rename(&under_way, &folder) {
-        // Somebody else was faster, with the same sources.
-        Err(_) if program.exists() => Ok(()),
-        renamed => renamed.map_err(|error| error.to_string()),
-    });
-    if under_way.exists() {
-        fs::remove_dir_all(&under_way).map_err(|error| error.to_string())?;
-    }
-    built.map(|()| program)
-}
-
-/// A hash of what the files directly in some folders contain, and of a word.
-fn hash_of_files(folders: &[&Path], word: &str) -> io::Result<u64> {
+/// A hash of what some files contain, and the files directly in some folders, and of
+/// a word.
+pub(super) fn hash_of_files(paths: &[&Path], word: &str) -> io::Result<u64> {
     let mut files = Vec::new();
-    for folder in folders {
-        for entry in fs::read_dir(folder)? {
+    for path in paths {
+        if path.is_file() {
+            files.push((*path).to_owned());
+            continue;
+        }
+        for entry in fs::read_dir(path)? {
             let path = entry?.path();
             if path.is_file() {
                 files.push(path);

@@ -6,9 +6,9 @@
 //! skipped, or fails if the environment has `REQUIRE_PEERS=1`.
 //!
 //! ```no_run
-//! use rpc_tests::peers::{Peer, or_skip};
+//! use rpc_tests::peers::{Library, Peer, or_skip};
 //!
-//! let Some(peer) = or_skip(Peer::Cxx.find()) else { return Ok(()) };
+//! let Some(peer) = or_skip(Peer::Cxx(Library::System).find()) else { return Ok(()) };
 //! let serving = peer.serve("127.0.0.1:0")?;
 //! // A client of this project's own, connected to serving.address()…
 //! let report = peer.call(serving.address(), &[])?;
@@ -16,6 +16,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod cxx;
 mod find;
 mod process;
 
@@ -26,13 +27,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+pub use cxx::{Installed, Library};
 pub use process::{Line, Report, Serving, Verdict};
 
 /// A peer, by what it is written with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// C++, with the `libcapnp` of the machine.
-    Cxx,
+    /// C++, with one of its libraries.
+    Cxx(Library),
     /// Python, with pycapnp.
     Pycapnp,
     /// Rust, with the `capnp-rpc` crate.
@@ -41,11 +43,11 @@ pub enum Peer {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cxx => "C++ peer",
-            Self::Pycapnp => "pycapnp peer",
-            Self::CapnpRpc => "capnp-rpc peer",
-        })
+        match self {
+            Self::Cxx(library) => write!(f, "C++ peer with {library}"),
+            Self::Pycapnp => f.write_str("pycapnp peer"),
+            Self::CapnpRpc => f.write_str("capnp-rpc peer"),
+        }
     }
 }
 
@@ -108,13 +110,18 @@ pub fn schema_compiler() -> Result<Command, Missing> {
 ///
 /// # Errors
 /// [`Missing`] as for [`Peer::find`].
-pub fn cxx_extras() -> Result<Command, Missing> {
-    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    FOUND
-        .get_or_init(|| find::build_cxx("cxx-extras"))
-        .clone()
-        .map(Command::new)
-        .map_err(|why| Missing::new("C++ extras", why))
+pub fn cxx_extras(library: Library) -> Result<Command, Missing> {
+    static PROGRAM: cxx::Program = cxx::Program::new("cxx-extras", "peer");
+    PROGRAM.command(library)
+}
+
+/// The C++ program of `peers/cxx-calculator`. Blocks while it builds.
+///
+/// # Errors
+/// [`Missing`] as for [`Peer::find`].
+pub fn cxx_calculator(library: Library) -> Result<Command, Missing> {
+    static PROGRAM: cxx::Program = cxx::Program::new("cxx-calculator", "calculator");
+    PROGRAM.command(library)
 }
 
 /// The folder of the `.capnp` files.
@@ -124,7 +131,8 @@ pub fn schema_folder() -> PathBuf {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Self; 3] = [Self::Cxx, Self::Pycapnp, Self::CapnpRpc];
+    pub const ALL: [Self; 4] =
+        [Self::Cxx(Library::System), Self::Cxx(Library::Wheel), Self::Pycapnp, Self::CapnpRpc];
 
     /// Locates the peer's program, after building it if that is needed. Blocks
     /// while it builds, once per process.
@@ -133,14 +141,16 @@ impl Peer {
     /// [`Missing`] with what is not installed, or with the end of a compiler's
     /// complaints.
     pub fn find(self) -> Result<Program, Missing> {
-        static FOUND: [OnceLock<Result<Vec<OsString>, String>>; 3] = [const { OnceLock::new() }; 3];
-        FOUND[self as usize]
-            .get_or_init(|| match self {
-                Self::Cxx => find::build_cxx("cxx").map(|program| vec![program.into()]),
-                Self::Pycapnp => find::pycapnp(),
-                Self::CapnpRpc => find::build_capnp_rpc().map(|program| vec![program.into()]),
-            })
-            .clone()
+        static CXX: cxx::Program = cxx::Program::new("cxx", "peer");
+        static PYCAPNP: OnceLock<Result<Vec<OsString>, String>> = OnceLock::new();
+        static CAPNP_RPC: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let alone = |program: PathBuf| vec![program.into()];
+        let found = match self {
+            Self::Cxx(library) => CXX.find(library).map(alone),
+            Self::Pycapnp => PYCAPNP.get_or_init(find::pycapnp).clone(),
+            Self::CapnpRpc => CAPNP_RPC.get_or_init(find::build_capnp_rpc).clone().map(alone),
+        };
+        found
             .map(|command| Program { peer: self, command })
             .map_err(|why| Missing::new(self.to_string(), why))
     }

@@ -11,7 +11,7 @@ use std::process::Command;
 use capnp_threads_transport::Address;
 use rpc_tests::conformance::client::{self, Outcome};
 use rpc_tests::conformance::server::Server;
-use rpc_tests::peers::{Peer, Report, Serving, Verdict, or_skip};
+use rpc_tests::peers::{Library, Peer, Report, Serving, Verdict, or_skip};
 
 /// What cannot be shown at an address, whoever the two are.
 fn limits_at(address: &str) -> &'static [&'static str] {
@@ -21,7 +21,7 @@ fn limits_at(address: &str) -> &'static [&'static str] {
 /// What a foreign peer cannot show, as a client or as a server.
 fn limits(peer: Peer) -> &'static [&'static str] {
     match peer {
-        Peer::Cxx => &["tables-at-rest"],
+        Peer::Cxx(_) => &["tables-at-rest"],
         Peer::Pycapnp => &[
             "file-descriptors",
             "unimplemented-type",
@@ -124,8 +124,13 @@ fn our_program_calls_itself() {
 }
 
 #[test]
-fn cxx_calls_ours() {
-    call_ours_from(Peer::Cxx);
+fn cxx_calls_ours_with_the_systems_library() {
+    call_ours_from(Peer::Cxx(Library::System));
+}
+
+#[test]
+fn cxx_calls_ours_with_the_wheels_library() {
+    call_ours_from(Peer::Cxx(Library::Wheel));
 }
 
 #[test]
@@ -139,8 +144,13 @@ fn capnp_rpc_calls_ours() {
 }
 
 #[test]
-fn ours_calls_cxx() {
-    call_from_ours(Peer::Cxx);
+fn ours_calls_cxx_with_the_systems_library() {
+    call_from_ours(Peer::Cxx(Library::System));
+}
+
+#[test]
+fn ours_calls_cxx_with_the_wheels_library() {
+    call_from_ours(Peer::Cxx(Library::Wheel));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use capnp_threads_transport::Address;
 use rpc_tests::conformance::client::run_script;
-use rpc_tests::peers::{Peer, Serving, or_skip};
+use rpc_tests::peers::{Library, Peer, Serving, or_skip};
 
 /// How many scripts each server is given.
 const SCRIPTS: u64 = 25;
@@ -34,8 +34,13 @@ fn scripts_at_our_server() {
 }
 
 #[test]
-fn scripts_at_the_cxx_server() {
-    run_scripts_at(Peer::Cxx);
+fn scripts_at_the_cxx_server_with_the_systems_library() {
+    run_scripts_at(Peer::Cxx(Library::System));
+}
+
+#[test]
+fn scripts_at_the_cxx_server_with_the_wheels_library() {
+    run_scripts_at(Peer::Cxx(Library::Wheel));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use rpc_tests::peers::{Peer, Program, Verdict, or_skip};
+use rpc_tests::peers::{Library, Peer, Program, Verdict, or_skip};
 
 fn call_each_over(serving: &Program, address: &str) {
     for client in Peer::ALL {
@@ -23,8 +23,13 @@ fn serve_each(peer: Peer) {
 }
 
 #[test]
-fn peers_agree_with_the_cxx_server() {
-    serve_each(Peer::Cxx);
+fn peers_agree_with_the_cxx_server_with_the_systems_library() {
+    serve_each(Peer::Cxx(Library::System));
+}
+
+#[test]
+fn peers_agree_with_the_cxx_server_with_the_wheels_library() {
+    serve_each(Peer::Cxx(Library::Wheel));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use capnp_threads_core::{
 };
 use capnp_threads_transport::{Address, memory};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
-use rpc_tests::peers::{Serving, cxx_extras, or_skip};
+use rpc_tests::peers::{Library, Serving, cxx_extras, or_skip};
 use rpc_tests::support::objects::foo;
 use rpc_tests::support::{Pair, Watchdog, Wire};
 
@@ -230,42 +230,49 @@ impl test_more_stuff::Server for Throws {
 
 #[test]
 fn cxx_sees_our_kind_reason_and_trace() {
-    let _watchdog = Watchdog::start();
-    let Some(mut cxx) = or_skip(cxx_extras()) else { return };
-    let object: test_more_stuff::Client = capnp_threads_core::new_client(Throws);
-    let config = ConnConfig::new()
-        .bootstrap(object)
-        .trace_encoder(|error| format!("ours({})", error.internal()));
-    let (address, serving) = serve_one(config);
-    assert_eq!(
-        lines_of(cxx.args(["trace-call", &address.to_string()])),
-        ["type: overloaded", "reason: remote exception: too much", "trace: ours(a secret)"]
-    );
-    serving.join().unwrap();
+    for library in Library::ALL {
+        let Some(mut cxx) = or_skip(cxx_extras(library)) else { continue };
+        let _watchdog = Watchdog::start();
+        let object: test_more_stuff::Client = capnp_threads_core::new_client(Throws);
+        let config = ConnConfig::new()
+            .bootstrap(object)
+            .trace_encoder(|error| format!("ours({})", error.internal()));
+        let (address, serving) = serve_one(config);
+        assert_eq!(
+            lines_of(cxx.args(["trace-call", &address.to_string()])),
+            ["type: overloaded", "reason: remote exception: too much", "trace: ours(a secret)"]
+        );
+        serving.join().unwrap();
+    }
 }
 
 #[test]
 fn we_see_the_kind_reason_and_trace_of_cxx() {
-    let _watchdog = Watchdog::start();
-    let Some(mut cxx) = or_skip(cxx_extras()) else { return };
-    cxx.args(["trace-serve", "127.0.0.1"]);
-    let server = Serving::start(cxx).unwrap();
-    let transport = server.address().parse::<Address>().unwrap().connect().unwrap();
-    let vat = Vat::new();
-    let config = ConnConfig::new().trace_encoder(|_| "ours".to_owned());
-    let connection = vat.connect(transport, config).unwrap();
-    let object: test_more_stuff::Client = connection.bootstrap();
+    for library in Library::ALL {
+        let Some(mut cxx) = or_skip(cxx_extras(library)) else { continue };
+        let _watchdog = Watchdog::start();
+        cxx.args(["trace-serve", "127.0.0.1"]);
+        let server = Serving::start(cxx).unwrap();
+        let transport = server.address().parse::<Address>().unwrap().connect().unwrap();
+        let vat = Vat::new();
+        let config = ConnConfig::new().trace_encoder(|_| "ours".to_owned());
+        let connection = vat.connect(transport, config).unwrap();
+        let object: test_more_stuff::Client = connection.bootstrap();
 
-    let error = object.throw_exception_request().call().map(|_| ()).unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::Overloaded, "too much"));
-    assert_eq!(error.trace(), "c++()");
+        let error = object.throw_exception_request().call().map(|_| ()).unwrap_err();
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Overloaded, "too much"));
+        assert_eq!(error.trace(), "c++()");
 
-    // There and back again: the prefix is theirs, and there is one of it.
-    let mut request = object.call_foo_request();
-    request.get().set_cap(failing(&vat, Error::disconnected("gone")));
-    let error = request.call().map(|_| ()).unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::Disconnected, "remote exception: gone"));
-    assert_eq!(error.trace(), "c++(ours)");
+        // There and back again: the prefix is theirs, and there is one of it.
+        let mut request = object.call_foo_request();
+        request.get().set_cap(failing(&vat, Error::disconnected("gone")));
+        let error = request.call().map(|_| ()).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.reason()),
+            (ErrorKind::Disconnected, "remote exception: gone")
+        );
+        assert_eq!(error.trace(), "c++(ours)");
+    }
 }
 
 /// Remembers the events of failures.

@@ -12,7 +12,7 @@ use capnp_threads_core::{
 };
 use capnp_threads_transport::{Address, SocketNetwork, SocketVat, memory, tcp, unix};
 use rpc_schema::test_capnp::{test_authenticated_bootstrap, test_interface};
-use rpc_tests::peers::{Serving, cxx_extras, or_skip};
+use rpc_tests::peers::{Library, Serving, cxx_extras, or_skip};
 use rpc_tests::support::objects::{answer_foo, foo};
 use rpc_tests::support::raw::{self, RawPeer};
 use rpc_tests::support::{Pair, Watchdog, Wire};
@@ -329,37 +329,41 @@ fn lines_of(command: &mut Command) -> Vec<String> {
 
 #[test]
 fn cxx_imports_what_we_export_by_name() {
-    let _watchdog = Watchdog::start();
-    let Some(mut cxx) = or_skip(cxx_extras()) else { return };
-    let vat = Vat::new();
-    let exports = NamedExports::new();
-    exports.export("ours", named(&vat, "exported as ours"));
-    let listener = "127.0.0.1:0".parse::<Address>().unwrap().listen().unwrap();
-    let address = listener.local_address().unwrap().to_string();
-    let serving = std::thread::spawn(move || {
-        for _ in 0..2 {
-            let config = ConnConfig::new().restorer(exports.clone());
-            vat.connect(listener.accept().unwrap(), config).unwrap().join().unwrap();
-        }
-    });
-    assert_eq!(lines_of(cxx.args(["names-call", &address, "ours"])), ["x: exported as ours"]);
-    let mut cxx = cxx_extras().unwrap();
-    let lines = lines_of(cxx.args(["names-call", &address, "others"]));
-    assert_eq!(lines[0], "type: failed");
-    assert!(lines[1].contains("\"others\""), "{lines:?}");
-    serving.join().unwrap();
+    for library in Library::ALL {
+        let Some(mut cxx) = or_skip(cxx_extras(library)) else { continue };
+        let _watchdog = Watchdog::start();
+        let vat = Vat::new();
+        let exports = NamedExports::new();
+        exports.export("ours", named(&vat, "exported as ours"));
+        let listener = "127.0.0.1:0".parse::<Address>().unwrap().listen().unwrap();
+        let address = listener.local_address().unwrap().to_string();
+        let serving = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let config = ConnConfig::new().restorer(exports.clone());
+                vat.connect(listener.accept().unwrap(), config).unwrap().join().unwrap();
+            }
+        });
+        assert_eq!(lines_of(cxx.args(["names-call", &address, "ours"])), ["x: exported as ours"]);
+        let mut cxx = cxx_extras(library).unwrap();
+        let lines = lines_of(cxx.args(["names-call", &address, "others"]));
+        assert_eq!(lines[0], "type: failed");
+        assert!(lines[1].contains("\"others\""), "{lines:?}");
+        serving.join().unwrap();
+    }
 }
 
 #[test]
 fn we_import_what_cxx_exports_by_name() {
-    let _watchdog = Watchdog::start();
-    let Some(mut cxx) = or_skip(cxx_extras()) else { return };
-    cxx.args(["names-serve", "127.0.0.1"]);
-    let server = Serving::start(cxx).unwrap();
-    let transport = server.address().parse::<Address>().unwrap().connect().unwrap();
-    let connection = Vat::new().connect(transport, ConnConfig::new()).unwrap();
-    assert_eq!(x_of(&connection.restore("foo")).unwrap(), "exported as foo");
-    assert_eq!(x_of(&connection.restore("bar")).unwrap(), "exported as bar");
-    let error = x_of(&connection.restore("none")).unwrap_err();
-    assert!(error.reason().contains("no such capability"), "{error}");
+    for library in Library::ALL {
+        let Some(mut cxx) = or_skip(cxx_extras(library)) else { continue };
+        let _watchdog = Watchdog::start();
+        cxx.args(["names-serve", "127.0.0.1"]);
+        let server = Serving::start(cxx).unwrap();
+        let transport = server.address().parse::<Address>().unwrap().connect().unwrap();
+        let connection = Vat::new().connect(transport, ConnConfig::new()).unwrap();
+        assert_eq!(x_of(&connection.restore("foo")).unwrap(), "exported as foo");
+        assert_eq!(x_of(&connection.restore("bar")).unwrap(), "exported as bar");
+        let error = x_of(&connection.restore("none")).unwrap_err();
+        assert!(error.reason().contains("no such capability"), "{error}");
+    }
 }

@@ -38,7 +38,7 @@ fn compare(options: &Options) -> Result<()> {
         let address = options.address.of(&sockets.path().join(index.to_string()));
         servers.push(Server::start(&peer.server, &address)?);
     }
-    let mut table = Table::new(peers.iter().map(|peer| peer.name.to_owned()).collect());
+    let mut table = Table::new(peers.iter().map(|peer| peer.name.clone()).collect());
     for figure in &options.figures {
         for round in 0..options.rounds {
             eprintln!("{figure}, round {} of {}", round + 1, options.rounds);

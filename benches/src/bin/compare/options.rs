@@ -8,8 +8,10 @@ use crate::AddressKind;
 const USAGE: &str = "usage: compare [OPTION...]
   --rounds N          how often everything is repeated (default 5)
   --figures NAME,...  which figures (default: all)
-  --peers NAME,...    which peers, of ours, inline, raw, capnp-rpc and c++
-                      (default: all; ratios are those of the first one to the others)
+  --peers NAME,...    which peers, of ours, inline, raw, capnp-rpc, c++ (with the
+                      system's library) and c++-wheel (with that of the wheel from
+                      PyPI); default: all that are installed; ratios are those of
+                      the first one to the others
   --address KIND      unix or tcp (default: unix)
   --divide N          do that part of the work
   --quick             as --rounds 3 --divide 10";

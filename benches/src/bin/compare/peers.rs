@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use benches::Result;
+use rpc_tests::peers::Library;
 
 /// How an implementation is started: programs with their first arguments, which
 /// take an address next.
 pub(crate) struct Peer {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) server: Vec<String>,
     pub(crate) client: Vec<String>,
 }
@@ -17,8 +18,11 @@ const OURS: &str = "ours";
 const INLINE: &str = "inline";
 const RAW: &str = "raw";
 const CAPNP_RPC: &str = "capnp-rpc";
+/// With the system's library.
 const CXX: &str = "c++";
-const ALL: [&str; 5] = [OURS, INLINE, RAW, CAPNP_RPC, CXX];
+/// With the wheel's.
+const CXX_WHEEL: &str = "c++-wheel";
+const ALL: [&str; 6] = [OURS, INLINE, RAW, CAPNP_RPC, CXX, CXX_WHEEL];
 
 /// Builds those of these names in release, or all that can be built here.
 pub(crate) fn build(names: &[String]) -> Result<Vec<Peer>> {
@@ -33,7 +37,9 @@ pub(crate) fn build(names: &[String]) -> Result<Vec<Peer>> {
     for name in names {
         match places.build(name) {
             Ok(peer) => peers.push(peer),
-            Err(error) if optional && name == CXX => eprintln!("without c++: {error}"),
+            Err(error) if optional && [CXX, CXX_WHEEL].contains(&name) => {
+                eprintln!("without {name}: {error}");
+            }
             Err(error) => return Err(error),
         }
     }
@@ -54,13 +60,13 @@ impl Places {
     }
 
     fn build(&self, name: &str) -> Result<Peer> {
-        let peer = |name, program: PathBuf, server: &[&str], client: &[&str]| {
+        let peer = |name: &str, program: PathBuf, server: &[&str], client: &[&str]| {
             let command = |arguments: &[&str]| {
                 let program = program.to_string_lossy().into_owned();
                 let arguments = arguments.iter().map(|argument| (*argument).to_owned());
                 std::iter::once(program).chain(arguments).collect()
             };
-            Peer { name, server: command(server), client: command(client) }
+            Peer { name: name.to_owned(), server: command(server), client: command(client) }
         };
         Ok(match name {
             OURS => peer(OURS, self.cargo("benches", "load")?, &["server"], &["client"]),
@@ -73,7 +79,11 @@ impl Places {
                 let program = self.cargo("benches-peer-capnp-rpc", "bench-capnp-rpc")?;
                 peer(CAPNP_RPC, program, &["server"], &["client"])
             }
-            _ => peer(CXX, self.make()?, &["server"], &["client"]),
+            _ => {
+                let library = if name == CXX { Library::System } else { Library::Wheel };
+                let (name, program) = self.make(library)?;
+                peer(&name, program, &["server"], &["client"])
+            }
         })
     }
 
@@ -87,14 +97,17 @@ impl Places {
         Ok(self.target.join("release").join(program))
     }
 
-    fn make(&self) -> Result<PathBuf> {
-        succeed(Command::new("pkg-config").args(["--exists", "capnp-rpc"]))?;
-        let folder = self.target.join("bench-peers");
+    /// Builds the C++ peer with a library, and names it after the library's version.
+    fn make(&self, library: Library) -> Result<(String, PathBuf)> {
+        let library = library.find().map_err(|missing| missing.to_string())?;
+        let minor = library.version.rsplit_once('.').map_or(&*library.version, |(minor, _)| minor);
+        let name = format!("C++ {minor}");
+        let folder = self.target.join(format!("bench-peers-{}", library.version));
         let mut command = Command::new("make");
         command.arg("--silent").arg("-C").arg(self.package.join("peers/cxx"));
-        command.arg(format!("OUT={}", folder.display()));
+        command.arg(format!("OUT={}", folder.display())).args(library.make_argument);
         succeed(&mut command)?;
-        Ok(folder.join("bench"))
+        Ok((name, folder.join("bench")))
     }
 }
 
