@@ -11,8 +11,6 @@ use shuttle::rand::{Rng, thread_rng};
 use super::exceptions::{Detail, Teller, TraceEncoder};
 use super::sending::Sending;
 use super::turns::{Turn, TurnQueue};
-use super::{Executor, Job};
-use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
@@ -22,6 +20,7 @@ use crate::transport::{MessageWriter, PeerDescription, TransportControl, Transpo
 use crate::wire;
 use crate::wire::message::Message as Frame;
 use crate::work::event::Event;
+use crate::work::executor::{Executor, Job};
 use crate::work::pool::{Pool, PoolConfig};
 use crate::work::role::{self, Pace};
 
