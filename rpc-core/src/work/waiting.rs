@@ -155,7 +155,7 @@ crate::sync::thread_local! {
 
 /// What unparks this thread.
 pub(crate) fn this_thread() -> Unparker {
-    with_parker(|parker| parker.unparker())
+    with_parker(Parker::unparker)
 }
 
 /// Runs something with this thread's parker.
