@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
+use crate::cap::connection::{self, Connection};
 use crate::cap::effects::{self, Effect};
 use crate::cap::payload::Payload;
 use crate::error::Error;
-use crate::protocol::Echo;
 use crate::wire::Path;
 use crate::work::room::Permit;
 
@@ -80,5 +80,33 @@ impl Route {
             Route::Client(client) => client,
             Route::Field(cell, path) => cell.pipelined(&path),
         }
+    }
+}
+
+/// A Disembargo that the peer sent to be returned. It goes the way of the calls
+/// before it, and is returned where they leave towards the peer.
+pub(crate) struct Echo {
+    connection: Arc<dyn Connection>,
+    embargo: u32,
+}
+
+impl Echo {
+    /// `connection` is the one that it came from and has to go back to.
+    pub(crate) fn new(connection: Arc<dyn Connection>, embargo: u32) -> Self {
+        Echo { connection, embargo }
+    }
+
+    pub(crate) fn is_from(&self, other: &dyn Connection) -> bool {
+        connection::is_same(&*self.connection, other)
+    }
+
+    pub(crate) fn embargo(&self) -> u32 {
+        self.embargo
+    }
+
+    /// The way does not lead back to the peer, which therefore should not have
+    /// asked.
+    pub(crate) fn refuse(self) {
+        self.connection.refuse_disembargo(self.embargo);
     }
 }

@@ -30,15 +30,14 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::cap::call::{CallCell, Interest, Outcome};
-use crate::cap::client::Client;
-use crate::cap::delivery::{Delivery, Route};
-use crate::cap::local_promise::LocalPromise;
-use crate::cap::object::LocalObject;
-use crate::cap::watch::Watcher;
+use super::call::{CallCell, Interest};
+use super::client::Client;
+use super::connection::Connection;
+use super::delivery::{Delivery, Echo, Route};
+use super::local_promise::LocalPromise;
+use super::payload::Outcome;
+use super::watch::Watcher;
 use crate::error::Error;
-use crate::kinds::gateway::Gateway;
-use crate::protocol::{Echo, Machine};
 use crate::wire::Path;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Aside;
@@ -53,8 +52,6 @@ const MAX_NESTING: u32 = 16;
 pub(crate) enum Effect {
     /// Take a call, or a disembargo that travels as one, on to its target.
     Deliver(Route, Delivery),
-    /// A peer saves something, and there is a gateway: Note [realm gateway].
-    SaveInwards(Arc<Gateway>, Arc<Machine>, Route, Delivery),
     /// Resolve a promise and release what waited in it.
     Resolve(Arc<LocalPromise>, Route),
     /// Resolve pipelined fields of a call, whose own completion waits for that.
@@ -73,17 +70,26 @@ pub(crate) enum Effect {
     /// Tell whoever waits for a promise that it is resolved.
     Notify(Watcher),
     /// Deliver what was held back: Note [flow limit].
-    ReleaseHeld(Arc<Machine>),
+    ReleaseHeld(Arc<dyn Connection>),
     /// Run calls of an object that promised not to block.
-    RunInline(Arc<LocalObject>),
+    RunInline(Arc<dyn Inline>),
     /// Work off the reports of dropped references, see Note [releases].
-    FlushReleases(Arc<Machine>),
+    FlushReleases(Arc<dyn Connection>),
     /// Run a closure for which no worker could be had.
     Run(Job),
+    /// A rare step of this library's own.
+    Do(Box<dyn FnOnce() + Send>),
     /// The connection's tables are empty: end its threads.
-    Disconnected(Arc<Machine>),
+    Disconnected(Arc<dyn Connection>),
     /// Drop something that may run application code.
     Drop(Box<dyn Any + Send>),
+}
+
+/// Something whose application code runs where it is called, because it promised not
+/// to block.
+pub(crate) trait Inline: Send + Sync {
+    /// Runs what there is to be run.
+    fn run(self: Arc<Self>);
 }
 
 impl Effect {
@@ -94,10 +100,7 @@ impl Effect {
 
     fn run(self) {
         match self {
-            Effect::Deliver(route, delivery) => route.client().dispatch(delivery),
-            Effect::SaveInwards(gateway, machine, route, delivery) => {
-                gateway.save_inwards(&machine, route.client(), delivery);
-            }
+            Effect::Deliver(route, delivery) => route.client().deliver(delivery),
             Effect::Resolve(promise, route) => promise.resolve(route.client()),
             Effect::ResolveFields(cell, fields) => {
                 for (field, target) in fields {
@@ -111,11 +114,12 @@ impl Effect {
             Effect::TakeFrom(cell, other, fields) => cell.take_from(other, fields),
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),
-            Effect::ReleaseHeld(machine) => machine.release_held(),
+            Effect::ReleaseHeld(connection) => connection.release_held(),
             Effect::RunInline(object) => application(|| object.run()),
-            Effect::FlushReleases(machine) => machine.flush_releases(),
+            Effect::FlushReleases(connection) => connection.flush_releases(),
             Effect::Run(job) => application(job),
-            Effect::Disconnected(machine) => machine.outbox().disconnected(),
+            Effect::Do(step) => step(),
+            Effect::Disconnected(connection) => connection.disconnected(),
             Effect::Drop(value) => application(|| drop(value)),
         }
     }

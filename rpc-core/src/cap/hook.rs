@@ -7,18 +7,13 @@
 
 use std::cell::{Cell, RefCell};
 
-use capnp::MessageSize;
-use capnp::any_pointer;
-use capnp::capability::{Promise, RemotePromise, Request};
-use capnp::private::capability::{ClientHook, ParamsHook, RequestHook, ResultsHook};
-use capnp::private::layout::{PointerBuilder, PointerReader, StructBuilder, StructSize};
-use capnp::traits::{FromPointerBuilder, FromPointerReader};
+use capnp::capability::FromClientHook;
+use capnp::private::capability::ClientHook;
 
-use crate::cap::client::Client;
+use super::client::Client;
+pub use super::indices::CapTable;
+use super::indices::{hook_without_calls, refusal};
 use crate::error::Error;
-
-/// The capnp crate's table of the capabilities of one message.
-pub type CapTable = Vec<Option<Box<dyn ClientHook>>>;
 
 /// A table to imbue a reader with: every index leads to its client, and null
 /// clients stay null.
@@ -100,208 +95,49 @@ fn reveal(hook: &dyn ClientHook) -> Option<Client> {
 /// Whatever address this has is our brand: it differs from every other hook's.
 static BRAND: u8 = 0;
 
-impl ClientHook for Hook {
-    fn add_ref(&self) -> Box<dyn ClientHook> {
-        Box::new(self.clone())
-    }
+hook_without_calls! {
+    Hook, this,
+    add_ref: Box::new(this.clone()),
+    get_brand: this.answer(),
+    get_ptr: this.0.identity(),
+    broken: broken_hook
+}
 
-    fn new_call(
-        &self,
-        _interface_id: u64,
-        _method_id: u16,
-        _size_hint: Option<MessageSize>,
-    ) -> Request<any_pointer::Owned, any_pointer::Owned> {
-        Request::new(Box::new(Refused(capnp::message::Builder::new_default())))
-    }
-
-    fn call(
-        &self,
-        _interface_id: u64,
-        _method_id: u16,
-        _params: Box<dyn ParamsHook>,
-        _results: Box<dyn ResultsHook>,
-    ) -> Promise<(), capnp::Error> {
-        Promise::err(refusal())
-    }
-
-    fn get_brand(&self) -> usize {
+impl Hook {
+    /// Our brand, and the client, if that is what is asked for.
+    fn answer(&self) -> usize {
         if ASKING.get() {
             SLOT.set(Some(self.0.clone()));
         }
         std::ptr::from_ref(&BRAND) as usize
     }
+}
 
-    fn get_ptr(&self) -> usize {
-        self.0.identity()
+fn broken_hook() -> Box<dyn ClientHook> {
+    Hook::boxed(Client::broken(refusal().into()))
+}
+
+// The untyped client can be put into messages and read out of them as the
+// generated ones can.
+
+impl FromClientHook for Client {
+    fn new(hook: Box<dyn ClientHook>) -> Self {
+        client_of(&*hook)
     }
 
-    fn get_resolved(&self) -> Option<Box<dyn ClientHook>> {
-        None
+    fn into_client_hook(self) -> Box<dyn ClientHook> {
+        Hook::boxed(self)
     }
 
-    fn when_more_resolved(&self) -> Option<Promise<Box<dyn ClientHook>, capnp::Error>> {
-        None
-    }
-
-    fn when_resolved(&self) -> Promise<(), capnp::Error> {
-        Promise::ok(())
+    fn as_client_hook(&self) -> &dyn ClientHook {
+        self
     }
 }
 
-/// A request that somebody makes through the capnp crate's own client type,
-/// which would need that crate's event loop.
-struct Refused(capnp::message::Builder<capnp::message::HeapAllocator>);
-
-fn refusal() -> capnp::Error {
-    capnp::Error::unimplemented(
-        "call through a client that was generated for this library, not through the capnp crate's"
-            .into(),
-    )
-}
-
-impl RequestHook for Refused {
-    fn get(&mut self) -> any_pointer::Builder<'_> {
-        self.0.init_root()
-    }
-
-    fn get_brand(&self) -> usize {
-        0
-    }
-
-    fn send(self: Box<Self>) -> RemotePromise<any_pointer::Owned> {
-        RemotePromise {
-            promise: Promise::err(refusal()),
-            pipeline: any_pointer::Pipeline::new(Box::new(BrokenPipeline)),
-        }
-    }
-
-    fn send_streaming(self: Box<Self>) -> Promise<(), capnp::Error> {
-        Promise::err(refusal())
-    }
-
-    fn tail_send(
-        self: Box<Self>,
-    ) -> Option<(u32, Promise<(), capnp::Error>, Box<dyn capnp::private::capability::PipelineHook>)>
-    {
-        None
-    }
-}
-
-struct BrokenPipeline;
-
-impl capnp::private::capability::PipelineHook for BrokenPipeline {
-    fn add_ref(&self) -> Box<dyn capnp::private::capability::PipelineHook> {
-        Box::new(BrokenPipeline)
-    }
-
-    fn get_pipelined_cap(
-        &self,
-        _ops: &[capnp::private::capability::PipelineOp],
-    ) -> Box<dyn ClientHook> {
-        Hook::boxed(Client::broken(refusal().into()))
-    }
-}
-
-/// A hook that knows nothing but its index in a table; tells which capability a
-/// pointer names.
-struct IndexHook(usize);
-
-/// A table of `len` entries to be used with [`index_of`].
-pub(crate) fn index_table(len: usize) -> CapTable {
-    (0..len).map(|index| Some(Box::new(IndexHook(index)) as Box<dyn ClientHook>)).collect()
-}
-
-/// What an [`index_table`] has at an index.
-pub(crate) fn index_hook(index: usize) -> Box<dyn ClientHook> {
-    Box::new(IndexHook(index))
-}
-
-/// The index of a hook that came out of an [`index_table`].
-pub(crate) fn index_of(hook: &dyn ClientHook) -> usize {
-    hook.get_ptr()
-}
-
-impl ClientHook for IndexHook {
-    fn add_ref(&self) -> Box<dyn ClientHook> {
-        Box::new(IndexHook(self.0))
-    }
-
-    fn new_call(
-        &self,
-        _interface_id: u64,
-        _method_id: u16,
-        _size_hint: Option<MessageSize>,
-    ) -> Request<any_pointer::Owned, any_pointer::Owned> {
-        Request::new(Box::new(Refused(capnp::message::Builder::new_default())))
-    }
-
-    fn call(
-        &self,
-        _interface_id: u64,
-        _method_id: u16,
-        _params: Box<dyn ParamsHook>,
-        _results: Box<dyn ResultsHook>,
-    ) -> Promise<(), capnp::Error> {
-        Promise::err(refusal())
-    }
-
-    fn get_brand(&self) -> usize {
-        0
-    }
-
-    fn get_ptr(&self) -> usize {
-        self.0
-    }
-
-    fn get_resolved(&self) -> Option<Box<dyn ClientHook>> {
-        None
-    }
-
-    fn when_more_resolved(&self) -> Option<Promise<Box<dyn ClientHook>, capnp::Error>> {
-        None
-    }
-
-    fn when_resolved(&self) -> Promise<(), capnp::Error> {
-        Promise::ok(())
-    }
-}
-
-/// A pointer as such, to walk a message without its schema.
-pub(crate) struct Pointer<'a>(pub(crate) PointerReader<'a>);
-
-impl<'a> FromPointerReader<'a> for Pointer<'a> {
-    fn get_from_pointer(
-        reader: &PointerReader<'a>,
-        _default: Option<&'a [capnp::Word]>,
-    ) -> capnp::Result<Self> {
-        Ok(Pointer(*reader))
-    }
-}
-
-/// A struct of two pointers and nothing else, to build one without its schema.
-pub(crate) struct TwoPointers<'a>(StructBuilder<'a>);
-
-impl TwoPointers<'_> {
-    const SIZE: StructSize = StructSize { data: 0, pointers: 2 };
-
-    pub(crate) fn first(&mut self) -> any_pointer::Builder<'_> {
-        any_pointer::Builder::new(self.0.reborrow().get_pointer_field(0))
-    }
-
-    pub(crate) fn second(&mut self) -> any_pointer::Builder<'_> {
-        any_pointer::Builder::new(self.0.reborrow().get_pointer_field(1))
-    }
-}
-
-impl<'a> FromPointerBuilder<'a> for TwoPointers<'a> {
-    fn init_pointer(builder: PointerBuilder<'a>, _: u32) -> Self {
-        TwoPointers(builder.init_struct(Self::SIZE))
-    }
-
-    fn get_from_pointer(
-        builder: PointerBuilder<'a>,
-        default: Option<&'a [capnp::Word]>,
-    ) -> capnp::Result<Self> {
-        Ok(TwoPointers(builder.get_struct(Self::SIZE, default)?))
-    }
+hook_without_calls! {
+    Client, this,
+    add_ref: Hook::boxed(this.clone()),
+    get_brand: Hook::new(this.clone()).answer(),
+    get_ptr: this.identity(),
+    broken: broken_hook
 }

@@ -22,15 +22,18 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use crate::cap::call::{CallCell, Interest};
-use crate::cap::client::Client;
-use crate::cap::delivery::Delivery;
-use crate::cap::effects::{self, Effect};
-use crate::cap::stream::StreamSlot;
-use crate::cap::watch::{WatchKey, Watcher};
+use super::call::{CallCell, Interest};
+use super::capability::{Capability, Standing};
+use super::client::Client;
+use super::delivery::Delivery;
+use super::effects::{self, Effect};
+use super::stream::{Stream, StreamSlot};
+use super::watch::{WatchKey, Watcher};
 use crate::error::Error;
+use crate::flow::FixedWindow;
 use crate::sync::Mutex;
 
 /// A promise for a capability, resolved by somebody in this process.
@@ -84,72 +87,6 @@ impl LocalPromise {
         drop(before);
     }
 
-    pub(crate) fn stream(&self) -> &StreamSlot {
-        &self.stream
-    }
-
-    /// What it is resolved to, once it is.
-    pub(crate) fn resolved(&self) -> Option<Client> {
-        match &self.state.lock().phase {
-            Phase::Resolved(target) => Some(target.clone()),
-            Phase::Pending | Phase::Draining(_) => None,
-        }
-    }
-
-    /// What it is or is about to be resolved to. For the search for cycles.
-    pub(crate) fn next(&self) -> Option<Client> {
-        match &self.state.lock().phase {
-            Phase::Draining(target) | Phase::Resolved(target) => Some(target.clone()),
-            Phase::Pending => None,
-        }
-    }
-
-    /// Takes a delivery, or gives it back with the place where it must go now.
-    pub(crate) fn accept(self: &Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
-        let cell = match &delivery {
-            Delivery::Call(call) => Some(Arc::clone(&call.cell)),
-            Delivery::Disembargo(_) => None,
-        };
-        let place = {
-            let mut state = self.state.lock();
-            if let Phase::Resolved(target) = &state.phase {
-                return Err((target.clone(), delivery));
-            }
-            state.next_place += 1;
-            state.next_place
-        };
-        // A cell has a lock of its own. It is told before the call is here: whoever
-        // takes the call on to another queue tells it, too, and after us.
-        if let Some(cell) = &cell {
-            cell.queued_in(self, place);
-        }
-        {
-            let mut state = self.state.lock();
-            if let Phase::Resolved(target) = &state.phase {
-                let target = target.clone();
-                drop(state);
-                if let Some(cell) = &cell {
-                    cell.left_queue();
-                }
-                return Err((target, delivery));
-            }
-            state.queue.insert(place, delivery);
-            if state.retained.is_none() {
-                state.retained = Some(Arc::clone(self));
-            }
-        }
-        if let Some(cell) = cell {
-            if cell.is_cancelled() {
-                // Whoever cancelled it may have looked before it was here.
-                self.withdraw(place);
-            } else if cell.waits_for_itself(self) {
-                let error = Error::failed("the call waits for its own results");
-                effects::defer(Effect::Complete(cell, Err(error)));
-            }
-        }
-        Ok(())
-    }
-
     /// The call that this is a field of, while neither is resolved.
     pub(crate) fn parent(&self) -> Option<Arc<CallCell>> {
         self.state.lock().parent.as_ref().map(|parent| Arc::clone(parent.cell()))
@@ -165,23 +102,6 @@ impl LocalPromise {
             delivery.fail(&Error::failed("the call was cancelled"));
         }
         drop(retained);
-    }
-
-    /// Adds a watcher, or gives it back if the promise is resolved already.
-    pub(crate) fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
-        let mut state = self.state.lock();
-        match state.phase {
-            Phase::Resolved(_) => Err(watcher),
-            Phase::Pending | Phase::Draining(_) => {
-                state.watchers.push(watcher);
-                Ok(())
-            }
-        }
-    }
-
-    /// Forgets a watcher that is gone.
-    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
-        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
     }
 
     /// Resolves the promise; see the state model. Only the first resolution
@@ -202,7 +122,7 @@ impl LocalPromise {
         }
         // Note [cycles]: first say where this leads, then look where that leads.
         // Of several threads that close a circle together, at least one sees it.
-        if let Some(error) = target.circle_to(&Client::from_promise(Arc::clone(self))) {
+        if let Some(error) = target.circle_to(&Client::of(Arc::clone(self))) {
             target = Client::broken(error);
             let draining = Phase::Draining(target.clone());
             let before = std::mem::replace(&mut self.state.lock().phase, draining);
@@ -236,10 +156,102 @@ impl LocalPromise {
                 if delivery.is_cancelled() {
                     delivery.fail(&Error::failed("the call was cancelled"));
                 } else {
-                    target.clone().dispatch(delivery);
+                    target.clone().deliver(delivery);
                 }
             }
         }
+    }
+}
+
+impl Capability for LocalPromise {
+    fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        let cell = match &delivery {
+            Delivery::Call(call) => Some(Arc::clone(&call.cell)),
+            Delivery::Disembargo(_) => None,
+        };
+        let place = {
+            let mut state = self.state.lock();
+            if let Phase::Resolved(target) = &state.phase {
+                return Err((target.clone(), delivery));
+            }
+            state.next_place += 1;
+            state.next_place
+        };
+        // A cell has a lock of its own. It is told before the call is here: whoever
+        // takes the call on to another queue tells it, too, and after us.
+        if let Some(cell) = &cell {
+            cell.queued_in(&self, place);
+        }
+        {
+            let mut state = self.state.lock();
+            if let Phase::Resolved(target) = &state.phase {
+                let target = target.clone();
+                drop(state);
+                if let Some(cell) = &cell {
+                    cell.left_queue();
+                }
+                return Err((target, delivery));
+            }
+            state.queue.insert(place, delivery);
+            if state.retained.is_none() {
+                state.retained = Some(Arc::clone(&self));
+            }
+        }
+        if let Some(cell) = cell {
+            if cell.is_cancelled() {
+                // Whoever cancelled it may have looked before it was here.
+                self.withdraw(place);
+            } else if cell.waits_for_itself(&self) {
+                let error = Error::failed("the call waits for its own results");
+                effects::defer(Effect::Complete(cell, Err(error)));
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&self) -> Arc<Stream> {
+        self.stream.get_or_make(|| Box::new(FixedWindow::DEFAULT))
+    }
+
+    fn adopt_stream(&self, stream: Arc<Stream>) {
+        self.stream.adopt(stream);
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Pending
+    }
+
+    fn resolved(&self) -> Option<Client> {
+        match &self.state.lock().phase {
+            Phase::Resolved(target) => Some(target.clone()),
+            Phase::Pending | Phase::Draining(_) => None,
+        }
+    }
+
+    fn leads_to(&self) -> Option<Client> {
+        match &self.state.lock().phase {
+            Phase::Draining(target) | Phase::Resolved(target) => Some(target.clone()),
+            Phase::Pending => None,
+        }
+    }
+
+    fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Resolved(_) => Err(watcher),
+            Phase::Pending | Phase::Draining(_) => {
+                state.watchers.push(watcher);
+                Ok(())
+            }
+        }
+    }
+
+    fn unwatch(&self, key: &WatchKey<'_>) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("promise")
     }
 }
 

@@ -1,16 +1,24 @@
 //! Capabilities: what they are, the calls that are made on them, what these carry.
 
+pub(crate) mod broken;
 pub(crate) mod call;
+pub(crate) mod calling;
+pub(crate) mod capability;
 pub(crate) mod client;
+pub(crate) mod connection;
+pub(crate) mod crossing;
 pub(crate) mod delivery;
 pub(crate) mod effects;
 pub(crate) mod from_client;
 pub mod hook;
+pub(crate) mod incoming_call;
+pub(crate) mod indices;
 pub(crate) mod local_promise;
 pub(crate) mod object;
 pub(crate) mod payload;
 pub(crate) mod pending;
 pub(crate) mod pipeline;
 pub(crate) mod promise;
+pub(crate) mod resolving;
 pub(crate) mod stream;
 pub(crate) mod watch;

@@ -18,18 +18,19 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
+use super::capability::Capability;
+use super::client::Client;
+use super::delivery::{CallRequest, Delivery};
+use super::effects::{self, Effect, Inline};
+use super::incoming_call::{IncomingCall, PanicScope};
+use super::stream::{Stream, StreamSlot};
 use crate::brand::Brand;
-use crate::cap::call::CallCell;
-use crate::cap::client::Client;
-use crate::cap::delivery::{CallRequest, Delivery, Tail};
-use crate::cap::effects::{self, Effect};
-use crate::cap::payload::Payload;
-use crate::cap::stream::StreamSlot;
 use crate::error::{Error, Result};
 use crate::fd::SharedFd;
+use crate::flow::FixedWindow;
 use crate::sync::Mutex;
 use crate::work::executor::Executor;
-use crate::work::interrupt::{self, Aside};
+use crate::work::interrupt::Aside;
 use crate::work::role::{self, Pace};
 
 /// What stands behind a capability of this process. Generated code implements
@@ -120,20 +121,22 @@ impl LocalObject {
         })
     }
 
-    pub(crate) fn stream(&self) -> &StreamSlot {
-        &self.stream
+    pub(super) fn executor(&self) -> &Arc<dyn Executor> {
+        &self.executor
+    }
+
+    /// A streaming call has failed: every later call fails with that. The first one
+    /// counts.
+    pub(super) fn break_stream(&self, error: &Error) {
+        let _ = self.broken.set(error.clone());
     }
 
     pub(crate) fn server(&self) -> Option<&Arc<dyn Dispatch>> {
         self.server.as_ref()
     }
 
-    pub(crate) fn fd(&self) -> Option<&SharedFd> {
-        self.fd.as_ref()
-    }
-
     /// Puts a call into the mailbox. Never waits.
-    pub(crate) fn deliver(self: &Arc<Self>, call: CallRequest) {
+    fn enqueue(self: Arc<Self>, call: CallRequest) {
         let start = {
             let mut mailbox = self.mailbox.lock();
             mailbox.calls.push_back(call);
@@ -148,10 +151,9 @@ impl LocalObject {
             return;
         }
         if self.concurrency == Concurrency::Inline {
-            effects::defer(Effect::RunInline(Arc::clone(self)));
-            return;
+            return effects::defer(Effect::RunInline(self));
         }
-        let object = Arc::clone(self);
+        let object = Arc::clone(&self);
         if self.executor.spawn(Box::new(move || object.run())).is_err() {
             self.refuse();
         }
@@ -223,42 +225,75 @@ impl LocalObject {
     }
 }
 
+impl Inline for LocalObject {
+    fn run(self: Arc<Self>) {
+        LocalObject::run(&self);
+    }
+}
+
+impl Capability for LocalObject {
+    fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        match delivery {
+            Delivery::Call(call) => self.enqueue(call),
+            Delivery::Disembargo(echo) => echo.refuse(),
+        }
+        Ok(())
+    }
+
+    fn stream(&self) -> Arc<Stream> {
+        self.stream.get_or_make(|| Box::new(FixedWindow::DEFAULT))
+    }
+
+    fn adopt_stream(&self, stream: Arc<Stream>) {
+        self.stream.adopt(stream);
+    }
+
+    fn fd(&self) -> Option<SharedFd> {
+        self.fd.clone()
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address: *const LocalObject = self;
+        match self.server().and_then(|server| server.name()) {
+            Some(name) => write!(f, "local object {name:?} {address:p}"),
+            None => write!(f, "local object {address:p}"),
+        }
+    }
+}
+
+impl Client {
+    /// Makes an object of this process callable. It runs in the vat of the
+    /// current worker thread, or in the process-wide default vat, one call at a
+    /// time.
+    pub fn from_dispatch(server: Arc<dyn Dispatch>) -> Self {
+        Self::from_dispatch_with(server, Concurrency::default())
+    }
+
+    /// As [`from_dispatch`](Self::from_dispatch), with a choice of how many
+    /// calls run at once.
+    pub fn from_dispatch_with(server: Arc<dyn Dispatch>, concurrency: Concurrency) -> Self {
+        let executor = role::current_executor();
+        Client::of(LocalObject::new(server, concurrency, executor))
+    }
+
+    /// The object behind it, if it is one of this process and known by now.
+    pub fn local_dispatch(&self) -> Option<Arc<dyn Dispatch>> {
+        self.shortened().kind_as::<LocalObject>()?.server().cloned()
+    }
+
+    /// The mark of the object behind it, if that is one of this process that has
+    /// one, and known by now.
+    pub fn brand(&self) -> Option<Brand> {
+        self.local_dispatch()?.brand().cloned()
+    }
+}
+
 impl Drop for LocalObject {
     fn drop(&mut self) {
         // The server's own drop is application code: see Note [effects].
         if let Some(server) = self.server.take() {
             effects::defer(Effect::drop((server, self.fd.take())));
         }
-    }
-}
-
-crate::sync::thread_local! {
-    /// The cell of the call whose method runs on this thread, by address, or 0.
-    static RUNNING: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-/// Marks a thread on which a panic will be turned into the answer of one call.
-struct PanicScope(usize);
-
-impl PanicScope {
-    fn enter(cell: &Arc<CallCell>) -> Self {
-        PanicScope(RUNNING.with(|running| running.replace(Arc::as_ptr(cell) as usize)))
-    }
-
-    /// Whether the method that runs on this thread is this call's.
-    fn runs_for(cell: &Arc<CallCell>) -> bool {
-        RUNNING.with(std::cell::Cell::get) == Arc::as_ptr(cell) as usize
-    }
-
-    /// Whether a method panics right now, and its panic will answer this call.
-    fn will_answer(cell: &Arc<CallCell>) -> bool {
-        std::thread::panicking() && PanicScope::runs_for(cell)
-    }
-}
-
-impl Drop for PanicScope {
-    fn drop(&mut self) {
-        RUNNING.with(|running| running.set(self.0));
     }
 }
 
@@ -272,220 +307,4 @@ fn panic_error(panic: &(dyn Any + Send), object: Option<&str>) -> Error {
         Some(name) => format!("{name}: {detail}"),
         None => detail,
     })
-}
-
-/// A call that reached an object of this process.
-///
-/// It may be answered from any thread, now or later. Dropping it unanswered
-/// answers it with an error.
-pub struct IncomingCall {
-    interface: u64,
-    method: u16,
-    params: Option<Payload>,
-    cell: Arc<CallCell>,
-    object: Arc<LocalObject>,
-    answer: Answer,
-}
-
-#[derive(PartialEq, Eq)]
-enum Answer {
-    Owed,
-    Given,
-}
-
-impl IncomingCall {
-    fn new(call: CallRequest, object: Arc<LocalObject>) -> Self {
-        IncomingCall {
-            interface: call.interface,
-            method: call.method,
-            params: Some(call.params),
-            cell: call.cell,
-            object,
-            answer: Answer::Owed,
-        }
-    }
-
-    /// The id of the interface that the method is of.
-    pub fn interface_id(&self) -> u64 {
-        self.interface
-    }
-
-    /// The method's ordinal in its interface.
-    pub fn method_id(&self) -> u16 {
-        self.method
-    }
-
-    /// The parameters; empty after [`release_params`](Self::release_params).
-    pub fn params(&self) -> &Payload {
-        self.params.as_ref().unwrap_or_else(|| Payload::empty())
-    }
-
-    /// Gives up the parameters and the capabilities in them before the call is
-    /// answered.
-    pub fn release_params(&mut self) {
-        self.params = None;
-    }
-
-    /// Whether nobody wants the answer any more.
-    pub fn is_cancelled(&self) -> bool {
-        self.cell.is_cancelled()
-    }
-
-    /// Runs a closure on a worker when the caller loses interest before the call
-    /// is answered; at once if it has already. A closure that is not needed is
-    /// dropped when the call is answered.
-    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
-        self.cancellation().on_cancel(closure);
-    }
-
-    /// The part of the call that tells of its cancellation.
-    pub(crate) fn cancellation(&self) -> Cancellation {
-        Cancellation { cell: Arc::clone(&self.cell), executor: Arc::clone(&self.object.executor) }
-    }
-
-    /// Lets a cancellation interrupt the method that calls this: when its caller loses
-    /// interest, or is gone, whatever the method waits for inside this library, now or
-    /// later, fails with an error that [is a
-    /// cancellation](Error::is_cancellation), and it should return that. What it
-    /// returns is discarded. Without this, a method learns of a cancellation only if
-    /// it asks, and its waits go on.
-    ///
-    /// Waits are those for a call, for a promise to resolve, for room on a connection
-    /// and for a stream. This is for the thread that runs the method, until that
-    /// returns; on others it does nothing.
-    pub fn allow_cancellation(&self) {
-        if PanicScope::runs_for(&self.cell) {
-            self.cell.interrupts(&interrupt::allow());
-        }
-    }
-
-    /// Gives out capabilities of the results before the call is answered: calls
-    /// that the caller pipelines on this one go to those in `payload`, which is
-    /// shaped like the results, at once. Only the first pipeline counts.
-    pub fn set_pipeline(&self, payload: Payload) {
-        self.cell.set_pipeline(payload);
-    }
-
-    /// Answers the call. Does not wait.
-    pub fn respond(mut self, outcome: Result<Payload>) {
-        self.answer = Answer::Given;
-        // The parameters' capabilities go before the caller hears of the end, so
-        // that what it counts then is what is left.
-        self.params = None;
-        self.cell.complete(outcome);
-    }
-
-    /// Answers a call of a streaming method. When it failed, every later call to
-    /// the object fails with the same error: what follows in a stream makes no
-    /// sense without what went before, and its end, a call that is not streaming,
-    /// is how the caller learns of it.
-    pub fn respond_streaming(self, outcome: Result<()>) {
-        if let Err(error) = &outcome {
-            // The first one counts.
-            let _ = self.object.broken.set(error.clone());
-        }
-        self.respond(outcome.map(|()| Payload::empty().clone()));
-    }
-
-    /// Passes the call on, as it is, to another capability, which answers it in
-    /// our stead. Does not wait. A call that has been cancelled is not passed on.
-    pub fn forward(mut self, target: &Client) {
-        let (interface, method) = (self.interface, self.method);
-        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
-        self.tail_call(target, interface, method, params);
-    }
-
-    /// Answers with whatever another call returns, without waiting for it.
-    ///
-    /// If that call goes back to the vat that made this one, its results do not
-    /// travel: Note [tail calls]. Calls that were pipelined on this one go on to
-    /// the results, in order, and a caller that loses interest cancels the other
-    /// call, too.
-    pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
-        if let Some(delivery) = self.handed_on(interface, method, params) {
-            target.clone().dispatch(delivery);
-        }
-    }
-
-    /// The call as it is, to be delivered elsewhere, unless nobody wants it any more.
-    pub(crate) fn into_delivery(mut self) -> Option<Delivery> {
-        let (interface, method) = (self.interface, self.method);
-        let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
-        self.handed_on(interface, method, params)
-    }
-
-    fn handed_on(&mut self, interface: u64, method: u16, params: Payload) -> Option<Delivery> {
-        self.answer = Answer::Given;
-        self.params = None;
-        let delivery = Delivery::Call(CallRequest {
-            interface,
-            method,
-            params,
-            cell: Arc::clone(&self.cell),
-            permit: None,
-            tail: Tail::Allowed,
-        });
-        if delivery.is_cancelled() {
-            // As a call that waits in a promise, it goes no further. A call that an
-            // object passes on to itself would never end otherwise.
-            delivery.fail(&Error::failed("the call was cancelled"));
-            return None;
-        }
-        Some(delivery)
-    }
-}
-
-/// Tells when a call's caller loses interest.
-pub(crate) struct Cancellation {
-    cell: Arc<CallCell>,
-    executor: Arc<dyn Executor>,
-}
-
-impl Cancellation {
-    /// See [`IncomingCall::on_cancel`]. Must not be called under a lock that the
-    /// closure takes: without a free worker it runs here.
-    pub(crate) fn on_cancel(self, closure: impl FnOnce() + Send + 'static) {
-        self.cell.on_cancel(self.executor, Box::new(closure));
-    }
-}
-
-impl IncomingCall {
-    /// Answers a call that was dropped, unless its method panics: then the
-    /// mailbox answers, and knows more. (What else the method had in its hands is
-    /// answered here.)
-    fn give_up(&mut self, error: Error) {
-        if self.answer == Answer::Owed && !PanicScope::will_answer(&self.cell) {
-            self.params = None;
-            self.cell.complete(Err(error));
-        }
-        self.answer = Answer::Given;
-    }
-
-    /// Drops the call unanswered; `error` says how that came about.
-    pub(crate) fn drop_for(mut self, error: Error) {
-        self.give_up(error);
-    }
-}
-
-impl Drop for IncomingCall {
-    fn drop(&mut self) {
-        if self.answer == Answer::Given {
-            return;
-        }
-        let error = Error::failed("the object dropped the call without answering it");
-        let name = self.object.server().and_then(|server| server.name());
-        self.give_up(match name {
-            Some(name) => error.with_internal(name),
-            None => error,
-        });
-    }
-}
-
-impl fmt::Debug for IncomingCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IncomingCall")
-            .field("interface", &format_args!("{:#x}", self.interface))
-            .field("method", &self.method)
-            .finish_non_exhaustive()
-    }
 }

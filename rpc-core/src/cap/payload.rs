@@ -15,7 +15,7 @@ use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions, ReaderSegmen
 use capnp::traits::{Imbue, ImbueMut};
 
 use crate::cap::client::Client;
-use crate::cap::hook;
+use crate::cap::indices::{self, CapTable};
 use crate::error::{Error, Result};
 use crate::wire::message::Message;
 use crate::wire::rpc_capnp;
@@ -27,6 +27,17 @@ const FIRST_SEGMENT_WORDS: u32 = 32;
 /// The invariant behind every look-up in a [`PayloadBuilder`]: the structs were
 /// made when the builder was, and nothing takes them away.
 const IN_PLACE: &str = "a payload builder keeps the frame it was made with";
+
+/// What became of a call.
+pub(crate) type Outcome = Result<Payload>;
+
+/// The capability at the end of `path` in an outcome.
+pub(crate) fn cap_of(outcome: &Outcome, path: &[u16]) -> Client {
+    match outcome {
+        Ok(payload) => payload.cap_at(path).unwrap_or_else(Client::broken),
+        Err(error) => Client::broken(error.clone()),
+    }
+}
 
 /// Which message the content lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +93,11 @@ impl Payload {
     /// bootstrap request does.
     pub(crate) fn of_capability(client: Client) -> Self {
         let mut builder = PayloadBuilder::for_results();
-        let mut table = hook::CapTable::new();
+        let mut table = CapTable::new();
         let mut content = builder.content();
         content.imbue_mut(&mut table);
-        content.set_as_capability(hook::Hook::boxed(client));
-        let caps = hook::clients_of(table);
-        builder.finish(caps)
+        content.set_as_capability(indices::index_hook(0));
+        builder.finish(if client.is_null() { Vec::new() } else { vec![client] })
     }
 
     /// The capabilities that the content refers to by index; a null client
@@ -122,7 +132,7 @@ impl Payload {
 
     /// Where the content starts in a reader that [`open`](Self::open) made. It
     /// knows of no capability until it is imbued with a table, see
-    /// [`hook::table_of`].
+    /// [`table_of`](crate::hook::table_of).
     ///
     /// # Errors
     /// The message is malformed.
@@ -167,16 +177,16 @@ impl Payload {
     pub(crate) fn cap_index_at(&self, path: &[u16]) -> Result<Option<usize>> {
         let reader = self.open();
         let mut content = Payload::content(&reader)?;
-        let table = hook::index_table(self.caps().len());
+        let table = indices::index_table(self.caps().len());
         content.imbue(&table);
-        let mut pointer = content.get_as::<hook::Pointer<'_>>()?.0;
+        let mut pointer = content.get_as::<indices::Pointer<'_>>()?.0;
         for field in path {
             pointer = pointer.get_struct(None)?.get_pointer_field(usize::from(*field));
         }
         if pointer.is_null() {
             return Ok(None);
         }
-        Ok(Some(hook::index_of(&*pointer.get_capability()?)))
+        Ok(Some(indices::index_of(&*pointer.get_capability()?)))
     }
 
     /// Content that refers to nothing and contains nothing.
@@ -208,17 +218,17 @@ impl Payload {
     pub(crate) fn copied(&self, carrier: Carrier) -> Result<(Payload, Vec<usize>)> {
         let reader = self.open_within(8 << 10);
         let mut content = Payload::content(&reader)?;
-        let source = hook::index_table(self.caps().len());
+        let source = indices::index_table(self.caps().len());
         content.imbue(&source);
 
         let mut copy = PayloadBuilder::with_capacity(carrier, self.size_in_words());
-        let mut table = hook::CapTable::new();
+        let mut table = CapTable::new();
         let mut target = copy.content();
         target.imbue_mut(&mut table);
         target.set_as(content)?;
         let origin: Vec<usize> = table
             .iter()
-            .map(|hook| hook.as_ref().map_or(usize::MAX, |hook| hook::index_of(&**hook)))
+            .map(|hook| hook.as_ref().map_or(usize::MAX, |hook| indices::index_of(&**hook)))
             .collect();
         let caps = origin
             .iter()
@@ -236,19 +246,19 @@ impl Payload {
         let reader = self.open_within(8 << 10);
         let mut content = Payload::content(&reader)?;
         let own = self.caps().len();
-        let source = hook::index_table(own);
+        let source = indices::index_table(own);
         content.imbue(&source);
 
         let mut copy = PayloadBuilder::with_capacity(Carrier::Call, self.size_in_words() + 4);
-        let mut table = hook::CapTable::new();
+        let mut table = CapTable::new();
         let mut target = copy.content();
         target.imbue_mut(&mut table);
-        let mut pair = target.init_as::<hook::TwoPointers<'_>>();
-        pair.first().set_as_capability(hook::index_hook(own));
+        let mut pair = target.init_as::<indices::TwoPointers<'_>>();
+        pair.first().set_as_capability(indices::index_hook(own));
         pair.second().set_as(content)?;
         let caps = table
             .iter()
-            .map(|hook| match hook.as_ref().map(|hook| hook::index_of(&**hook)) {
+            .map(|hook| match hook.as_ref().map(|hook| indices::index_of(&**hook)) {
                 Some(index) if index == own => cap.clone(),
                 Some(index) => self.caps().get(index).cloned().unwrap_or_default(),
                 None => Client::null(),

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::cap::call::{Interest, Outcome};
+use crate::cap::call::Interest;
 use crate::cap::client::Client;
 use crate::cap::effects;
-use crate::cap::payload::Payload;
+use crate::cap::payload::{Outcome, Payload};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::work::role;

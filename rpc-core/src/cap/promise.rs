@@ -13,7 +13,7 @@ use crate::error::Error;
 /// like any other capability.
 pub fn promise() -> (Client, Fulfiller) {
     let promise = LocalPromise::new(None);
-    (Client::from_promise(Arc::clone(&promise)), Fulfiller { promise: Some(promise) })
+    (Client::of(Arc::clone(&promise)), Fulfiller { promise: Some(promise) })
 }
 
 /// Says what a promise is. Dropping it breaks the promise.

@@ -2,13 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::cap::client::Client;
-use crate::cap::effects;
-use crate::cap::local_promise::LocalPromise;
+use super::client::Client;
+use super::connection::Connection;
+use super::effects;
+use super::local_promise::LocalPromise;
 use crate::ids::{ExportId, Serial};
-use crate::kinds::gateway::Saves;
-use crate::kinds::membrane::Wrapped;
-use crate::protocol::Machine;
 use crate::work::event::Event;
 use crate::work::executor::{Executor, Job};
 
@@ -16,10 +14,8 @@ use crate::work::executor::{Executor, Job};
 pub(crate) enum Watcher {
     /// A peer to which the promise was exported is owed a Resolve.
     Export(ExportWatcher),
-    /// What stands for the promise on the other side of a membrane.
-    Wrapped(Weak<Wrapped>),
-    /// Saves that wait at a gateway until it is known what they are of.
-    Saves(Weak<Saves>),
+    /// A part of this library that may go before the promise resolves.
+    Observer(Weak<dyn Observer>),
     /// A thread.
     Thread(Arc<Event>),
     /// A closure of the application.
@@ -28,10 +24,16 @@ pub(crate) enum Watcher {
     Promise(Arc<LocalPromise>, Client),
 }
 
+/// What stands in front of a promise, and goes on when that has resolved.
+pub(crate) trait Observer: Send + Sync {
+    /// It has. Must not be called under a lock.
+    fn tell(self: Arc<Self>);
+}
+
 /// Which export of which connection waits.
 #[derive(Clone)]
 pub(crate) struct ExportWatcher {
-    pub(crate) machine: Weak<Machine>,
+    pub(crate) connection: Weak<dyn Connection>,
     pub(crate) id: ExportId,
     pub(crate) serial: Serial,
 }
@@ -39,13 +41,13 @@ pub(crate) struct ExportWatcher {
 /// A watcher that may go before the promise resolves.
 pub(crate) enum WatchKey<'a> {
     Export(&'a ExportWatcher),
-    Wrapped(*const Wrapped),
-    Saves(*const Saves),
+    /// The address of an observer.
+    Observer(*const ()),
 }
 
 impl ExportWatcher {
     fn is_same(&self, other: &ExportWatcher) -> bool {
-        self.serial == other.serial && self.machine.ptr_eq(&other.machine)
+        self.serial == other.serial && self.connection.ptr_eq(&other.connection)
     }
 }
 
@@ -54,18 +56,13 @@ impl Watcher {
     pub(crate) fn notify(self) {
         match self {
             Watcher::Export(export) => {
-                if let Some(machine) = export.machine.upgrade() {
-                    machine.transact(|txn| txn.resolve_export(export.id, export.serial));
+                if let Some(connection) = export.connection.upgrade() {
+                    connection.resolve_export(export.id, export.serial);
                 }
             }
-            Watcher::Wrapped(wrapped) => {
-                if let Some(wrapped) = wrapped.upgrade() {
-                    wrapped.tell();
-                }
-            }
-            Watcher::Saves(saves) => {
-                if let Some(saves) = saves.upgrade() {
-                    saves.tell();
+            Watcher::Observer(observer) => {
+                if let Some(observer) = observer.upgrade() {
+                    observer.tell();
                 }
             }
             Watcher::Thread(event) => event.set(),
@@ -78,8 +75,9 @@ impl Watcher {
     pub(crate) fn is(&self, key: &WatchKey<'_>) -> bool {
         match (self, key) {
             (Watcher::Export(own), WatchKey::Export(export)) => own.is_same(export),
-            (Watcher::Wrapped(own), WatchKey::Wrapped(wrapped)) => own.as_ptr() == *wrapped,
-            (Watcher::Saves(own), WatchKey::Saves(saves)) => own.as_ptr() == *saves,
+            (Watcher::Observer(own), WatchKey::Observer(observer)) => {
+                std::ptr::addr_eq(own.as_ptr(), *observer)
+            }
             _ => false,
         }
     }

@@ -16,23 +16,27 @@
 //! Whether a promise is on this side or on the other one is known when it is
 //! resolved. A save of a promise waits until then, alone: other calls go on.
 //!
-//! The protocol machine knows nothing of this but that such calls are handed to
-//! [`Gateway`] instead of being delivered.
+//! The protocol machine knows nothing of this but that such calls are handed to a
+//! [`Border`] instead of being delivered.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use crate::cap::client::{Client, View};
+use crate::cap::client::Client;
+use crate::cap::connection::{self, Connection};
+use crate::cap::crossing::Direction;
 use crate::cap::delivery::{CallRequest, Delivery, Tail};
 use crate::cap::effects::{self, Effect};
+use crate::cap::incoming_call::IncomingCall;
 use crate::cap::local_promise::LocalPromise;
-use crate::cap::object::{Concurrency, Dispatch, IncomingCall};
-use crate::cap::watch::{WatchKey, Watcher};
+use crate::cap::object::{Concurrency, Dispatch};
+use crate::cap::watch::{Observer, WatchKey, Watcher};
 use crate::error::Error;
 use crate::fd::SharedFd;
 use crate::protocol::Machine;
+use crate::protocol::border::{Border, deliver_past_border};
 use crate::sync::Mutex;
 
 /// `Persistent.save`
@@ -41,17 +45,8 @@ const REALM_GATEWAY: u64 = 0x84ff_286c_d00a_3ed4;
 const IMPORT: u16 = 0;
 const EXPORT: u16 = 1;
 
-/// Below how many promises that are waited for those that are not any more are
-/// left in the map.
+/// The map is swept only when it holds at least this many entries.
 const FEW: usize = 16;
-
-/// Whether this is a call that must not cross a border as it is.
-pub(crate) fn is_save(delivery: &Delivery) -> bool {
-    match delivery {
-        Delivery::Call(call) => (call.interface, call.method) == SAVE,
-        Delivery::Disembargo(_) => false,
-    }
-}
 
 /// The gateway of one connection.
 pub(crate) struct Gateway {
@@ -61,54 +56,9 @@ pub(crate) struct Gateway {
     waiting: Mutex<HashMap<(usize, Direction), Weak<Saves>>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Direction {
-    Inwards,
-    Outwards,
-}
-
 impl Gateway {
     pub(crate) fn new(client: Client) -> Arc<Self> {
         Arc::new(Gateway { client, waiting: Mutex::default() })
-    }
-
-    /// A save of `target`, which is behind `machine`, is about to leave. `target` is
-    /// shortened.
-    ///
-    /// Must not be called under a lock.
-    pub(crate) fn save_outwards(
-        self: &Arc<Self>,
-        machine: &Arc<Machine>,
-        target: Client,
-        delivery: Delivery,
-    ) {
-        if target.is_promise() {
-            return self.wait_for(machine, target, Direction::Outwards, delivery);
-        }
-        let past = Client::from_dispatch_with(Arc::new(Past(target)), Concurrency::Inline);
-        self.redirect(IMPORT, past, delivery);
-    }
-
-    /// The peer of `machine` saves `target`.
-    ///
-    /// Must not be called under a lock.
-    pub(crate) fn save_inwards(
-        self: &Arc<Self>,
-        machine: &Arc<Machine>,
-        target: Client,
-        delivery: Delivery,
-    ) {
-        let target = target.shortened();
-        if target.is_promise() {
-            return self.wait_for(machine, target, Direction::Inwards, delivery);
-        }
-        match target.view() {
-            View::Null | View::Broken(_) => target.dispatch(delivery),
-            _ if target.machine().is_some_and(|own| Arc::ptr_eq(own, machine)) => {
-                target.dispatch_past_gateway(delivery);
-            }
-            _ => self.redirect(EXPORT, target, delivery),
-        }
     }
 
     /// Has a save wait until it is known what a promise is.
@@ -124,7 +74,7 @@ impl Gateway {
         let known = self.waiting.lock().get(&key).and_then(Weak::upgrade);
         let queue = known.as_ref().and_then(|saves| saves.queue.upgrade());
         if let Some(queue) = queue {
-            return Client::from_promise(queue).dispatch(delivery);
+            return Client::of(queue).deliver(delivery);
         }
         // If two threads come here at the same time there are two queues, which is
         // as good.
@@ -138,8 +88,8 @@ impl Gateway {
         }
         // The queue is kept until it is watched for: a save that was cancelled at once
         // must not leave a watcher behind.
-        Client::from_promise(Arc::clone(&queue)).dispatch(delivery);
-        if let Err(watcher) = promise.watch(Watcher::Saves(saves)) {
+        Client::of(Arc::clone(&queue)).deliver(delivery);
+        if let Err(watcher) = promise.watch(Watcher::Observer(saves)) {
             // It was resolved just now.
             effects::defer(Effect::Notify(watcher));
         }
@@ -150,13 +100,13 @@ impl Gateway {
     fn redirect(&self, method: u16, cap: Client, delivery: Delivery) {
         let Delivery::Call(call) = delivery else {
             // Only calls are saves.
-            return self.client.clone().dispatch(delivery);
+            return self.client.clone().deliver(delivery);
         };
         let CallRequest { params, cell, tail, .. } = call;
         let tail = if method == EXPORT { Tail::Allowed } else { tail };
         match params.behind(cap) {
             Err(error) => cell.complete(Err(error)),
-            Ok(params) => self.client.clone().dispatch(Delivery::Call(CallRequest {
+            Ok(params) => self.client.clone().deliver(Delivery::Call(CallRequest {
                 interface: REALM_GATEWAY,
                 method,
                 params,
@@ -165,6 +115,38 @@ impl Gateway {
                 tail,
             })),
         }
+    }
+}
+
+impl Border for Gateway {
+    fn stops(&self, delivery: &Delivery) -> bool {
+        match delivery {
+            Delivery::Call(call) => (call.interface, call.method) == SAVE,
+            Delivery::Disembargo(_) => false,
+        }
+    }
+
+    fn outwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery) {
+        if target.is_promise() {
+            return self.wait_for(machine, target, Direction::Out, delivery);
+        }
+        let past = Client::from_dispatch_with(Arc::new(Past(target)), Concurrency::Inline);
+        self.redirect(IMPORT, past, delivery);
+    }
+
+    fn inwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery) {
+        let target = target.shortened();
+        if target.is_promise() {
+            return self.wait_for(machine, target, Direction::In, delivery);
+        }
+        if target.is_null_or_broken() {
+            return target.deliver(delivery);
+        }
+        let of_peer = |own: &dyn Connection| connection::is_same(own, &**machine);
+        if target.connection().is_some_and(of_peer) {
+            return deliver_past_border(target, delivery);
+        }
+        self.redirect(EXPORT, target, delivery);
     }
 }
 
@@ -180,7 +162,7 @@ struct Past(Client);
 impl Dispatch for Past {
     fn dispatch(&self, call: IncomingCall) {
         if let Some(delivery) = call.into_delivery() {
-            self.0.clone().dispatch_past_gateway(delivery);
+            deliver_past_border(self.0.clone(), delivery);
         }
     }
 
@@ -223,15 +205,16 @@ impl Saves {
         queue.keep_until_resolved(saves);
         (queue, known)
     }
+}
 
-    /// The promise is resolved: goes on with what it is. Must not be called under a
-    /// lock.
-    pub(crate) fn tell(&self) {
+impl Observer for Saves {
+    /// The promise is resolved: goes on with what it is.
+    fn tell(self: Arc<Self>) {
         let Some(queue) = self.queue.upgrade() else { return };
         queue.resolve(match self.direction {
             // They come by the gateway again, on their way out.
-            Direction::Outwards => self.promise.clone(),
-            Direction::Inwards => {
+            Direction::Out => self.promise.clone(),
+            Direction::In => {
                 let inwards = Inwards {
                     gateway: Arc::clone(&self.gateway),
                     machine: Weak::clone(&self.machine),
@@ -245,7 +228,8 @@ impl Saves {
 
 impl Drop for Saves {
     fn drop(&mut self) {
-        self.promise.unwatch(&WatchKey::Saves(self));
+        let this: *const Saves = self;
+        self.promise.unwatch(&WatchKey::Observer(this.cast()));
     }
 }
 
@@ -261,7 +245,7 @@ impl Dispatch for Inwards {
         match self.machine.upgrade() {
             Some(machine) => {
                 if let Some(delivery) = call.into_delivery() {
-                    self.gateway.save_inwards(&machine, self.target.clone(), delivery);
+                    Arc::clone(&self.gateway).inwards(&machine, self.target.clone(), delivery);
                 }
             }
             None => call.respond(Err(Error::disconnected("the connection has ended"))),

@@ -22,10 +22,13 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::cap::call::CallCell;
+use crate::cap::capability::Capability;
 use crate::cap::client::Client;
+use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect};
 use crate::cap::from_client::FromClient;
 use crate::cap::local_promise::LocalPromise;
+use crate::cap::stream::Stream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 use crate::work::role;
@@ -88,7 +91,7 @@ where
         state: Mutex::new(State { generation: 0, current: None }),
         this: Weak::clone(this),
     });
-    let client = C::from_client(Client::from_reconnecting(Arc::clone(&reconnecting)));
+    let client = C::from_client(Client::of(Arc::clone(&reconnecting)));
     (client, ReconnectControl { reconnecting })
 }
 
@@ -123,7 +126,7 @@ impl fmt::Debug for ReconnectControl {
     }
 }
 
-pub(crate) struct Reconnecting {
+struct Reconnecting {
     connect: Arc<dyn Fn() -> Result<Client> + Send + Sync>,
     /// The lock is a leaf.
     state: Mutex<State>,
@@ -140,7 +143,7 @@ impl Reconnecting {
     /// Where a call goes, which ends the generation if it fails as disconnected.
     ///
     /// Must not be called under a lock.
-    pub(crate) fn route(&self, cell: &Arc<CallCell>) -> Client {
+    fn route(&self, cell: &Arc<CallCell>) -> Client {
         let (client, generation) = self.current();
         let this = Weak::clone(&self.this);
         cell.tell_first(Box::new(move |outcome| {
@@ -155,13 +158,13 @@ impl Reconnecting {
     }
 
     /// What calls go to now, if it is connected.
-    pub(crate) fn connected(&self) -> Option<Client> {
+    fn connected(&self) -> Option<Client> {
         self.state.lock().current.clone()
     }
 
     /// What calls go to, and of which generation it is. Connects if need be, without
     /// waiting for it.
-    pub(crate) fn current(&self) -> (Client, u64) {
+    fn current(&self) -> (Client, u64) {
         let known = {
             let state = self.state.lock();
             state.current.clone().map(|current| (current, state.generation))
@@ -179,10 +182,10 @@ impl Reconnecting {
             }
             let promise = LocalPromise::new(None);
             state.generation += 1;
-            state.current = Some(Client::from_promise(Arc::clone(&promise)));
+            state.current = Some(Client::of(Arc::clone(&promise)));
             (promise, state.generation)
         };
-        let client = Client::from_promise(Arc::clone(&promise));
+        let client = Client::of(Arc::clone(&promise));
         let (connect, this) = (Arc::clone(&self.connect), Weak::clone(&self.this));
         let job = Connecting { promise: Some(promise), this, generation };
         let spawned = role::current_executor().spawn(Box::new(move || {
@@ -209,6 +212,35 @@ impl Reconnecting {
         if let Some(before) = before {
             effects::defer(Effect::drop(before));
         }
+    }
+}
+
+impl Capability for Reconnecting {
+    fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        match delivery {
+            Delivery::Call(call) => Err((self.route(&call.cell), Delivery::Call(call))),
+            Delivery::Disembargo(echo) => {
+                echo.refuse();
+                Ok(())
+            }
+        }
+    }
+
+    fn behind(&self) -> Option<Client> {
+        self.connected()
+    }
+
+    fn stream(&self) -> Arc<Stream> {
+        // Each generation has its own.
+        self.current().0.stream()
+    }
+
+    fn leads_to(&self) -> Option<Client> {
+        self.connected()
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("connected anew when disconnected")
     }
 }
 

@@ -7,7 +7,8 @@ use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
 use super::{Abort, Txn, question};
 use crate::cap::call::CallCell;
-use crate::cap::client::{Client, Standing, View};
+use crate::cap::client::Client;
+use crate::cap::connection;
 use crate::cap::delivery::Route;
 use crate::cap::effects::Effect;
 use crate::cap::local_promise::LocalPromise;
@@ -44,6 +45,22 @@ pub(super) fn exported(descriptor: &Descriptor) -> Option<ExportId> {
         Descriptor::SenderHosted(id) | Descriptor::SenderPromise(id) => Some(ExportId(*id)),
         _ => None,
     }
+}
+
+/// What a capability is to this connection.
+pub(super) enum View<'a> {
+    Null,
+    Broken(&'a Error),
+    /// An object of this peer.
+    Import(&'a ImportRef),
+    /// A promise of this peer.
+    Remote(Arc<RemotePromise>),
+    /// What this peer has behind one place: see Note [described path].
+    Pinned(&'a Pinned),
+    /// Something else that it is, for good.
+    Settled,
+    /// Something else that may still become another thing.
+    Promise,
 }
 
 /// Who hosts what a descriptor of the peer's names.
@@ -104,14 +121,14 @@ impl Txn<'_> {
     pub(super) fn describe(&mut self, client: &Client) -> Result<Described, Error> {
         loop {
             let client = client.shortened();
-            return Ok(match client.view() {
+            return Ok(match self.view(&client) {
                 View::Null => Described::new(Descriptor::None, client),
                 View::Broken(error) => self.describe_broken(error.clone())?,
-                View::Import(import) if self.is_own(import.machine()) => {
+                View::Import(import) => {
                     let descriptor = Descriptor::ReceiverHosted(import.id().0);
                     Described::new(descriptor, client)
                 }
-                View::Pinned(pinned) if self.is_own(pinned.machine()) => {
+                View::Pinned(pinned) => {
                     let Ok(dest) = pinned.dest() else { continue };
                     if let Err(error) = self.nameable(&dest) {
                         return self.describe_broken(error);
@@ -119,28 +136,25 @@ impl Txn<'_> {
                     self.mark_called(&dest);
                     Described::new(dest.descriptor(), client)
                 }
-                View::Remote(promise) if self.is_own(promise.machine()) => {
+                View::Remote(promise) => {
                     let Err(dest) = promise.location() else { continue };
                     let descriptor = dest.descriptor();
                     self.mark_called(&dest);
-                    Described::new(descriptor, self.pinned(promise, dest))
+                    Described::new(descriptor, self.pinned(&promise, dest))
                 }
-                View::Local
-                | View::Import(_)
-                | View::Pinned(_)
-                | View::Wrapped(Standing::Settled) => {
+                View::Settled => {
                     let id = self.export(&client, ExportAs::Settled)?;
                     let fd = if self.machine.settings.fds > 0 { client.fd() } else { None };
                     Described { descriptor: Descriptor::SenderHosted(id.0), path: client, fd }
                 }
-                View::Remote(_) | View::Promise | View::Slot | View::Wrapped(Standing::Pending) => {
+                View::Promise => {
                     let id = self.export(&client, ExportAs::Promise)?;
                     let Some(slot) = self.slot_of(id) else {
                         // It was resolved in the meantime: name what it is now.
                         let _ = self.release_export(id, 1);
                         continue;
                     };
-                    Described::new(Descriptor::SenderPromise(id.0), Client::from_slot(slot))
+                    Described::new(Descriptor::SenderPromise(id.0), Client::of(slot))
                 }
             });
         }
@@ -150,7 +164,7 @@ impl Txn<'_> {
     /// described: the same thing for everybody who still has it.
     fn pinned(&self, promise: &Arc<RemotePromise>, dest: Dest) -> Client {
         let known = self.with_pinned(&dest, |pinned| pinned.upgrade()).flatten();
-        Client::from_pinned(known.unwrap_or_else(|| {
+        Client::of(known.unwrap_or_else(|| {
             let pinned = Pinned::new(dest.clone(), promise);
             self.with_pinned(&dest, |known| *known = Arc::downgrade(&pinned));
             pinned
@@ -181,12 +195,10 @@ impl Txn<'_> {
     /// pinned to it; nothing that is not behind the peer.
     pub(super) fn place_of(&self, target: &Client) -> Option<Client> {
         let target = target.shortened();
-        match target.view() {
+        match self.view(&target) {
             View::Null | View::Broken(_) => Some(target),
-            View::Import(import) if self.is_own(import.machine()) => Some(target),
-            View::Remote(promise) if self.is_own(promise.machine()) => {
-                Some(self.pinned(promise, promise.location().err()?))
-            }
+            View::Import(_) => Some(target),
+            View::Remote(promise) => Some(self.pinned(&promise, promise.location().err()?)),
             _ => None,
         }
     }
@@ -206,6 +218,29 @@ impl Txn<'_> {
 
     pub(super) fn is_own(&self, machine: &Arc<super::Machine>) -> bool {
         Arc::ptr_eq(self.machine, machine)
+    }
+
+    /// What a capability is to this connection. It has been shortened.
+    pub(super) fn view<'c>(&self, client: &'c Client) -> View<'c> {
+        if let Some(error) = client.broken_by() {
+            return View::Broken(error);
+        }
+        if client.connection().is_some_and(|own| connection::is_same(own, &**self.machine)) {
+            if let Some(import) = client.kind_as() {
+                return View::Import(import);
+            }
+            if let Some(pinned) = client.kind_as() {
+                return View::Pinned(pinned);
+            }
+            if let Some(promise) = client.clone().into_kind_as() {
+                return View::Remote(promise);
+            }
+        }
+        match client {
+            client if client.is_null_or_broken() => View::Null,
+            client if client.is_promise() => View::Promise,
+            _ => View::Settled,
+        }
     }
 
     fn slot_of(&self, id: ExportId) -> Option<Arc<ExportSlot>> {
@@ -263,8 +298,8 @@ impl Txn<'_> {
         id: ExportId,
         serial: crate::ids::Serial,
     ) -> Result<(), Watcher> {
-        let machine = Arc::downgrade(self.machine);
-        promise.watch(Watcher::Export(ExportWatcher { machine, id, serial }))
+        let connection = Arc::downgrade(self.machine) as _;
+        promise.watch(Watcher::Export(ExportWatcher { connection, id, serial }))
     }
 
     /// Counts an export down. When nothing is left of it, it is gone.
@@ -299,8 +334,8 @@ impl Txn<'_> {
             self.order.exported.remove(&key);
         }
         if let export::Kind::Pending(slot) = &export.kind {
-            let machine = Arc::downgrade(self.machine);
-            let watcher = ExportWatcher { machine, id, serial: export.serial };
+            let connection = Arc::downgrade(self.machine) as _;
+            let watcher = ExportWatcher { connection, id, serial: export.serial };
             slot.target().unwatch(&WatchKey::Export(&watcher));
         }
         drop(export);
@@ -321,11 +356,7 @@ impl Txn<'_> {
         }
         loop {
             let target = slot.target().shortened();
-            let elsewhere = match target.view() {
-                View::Remote(promise) => !self.is_own(promise.machine()),
-                View::Promise | View::Wrapped(Standing::Pending) => true,
-                _ => false,
-            };
+            let elsewhere = matches!(self.view(&target), View::Promise);
             if elsewhere && !self.order.exported.contains_key(&target.address()) {
                 // Another promise that this peer does not have: the entry goes on
                 // with that one.
@@ -339,7 +370,7 @@ impl Txn<'_> {
                 return;
             }
             let mut fd = None;
-            let (resolution, path) = match target.view() {
+            let (resolution, path) = match self.view(&target) {
                 View::Broken(error) => (Err(error.clone()), target.clone()),
                 // Peers take a Resolve to `none` for a mistake.
                 View::Null => {
@@ -390,7 +421,7 @@ impl Txn<'_> {
                 if let Some(fd) = self.arrived.take(index) {
                     import.keep_fd(fd);
                 }
-                (Client::from_import(import), Origin::Peer)
+                (Client::of(import), Origin::Peer)
             }
             Descriptor::SenderPromise(id) => (self.import_promise(ImportId(*id))?, Origin::Peer),
             Descriptor::ReceiverHosted(id) => {
@@ -410,7 +441,7 @@ impl Txn<'_> {
                     Ok(route) => {
                         let promise = LocalPromise::new(None);
                         self.effect(Effect::Resolve(Arc::clone(&promise), route));
-                        Client::from_promise(promise)
+                        Client::of(promise)
                     }
                     Err(error) => Client::broken(error),
                 };
@@ -494,7 +525,7 @@ impl Txn<'_> {
                 },
             ),
             Some(known) => match known? {
-                (Some(node), _, _) => return Ok(Client::from_remote(node)),
+                (Some(node), _, _) => return Ok(Client::of(node)),
                 (None, Resolution::Pending { .. }, handle) => handle,
                 (None, Resolution::Resolved, _) => {
                     return Ok(Client::broken(Error::failed(
@@ -510,7 +541,7 @@ impl Txn<'_> {
                 pinned.upgrade().inspect(|pinned| pinned.stand_for(&promise));
             }
         });
-        Ok(Client::from_remote(promise))
+        Ok(Client::of(promise))
     }
 
     /// A way that leads to a place of the peer's for good, as the promise that the
@@ -519,12 +550,12 @@ impl Txn<'_> {
     /// resolves it waits for what was sent there.
     pub(super) fn unpinned(&mut self, way: Client) -> Client {
         let target = way.shortened();
-        let View::Pinned(pinned) = target.view() else { return way };
+        let View::Pinned(pinned) = self.view(&target) else { return way };
         match pinned.promise() {
             Some(promise) if self.is_own(promise.machine()) => match promise.location() {
                 Err(dest) => {
                     self.mark_called(&dest);
-                    Client::from_remote(promise)
+                    Client::of(promise)
                 }
                 Ok(_) => way,
             },

@@ -1,14 +1,18 @@
 //! Places behind a connection that messages can be sent to.
 
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use super::Machine;
 use super::import::ImportRef;
 use super::question::QuestionRef;
+use crate::cap::capability::Capability;
 use crate::cap::client::Client;
+use crate::cap::connection::Connection;
 use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect};
-use crate::cap::stream::StreamSlot;
+use crate::cap::stream::{Stream, StreamSlot};
+use crate::error::Error;
 use crate::protocol::remote_promise::RemotePromise;
 use crate::sync::Mutex;
 use crate::wire::{self, Path};
@@ -118,10 +122,6 @@ impl Pinned {
         &self.machine
     }
 
-    pub(crate) fn stream(&self) -> &StreamSlot {
-        &self.stream
-    }
-
     /// The place as a message names it.
     pub(super) fn target(&self) -> &wire::Target {
         &self.target
@@ -164,17 +164,58 @@ impl Pinned {
             self.give_up(Client::null());
         }
     }
+}
 
-    /// Sends a delivery to it. Must not be called under a lock.
-    pub(crate) fn dispatch(&self, delivery: Delivery) {
+impl Capability for Pinned {
+    fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
         match (self.dest(), delivery) {
-            (Ok(dest), delivery) => self.machine.deliver_to(dest, delivery),
-            // The calls before it have left towards the same peer, or failed.
-            (Err(client), Delivery::Disembargo(echo)) if client.machine().is_none() => {
-                self.machine.transact(|txn| txn.return_disembargo(&self.target, echo));
+            (Ok(dest), delivery) => {
+                match self.machine.border_for(&delivery) {
+                    Some(border) => {
+                        let machine = Arc::clone(&self.machine);
+                        border.outwards(&machine, Client::of(self), delivery);
+                    }
+                    None => self.machine.deliver_to(dest, delivery),
+                }
+                Ok(())
             }
-            (Err(client), delivery) => client.dispatch(delivery),
+            // The calls before it have left towards the same peer, or failed.
+            (Err(client), Delivery::Disembargo(echo)) if client.connection().is_none() => {
+                self.machine.transact(|txn| txn.return_disembargo(&self.target, echo));
+                Ok(())
+            }
+            (Err(client), delivery) => Err((client, delivery)),
         }
+    }
+
+    fn connection(&self) -> Option<&dyn Connection> {
+        Some(&*self.machine)
+    }
+
+    fn stream(&self) -> Arc<Stream> {
+        self.stream.get_or_make(|| self.machine.flow_controller())
+    }
+
+    fn adopt_stream(&self, stream: Arc<Stream>) {
+        self.stream.adopt(stream);
+    }
+
+    fn resolved(&self) -> Option<Client> {
+        self.dest().err()
+    }
+
+    fn leads_to(&self) -> Option<Client> {
+        let there = self.dest().is_ok();
+        let promise = if there { self.promise().map(Client::of) } else { None };
+        promise.or_else(|| self.resolved())
+    }
+
+    fn break_circle(&self, error: &Error) {
+        self.give_up(Client::broken(error.clone()));
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("pinned to a peer")
     }
 }
 

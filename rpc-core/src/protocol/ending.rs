@@ -100,7 +100,8 @@ impl Txn<'_> {
             self.bury_export(id, export);
         }
         let offers = std::mem::take(&mut self.order.offers);
-        self.effect(Effect::drop(offers));
-        self.effect(Effect::Disconnected(Arc::clone(machine)));
+        let border = machine.border.lock().take();
+        self.effect(Effect::drop((offers, border)));
+        self.effect(Effect::Disconnected(Arc::clone(machine) as _));
     }
 }

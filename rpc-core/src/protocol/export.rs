@@ -18,9 +18,12 @@
 //! A capability is exported at most once at a time (a broken one each time: its
 //! entry is the Resolve that follows).
 
+use std::fmt;
 use std::sync::Arc;
 
+use crate::cap::capability::{Capability, Standing};
 use crate::cap::client::Client;
+use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect};
 use crate::ids::Serial;
 use crate::sync::Mutex;
@@ -47,7 +50,7 @@ impl Export {
     pub(crate) fn way(&self) -> Client {
         match &self.kind {
             Kind::Settled(client) => client.clone(),
-            Kind::Pending(slot) | Kind::Resolved(slot) => Client::from_slot(Arc::clone(slot)),
+            Kind::Pending(slot) | Kind::Resolved(slot) => Client::of(Arc::clone(slot)),
         }
     }
 
@@ -81,6 +84,26 @@ impl ExportSlot {
     pub(super) fn redirect(&self, target: Client) {
         let before = std::mem::replace(&mut *self.target.lock(), target);
         drop(before);
+    }
+}
+
+/// What calls that the peer sends to an exported promise take; the application never
+/// sees it.
+impl Capability for ExportSlot {
+    fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        Err((self.target(), delivery))
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Pending
+    }
+
+    fn resolved(&self) -> Option<Client> {
+        Some(self.target())
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("exported promise")
     }
 }
 

@@ -45,7 +45,6 @@ use crate::cap::delivery::{Delivery, Route};
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
-use crate::kinds::gateway::{self, Gateway};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What is known without the order lock.
@@ -183,7 +182,7 @@ impl Machine {
     pub(crate) fn call_is_over(self: &Arc<Self>, words: u64) {
         self.load.words.fetch_sub(words, Ordering::SeqCst);
         if self.load.held() > 0 {
-            effects::defer(Effect::ReleaseHeld(Arc::clone(self)));
+            effects::defer(Effect::ReleaseHeld(Arc::clone(self) as _));
         }
     }
 
@@ -208,10 +207,9 @@ impl Machine {
                         delivery.fail(&Error::failed("the call was cancelled"));
                     } else {
                         let (target, kept) = target.take();
-                        let gateway = gateway::is_save(&delivery).then(|| self.gateway()).flatten();
-                        match gateway {
-                            Some(gateway) => gateway.save_inwards(self, target, delivery),
-                            None => target.dispatch(delivery),
+                        match self.border_for(&delivery) {
+                            Some(border) => border.inwards(self, target, delivery),
+                            None => target.deliver(delivery),
                         }
                         drop(kept);
                     }
@@ -245,14 +243,7 @@ impl Txn<'_> {
         let free = words == 0 || self.machine.load.has_room();
         if self.order.held.is_open() && free {
             self.count(&delivery, words);
-            let effect = match self.gateway_for(&delivery) {
-                Some(gateway) => {
-                    let machine = Arc::clone(self.machine);
-                    Effect::SaveInwards(gateway, machine, target.now, delivery)
-                }
-                None => Effect::Deliver(target.now, delivery),
-            };
-            self.effect(effect);
+            self.deliver_inwards(target.now, delivery);
             return Ok(());
         }
         self.hold(Item::Delivery { target, delivery, words, cancelling: Cancelling::Early });
@@ -264,11 +255,6 @@ impl Txn<'_> {
             ))));
         }
         Ok(())
-    }
-
-    /// What a delivery goes to instead of its target: see Note [realm gateway].
-    fn gateway_for(&self, delivery: &Delivery) -> Option<Arc<Gateway>> {
-        self.order.offers.gateway.as_ref().filter(|_| gateway::is_save(delivery)).map(Arc::clone)
     }
 
     /// An embargo is over, as far as the peer is concerned.
@@ -290,18 +276,18 @@ impl Txn<'_> {
             let promise = LocalPromise::new(None);
             let route = Route::Field(Arc::clone(cell), path.clone());
             self.effect(Effect::Resolve(Arc::clone(&promise), route));
-            target.now = Route::Client(Client::from_promise(promise));
+            target.now = Route::Client(Client::of(promise));
         }
         let held = &mut self.order.held;
         held.next_place += 1;
         held.bytes += item.bytes();
         if let Item::Delivery { delivery: Delivery::Call(call), .. } = &item {
-            call.cell.held_by(self.machine, held.next_place);
+            call.cell.held_by(Arc::downgrade(self.machine) as _, held.next_place);
         }
         held.queue.insert(held.next_place, item);
         self.machine.load.held.fetch_add(1, Ordering::SeqCst);
         // Looked at after it is here: see the state model.
-        self.effect(Effect::ReleaseHeld(Arc::clone(self.machine)));
+        self.effect(Effect::ReleaseHeld(Arc::clone(self.machine) as _));
     }
 
     /// The caller has finished a call, and is one of those that do so although they

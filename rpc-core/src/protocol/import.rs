@@ -24,9 +24,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::Machine;
 use super::dest::{Dest, Pinned};
 use super::releases::Released;
+use crate::cap::capability::Capability;
+use crate::cap::client::Client;
+use crate::cap::connection::Connection;
 use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect};
-use crate::cap::stream::StreamSlot;
+use crate::cap::stream::{Stream, StreamSlot};
 use crate::fd::SharedFd;
 use crate::ids::ImportId;
 use crate::protocol::remote_promise::RemotePromise;
@@ -77,17 +80,8 @@ impl ImportRef {
         &self.machine
     }
 
-    pub(crate) fn stream(&self) -> &StreamSlot {
-        &self.stream
-    }
-
     pub(crate) fn id(&self) -> ImportId {
         self.id
-    }
-
-    /// The file descriptor that the peer sent with it.
-    pub(crate) fn fd(&self) -> Option<&SharedFd> {
-        self.fd.get()
     }
 
     /// Keeps a file descriptor that came with it, unless it has one. (The first
@@ -98,10 +92,43 @@ impl ImportRef {
         }
     }
 
-    /// Sends a call to it. Must not be called under a lock.
-    pub(crate) fn dispatch(self: Arc<Self>, delivery: Delivery) {
+    /// Sends a delivery to it. Must not be called under a lock.
+    pub(super) fn send(self: Arc<Self>, delivery: Delivery) {
         let machine = Arc::clone(&self.machine);
         machine.deliver_to(Dest::Import(self), delivery);
+    }
+}
+
+impl Capability for ImportRef {
+    fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        match self.machine.border_for(&delivery) {
+            Some(border) => {
+                let machine = Arc::clone(&self.machine);
+                border.outwards(&machine, Client::of(self), delivery);
+            }
+            None => self.send(delivery),
+        }
+        Ok(())
+    }
+
+    fn connection(&self) -> Option<&dyn Connection> {
+        Some(&*self.machine)
+    }
+
+    fn stream(&self) -> Arc<Stream> {
+        self.stream.get_or_make(|| self.machine.flow_controller())
+    }
+
+    fn adopt_stream(&self, stream: Arc<Stream>) {
+        self.stream.adopt(stream);
+    }
+
+    fn fd(&self) -> Option<SharedFd> {
+        self.fd.get().cloned()
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "import {}", self.id)
     }
 }
 
@@ -111,11 +138,5 @@ impl Drop for ImportRef {
         if let Some(fd) = self.fd.take() {
             effects::defer(Effect::drop(fd));
         }
-    }
-}
-
-impl fmt::Debug for ImportRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "import {}", self.id)
     }
 }

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use super::answer::{self, Answer, ResultsTo};
-use super::descriptors::Origin;
+use super::descriptors::{Origin, View};
 use super::embargo::Embargo;
 use super::held::Found;
 use super::import::{self, Resolution};
 use super::question::{self, Asked, Results};
 use super::{Abort, Machine, Peer, Txn};
-use crate::cap::call::{CallCell, Interest, Outcome, Sink, cap_of};
-use crate::cap::client::{Client, View};
-use crate::cap::delivery::{CallRequest, Delivery, Route, Tail};
+use crate::cap::call::{CallCell, Interest, Sink};
+use crate::cap::client::Client;
+use crate::cap::delivery::{CallRequest, Delivery, Echo, Route, Tail};
 use crate::cap::effects::Effect;
 use crate::cap::local_promise::LocalPromise;
-use crate::cap::payload::{Carrier, Payload};
+use crate::cap::payload::{Carrier, Outcome, Payload, cap_of};
 use crate::error::Error;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
 use crate::sync::atomic::Ordering;
@@ -204,8 +204,8 @@ impl Txn<'_> {
         let serial = self.serial();
         let machine = Arc::downgrade(self.machine);
         let sink = match results_to {
-            ResultsTo::Caller => Sink::Answer(machine, id, serial),
-            ResultsTo::Kept | ResultsTo::Taken => Sink::Kept(machine, id, serial),
+            ResultsTo::Caller => Sink::Answer(machine as _, id, serial),
+            ResultsTo::Kept | ResultsTo::Taken => Sink::Kept(machine as _, id, serial),
         };
         let (cell, interest) = CallCell::new(sink, hint);
         self.machine.answers.insert(
@@ -468,7 +468,7 @@ impl Txn<'_> {
                 let promise = LocalPromise::new(None);
                 let route = Route::Field(Arc::clone(interest.cell()), path.clone());
                 self.effect(Effect::Resolve(Arc::clone(&promise), route));
-                Client::from_promise(promise)
+                Client::of(promise)
             };
             let dest = || {
                 wire::Target::PromisedAnswer(wire::PromisedAnswer {
@@ -579,8 +579,7 @@ impl Txn<'_> {
     ) -> Client {
         let target = way.shortened();
         let promise = promise();
-        if let View::Pinned(pinned) = target.view()
-            && self.is_own(pinned.machine())
+        if let View::Pinned(pinned) = self.view(&target)
             && *pinned.target() == promise
         {
             // See Note [cycles]. Also if nobody has the promise any more.
@@ -591,9 +590,9 @@ impl Txn<'_> {
         if !called {
             return target;
         }
-        match (origin, target.view()) {
+        match (origin, self.view(&target)) {
             (_, View::Null | View::Broken(_)) => target,
-            (Origin::Peer, View::Remote(next)) if self.is_own(next.machine()) => {
+            (Origin::Peer, View::Remote(next)) => {
                 // From one promise of the peer's to the next: what was sent
                 // through the first counts for the second.
                 if let Err(dest) = next.location() {
@@ -601,8 +600,7 @@ impl Txn<'_> {
                 }
                 target
             }
-            (Origin::Peer, View::Import(import)) if self.is_own(import.machine()) => target,
-            (Origin::Peer, View::Pinned(pinned)) if self.is_own(pinned.machine()) => target,
+            (Origin::Peer, View::Import(_) | View::Pinned(_)) => target,
             // Either we host it, or the promise that the peer named has turned out
             // to be ours already. What the embargo leads to in the end is the way
             // that the earlier calls took when they came back, even if we know a
@@ -629,7 +627,7 @@ impl Txn<'_> {
             target: promise,
             context: Context::SenderLoopback(id),
         }));
-        Client::from_promise(gate)
+        Client::of(gate)
     }
 
     fn receive_disembargo(&mut self, disembargo: &wire::Disembargo) -> Result<(), Abort> {
@@ -657,7 +655,7 @@ impl Txn<'_> {
                         )));
                     }
                 };
-                let echo = Echo { machine: Arc::clone(self.machine), embargo };
+                let echo = Echo::new(Arc::clone(self.machine) as _, embargo);
                 self.hand_over(target, Delivery::Disembargo(echo), 0)
             }
             Context::Unknown => Ok(()),
@@ -669,33 +667,5 @@ impl Txn<'_> {
         if cell.begin_completion(outcome) {
             self.effect(Effect::FinishCompletion(cell));
         }
-    }
-}
-
-/// A Disembargo that the peer sent to be returned. It goes the way of the calls
-/// before it, and is returned where they leave towards the peer.
-pub(crate) struct Echo {
-    machine: Arc<Machine>,
-    embargo: u32,
-}
-
-impl Echo {
-    /// The connection that it came from and has to go back to.
-    pub(crate) fn machine(&self) -> &Arc<Machine> {
-        &self.machine
-    }
-
-    pub(crate) fn embargo(&self) -> u32 {
-        self.embargo
-    }
-
-    /// The way does not lead back to the peer, which therefore should not have
-    /// asked.
-    pub(crate) fn refuse(self) {
-        let error = Error::failed(format!(
-            "Disembargo {} is for something that does not lead back to its sender",
-            self.embargo
-        ));
-        self.machine.abort(error);
     }
 }

@@ -18,6 +18,8 @@
 //!   all.
 
 mod answer;
+pub(crate) mod border;
+mod connection;
 mod descriptors;
 mod dest;
 mod embargo;
@@ -41,15 +43,12 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crossbeam_queue::SegQueue;
 
-pub(crate) use self::dest::{Dest, Pinned};
-pub(crate) use self::export::ExportSlot;
-pub(crate) use self::import::ImportRef;
-pub(crate) use self::incoming::Echo;
-pub(crate) use self::question::QuestionRef;
+pub(crate) use self::dest::Dest;
 pub(crate) use self::rest::Unused;
 pub use self::snapshot::{Exported, Snapshot};
 
 use self::answer::Answer;
+use self::border::Border;
 use self::embargo::Embargo;
 use self::export::Export;
 use self::held::{Held, Load};
@@ -60,9 +59,8 @@ use self::table::{IdPool, Table};
 use crate::cap::client::Client;
 use crate::cap::effects::{self, Effect, LockScope};
 use crate::error::Error;
-use crate::flow::{FlowControl, FlowController};
+use crate::flow::FlowControl;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
-use crate::kinds::gateway::Gateway;
 use crate::limits::Limits;
 use crate::wire;
 use crate::work::room::Room;
@@ -79,6 +77,9 @@ pub(crate) struct Machine {
     releases: SegQueue<Released>,
     room: Arc<Room>,
     load: Load,
+    has_border: bool,
+    /// Until the end of the connection. The lock is a leaf.
+    border: Mutex<Option<Arc<dyn Border>>>,
     outbox: Arc<dyn Outbox>,
     /// The same as the phase tells, for those who look without the lock.
     resting: AtomicBool,
@@ -104,8 +105,8 @@ pub(crate) struct Offers {
     pub(crate) bootstrap: Option<Client>,
     /// What is called with the name if it asks for something by name.
     pub(crate) restorer: Option<Client>,
-    /// What is asked if either side saves something of the other's.
-    pub(crate) gateway: Option<Arc<Gateway>>,
+    /// What certain calls go to instead of crossing.
+    pub(crate) border: Option<Arc<dyn Border>>,
 }
 
 /// Where the windows of a connection's streams come from.
@@ -205,7 +206,12 @@ impl Abort {
 }
 
 impl Machine {
-    pub(crate) fn new(settings: Settings, offers: Offers, outbox: Arc<dyn Outbox>) -> Arc<Self> {
+    pub(crate) fn new(
+        settings: Settings,
+        mut offers: Offers,
+        outbox: Arc<dyn Outbox>,
+    ) -> Arc<Self> {
+        let border = offers.border.take();
         let room = Room::new(
             settings.limits.questions as usize,
             usize::try_from(settings.limits.queued_bytes).unwrap_or(usize::MAX),
@@ -231,6 +237,8 @@ impl Machine {
             releases: SegQueue::new(),
             room,
             load: Load::new(u64::MAX),
+            has_border: border.is_some(),
+            border: Mutex::new(border),
             outbox,
             resting: AtomicBool::new(false),
             activity: AtomicUsize::new(0),
@@ -292,23 +300,8 @@ impl Machine {
         self.questions.len() + self.answers.len()
     }
 
-    /// A window for one more stream.
-    pub(crate) fn flow_controller(&self) -> Box<dyn FlowController> {
-        let flow = &self.settings.flow;
-        flow.control.controller(flow.transport.as_ref())
-    }
-
-    /// What stands between the realms of the two vats.
-    pub(crate) fn gateway(self: &Arc<Self>) -> Option<Arc<Gateway>> {
-        self.transact(|txn| txn.order.offers.gateway.clone())
-    }
-
     fn address(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self) as usize
-    }
-
-    pub(crate) fn outbox(&self) -> &Arc<dyn Outbox> {
-        &self.outbox
     }
 
     pub(crate) fn room(&self) -> &Arc<Room> {

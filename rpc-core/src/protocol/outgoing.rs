@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::descriptors::Described;
 use super::dest::Dest;
 use super::question::{self, Asked, Question, QuestionRef};
-use super::{Echo, Machine, Peer, Pipelines, Txn, Unused, answer};
-use crate::cap::call::{CallCell, Outcome};
+use super::{Machine, Peer, Pipelines, Txn, Unused, answer};
+use crate::cap::call::CallCell;
 use crate::cap::client::Client;
-use crate::cap::delivery::{CallRequest, Delivery, Tail};
+use crate::cap::delivery::{CallRequest, Delivery, Echo, Tail};
 use crate::cap::effects::Effect;
-use crate::cap::payload::{Carrier, Payload};
+use crate::cap::payload::{Carrier, Outcome, Payload};
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
 use crate::protocol::remote_promise::RemotePromise;
@@ -35,10 +35,6 @@ impl Machine {
         promise: &Arc<RemotePromise>,
         delivery: Delivery,
     ) -> Result<(), (Client, Delivery)> {
-        // Resolved promises stay resolved: no need for the lock.
-        if let Some(target) = promise.resolved() {
-            return Err((target, delivery));
-        }
         let Some(delivery) = prepared(delivery) else { return Ok(()) };
         self.transact(|txn| match promise.location() {
             Ok(target) => Err((target, delivery)),
@@ -158,7 +154,7 @@ impl Txn<'_> {
     /// A disembargo that the peer sent has come to where it leaves towards the
     /// peer.
     pub(super) fn return_disembargo(&mut self, target: &wire::Target, echo: Echo) {
-        if Arc::ptr_eq(echo.machine(), self.machine) {
+        if echo.is_from(&**self.machine) {
             self.send(wire::Message::Disembargo(wire::Disembargo {
                 target: target.clone(),
                 context: wire::Context::ReceiverLoopback(echo.embargo()),
@@ -209,7 +205,7 @@ impl Txn<'_> {
             let error = Error::overloaded("no question id is free");
             return self.effect(Effect::Complete(cell, Err(error)));
         };
-        let Some(fields) = cell.asked(&question, tail) else {
+        let Some(fields) = cell.asked(Arc::clone(&question) as _, tail) else {
             // Cancelled before it left: as if it had never been made.
             self.forget_question(question.id());
             self.withdraw(exports.into_iter());
@@ -249,7 +245,7 @@ impl Txn<'_> {
         if tail == Tail::No || cell.hint() == Hint::OnlyPipeline {
             return None;
         }
-        let (id, serial) = cell.asked_by(self.machine)?;
+        let (id, serial) = cell.asked_by(&**self.machine)?;
         let owed = self.machine.answers.with(id, |entry| {
             entry.serial == serial && matches!(entry.state, answer::State::Running)
         });
@@ -362,7 +358,7 @@ impl Txn<'_> {
                 field.pinned.upgrade().inspect(|pinned| pinned.stand_for(&node));
                 node
             });
-            Some(Client::from_remote(node))
+            Some(Client::of(node))
         })?
     }
 

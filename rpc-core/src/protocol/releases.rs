@@ -41,7 +41,7 @@ impl Machine {
             // The transaction that we are in ends with that.
             Some(owner) if owner == self.address() => {}
             // We are in a transaction of another connection: no second lock.
-            Some(_) => effects::defer(Effect::FlushReleases(Arc::clone(self))),
+            Some(_) => effects::defer(Effect::FlushReleases(Arc::clone(self) as _)),
         }
     }
 

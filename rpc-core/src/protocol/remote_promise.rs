@@ -17,11 +17,15 @@
 //! queueing the Disembargo. The lock in here is a leaf that lets other threads
 //! look at the state without the order lock.
 
+use std::fmt;
 use std::sync::Arc;
 
+use crate::cap::capability::{Capability, Standing};
 use crate::cap::client::Client;
+use crate::cap::connection::{self, Connection};
+use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect};
-use crate::cap::stream::StreamSlot;
+use crate::cap::stream::{Stream, StreamSlot};
 use crate::cap::watch::{WatchKey, Watcher};
 use crate::protocol::{Dest, Machine};
 use crate::sync::Mutex;
@@ -56,24 +60,12 @@ impl RemotePromise {
         &self.machine
     }
 
-    pub(crate) fn stream(&self) -> &StreamSlot {
-        &self.stream
-    }
-
     /// Where it is now. Only under the machine's order lock does the answer stay
     /// true.
     pub(crate) fn location(&self) -> Result<Client, Dest> {
         match &self.state.lock().phase {
             Phase::Remote(dest) => Err(dest.clone()),
             Phase::Resolved(target) => Ok(target.clone()),
-        }
-    }
-
-    /// What it is resolved to, once it is.
-    pub(crate) fn resolved(&self) -> Option<Client> {
-        match &self.state.lock().phase {
-            Phase::Resolved(target) => Some(target.clone()),
-            Phase::Remote(_) => None,
         }
     }
 
@@ -92,21 +84,60 @@ impl RemotePromise {
         // A window is for the way, and the way stays the same only behind the
         // same peer. Elsewhere a new one begins, while the old one drains.
         if let Some(stream) = self.stream.get()
-            && target.machine().is_some_and(|machine| Arc::ptr_eq(machine, &self.machine))
+            && target.connection().is_some_and(|other| connection::is_same(other, &*self.machine))
         {
             target.adopt_stream(stream);
         }
         // See Note [cycles]: it was published first.
-        if let Some(error) = target.circle_to(&Client::from_remote(Arc::clone(self))) {
+        if let Some(error) = target.circle_to(&Client::of(Arc::clone(self))) {
             let broken = Phase::Resolved(Client::broken(error));
             let before = std::mem::replace(&mut self.state.lock().phase, broken);
             drop(before);
         }
         watchers.into_iter().map(Effect::Notify).collect()
     }
+}
 
-    /// Adds a watcher, or gives it back if the promise is resolved already.
-    pub(crate) fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
+impl Capability for RemotePromise {
+    fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        // Resolved promises stay resolved: no need for the order lock.
+        if let Some(target) = self.resolved() {
+            return Err((target, delivery));
+        }
+        let machine = Arc::clone(&self.machine);
+        match machine.border_for(&delivery) {
+            Some(border) => {
+                border.outwards(&machine, Client::of(self), delivery);
+                Ok(())
+            }
+            None => machine.deliver_through(&self, delivery),
+        }
+    }
+
+    fn connection(&self) -> Option<&dyn Connection> {
+        Some(&*self.machine)
+    }
+
+    fn stream(&self) -> Arc<Stream> {
+        self.stream.get_or_make(|| self.machine.flow_controller())
+    }
+
+    fn adopt_stream(&self, stream: Arc<Stream>) {
+        self.stream.adopt(stream);
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Pending
+    }
+
+    fn resolved(&self) -> Option<Client> {
+        match &self.state.lock().phase {
+            Phase::Resolved(target) => Some(target.clone()),
+            Phase::Remote(_) => None,
+        }
+    }
+
+    fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
         let mut state = self.state.lock();
         match state.phase {
             Phase::Resolved(_) => Err(watcher),
@@ -117,9 +148,12 @@ impl RemotePromise {
         }
     }
 
-    /// Forgets a watcher that is gone.
-    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
+    fn unwatch(&self, key: &WatchKey<'_>) {
         self.state.lock().watchers.retain(|watcher| !watcher.is(key));
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("promise of a peer")
     }
 }
 

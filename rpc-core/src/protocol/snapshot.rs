@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+#[cfg(test)]
+use super::dest::Pinned;
 use super::{Machine, Order, Phase, export, import, question};
+use crate::cap::capability::Capability;
 use crate::cap::client::Client;
 use crate::ids::ExportId;
 
@@ -123,7 +126,9 @@ impl Machine {
             }
         });
         for client in described {
-            client.give_up_described_field();
+            if let Some(pinned) = client.shortened().kind_as::<Pinned>() {
+                pinned.give_up_field();
+            }
         }
     }
 

@@ -33,7 +33,8 @@ use super::receiving::{Inbox, Reading, Receiving};
 use super::sending::Sending;
 use super::steps::Steps;
 use super::supervisor::Supervisor;
-use crate::cap::client::{Client, wait_for_room};
+use crate::cap::calling::wait_for_room;
+use crate::cap::client::Client;
 use crate::cap::effects;
 use crate::cap::object::{Concurrency, LocalObject};
 use crate::cap::payload::Payload;
@@ -358,9 +359,9 @@ pub(super) fn start(
         restorer: restorer.map(|restorer| {
             let object = Arc::new(RestorerObject { restorer, peer });
             let executor = Arc::clone(pool) as Arc<dyn Executor>;
-            Client::from_object(LocalObject::new(object, Concurrency::Concurrent, executor))
+            Client::of(LocalObject::new(object, Concurrency::Concurrent, executor))
         }),
-        gateway: gateway.map(Gateway::new),
+        border: gateway.map(|gateway| Gateway::new(gateway) as _),
     };
     let can_rest = writer.can_rest();
     let sending = Arc::new(Sending::new(writer, Arc::clone(&control), teller));

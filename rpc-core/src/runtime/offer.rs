@@ -10,7 +10,8 @@ use dashmap::DashMap;
 
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
-use crate::cap::object::{Dispatch, IncomingCall};
+use crate::cap::incoming_call::IncomingCall;
+use crate::cap::object::Dispatch;
 use crate::cap::payload::{Payload, PayloadBuilder};
 use crate::error::{Error, Result};
 use crate::transport::PeerDescription;

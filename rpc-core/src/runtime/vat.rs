@@ -98,7 +98,7 @@ impl Vat {
         server: Arc<dyn Dispatch>,
         concurrency: Concurrency,
     ) -> Client {
-        Client::from_object(LocalObject::new(server, concurrency, self.executor()))
+        Client::of(LocalObject::new(server, concurrency, self.executor()))
     }
 
     /// Starts to speak with the peer at the other end of a transport. Returns

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::content;
 use crate::cap::client::Client;
-use crate::cap::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
+use crate::cap::incoming_call::IncomingCall;
+use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::cap::payload::Payload;
 use crate::error::Result;
 use crate::fd::SharedFd;
@@ -82,7 +83,7 @@ impl Actor {
     fn make(&self, jobs: &Arc<Jobs>, concurrency: Concurrency, fd: Option<SharedFd>) -> Client {
         let server = Arc::new(Server { shared: Arc::clone(&self.0), fd });
         let executor = Arc::clone(jobs) as Arc<dyn Executor>;
-        Client::from_object(LocalObject::new(server, concurrency, executor))
+        Client::of(LocalObject::new(server, concurrency, executor))
     }
 
     /// From now on does this with every call.

@@ -203,7 +203,7 @@ fn a_chain_of_objects_that_hold_each_other() {
     for _ in 0..LONG {
         let executor = Arc::clone(&net.jobs) as Arc<dyn crate::Executor>;
         let server = Arc::new(Link(client, Arc::clone(&drops)));
-        client = Client::from_object(crate::cap::object::LocalObject::new(
+        client = Client::of(crate::cap::object::LocalObject::new(
             server,
             crate::Concurrency::Serial,
             executor,

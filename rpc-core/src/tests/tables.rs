@@ -813,7 +813,7 @@ fn an_object_may_call_when_it_is_dropped() {
         crate::Concurrency::Serial,
         Arc::clone(&raw.net.jobs) as Arc<dyn crate::Executor>,
     );
-    let handed = raw.net.call(&server, 1, &[Client::from_object(object)]);
+    let handed = raw.net.call(&server, 1, &[Client::of(object)]);
     raw.expect(&["call 0 on 0 (1) [senderHosted 0]"]);
     raw.send(release(0, 1));
     raw.expect(&["call 1 on 0 (77)"]);

@@ -6,7 +6,7 @@ use super::content;
 use super::net::{Call, Net};
 use super::raw::{Raw, call, call_to, finish, lift, on, on_field, release, ret, ret_with};
 use crate::cap::client::Client;
-use crate::cap::object::IncomingCall;
+use crate::cap::incoming_call::IncomingCall;
 use crate::cap::payload::{Carrier, Payload};
 use crate::error::Error;
 use crate::wire::message::Message;

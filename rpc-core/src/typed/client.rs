@@ -5,16 +5,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use capnp::MessageSize;
-use capnp::any_pointer;
-use capnp::capability::{FromClientHook, Promise, Request};
-use capnp::private::capability::{ClientHook, ParamsHook, ResultsHook};
+use capnp::private::capability::ClientHook;
 
 use crate::brand::Brand;
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
 use crate::cap::hook::{self, Hook};
-use crate::cap::object::{Concurrency, Dispatch, IncomingCall};
+use crate::cap::incoming_call::IncomingCall;
+use crate::cap::object::{Concurrency, Dispatch};
 use crate::cap::promise::Fulfiller;
 use crate::error::Error;
 use crate::fd::{OwnedFd, SharedFd};
@@ -289,66 +287,4 @@ pub fn hook_from_client(client: Client) -> Hook {
 /// A kept client for a message.
 pub fn hook_of(hook: Hook) -> Box<dyn ClientHook> {
     Box::new(hook)
-}
-
-// The untyped client can be put into messages and read out of them as the
-// generated ones can.
-
-impl FromClientHook for Client {
-    fn new(hook: Box<dyn ClientHook>) -> Self {
-        hook::client_of(&*hook)
-    }
-
-    fn into_client_hook(self) -> Box<dyn ClientHook> {
-        Hook::boxed(self)
-    }
-
-    fn as_client_hook(&self) -> &dyn ClientHook {
-        self
-    }
-}
-
-impl ClientHook for Client {
-    fn add_ref(&self) -> Box<dyn ClientHook> {
-        Hook::boxed(self.clone())
-    }
-
-    fn new_call(
-        &self,
-        interface_id: u64,
-        method_id: u16,
-        size_hint: Option<MessageSize>,
-    ) -> Request<any_pointer::Owned, any_pointer::Owned> {
-        Hook::new(self.clone()).new_call(interface_id, method_id, size_hint)
-    }
-
-    fn call(
-        &self,
-        interface_id: u64,
-        method_id: u16,
-        params: Box<dyn ParamsHook>,
-        results: Box<dyn ResultsHook>,
-    ) -> Promise<(), capnp::Error> {
-        Hook::new(self.clone()).call(interface_id, method_id, params, results)
-    }
-
-    fn get_brand(&self) -> usize {
-        Hook::new(self.clone()).get_brand()
-    }
-
-    fn get_ptr(&self) -> usize {
-        self.identity()
-    }
-
-    fn get_resolved(&self) -> Option<Box<dyn ClientHook>> {
-        None
-    }
-
-    fn when_more_resolved(&self) -> Option<Promise<Box<dyn ClientHook>, capnp::Error>> {
-        None
-    }
-
-    fn when_resolved(&self) -> Promise<(), capnp::Error> {
-        Promise::ok(())
-    }
 }

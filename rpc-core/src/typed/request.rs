@@ -10,7 +10,7 @@ use super::pipeline::{FromTypelessPipeline, Pipelined};
 use super::promise::Promise;
 use crate::cap::client::Client;
 use crate::cap::hook::{self, CapTable};
-use crate::cap::object::IncomingCall;
+use crate::cap::incoming_call::IncomingCall;
 use crate::cap::payload::PayloadBuilder;
 use crate::cap::pending::Pending;
 use crate::error::Result;

@@ -11,7 +11,8 @@ use capnp::traits::Owned;
 use super::content::{Content, Detached};
 use super::request::{Draft, Request};
 use crate::cap::client::Client;
-use crate::cap::object::{Cancellation, IncomingCall};
+use crate::cap::incoming_call::{Cancellation, IncomingCall};
+
 use crate::cap::payload::PayloadBuilder;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;

@@ -1,12 +1,12 @@
 //! Calls that nobody wants any more, and what lets go of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::{CallCell, Demand, Phase, Queue, Sink};
+use crate::cap::connection::Connection;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
-use crate::protocol::Machine;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Scope;
 
@@ -92,9 +92,9 @@ impl CallCell {
                     promise.withdraw(place);
                 }
             }
-            Some((Queue::Held(machine), place)) => {
-                if let Some(machine) = machine.upgrade() {
-                    machine.withdraw_held(place);
+            Some((Queue::Held(connection), place)) => {
+                if let Some(connection) = connection.upgrade() {
+                    connection.withdraw_held(place);
                 }
             }
             None => {}
@@ -114,9 +114,9 @@ impl CallCell {
 
     /// The call, which has just come in, is held back at this place. For use under
     /// the order lock of its connection.
-    pub(crate) fn held_by(&self, machine: &Arc<Machine>, place: u64) {
+    pub(crate) fn held_by(&self, connection: Weak<dyn Connection>, place: u64) {
         let mut state = self.state.lock();
-        let before = state.queued_in.replace((Queue::Held(Arc::downgrade(machine)), place));
+        let before = state.queued_in.replace((Queue::Held(connection), place));
         drop(state);
         drop(before);
     }
@@ -157,10 +157,10 @@ impl CallCell {
 
     pub(super) fn give_back(&self, words: u64) {
         if words > 0
-            && let Sink::Answer(machine, ..) | Sink::Kept(machine, ..) = &self.sink
-            && let Some(machine) = machine.upgrade()
+            && let Sink::Answer(connection, ..) | Sink::Kept(connection, ..) = &self.sink
+            && let Some(connection) = connection.upgrade()
         {
-            machine.call_is_over(words);
+            connection.call_is_over(words);
         }
     }
 }

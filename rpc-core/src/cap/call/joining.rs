@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{CallCell, Change, Demand, Early, Interest, Outcome, Phase, Queue, Watcher};
+use super::{CallCell, Change, Demand, Early, Interest, Phase, Queue, Watcher};
 use crate::cap::client::Client;
+use crate::cap::crossing::Crossing;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
+use crate::cap::payload::Outcome;
 use crate::error::Error;
-use crate::kinds::membrane::Crossing;
 use crate::wire::Path;
 
 /// The most calls that one may wait for, one behind the other, before that is
@@ -128,9 +129,19 @@ impl CallCell {
     }
 }
 
+impl Change {
+    /// What the outcome of the one call is as that of the other.
+    pub(super) fn of(self, outcome: &Outcome) -> Outcome {
+        match self {
+            Change::Fields(fields) => with_fields(outcome, fields),
+            Change::Crossing(crossing) => crossing.outcome(outcome),
+        }
+    }
+}
+
 /// The outcome with other capabilities in place of those in some fields. Where
 /// several of these are one capability, it is behind all of them.
-pub(super) fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
+fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
     let payload = outcome.clone()?;
     if fields.is_empty() {
         return Ok(payload);

@@ -38,26 +38,20 @@ mod pipelining;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
-use self::joining::with_fields;
-pub(crate) use self::pipelining::cap_of;
-
 use crate::cap::client::Client;
+use crate::cap::connection::{self, Connection, Question};
+use crate::cap::crossing::Crossing;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
-use crate::cap::payload::Payload;
+use crate::cap::payload::{Outcome, Payload, cap_of};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
-use crate::kinds::membrane::Crossing;
-use crate::protocol::{Machine, QuestionRef};
 use crate::sync::Mutex;
 use crate::wire::{Hint, Path};
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Scope;
 use crate::work::waiting::{self, Waiters};
-
-/// What became of a call.
-pub(crate) type Outcome = Result<Payload, Error>;
 
 /// A call and its outcome.
 pub(crate) struct CallCell {
@@ -72,10 +66,10 @@ pub(crate) enum Sink {
     /// Somebody in this process, who reads the outcome from the cell.
     Here,
     /// A peer, who is sent a Return.
-    Answer(Weak<Machine>, AnswerId, Serial),
+    Answer(Weak<dyn Connection>, AnswerId, Serial),
     /// A peer, for a question of ours that it will answer with this outcome: it
     /// is told that the call has ended, and the outcome stays in the cell.
-    Kept(Weak<Machine>, AnswerId, Serial),
+    Kept(Weak<dyn Connection>, AnswerId, Serial),
 }
 
 struct State {
@@ -110,13 +104,13 @@ enum Queue {
     /// For a promise to resolve.
     Promise(Weak<LocalPromise>),
     /// On the connection that it came from, for others to end.
-    Held(Weak<Machine>),
+    Held(Weak<dyn Connection>),
 }
 
 enum Phase {
     Waiting,
-    Asked(Arc<QuestionRef>),
-    Forwarded(Arc<QuestionRef>),
+    Asked(Arc<dyn Question>),
+    Forwarded(Arc<dyn Question>),
     Returning(Outcome, Carrier),
     Completing(Outcome),
     Done(Outcome),
@@ -149,7 +143,7 @@ enum Demand {
 /// Who can tell what is at the end of a path.
 pub(crate) enum Elsewhere {
     /// The connection of this question.
-    Question(Arc<QuestionRef>),
+    Question(Arc<dyn Question>),
     /// Another call, for the other side of a membrane.
     Behind(Arc<CallCell>, Crossing),
 }
@@ -237,9 +231,9 @@ impl CallCell {
 
     /// The peer's question that this answers with its outcome, if it is one of
     /// this connection's.
-    pub(crate) fn asked_by(&self, machine: &Arc<Machine>) -> Option<(AnswerId, Serial)> {
+    pub(crate) fn asked_by(&self, connection: &dyn Connection) -> Option<(AnswerId, Serial)> {
         match &self.sink {
-            Sink::Answer(own, id, serial) if own.as_ptr() == Arc::as_ptr(machine) => {
+            Sink::Answer(own, id, serial) if connection::is_same(own.as_ptr(), connection) => {
                 Some((*id, *serial))
             }
             _ => None,
@@ -339,22 +333,22 @@ impl CallCell {
     fn send_return(&self, outcome: Outcome) -> Outcome {
         match &self.sink {
             Sink::Here => outcome,
-            Sink::Answer(machine, id, serial) => match machine.upgrade() {
-                Some(machine) if self.hint == Hint::OnlyPipeline => {
-                    machine.transact(|txn| txn.keep_answer(*id, *serial));
+            Sink::Answer(connection, id, serial) => match connection.upgrade() {
+                Some(connection) if self.hint == Hint::OnlyPipeline => {
+                    connection.keep_answer(*id, *serial);
                     outcome
                 }
-                Some(machine) => {
+                Some(connection) => {
                     // Content without capabilities leaves without a copy, if
                     // nobody else holds it; and nobody looks for any in it.
                     self.let_go_of_content(&outcome);
-                    machine.return_answer(*id, *serial, outcome)
+                    connection.return_answer(*id, *serial, outcome)
                 }
                 None => outcome,
             },
-            Sink::Kept(machine, id, serial) => {
-                if let Some(machine) = machine.upgrade() {
-                    machine.transact(|txn| txn.return_kept(*id, *serial));
+            Sink::Kept(connection, id, serial) => {
+                if let Some(connection) = connection.upgrade() {
+                    connection.return_kept(*id, *serial);
                 }
                 outcome
             }
@@ -471,11 +465,7 @@ impl Watcher {
     fn notify(self, outcome: &Outcome) {
         match self {
             Watcher::Call(cell, change) => {
-                let outcome = match change {
-                    Change::Fields(fields) => with_fields(outcome, fields),
-                    Change::Crossing(crossing) => crossing.outcome(outcome),
-                };
-                if cell.begin_completion(outcome) {
+                if cell.begin_completion(change.of(outcome)) {
                     effects::defer(Effect::FinishCompletion(cell));
                 }
             }

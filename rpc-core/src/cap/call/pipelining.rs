@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{CallCell, Demand, Early, Elsewhere, Outcome, Phase, State};
+use super::{CallCell, Demand, Early, Elsewhere, Phase, State};
 use crate::cap::client::Client;
+use crate::cap::connection::Question;
 use crate::cap::delivery::Tail;
 use crate::cap::local_promise::LocalPromise;
-use crate::cap::payload::Payload;
+use crate::cap::payload::{Payload, cap_of};
 use crate::error::Error;
-use crate::protocol::QuestionRef;
 use crate::wire::{Hint, Path};
 
 impl CallCell {
@@ -23,10 +23,8 @@ impl CallCell {
             match cell.pipelined_here(path) {
                 Ok(client) => break client,
                 Err(Elsewhere::Question(question)) => {
-                    let field =
-                        question.machine().transact(|txn| txn.question_field(&question, path));
                     // Otherwise its Return came in between, and the phase has changed.
-                    if let Some(client) = field {
+                    if let Some(client) = question.field(path) {
                         break client;
                     }
                 }
@@ -54,7 +52,7 @@ impl CallCell {
                     return Ok(Client::broken(not_pipelined()));
                 }
                 if let Some(field) = state.fields.get(path).and_then(Weak::upgrade) {
-                    return Ok(Client::from_promise(field));
+                    return Ok(Client::of(field));
                 }
                 match (&state.phase, &state.early) {
                     (Phase::Asked(question) | Phase::Forwarded(question), _) => {
@@ -69,7 +67,7 @@ impl CallCell {
                     (_, None) => {
                         let field = LocalPromise::new(parent);
                         state.add_field(path, &field);
-                        return Ok(Client::from_promise(field));
+                        return Ok(Client::of(field));
                     }
                 }
             }
@@ -115,14 +113,13 @@ impl CallCell {
     /// For use under the order lock.
     pub(crate) fn asked(
         &self,
-        question: &Arc<QuestionRef>,
+        question: Arc<dyn Question>,
         tail: Tail,
     ) -> Option<Vec<(Path, Arc<LocalPromise>)>> {
         let mut state = self.state.lock();
         if state.demand == Demand::Cancelled || !matches!(state.phase, Phase::Waiting) {
             return None;
         }
-        let question = Arc::clone(question);
         state.phase = match tail {
             Tail::No => Phase::Asked(question),
             Tail::Allowed => Phase::Forwarded(question),
@@ -177,12 +174,4 @@ fn not_pipelined() -> Error {
         "the call was made without promise pipelining: \
          wait for its results before calling what they hold",
     )
-}
-
-/// The capability at the end of `path` in an outcome.
-pub(crate) fn cap_of(outcome: &Outcome, path: &[u16]) -> Client {
-    match outcome {
-        Ok(payload) => payload.cap_at(path).unwrap_or_else(Client::broken),
-        Err(error) => Client::broken(error.clone()),
-    }
 }

@@ -8,17 +8,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use super::wrapped::Wrapped;
-use super::{Direction, MembranePolicy, Passage};
-use crate::cap::call::{CallCell, Outcome};
+use super::{MembranePolicy, Passage};
+use crate::cap::call::CallCell;
 use crate::cap::client::Client;
-use crate::cap::payload::Payload;
+use crate::cap::crossing::{Barrier, Direction};
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 
 /// At how many calls it is looked for the first time which of them have ended.
 const FIRST_SWEEP: usize = 16;
 
-pub(crate) struct Shared {
+pub(super) struct Shared {
     policy: Arc<dyn MembranePolicy>,
     /// What passages through the same barrier have in common.
     root: Arc<Root>,
@@ -38,6 +38,12 @@ struct State {
     /// The calls under way, and some that have ended.
     calls: Vec<Weak<CallCell>>,
     sweep_at: usize,
+}
+
+impl Barrier for Shared {
+    fn cross(self: Arc<Self>, client: &Client, direction: Direction) -> Client {
+        self.cross_settled(client.shortened(), direction)
+    }
 }
 
 impl Shared {
@@ -64,19 +70,14 @@ impl Shared {
         Arc::ptr_eq(&self.root, &other.root)
     }
 
-    /// What a capability is on the other side.
-    pub(crate) fn cross(self: &Arc<Self>, client: &Client, direction: Direction) -> Client {
-        self.cross_settled(client.shortened(), direction)
-    }
-
-    /// As [`cross`](Self::cross), for one that has been shortened.
+    /// What a capability, which has been shortened, is on the other side.
     pub(super) fn cross_settled(self: &Arc<Self>, client: Client, direction: Direction) -> Client {
         if client.address() == 0 {
             // Null and broken ones are the same everywhere.
             return client;
         }
         let mut depth = 0;
-        if let Some(wrapped) = client.as_wrapped() {
+        if let Some(wrapped) = client.kind_as::<Wrapped>() {
             if wrapped.direction() == direction.opposite()
                 && self.is_same_barrier(wrapped.membrane())
             {
@@ -99,15 +100,7 @@ impl Shared {
             made
         });
         drop(state);
-        Client::from_wrapped(wrapped)
-    }
-
-    pub(super) fn carry(self: &Arc<Self>, content: &Payload, direction: Direction) -> Payload {
-        if content.caps().is_empty() {
-            return content.clone();
-        }
-        let caps = content.caps().iter().map(|client| self.cross(client, direction));
-        content.with_caps(caps.collect())
+        Client::of(wrapped)
     }
 
     /// Asks the policy. It is application code, but what it starts waits until the
@@ -175,32 +168,5 @@ impl Shared {
         for cell in calls.into_iter().filter_map(|call| call.upgrade()) {
             cell.complete(Err(error.clone()));
         }
-    }
-}
-
-/// A membrane, in one direction: what happens to the capabilities in the outcome
-/// of a call that crossed it.
-#[derive(Clone)]
-pub(crate) struct Crossing {
-    membrane: Arc<Shared>,
-    direction: Direction,
-}
-
-impl Crossing {
-    pub(super) fn new(membrane: Arc<Shared>, direction: Direction) -> Self {
-        Crossing { membrane, direction }
-    }
-
-    /// What a capability of the outcome is to the caller.
-    pub(crate) fn client(&self, client: &Client) -> Client {
-        self.membrane.cross(client, self.direction)
-    }
-
-    /// What the outcome is to the caller.
-    pub(crate) fn outcome(&self, outcome: &Outcome) -> Outcome {
-        outcome
-            .as_ref()
-            .map(|payload| self.membrane.carry(payload, self.direction))
-            .map_err(Clone::clone)
     }
 }

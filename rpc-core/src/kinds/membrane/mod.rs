@@ -18,14 +18,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cap::client::Client;
+use crate::cap::crossing::{Crossing, Direction};
 use crate::cap::from_client::FromClient;
 use crate::cap::payload::Payload;
 use crate::error::{Error, Result};
 
 use self::crossing::Shared;
-
-pub(crate) use self::crossing::Crossing;
-pub(crate) use self::wrapped::Wrapped;
 
 /// What may pass a membrane.
 ///
@@ -106,22 +104,6 @@ pub struct Transparent;
 
 impl MembranePolicy for Transparent {}
 
-/// From which side of a membrane to which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Direction {
-    In,
-    Out,
-}
-
-impl Direction {
-    fn opposite(self) -> Self {
-        match self {
-            Direction::In => Direction::Out,
-            Direction::Out => Direction::In,
-        }
-    }
-}
-
 /// A barrier between two sides, with a policy. Cloning gives another handle on
 /// the same membrane.
 ///
@@ -182,25 +164,29 @@ impl Membrane {
     /// it exists; and if `inner` itself stands for something outside, that.
     #[must_use]
     pub fn wrap<C: FromClient>(&self, inner: &C) -> C {
-        C::from_client(self.shared.cross(inner.as_client(), Direction::Out))
+        C::from_client(self.crossing(Direction::Out).client(inner.as_client()))
     }
 
     /// What stands inside for a capability that is outside.
     #[must_use]
     pub fn wrap_reverse<C: FromClient>(&self, outer: &C) -> C {
-        C::from_client(self.shared.cross(outer.as_client(), Direction::In))
+        C::from_client(self.crossing(Direction::In).client(outer.as_client()))
     }
 
     /// Content from outside as it is to be seen inside.
     #[must_use]
     pub fn carry_in(&self, content: &Payload) -> Payload {
-        self.shared.carry(content, Direction::In)
+        self.crossing(Direction::In).payload(content)
     }
 
     /// Content from inside as it is to be seen outside.
     #[must_use]
     pub fn carry_out(&self, content: &Payload) -> Payload {
-        self.shared.carry(content, Direction::Out)
+        self.crossing(Direction::Out).payload(content)
+    }
+
+    fn crossing(&self, direction: Direction) -> Crossing {
+        Crossing::new(Arc::clone(&self.shared) as _, direction)
     }
 
     /// Ends every way through it: all its wrappers, in both directions, let go of

@@ -14,24 +14,28 @@
 //! passed on. What it has become is found by following the promise and wrapping
 //! what that is now ([`Client::shortened`]).
 
+use std::fmt;
 use std::sync::{Arc, Weak};
 
-use super::crossing::{Crossing, Shared};
-use super::{Direction, Passage};
+use super::Passage;
+use super::crossing::Shared;
 use crate::cap::call::{CallCell, Sink};
+use crate::cap::capability::{Capability, Standing};
 use crate::cap::client::Client;
+use crate::cap::crossing::{Barrier, Crossing, Direction};
 use crate::cap::delivery::{CallRequest, Delivery, Tail};
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::stream::{Stream, StreamSlot};
-use crate::cap::watch::{WatchKey, Watcher};
+use crate::cap::watch::{Observer, WatchKey, Watcher};
 use crate::error::Error;
 use crate::fd::SharedFd;
 use crate::flow::FixedWindow;
 use crate::sync::Mutex;
 use crate::wire::Hint;
 
-pub(crate) struct Wrapped {
+pub(super) struct Wrapped {
+    this: Weak<Wrapped>,
     membrane: Arc<Shared>,
     /// From what it wraps to whoever has it.
     direction: Direction,
@@ -65,7 +69,7 @@ enum Watch {
 }
 
 /// What there is to know about where a wrapper leads.
-pub(crate) enum Inside {
+enum Inside {
     /// To what is behind it.
     Wraps(Client),
     /// It has not passed on yet what waits in it.
@@ -87,7 +91,8 @@ impl Wrapped {
         inner: Client,
         depth: usize,
     ) -> Arc<Self> {
-        Arc::new(Wrapped {
+        Arc::new_cyclic(|this| Wrapped {
+            this: Weak::clone(this),
             membrane,
             direction,
             address: inner.address(),
@@ -116,7 +121,7 @@ impl Wrapped {
     }
 
     /// What it wraps.
-    pub(crate) fn inner(&self) -> Result<Client, Error> {
+    pub(super) fn inner(&self) -> Result<Client, Error> {
         self.state.lock().inner.clone()
     }
 
@@ -135,21 +140,193 @@ impl Wrapped {
         }
     }
 
-    /// What it has become, if that is not this any more.
-    pub(crate) fn resolved(self: &Arc<Self>) -> Option<Client> {
+    fn keep(&self, became: &Client) {
+        let mut state = self.state.lock();
+        if state.inner.is_ok() && state.became.address() != became.address() {
+            let before = std::mem::replace(&mut state.became, became.clone());
+            drop(state);
+            drop(before);
+        }
+    }
+
+    // ---- Calls
+
+    /// Lets a call through: as another call, with the outcome of which it ends.
+    fn pass(&self, inner: Client, call: CallRequest) {
+        if let Err(error) = self.membrane.register(&call.cell) {
+            return Delivery::Call(call).fail(&error);
+        }
+        let crossing = Crossing::new(Arc::clone(&self.membrane) as _, self.direction);
+        let (cell, interest) = CallCell::new(Sink::Here, Hint::None);
+        let fields = call.cell.take_across(interest, &crossing);
+        let inwards = Crossing::new(Arc::clone(&self.membrane) as _, self.direction.opposite());
+        let params = inwards.payload(&call.params);
+        drop(call.params);
+        let passed = CallRequest {
+            interface: call.interface,
+            method: call.method,
+            params,
+            cell: Arc::clone(&cell),
+            permit: call.permit,
+            // The outcome has to come back to the membrane.
+            tail: Tail::No,
+        };
+        inner.deliver(Delivery::Call(passed));
+        call.cell.hand_over_across(fields, &cell, &crossing);
+    }
+
+    /// Where a call waits until the promise that this wraps has resolved.
+    fn hold(self: &Arc<Self>, inner: &Client, call: CallRequest) -> (Client, Delivery) {
+        let held = {
+            let mut state = self.state.lock();
+            match state.held.upgrade() {
+                Some(held) => held,
+                None if state.watch == Watch::Told => {
+                    // It has resolved a moment ago.
+                    drop(state);
+                    return (Client::of(Arc::clone(self)), Delivery::Call(call));
+                }
+                None => {
+                    let held = LocalPromise::new(None);
+                    held.keep_until_resolved(Arc::clone(self) as _);
+                    state.held = Arc::downgrade(&held);
+                    held
+                }
+            }
+        };
+        self.watch_inner(inner);
+        (Client::of(held), Delivery::Call(call))
+    }
+
+    // ---- Resolution
+
+    /// Sees to it that this is told when the promise behind it resolves.
+    fn watch_inner(&self, inner: &Client) {
+        {
+            let mut state = self.state.lock();
+            if state.watch != Watch::NotYet {
+                return;
+            }
+            state.watch = Watch::Watching;
+        }
+        if let Err(watcher) = inner.watch(Watcher::Observer(Weak::clone(&self.this) as _)) {
+            // It has resolved already. Not right here: there may be locks.
+            effects::defer(Effect::Notify(watcher));
+        }
+    }
+
+    /// Lets go of what it wraps, for good.
+    pub(super) fn revoke(self: &Arc<Self>, error: &Error) {
+        let (before, became) = {
+            let mut state = self.state.lock();
+            let before = std::mem::replace(&mut state.inner, Err(error.clone()));
+            (before, std::mem::take(&mut state.became))
+        };
+        Arc::clone(self).tell();
+        if let Ok(inner) = before {
+            inner.unwatch(&WatchKey::Observer(Arc::as_ptr(self).cast()));
+            effects::defer(Effect::drop((inner, became)));
+        }
+    }
+}
+
+impl Capability for Wrapped {
+    fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        let call = match delivery {
+            Delivery::Call(call) => call,
+            // As for an object: no peer was told that this is its own.
+            Delivery::Disembargo(echo) => {
+                echo.refuse();
+                return Ok(());
+            }
+        };
+        if let Some(next) = self.resolved() {
+            return Err((next, Delivery::Call(call)));
+        }
+        let inner = match self.inner() {
+            Ok(inner) => inner,
+            Err(error) => return fail(call, &error),
+        };
+        let inward = self.direction.opposite();
+        let decision = self.membrane.decide(inward, call.interface, call.method, &inner);
+        let waits = || self.membrane.policy().waits_for_promises() && inner.is_promise();
+        match decision {
+            Ok(Passage::Through) => {
+                self.pass(inner, call);
+                Ok(())
+            }
+            Ok(Passage::Redirect(_)) | Err(_) if waits() => Err(self.hold(&inner, call)),
+            Ok(Passage::Redirect(target)) => Err((target, Delivery::Call(call))),
+            Err(error) => fail(call, &error),
+        }
+    }
+
+    fn behind(&self) -> Option<Client> {
+        Some(self.inner().unwrap_or_else(Client::broken))
+    }
+
+    /// It is not the stream of what is behind: a call that is not let through does not
+    /// end that one.
+    fn stream(&self) -> Arc<Stream> {
+        if let Some(stream) = self.stream.get() {
+            return stream;
+        }
+        let innermost = self.inner().ok().map(|inner| inner.innermost());
+        let controller = match innermost.as_ref().and_then(Client::connection) {
+            Some(connection) => connection.flow_controller(),
+            None => Box::new(FixedWindow::DEFAULT),
+        };
+        let stream = Stream::new(controller);
+        self.adopt_stream(Arc::clone(&stream));
+        // Or that of whoever was faster, here or where this has led by now.
+        match self.stream.get() {
+            Some(stream) => stream,
+            None => self.resolved().map_or(stream, |next| next.stream()),
+        }
+    }
+
+    /// Here, or where this has led by now.
+    fn adopt_stream(&self, stream: Arc<Stream>) {
+        {
+            let state = self.state.lock();
+            if state.watch != Watch::Told {
+                self.stream.adopt(stream);
+                let inner = state.inner.clone();
+                drop(state);
+                if let Ok(inner) = inner
+                    && inner.is_promise()
+                {
+                    self.watch_inner(&inner);
+                }
+                return;
+            }
+        }
+        if let Some(next) = self.resolved() {
+            next.adopt_stream(stream);
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match self.inside() {
+            Inside::Wraps(inner) if !inner.is_promise() => Standing::Settled,
+            Inside::Fails(_) => Standing::Settled,
+            Inside::Waits | Inside::Wraps(_) => Standing::Pending,
+        }
+    }
+
+    fn resolved(&self) -> Option<Client> {
         let mut client = match self.inside() {
             Inside::Waits => return None,
             Inside::Fails(error) => return Some(Client::broken(error)),
             Inside::Wraps(inner) => inner,
         };
-        if client.as_wrapped().is_none() && client.next_resolved().is_none() {
+        if client.kind_as::<Wrapped>().is_none() && client.next_resolved().is_none() {
             return None;
         }
         // Promises behind it may lead to further wrappers, and on and on.
-        let mut wrappers = vec![Arc::clone(self)];
+        let mut wrappers = vec![self.this.upgrade()?];
         loop {
-            if let Some(wrapped) = client.as_wrapped() {
-                let wrapped = Arc::clone(wrapped);
+            if let Some(wrapped) = client.clone().into_kind_as::<Wrapped>() {
                 if wrappers.len() > Self::MAX_DEPTH {
                     return Some(Client::broken(Self::too_deep()));
                 }
@@ -169,146 +346,62 @@ impl Wrapped {
         }
         while let Some(wrapped) = wrappers.pop() {
             client = if client.address() == wrapped.address {
-                Client::from_wrapped(wrapped)
+                Client::of(wrapped)
             } else {
                 wrapped.membrane.cross_settled(client, wrapped.direction)
             };
         }
-        if client.address() == Arc::as_ptr(self) as usize {
+        if client.address() == std::ptr::from_ref(self) as usize {
             return None;
         }
         self.keep(&client);
         Some(client)
     }
 
-    fn keep(&self, became: &Client) {
+    fn leads_to(&self) -> Option<Client> {
+        // What is sent there comes by here, on whichever side it stays.
+        self.inner().ok()
+    }
+
+    fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
+        let inner = match self.inner() {
+            Ok(inner) if inner.is_promise() => inner,
+            _ => return Err(watcher),
+        };
+        self.watch_inner(&inner);
         let mut state = self.state.lock();
-        if state.inner.is_ok() && state.became.address() != became.address() {
-            let before = std::mem::replace(&mut state.became, became.clone());
-            drop(state);
-            drop(before);
+        if state.watch == Watch::Told || state.inner.is_err() {
+            return Err(watcher);
         }
+        state.watchers.push(watcher);
+        Ok(())
     }
 
-    /// Whether it may still become something else.
-    pub(crate) fn is_pending(self: &Arc<Self>) -> bool {
-        match self.inside() {
-            Inside::Fails(_) => false,
-            Inside::Waits => true,
-            Inside::Wraps(inner) => inner.is_promise(),
-        }
+    fn unwatch(&self, key: &WatchKey<'_>) {
+        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
     }
 
-    pub(crate) fn fd(&self) -> Option<SharedFd> {
+    fn fd(&self) -> Option<SharedFd> {
         if !self.membrane.policy().passes_fds() {
             return None;
         }
         self.inner().ok()?.fd()
     }
 
-    // ---- Calls
-
-    /// Takes a delivery, or gives it back with the place where it goes on.
-    ///
-    /// Must not be called under a lock.
-    pub(crate) fn accept(self: &Arc<Self>, delivery: Delivery) -> Option<(Client, Delivery)> {
-        let call = match delivery {
-            Delivery::Call(call) => call,
-            // As for an object: no peer was told that this is its own.
-            Delivery::Disembargo(echo) => {
-                echo.refuse();
-                return None;
-            }
-        };
-        if let Some(next) = self.resolved() {
-            return Some((next, Delivery::Call(call)));
-        }
-        let inner = match self.inner() {
-            Ok(inner) => inner,
-            Err(error) => return fail(call, &error),
-        };
-        let inward = self.direction.opposite();
-        let decision = self.membrane.decide(inward, call.interface, call.method, &inner);
-        let waits = || self.membrane.policy().waits_for_promises() && inner.is_promise();
-        match decision {
-            Ok(Passage::Through) => {
-                self.pass(inner, call);
-                None
-            }
-            Ok(Passage::Redirect(_)) | Err(_) if waits() => Some(self.hold(&inner, call)),
-            Ok(Passage::Redirect(target)) => Some((target, Delivery::Call(call))),
-            Err(error) => fail(call, &error),
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.inner() {
+            Ok(inner) => write!(f, "behind a membrane: {inner:?}"),
+            Err(error) => write!(f, "revoked, {error}"),
         }
     }
+}
 
-    /// Lets a call through: as another call, with the outcome of which it ends.
-    fn pass(&self, inner: Client, call: CallRequest) {
-        if let Err(error) = self.membrane.register(&call.cell) {
-            return Delivery::Call(call).fail(&error);
-        }
-        let crossing = Crossing::new(Arc::clone(&self.membrane), self.direction);
-        let (cell, interest) = CallCell::new(Sink::Here, Hint::None);
-        let fields = call.cell.take_across(interest, &crossing);
-        let params = self.membrane.carry(&call.params, self.direction.opposite());
-        drop(call.params);
-        let passed = CallRequest {
-            interface: call.interface,
-            method: call.method,
-            params,
-            cell: Arc::clone(&cell),
-            permit: call.permit,
-            // The outcome has to come back to the membrane.
-            tail: Tail::No,
-        };
-        inner.dispatch(Delivery::Call(passed));
-        call.cell.hand_over_across(fields, &cell, &crossing);
-    }
-
-    /// Where a call waits until the promise that this wraps has resolved.
-    fn hold(self: &Arc<Self>, inner: &Client, call: CallRequest) -> (Client, Delivery) {
-        let held = {
-            let mut state = self.state.lock();
-            match state.held.upgrade() {
-                Some(held) => held,
-                None if state.watch == Watch::Told => {
-                    // It has resolved a moment ago.
-                    drop(state);
-                    return (Client::from_wrapped(Arc::clone(self)), Delivery::Call(call));
-                }
-                None => {
-                    let held = LocalPromise::new(None);
-                    held.keep_until_resolved(Arc::clone(self) as _);
-                    state.held = Arc::downgrade(&held);
-                    held
-                }
-            }
-        };
-        self.watch_inner(inner);
-        (Client::from_promise(held), Delivery::Call(call))
-    }
-
-    // ---- Resolution
-
-    /// Sees to it that this is told when the promise behind it resolves.
-    fn watch_inner(self: &Arc<Self>, inner: &Client) {
-        {
-            let mut state = self.state.lock();
-            if state.watch != Watch::NotYet {
-                return;
-            }
-            state.watch = Watch::Watching;
-        }
-        if let Err(watcher) = inner.watch(Watcher::Wrapped(Arc::downgrade(self))) {
-            // It has resolved already. Not right here: there may be locks.
-            effects::defer(Effect::Notify(watcher));
-        }
-    }
-
+impl Observer for Wrapped {
     /// What this wraps has resolved, or it was revoked: lets go what waits, and
     /// tells who wants to know. Must not be called under a lock.
-    pub(crate) fn tell(self: &Arc<Self>) {
+    fn tell(self: Arc<Self>) {
         let next = match self.inner() {
-            Ok(inner) => self.membrane.cross(&inner, self.direction),
+            Ok(inner) => Arc::clone(&self.membrane).cross(&inner, self.direction),
             Err(error) => Client::broken(error),
         };
         self.keep(&next);
@@ -338,81 +431,6 @@ impl Wrapped {
             effects::defer(Effect::Notify(watcher));
         }
     }
-
-    /// Adds a watcher, or gives it back if this is settled.
-    pub(crate) fn watch(self: &Arc<Self>, watcher: Watcher) -> Result<(), Watcher> {
-        let inner = match self.inner() {
-            Ok(inner) if inner.is_promise() => inner,
-            _ => return Err(watcher),
-        };
-        self.watch_inner(&inner);
-        let mut state = self.state.lock();
-        if state.watch == Watch::Told || state.inner.is_err() {
-            return Err(watcher);
-        }
-        state.watchers.push(watcher);
-        Ok(())
-    }
-
-    /// Forgets a watcher that is gone.
-    pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
-        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
-    }
-
-    /// Lets go of what it wraps, for good.
-    pub(super) fn revoke(self: &Arc<Self>, error: &Error) {
-        let (before, became) = {
-            let mut state = self.state.lock();
-            let before = std::mem::replace(&mut state.inner, Err(error.clone()));
-            (before, std::mem::take(&mut state.became))
-        };
-        self.tell();
-        if let Ok(inner) = before {
-            inner.unwatch(&WatchKey::Wrapped(Arc::as_ptr(self)));
-            effects::defer(Effect::drop((inner, became)));
-        }
-    }
-
-    /// The stream of the calls through this. It is not that of what is behind: a
-    /// call that is not let through does not end that one.
-    pub(crate) fn stream(self: &Arc<Self>) -> Arc<Stream> {
-        if let Some(stream) = self.stream.get() {
-            return stream;
-        }
-        let innermost = self.inner().ok().map(|inner| inner.innermost());
-        let controller = match innermost.as_ref().and_then(Client::machine) {
-            Some(machine) => machine.flow_controller(),
-            None => Box::new(FixedWindow::DEFAULT),
-        };
-        let stream = Stream::new(controller);
-        self.adopt_stream(Arc::clone(&stream));
-        // Or that of whoever was faster, here or where this has led by now.
-        match self.stream.get() {
-            Some(stream) => stream,
-            None => self.resolved().map_or(stream, |next| next.stream()),
-        }
-    }
-
-    /// Goes on with a stream, here or where this has led by now.
-    pub(crate) fn adopt_stream(self: &Arc<Self>, stream: Arc<Stream>) {
-        {
-            let state = self.state.lock();
-            if state.watch != Watch::Told {
-                self.stream.adopt(stream);
-                let inner = state.inner.clone();
-                drop(state);
-                if let Ok(inner) = inner
-                    && inner.is_promise()
-                {
-                    self.watch_inner(&inner);
-                }
-                return;
-            }
-        }
-        if let Some(next) = self.resolved() {
-            next.adopt_stream(stream);
-        }
-    }
 }
 
 /// Whether it is the one that was found before.
@@ -420,9 +438,9 @@ fn is<T>(before: Option<&Arc<T>>, found: &Arc<T>) -> bool {
     before.is_some_and(|before| Arc::ptr_eq(before, found))
 }
 
-fn fail(call: CallRequest, error: &Error) -> Option<(Client, Delivery)> {
+fn fail(call: CallRequest, error: &Error) -> Result<(), (Client, Delivery)> {
     Delivery::Call(call).fail(error);
-    None
+    Ok(())
 }
 
 impl Drop for Wrapped {
@@ -438,10 +456,10 @@ impl Drop for Wrapped {
         }
         if let Ok(inner) = inner {
             if state.watch == Watch::Watching {
-                inner.unwatch(&WatchKey::Wrapped(this));
+                inner.unwatch(&WatchKey::Observer(this.cast()));
             }
             // Chains are taken apart one by one, see Note [effects].
-            if inner.is_promise() || inner.as_wrapped().is_some() {
+            if inner.is_promise() || inner.kind_as::<Wrapped>().is_some() {
                 effects::defer(Effect::drop(inner));
             }
         }

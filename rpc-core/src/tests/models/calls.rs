@@ -228,7 +228,7 @@ fn a_promise_nobody_refers_to_any_more_is_freed() {
         let world = World::default();
         let (_, object) = world.witness();
         let promised = LocalPromise::new(None);
-        let client = crate::cap::client::Client::from_promise(Arc::clone(&promised));
+        let client = crate::cap::client::Client::of(Arc::clone(&promised));
         let weak = Arc::downgrade(&promised);
         let pending = call(&client, 1, &[]);
         world.spawn(move || drop(client));
@@ -294,7 +294,7 @@ fn a_call_that_no_worker_is_there_for_is_answered_all_the_same() {
             let executor = Arc::clone(&busy) as Arc<dyn Executor>;
             let object =
                 crate::cap::object::LocalObject::new(Arc::new(Answers), concurrency, executor);
-            let client = crate::cap::client::Client::from_object(object);
+            let client = crate::cap::client::Client::of(object);
             let callers = [1, 2, 3].map(|caller| {
                 let client = client.clone();
                 thread::spawn(move || {

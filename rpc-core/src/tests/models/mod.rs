@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::content;
 use super::net::{INTERFACE, METHOD, limits, transmit};
 use crate::cap::client::Client;
-use crate::cap::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
+use crate::cap::incoming_call::IncomingCall;
+use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::cap::pending::Pending;
 use crate::error::Error;
 use crate::limits::Limits;
@@ -84,7 +85,7 @@ impl World {
         self.0.objects.lock().unwrap().push(object.clone());
         let executor = Arc::new(self.clone());
         let local = LocalObject::new(Arc::new(server), concurrency, executor);
-        (object, Client::from_object(local))
+        (object, Client::of(local))
     }
 
     /// An object that only answers.

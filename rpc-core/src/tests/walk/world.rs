@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::script::{Do, Shape, Step};
 use super::shadow::{Answer, CallId, FIELDS, Kind, Links, Object, Shadow, Stream};
 use crate::cap::client::Client;
-use crate::cap::object::{Concurrency, Dispatch, IncomingCall, LocalObject};
+use crate::cap::incoming_call::IncomingCall;
+use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::cap::promise::{Fulfiller, promise};
 use crate::error::Error;
 use crate::sync::Mutex;
@@ -262,7 +263,7 @@ impl World {
         let server = Arc::new(Recorder { object, arrivals, drops });
         let executor = Arc::clone(&self.net.jobs) as Arc<dyn Executor>;
         Ref {
-            client: Client::from_object(LocalObject::new(server, concurrency, executor)),
+            client: Client::of(LocalObject::new(server, concurrency, executor)),
             stream: self.shadow.stream(Kind::Object(object)),
         }
     }

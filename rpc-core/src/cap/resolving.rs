@@ -1,0 +1,108 @@
+//! Waiting until it is known what a capability is.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::client::Client;
+use super::effects;
+use super::watch::Watcher;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::work::event::Event;
+use crate::work::executor::Job;
+use crate::work::role;
+
+impl Client {
+    /// Waits until it is known what this is, and returns that: never a promise.
+    ///
+    /// # Errors
+    /// The promise failed, or this thread must not wait.
+    pub fn resolve(&self) -> Result<Client> {
+        self.resolve_before(Deadline::NEVER)
+    }
+
+    /// As [`resolve`](Self::resolve), but fails with `overloaded` after
+    /// `deadline`.
+    ///
+    /// # Errors
+    /// Also when the deadline has passed.
+    pub fn resolve_deadline(&self, deadline: Instant) -> Result<Client> {
+        self.resolve_before(Deadline::at(deadline))
+    }
+
+    fn resolve_before(&self, deadline: Deadline) -> Result<Client> {
+        loop {
+            let client = self.shortened();
+            let event = Arc::new(Event::default());
+            match client.watch(Watcher::Thread(Arc::clone(&event))) {
+                Ok(()) => {}
+                Err(_) if client.is_promise() => continue,
+                Err(_) => {
+                    return match client.broken_by() {
+                        Some(error) => Err(error.clone()),
+                        None => Ok(client),
+                    };
+                }
+            }
+            effects::catch_up();
+            if !event.wait(deadline)? {
+                return Err(Error::overloaded("the promise was not resolved in time"));
+            }
+        }
+    }
+
+    /// Waits until a little more is known about what this is, and returns that: what
+    /// the promise has resolved to, which may be another promise. `None` if this is no
+    /// promise any more.
+    ///
+    /// # Errors
+    /// This thread must not wait.
+    pub fn more_resolved(&self) -> Result<Option<Client>> {
+        let client = self.shortened();
+        if !client.is_promise() {
+            return Ok(None);
+        }
+        let event = Arc::new(Event::default());
+        // Otherwise it has resolved just now.
+        if client.watch(Watcher::Thread(Arc::clone(&event))).is_ok() {
+            effects::catch_up();
+            event.wait(Deadline::NEVER)?;
+        }
+        Ok(Some(client.shortened()))
+    }
+
+    /// Runs a closure on a worker with what [`more_resolved`](Self::more_resolved)
+    /// would return; at once with `None` if this is no promise any more.
+    pub fn on_more_resolved(&self, closure: impl FnOnce(Option<Client>) + Send + 'static) {
+        let client = self.shortened();
+        let executor = role::current_executor();
+        if !client.is_promise() {
+            return effects::spawn_or_run(&*executor, Box::new(move || closure(None)));
+        }
+        let again = client.clone();
+        let job: Job = Box::new(move || closure(Some(again.shortened())));
+        if let Err(Watcher::Closure(executor, job)) = client.watch(Watcher::Closure(executor, job))
+        {
+            effects::spawn_or_run(&*executor, job);
+        }
+    }
+
+    /// Runs a closure on a worker once this is resolved, at once if it is.
+    pub fn on_resolved(&self, closure: impl FnOnce(Result<Client>) + Send + 'static) {
+        let client = self.shortened();
+        let executor = role::current_executor();
+        let again = client.clone();
+        let job: Job = Box::new(move || {
+            let now = again.shortened();
+            match now.broken_by().cloned() {
+                _ if now.is_promise() => now.on_resolved(closure),
+                Some(error) => closure(Err(error)),
+                None => closure(Ok(now)),
+            }
+        });
+        if let Err(Watcher::Closure(executor, job)) = client.watch(Watcher::Closure(executor, job))
+        {
+            effects::spawn_or_run(&*executor, job);
+        }
+    }
+}

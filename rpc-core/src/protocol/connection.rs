@@ -1,0 +1,73 @@
+//! The machine as what is called over it knows it.
+
+use std::sync::Arc;
+
+use super::Machine;
+use super::question::QuestionRef;
+use crate::cap::client::Client;
+use crate::cap::connection::{Connection, Question};
+use crate::cap::payload::Outcome;
+use crate::error::Error;
+use crate::flow::FlowController;
+use crate::ids::{AnswerId, ExportId, Serial};
+use crate::work::room::Room;
+
+impl Connection for Machine {
+    fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    fn flow_controller(&self) -> Box<dyn FlowController> {
+        let flow = &self.settings.flow;
+        flow.control.controller(flow.transport.as_ref())
+    }
+
+    fn return_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome {
+        Machine::return_answer(&self, id, serial, outcome)
+    }
+
+    fn keep_answer(self: Arc<Self>, id: AnswerId, serial: Serial) {
+        self.transact(|txn| txn.keep_answer(id, serial));
+    }
+
+    fn return_kept(self: Arc<Self>, id: AnswerId, serial: Serial) {
+        self.transact(|txn| txn.return_kept(id, serial));
+    }
+
+    fn call_is_over(self: Arc<Self>, words: u64) {
+        Machine::call_is_over(&self, words);
+    }
+
+    fn withdraw_held(self: Arc<Self>, place: u64) {
+        Machine::withdraw_held(&self, place);
+    }
+
+    fn resolve_export(self: Arc<Self>, id: ExportId, serial: Serial) {
+        self.transact(|txn| txn.resolve_export(id, serial));
+    }
+
+    fn refuse_disembargo(self: Arc<Self>, embargo: u32) {
+        self.abort(Error::failed(format!(
+            "Disembargo {embargo} is for something that does not lead back to its sender"
+        )));
+    }
+
+    fn release_held(self: Arc<Self>) {
+        Machine::release_held(&self);
+    }
+
+    fn flush_releases(self: Arc<Self>) {
+        Machine::flush_releases(&self);
+    }
+
+    fn disconnected(self: Arc<Self>) {
+        self.outbox.disconnected();
+    }
+}
+
+impl Question for QuestionRef {
+    fn field(self: Arc<Self>, path: &[u16]) -> Option<Client> {
+        let machine = Arc::clone(self.machine());
+        machine.transact(|txn| txn.question_field(&self, path))
+    }
+}
