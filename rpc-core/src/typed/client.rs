@@ -10,6 +10,7 @@ use capnp::any_pointer;
 use capnp::capability::{FromClientHook, Promise, Request};
 use capnp::private::capability::{ClientHook, ParamsHook, ResultsHook};
 
+use super::interface::Described;
 use crate::brand::Brand;
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
@@ -24,7 +25,7 @@ use crate::runtime::{Connection, Vat};
 /// Clients of an interface that objects of type `S` implement.
 ///
 /// Generated for every `S` that implements the interface's `Server` trait.
-pub trait FromServer<S: ?Sized>: FromClient {
+pub trait FromServer<S: ?Sized>: Described {
     /// Finds the method that a call asks for and runs it.
     fn dispatch(server: &S, call: IncomingCall);
 }
@@ -263,7 +264,7 @@ where
     }
 
     fn name(&self) -> Option<&str> {
-        self.config.name.as_deref()
+        Some(self.config.name.as_deref().unwrap_or(C::interface().name()))
     }
 }
 
