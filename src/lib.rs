@@ -58,7 +58,7 @@ pub use capnp_threads_transport as transport;
 
 // For generated code only.
 #[doc(hidden)]
-pub use capnp_threads_core::{IncomingCall, hook};
+pub use capnp_threads_core::generated;
 
 /// Workers, connections, and threads that end with them.
 pub mod vat {

@@ -108,11 +108,11 @@ impl Compiler {
         self
     }
 
-    /// Generates what upstream's generator does, for the capnp crate alone: for
-    /// schemas of which only the data types are wanted, where `capnp-threads` is out of
-    /// reach. Names that do not work in Rust stay as they are.
-    pub fn data_only(&mut self) -> &mut Self {
-        self.settings.data_only = true;
+    /// For schemas of the runtime library itself: leaves out what messages can be used
+    /// without, which is what the rest of that library is made of.
+    #[doc(hidden)]
+    pub fn messages_only(&mut self) -> &mut Self {
+        self.settings.messages_only = true;
         self
     }
 

@@ -66,22 +66,6 @@ pub enum Error {
     /// What came from the schema compiler is not a request for code.
     #[error("the code generator request cannot be read: {0}")]
     Request(#[from] capnp::Error),
-    /// Upstream's generator of data types refused.
-    #[error("no code can be generated for {files}: {source}")]
-    Data {
-        /// The schema files, separated by commas.
-        files: String,
-        /// What it said.
-        source: capnp::Error,
-    },
-    /// A bug in the generator: its output is no Rust.
-    #[error("the code generated for {file} is not Rust, which is a bug of rpc-codegen: {problem}")]
-    Internal {
-        /// The schema file.
-        file: String,
-        /// What the parser said.
-        problem: String,
-    },
 }
 
 impl From<capnp::NotInSchema> for Error {

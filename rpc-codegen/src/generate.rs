@@ -1,104 +1,86 @@
 //! From a code generator request to Rust files.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use capnp::schema_capnp::code_generator_request;
 
+use crate::emit;
 use crate::error::{Error, Result};
-use crate::prepare;
-use crate::rewrite;
-use crate::schema::{Schema, file_module};
+use crate::names;
+use crate::request::{self, display_name};
+use crate::schema::Schema;
 use crate::settings::Settings;
 
 /// One generated file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GeneratedFile {
-    /// Its path below the output folder: that of the schema below its prefix,
-    /// with `foo.capnp` as `foo_capnp.rs`.
+    /// Its path below the output folder. It is that of the schema below its prefix, with
+    /// `foo.capnp` as `foo_capnp.rs`.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub code: String,
+    /// Files in the same folder that the code includes, by their names: constants that
+    /// are too large to be written as code.
+    pub included: Vec<(String, Vec<u8>)>,
 }
 
 impl GeneratedFile {
-    /// Writes the file below `folder`, unless it is there already with the same
-    /// content: build tools look at the time of change.
+    /// Writes the file below `folder`, with those that it includes. A file that is
+    /// there already with the same content is left alone, because build tools look at
+    /// the time of the last change.
     ///
     /// # Errors
     /// [`Error::Write`].
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(&self.path);
-        if fs::read(&path).is_ok_and(|present| present == self.code.as_bytes()) {
-            return Ok(());
+        write(&path, self.code.as_bytes())?;
+        for (name, content) in &self.included {
+            write(&path.with_file_name(name), content)?;
         }
-        let failed = |source| Error::Write { path: path.clone(), source };
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(failed)?;
-        }
-        fs::write(&path, &self.code).map_err(failed)
+        Ok(())
     }
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|present| present == content) {
+        return Ok(());
+    }
+    let failed = |source| Error::Write { path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    fs::write(path, content).map_err(failed)
 }
 
 /// Generates code for a `CodeGeneratorRequest` in the form in which the schema
 /// compiler passes it to its plugins.
 pub(crate) fn generate(request: &[u8], settings: &Settings) -> Result<Vec<GeneratedFile>> {
-    let message = prepare::read(request)?;
-    let root = message.get_root::<code_generator_request::Reader<'_>>()?;
-    if settings.data_only {
-        return files(root, settings, &prepare::levelled(root)?, |_, _| Ok(()));
-    }
-    let prepared = prepare::read(&prepare::prepared(root)?)?;
-    let root = prepared.get_root::<code_generator_request::Reader<'_>>()?;
-    let schema = Schema::new(root, settings)?;
-    schema.check()?;
-    let request = prepare::without_methods(root)?;
-    files(root, settings, &request, |code, file| rewrite::rewrite(code, &schema, settings, file))
-}
-
-fn file_names(root: code_generator_request::Reader<'_>) -> Vec<String> {
-    let Ok(files) = root.get_requested_files() else { return Vec::new() };
-    let names = files.iter().filter_map(|file| file.get_filename().ok()?.to_string().ok());
-    names.collect()
-}
-
-/// Has upstream's generator write its files, and takes them from there.
-fn files(
-    root: code_generator_request::Reader<'_>,
-    settings: &Settings,
-    request: &[u8],
-    mut edit: impl FnMut(&mut syn::File, u64) -> Result<()>,
-) -> Result<Vec<GeneratedFile>> {
-    let folder = tempfile::tempdir()
-        .map_err(|source| Error::Write { path: std::env::temp_dir(), source })?;
-    let mut crates = settings.crates.clone();
-    crates.insert(prepare::ANY_CAPABILITY, rewrite::PLACEHOLDER_CRATE.to_owned());
-    capnpc::codegen::CodeGenerationCommand::new()
-        .output_directory(folder.path())
-        .default_parent_module(settings.parent_module.clone())
-        .crates_provide_map(crates)
-        .capnp_root(&settings.facade())
-        .run(request)
-        .map_err(|source| Error::Data { files: file_names(root).join(", "), source })?;
-
+    let message = request::read(request)?;
+    let request = message.get_root::<code_generator_request::Reader<'_>>()?;
+    let schema = Schema::new(request, settings)?;
+    let mut schemas: HashMap<PathBuf, u64> = HashMap::new();
     let mut generated = Vec::new();
-    for file in root.get_requested_files()? {
-        let name = file.get_filename()?.to_str()?;
-        let path = Path::new(name).with_file_name(format!("{}.rs", file_module(name)));
-        let written = folder.path().join(&path);
-        let text = fs::read_to_string(&written)
-            .map_err(|source| Error::File { path: written.clone(), source })?;
-        let mut code = syn::parse_file(&text).map_err(|error| Error::Internal {
-            file: name.to_owned(),
-            problem: error.to_string(),
-        })?;
-        edit(&mut code, file.get_id())?;
-        let source = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
-        let code = format!(
-            "// @generated by rpc-codegen from {source}. Do not edit.\n\n{}",
-            prettyplease::unparse(&code)
-        );
-        generated.push(GeneratedFile { path, code });
+    for file in request.get_requested_files()? {
+        let (id, name) = (file.get_id(), file.get_filename()?.to_str()?);
+        let module = names::file_module(name);
+        let path = Path::new(name).with_file_name(format!("{module}.rs"));
+        if let Some(&other) = schemas.get(&path) {
+            return Err(Error::Unsupported {
+                element: display_name(schema.node(id)?),
+                problem: format!(
+                    "its code would be written to {}, and so would that of {}; rename one of the \
+                     two files",
+                    path.display(),
+                    display_name(schema.node(other)?)
+                ),
+            });
+        }
+        let (code, included) = emit::file(&schema, id, &module)?;
+        schemas.insert(path.clone(), id);
+        generated.push(GeneratedFile { path, code, included });
     }
     Ok(generated)
 }

@@ -39,18 +39,15 @@
 
 mod compiler;
 mod docs;
+mod emit;
 mod error;
 mod generate;
-mod interface;
-mod mentioned;
 mod names;
 mod naming;
-mod prepare;
-mod rewrite;
+mod request;
 mod schema;
 mod settings;
 mod types;
-mod union;
 
 pub use compiler::{Compiler, generate_from_request};
 pub use error::{Error, Result};

@@ -1,49 +1,50 @@
 //! Names in Rust for names in schemas.
 
-/// Words that upstream's generator does not let modules be called.
-const AVOIDED: &[&str] = &[
-    "abstract", "alignof", "as", "be", "become", "box", "break", "const", "continue", "crate",
-    "do", "else", "enum", "extern", "false", "final", "fn", "for", "if", "impl", "in", "let",
-    "loop", "macro", "match", "mod", "move", "mut", "offsetof", "once", "override", "priv", "proc",
-    "pub", "pure", "ref", "return", "self", "sizeof", "static", "struct", "super", "trait", "true",
-    "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+/// The keywords of all editions.
+const KEYWORDS: &[&str] = &[
+    "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue",
+    "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if",
+    "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub",
+    "ref", "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
+    "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Keywords that it does not know of.
-const FORGOTTEN: &[&str] = &["async", "await", "dyn", "gen", "try"];
+/// Former keywords. Upstream's generator of data types avoids them in modules and
+/// functions, and names should be the same with both.
+const AVOIDED: &[&str] = &["alignof", "be", "offsetof", "once", "proc", "pure", "sizeof"];
 
-/// Names that the generated code itself uses and that a module of the same name
-/// would hide from it.
+/// Types that generated code names without a path: a module or a type parameter of the
+/// same name would hide them.
+const PRIMITIVE: &[&str] = &[
+    "bool", "char", "f32", "f64", "i16", "i32", "i64", "i8", "isize", "str", "u16", "u32", "u64",
+    "u8", "usize",
+];
+
+/// A crate that users' code may name without a path.
+const CRATES: &[&str] = &["core"];
+
+/// Items that the code of a struct or interface names without a path. A type parameter
+/// of the same name would hide them.
 const USED: &[&str] = &[
-    "bool", "char", "core", "f32", "f64", "i16", "i32", "i64", "i8", "isize", "str", "u16", "u32",
-    "u64", "u8", "usize",
-];
-
-/// What a type parameter cannot be called, for the same reason.
-pub(crate) const USED_TYPES: &[&str] = &[
-    "Box",
     "Builder",
     "Client",
-    "Clone",
-    "Copy",
-    "Err",
-    "None",
-    "Ok",
-    "Option",
     "Other",
     "Owned",
     "Pipeline",
     "Reader",
-    "Result",
-    "Self",
     "Server",
-    "ServerDispatch",
     "ServerImpl",
-    "Some",
     "Which",
     "WhichBuilder",
     "WhichReader",
 ];
+
+/// Items in the module of every struct.
+pub(crate) const STRUCT_ITEMS: &[&str] =
+    &["Builder", "Owned", "Pipeline", "Reader", "Which", "WhichBuilder", "WhichReader"];
+
+/// Items in the module of every interface, but for those that are called after methods.
+pub(crate) const INTERFACE_ITEMS: &[&str] = &["Client", "INTERFACE", "Owned", "Server"];
 
 /// `fooBar` and `FooBar` as `foo_bar`.
 pub(crate) fn snake(name: &str) -> String {
@@ -66,27 +67,64 @@ pub(crate) fn capitalized(name: &str) -> String {
     }
 }
 
-/// The module that upstream's generator makes for a declaration or a group.
-pub(crate) fn module(name: &str) -> String {
-    let mut module = snake(name);
-    if AVOIDED.contains(&module.as_str()) {
-        module.push('_');
-    }
-    module
+/// `fooBar` as `FOO_BAR`.
+pub(crate) fn screaming(name: &str) -> String {
+    snake(name).to_ascii_uppercase()
 }
 
-/// Whether a module can have this name.
+/// The module of a schema file, from the file's path. Characters that no name has
+/// become underscores, one for as many as there are in a row.
+pub(crate) fn file_module(path: &str) -> String {
+    let stem = std::path::Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+    let is_allowed = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let mut module = String::new();
+    let mut after_other = false;
+    for letter in stem.chars() {
+        if is_allowed(letter) {
+            module.push(letter);
+        } else if !after_other {
+            module.push('_');
+        }
+        after_other = !is_allowed(letter);
+    }
+    if module.starts_with(|first: char| first.is_numeric()) {
+        module.insert(0, '_');
+    }
+    module + "_capnp"
+}
+
+/// Whether an item can have this name.
+pub(crate) fn is_item(name: &str) -> bool {
+    is_identifier(name) && !KEYWORDS.contains(&name)
+}
+
+/// Whether a function can.
+pub(crate) fn is_function(name: &str) -> bool {
+    is_item(name) && !AVOIDED.contains(&name)
+}
+
+/// Whether a module can.
 pub(crate) fn is_module(name: &str) -> bool {
-    !FORGOTTEN.contains(&name) && !USED.contains(&name)
+    is_function(name) && !PRIMITIVE.contains(&name) && !CRATES.contains(&name)
 }
 
-/// The Rust method for a method of a schema.
-pub(crate) fn method(name: &str) -> String {
-    let mut method = module(name);
-    if FORGOTTEN.contains(&method.as_str()) {
-        method.push('_');
-    }
-    method
+/// Whether a type parameter can. Aliases called after methods end as those here do.
+pub(crate) fn is_parameter(name: &str) -> bool {
+    is_item(name)
+        && !PRIMITIVE.contains(&name)
+        && !USED.contains(&name)
+        && !name.ends_with("Params")
+        && !name.ends_with("Results")
+}
+
+/// Whether this is a name at all. Those that begin with two underscores are the
+/// generator's own.
+pub(crate) fn is_identifier(name: &str) -> bool {
+    let mut letters = name.chars();
+    letters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && letters.all(|letter| letter.is_alphanumeric() || letter == '_')
+        && name != "_"
+        && !name.starts_with("__")
 }
 
 #[cfg(test)]
@@ -98,7 +136,23 @@ mod tests {
         assert_eq!(snake("getHTTPCode"), "get_h_t_t_p_code");
         assert_eq!(snake("Foo_"), "foo_");
         assert_eq!(capitalized("fooBar"), "FooBar");
-        assert_eq!(method("async"), "async_");
-        assert_eq!(method("typeOf"), "type_of");
+        assert_eq!(screaming("fooBar"), "FOO_BAR");
+    }
+
+    #[test]
+    fn files_have_modules_whatever_they_are_called() {
+        assert_eq!(file_module("a/b/dash-name.capnp"), "dash_name_capnp");
+        assert_eq!(file_module("wire.v1.capnp"), "wire_v1_capnp");
+        assert_eq!(file_module("2fa.capnp"), "_2fa_capnp");
+        assert_eq!(file_module("c++ish.capnp"), "c_ish_capnp");
+    }
+
+    #[test]
+    fn keywords_are_no_names() {
+        for name in ["async", "Self", "1st", "a b", "", "_", "__rt"] {
+            assert!(!is_item(name), "{name}");
+        }
+        assert!(is_item("u8") && !is_module("u8"));
+        assert!(is_item("Reader") && !is_parameter("Reader"));
     }
 }

@@ -1,12 +1,13 @@
-//! Which schema elements need another name in Rust than they would get.
+//! What every schema element is called in Rust.
 //!
-//! Upstream's generator takes names as they come, so some schemas give code that
-//! does not compile: a struct `FooParams` beside a method `foo`, an `enum Kind`
-//! beside a union field `kind`, anything called `async`. Every scope is looked
-//! through for such clashes, and what loses gets an underscore. The order is:
-//! names that generated code has anyway, union fields, groups, declarations in
-//! the order of the schema, and at last the structs of methods, which nobody
-//! names.
+//! Names follow Rust's conventions. A name that Rust does not allow, or that something
+//! else in the same module has, gets an underscore. Who comes first keeps a name, in
+//! this order: what generated code has anyway, members of unions, groups, types,
+//! constants and annotations in the order of the schema, and at last the structs of
+//! methods, which nobody has to name.
+//!
+//! Types come before constants and annotations because a request has of imported files
+//! only what is used: names must be the same as where the imported file is compiled.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,28 +15,46 @@ use capnp::schema_capnp::{field, node};
 
 use crate::error::Result;
 use crate::names;
+use crate::request::{Nodes, display_name, rust_name};
 
-/// The annotation by which a schema names an element for Rust.
-pub(crate) const NAME_ANNOTATION: u64 = 0xc2fe_4c6d_1001_66d0;
-
-/// Which schema elements get which name.
+/// Names by the ids of declarations.
 #[derive(Default)]
 pub(crate) struct Naming {
-    /// Declarations by id.
-    pub(crate) nodes: HashMap<u64, String>,
-    /// Fields by struct and index.
-    pub(crate) fields: HashMap<(u64, u32), String>,
-    /// Enumerants by enum and index.
-    pub(crate) enumerants: HashMap<(u64, u32), String>,
-    /// Type parameters by scope and index.
-    pub(crate) parameters: HashMap<(u64, u32), String>,
+    /// The module of a struct, group, interface or annotation; the type of an enum; the
+    /// constant.
+    pub(crate) items: HashMap<u64, String>,
+    pub(crate) fields: HashMap<u64, Vec<FieldName>>,
+    pub(crate) enumerants: HashMap<u64, Vec<String>>,
+    /// A declaration's own type parameters.
+    pub(crate) parameters: HashMap<u64, Vec<String>>,
+    pub(crate) methods: HashMap<u64, Vec<MethodName>>,
     /// The structs of an interface's methods that the schema does not name.
-    pub(crate) method_structs: HashMap<u64, Vec<(u64, String)>>,
+    pub(crate) method_structs: HashMap<u64, Vec<u64>>,
     /// The interfaces of those structs.
     pub(crate) homes: HashMap<u64, u64>,
 }
 
-pub(crate) type Nodes<'a> = HashMap<u64, node::Reader<'a>>;
+/// What a field is called.
+pub(crate) struct FieldName {
+    /// In the schema.
+    pub(crate) schema: String,
+    /// Behind `get_`, `set_` and the like.
+    pub(crate) accessor: String,
+    /// As the member of a union.
+    pub(crate) variant: String,
+}
+
+/// What a method is called.
+pub(crate) struct MethodName {
+    /// In the schema.
+    pub(crate) schema: String,
+    /// In the server's trait.
+    pub(crate) function: String,
+    /// In front of `_request`.
+    pub(crate) request: String,
+    /// In front of `Params` and `Results`.
+    pub(crate) alias: String,
+}
 
 impl Naming {
     /// Names everything in all files of a request.
@@ -50,58 +69,63 @@ impl Naming {
     }
 }
 
+/// The names that are taken in one module.
+#[derive(Default)]
+struct Taken(HashSet<String>);
+
+impl Taken {
+    fn by(names: &[&str]) -> Self {
+        Taken(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    fn add(&mut self, name: impl Into<String>) {
+        self.0.insert(name.into());
+    }
+
+    /// The name, with as many underscores as it takes.
+    fn claim(&mut self, mut name: String, is_allowed: fn(&str) -> bool) -> String {
+        while !is_allowed(&name) || self.0.contains(&name) {
+            name.push('_');
+        }
+        self.0.insert(name.clone());
+        name
+    }
+}
+
 struct Namer<'a, 'b> {
     nodes: &'b Nodes<'a>,
     naming: &'b mut Naming,
 }
 
 impl Namer<'_, '_> {
-    /// Names what lies in one scope, and then what lies in that.
-    fn scope(&mut self, id: u64, outer_parameters: &HashSet<String>) -> Result<()> {
+    /// Names what lies in one scope, and then what lies in that. `outer` are the type
+    /// parameters of the scopes around it.
+    fn scope(&mut self, id: u64, outer: &HashSet<String>) -> Result<()> {
         let Some(&node) = self.nodes.get(&id) else {
             // Declarations that nobody uses may be left out of a request.
             return Ok(());
         };
-        let parameters = self.parameters(id, node, outer_parameters)?;
-        let mut taken = HashSet::new();
+        let parameters = self.parameters(id, node, outer)?;
+        let mut taken = Taken::default();
         match node.which()? {
             node::Struct(data) => {
-                for name in ["Owned", "Reader", "Builder", "Pipeline", "Which", "WhichReader"] {
-                    taken.insert(name.to_owned());
-                }
-                taken.insert("WhichBuilder".to_owned());
-                self.union(id, data, &mut taken)?;
+                taken = Taken::by(names::STRUCT_ITEMS);
+                self.fields(node, data, &mut taken)?;
                 self.groups(id, data, &mut taken, &parameters)?;
             }
             node::Interface(interface) => {
-                for name in ["Client", "Owned", "Server"] {
-                    taken.insert(name.to_owned());
-                }
-                for method in interface.get_methods()? {
-                    let name = names::capitalized(method.get_name()?.to_str()?);
-                    taken.insert(format!("{name}Params"));
-                    taken.insert(format!("{name}Results"));
-                }
+                taken = Taken::by(names::INTERFACE_ITEMS);
+                self.methods(node, interface, &mut taken)?;
             }
-            node::Enum(data) => {
-                for (index, enumerant) in data.get_enumerants()?.iter().enumerate() {
-                    let name = annotated(enumerant.get_annotations()?)?
-                        .map_or_else(|| text(enumerant.get_name()), Ok)?;
-                    if names::capitalized(&name) == "Self" {
-                        self.naming.enumerants.insert((id, index_of(index)), name + "_");
-                    }
-                }
-            }
+            node::Enum(data) => self.enumerants(node, data)?,
             _ => {}
         }
-        for nested in node.get_nested_nodes()? {
-            self.declaration(nested.get_id(), text(nested.get_name())?, &mut taken)?;
-        }
+        self.declarations(node, &mut taken)?;
         if let node::Interface(interface) = node.which()? {
-            for method in interface.get_methods()? {
-                let name = method.get_name()?.to_str()?;
-                let params = (method.get_param_struct_type(), format!("{name}Params"));
-                let results = (method.get_result_struct_type(), format!("{name}Results"));
+            for (index, method) in interface.get_methods()?.iter().enumerate() {
+                let name = self.naming.methods[&id][index].alias.clone();
+                let params = (method.get_param_struct_type(), name.clone() + "Params");
+                let results = (method.get_result_struct_type(), name + "Results");
                 for (id_of_struct, natural) in [params, results] {
                     self.method_struct(id, id_of_struct, &natural, &mut taken, &parameters)?;
                 }
@@ -113,52 +137,47 @@ impl Namer<'_, '_> {
         Ok(())
     }
 
-    /// Type parameters are Rust's as they are the schema's, but for one thing:
-    /// an inner one may not be called as an outer one.
+    /// Names a declaration's own type parameters, and returns them with those around
+    /// it. An inner one may not be called as an outer one.
     fn parameters(
         &mut self,
         id: u64,
         node: node::Reader<'_>,
         outer: &HashSet<String>,
     ) -> Result<HashSet<String>> {
-        let mut all = outer.clone();
-        for (index, parameter) in node.get_parameters()?.iter().enumerate() {
-            let declared = text(parameter.get_name())?;
-            let mut name = declared.clone();
-            while all.contains(&name) || names::USED_TYPES.contains(&name.as_str()) {
-                name.push('_');
-            }
-            all.insert(name.clone());
-            if name != declared {
-                self.naming.parameters.insert((id, index_of(index)), name);
-            }
+        let mut all = Taken(outer.clone());
+        let mut own = Vec::new();
+        for parameter in node.get_parameters()? {
+            let declared = parameter.get_name()?.to_str()?.to_owned();
+            own.push(all.claim(declared, names::is_parameter));
         }
-        Ok(all)
+        self.naming.parameters.insert(id, own);
+        Ok(all.0)
     }
 
-    /// Members of a union are variants of an enum, which are imported into the
-    /// struct's module.
-    fn union(
+    /// Members of a union are variants of an enum, which are imported into the struct's
+    /// module.
+    fn fields(
         &mut self,
-        id: u64,
+        node: node::Reader<'_>,
         data: node::struct_::Reader<'_>,
-        taken: &mut HashSet<String>,
+        taken: &mut Taken,
     ) -> Result<()> {
-        for (index, field) in data.get_fields()?.iter().enumerate() {
-            if field.get_discriminant_value() == field::NO_DISCRIMINANT {
-                continue;
+        let mut accessors = Taken::default();
+        let mut fields = Vec::new();
+        for field in data.get_fields()? {
+            let schema = field.get_name()?.to_str()?.to_owned();
+            let element = || format!("{}.{schema}", display_name(node));
+            let name = rust_name(field.get_annotations()?, element)?;
+            let name = name.as_ref().unwrap_or(&schema);
+            let accessor = accessors.claim(names::snake(name), names::is_identifier);
+            let mut variant = String::new();
+            if field.get_discriminant_value() != field::NO_DISCRIMINANT {
+                variant = taken.claim(names::capitalized(name), names::is_item);
             }
-            let natural = field_name(field)?;
-            let mut name = natural.clone();
-            while names::capitalized(&name) == "Self" || taken.contains(&names::capitalized(&name))
-            {
-                name.push('_');
-            }
-            taken.insert(names::capitalized(&name));
-            if name != natural {
-                self.naming.fields.insert((id, index_of(index)), name);
-            }
+            fields.push(FieldName { schema, accessor, variant });
         }
+        self.naming.fields.insert(node.get_id(), fields);
         Ok(())
     }
 
@@ -166,66 +185,96 @@ impl Namer<'_, '_> {
         &mut self,
         id: u64,
         data: node::struct_::Reader<'_>,
-        taken: &mut HashSet<String>,
+        taken: &mut Taken,
         parameters: &HashSet<String>,
     ) -> Result<()> {
         for (index, field) in data.get_fields()?.iter().enumerate() {
             let field::Group(group) = field.which()? else { continue };
-            let key = (id, index_of(index));
-            let mut name = match self.naming.fields.get(&key) {
-                Some(name) => name.clone(),
-                None => field_name(field)?,
-            };
-            let before = name.clone();
-            while !free_module(&names::module(&name), taken) {
-                name.push('_');
-            }
-            taken.insert(names::module(&name));
-            if name != before {
-                self.naming.fields.insert(key, name);
-            }
+            let name = self.naming.fields[&id][index].accessor.clone();
+            let module = taken.claim(name, names::is_module);
+            self.naming.items.insert(group.get_type_id(), module);
             self.scope(group.get_type_id(), parameters)?;
         }
         Ok(())
     }
 
-    fn declaration(
+    fn methods(
         &mut self,
-        id: u64,
-        declared: String,
-        taken: &mut HashSet<String>,
+        node: node::Reader<'_>,
+        interface: node::interface::Reader<'_>,
+        taken: &mut Taken,
     ) -> Result<()> {
-        let Some(node) = self.nodes.get(&id) else { return Ok(()) };
-        let natural = annotated(node.get_annotations()?)?.unwrap_or(declared);
-        let mut name = natural.clone();
-        match node.which()? {
-            node::Enum(_) => {
-                // Beside the enum lies a module in which the generator keeps its
-                // schema.
-                while names::USED_TYPES.contains(&name.as_str())
-                    || taken.contains(&name)
-                    || !free_module(&names::module(&name), taken)
-                {
-                    name.push('_');
-                }
-                taken.insert(name.clone());
-                taken.insert(names::module(&name));
+        let (mut functions, mut requests) = (Taken::default(), Taken::default());
+        let mut methods = Vec::new();
+        for method in interface.get_methods()? {
+            let schema = method.get_name()?.to_str()?.to_owned();
+            let element = || format!("{}.{schema}", display_name(node));
+            let name = rust_name(method.get_annotations()?, element)?;
+            let name = name.as_ref().unwrap_or(&schema);
+            let function = functions.claim(names::snake(name), names::is_function);
+            let request = requests.claim(names::snake(name), names::is_identifier);
+            let mut alias = names::capitalized(name);
+            while taken.0.contains(&format!("{alias}Params")) {
+                alias.push('_');
             }
-            node::Const(_) => {
-                while taken.contains(&names::snake(&name).to_ascii_uppercase()) {
-                    name.push('_');
+            taken.add(format!("{alias}Params"));
+            taken.add(format!("{alias}Results"));
+            methods.push(MethodName { schema, function, request, alias });
+        }
+        self.naming.methods.insert(node.get_id(), methods);
+        Ok(())
+    }
+
+    fn enumerants(&mut self, node: node::Reader<'_>, data: node::enum_::Reader<'_>) -> Result<()> {
+        let mut taken = Taken::default();
+        let mut enumerants = Vec::new();
+        for enumerant in data.get_enumerants()? {
+            let schema = enumerant.get_name()?.to_str()?;
+            let element = || format!("{}.{schema}", display_name(node));
+            let name = rust_name(enumerant.get_annotations()?, element)?;
+            let name = names::capitalized(name.as_deref().unwrap_or(schema));
+            enumerants.push(taken.claim(name, names::is_item));
+        }
+        self.naming.enumerants.insert(node.get_id(), enumerants);
+        Ok(())
+    }
+
+    /// Names what is declared directly in a scope.
+    fn declarations(&mut self, scope: node::Reader<'_>, taken: &mut Taken) -> Result<()> {
+        let mut after_types = Vec::new();
+        for nested in scope.get_nested_nodes()? {
+            let (id, declared) = (nested.get_id(), nested.get_name()?.to_str()?);
+            let Some(&node) = self.nodes.get(&id) else {
+                if declared.starts_with(char::is_uppercase) {
+                    taken.add(declared);
+                    taken.add(names::snake(declared));
                 }
-                taken.insert(names::snake(&name).to_ascii_uppercase());
-            }
-            _ => {
-                while !free_module(&names::module(&name), taken) {
-                    name.push('_');
+                continue;
+            };
+            let name = rust_name(node.get_annotations()?, || display_name(node))?;
+            let name = name.unwrap_or_else(|| declared.to_owned());
+            match node.which()? {
+                node::Enum(_) => {
+                    let item = taken.claim(name, names::is_item);
+                    // As for a type that was left out.
+                    taken.add(names::snake(&item));
+                    self.naming.items.insert(id, item);
                 }
-                taken.insert(names::module(&name));
+                node::Const(_) => {
+                    after_types.push((id, names::screaming(&name), names::is_item as _));
+                }
+                node::Annotation(_) => {
+                    after_types.push((id, names::snake(&name), names::is_module as _));
+                }
+                _ => {
+                    let module = taken.claim(names::snake(&name), names::is_module);
+                    self.naming.items.insert(id, module);
+                }
             }
         }
-        if name != natural {
-            self.naming.nodes.insert(id, name);
+        for (id, natural, is_allowed) in after_types {
+            let item = taken.claim(natural, is_allowed);
+            self.naming.items.insert(id, item);
         }
         Ok(())
     }
@@ -235,52 +284,17 @@ impl Namer<'_, '_> {
         interface: u64,
         id: u64,
         natural: &str,
-        taken: &mut HashSet<String>,
+        taken: &mut Taken,
         parameters: &HashSet<String>,
     ) -> Result<()> {
         let Some(node) = self.nodes.get(&id) else { return Ok(()) };
         if node.get_scope_id() != 0 {
             return Ok(());
         }
-        let mut name = natural.to_owned();
-        while !free_module(&names::module(&name), taken) {
-            name.push('_');
-        }
-        taken.insert(names::module(&name));
-        self.naming.method_structs.entry(interface).or_default().push((id, name));
+        let module = taken.claim(names::snake(natural), names::is_module);
+        self.naming.items.insert(id, module);
+        self.naming.method_structs.entry(interface).or_default().push(id);
         self.naming.homes.insert(id, interface);
         self.scope(id, parameters)
     }
-}
-
-fn free_module(name: &str, taken: &HashSet<String>) -> bool {
-    names::is_module(name) && !taken.contains(name)
-}
-
-fn index_of(index: usize) -> u32 {
-    // Lists in messages are indexed with 32 bits, so nothing is cut off.
-    u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-fn text(name: capnp::Result<capnp::text::Reader<'_>>) -> Result<String> {
-    Ok(name?.to_str()?.to_owned())
-}
-
-/// What a field is called, in Rust if the schema says so.
-pub(crate) fn field_name(field: field::Reader<'_>) -> Result<String> {
-    annotated(field.get_annotations()?)?.map_or_else(|| text(field.get_name()), Ok)
-}
-
-/// The name that the schema's author wants for Rust.
-pub(crate) fn annotated(
-    annotations: capnp::struct_list::Reader<'_, capnp::schema_capnp::annotation::Owned>,
-) -> Result<Option<String>> {
-    for annotation in annotations {
-        if annotation.get_id() == NAME_ANNOTATION
-            && let capnp::schema_capnp::value::Text(name) = annotation.get_value()?.which()?
-        {
-            return text(name).map(Some);
-        }
-    }
-    Ok(None)
 }

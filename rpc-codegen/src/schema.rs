@@ -1,130 +1,62 @@
-//! What the generator looks up in a prepared request: declarations, where they
-//! lie in Rust, how they are called, and what their authors say about them.
+//! What the generator looks up in a request: declarations, where they lie in Rust, and
+//! what their authors say about them.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 
-use capnp::schema_capnp::{code_generator_request, field, node, type_};
+use capnp::schema_capnp::{code_generator_request, node};
 
 use crate::error::{Error, Result};
 use crate::names;
-use crate::naming::{self, Nodes};
-use crate::prepare;
+use crate::naming::Naming;
+use crate::request::{self, Nodes, display_name};
 use crate::settings::Settings;
 
-/// The annotation by which a file says in which module its code lies.
-const PARENT_MODULE_ANNOTATION: u64 = 0xabee_386c_d145_0364;
-
-/// What methods that are declared `-> stream` return.
-pub(crate) const STREAM_RESULT: u64 = 0x995f_9a33_77c0_b16e;
-
-/// A prepared request, with what is looked up in it.
+/// A request, with what is looked up in it.
 pub(crate) struct Schema<'a> {
-    pub(crate) nodes: Nodes<'a>,
-    /// Where declarations lie in Rust.
-    paths: HashMap<u64, Vec<String>>,
-    /// How declarations are called in messages to people.
-    labels: HashMap<u64, String>,
-    docs: HashMap<u64, (String, Vec<String>)>,
-    pub(crate) facade: String,
+    nodes: Nodes<'a>,
+    pub(crate) naming: Naming,
+    pub(crate) settings: &'a Settings,
+    docs: HashMap<u64, Docs>,
+    /// The files for which code is generated.
+    requested: HashSet<u64>,
+    /// The files in which each module of this crate lies that anything refers to.
+    modules: RefCell<HashMap<String, u64>>,
+}
+
+/// The comments at a declaration and at its members.
+#[derive(Default)]
+struct Docs {
+    declaration: String,
+    members: Vec<String>,
 }
 
 impl<'a> Schema<'a> {
     pub(crate) fn new(
         request: code_generator_request::Reader<'a>,
-        settings: &Settings,
+        settings: &'a Settings,
     ) -> Result<Self> {
-        let mut schema = Schema {
-            nodes: prepare::nodes(request)?,
-            paths: HashMap::new(),
-            labels: HashMap::new(),
-            docs: HashMap::new(),
-            facade: settings.facade(),
-        };
+        let nodes = request::nodes(request)?;
+        let naming = Naming::new(&nodes)?;
+        let mut docs = HashMap::new();
         for info in request.get_source_info()? {
-            let members = info
-                .get_members()?
-                .iter()
-                .map(|member| Ok(member.get_doc_comment()?.to_str()?.to_owned()))
-                .collect::<Result<_>>()?;
-            let doc = info.get_doc_comment()?.to_str()?.to_owned();
-            schema.docs.insert(info.get_id(), (doc, members));
+            let mut members = Vec::new();
+            for member in info.get_members()? {
+                members.push(member.get_doc_comment()?.to_str()?.to_owned());
+            }
+            let declaration = info.get_doc_comment()?.to_str()?.to_owned();
+            docs.insert(info.get_id(), Docs { declaration, members });
         }
-        let root: Vec<String> =
-            std::iter::once("crate".to_owned()).chain(settings.parent_module.clone()).collect();
+        let mut requested = HashSet::new();
         for file in request.get_requested_files()? {
-            for import in file.get_imports()? {
-                let name = import.get_name()?.to_str()?;
-                let scope = match settings.crates.get(&import.get_id()) {
-                    Some(provider) => vec![format!("::{provider}")],
-                    None => root.clone(),
-                };
-                schema.add_paths(import.get_id(), scope, file_module(name), file_label(name))?;
-            }
-            let name = file.get_filename()?.to_str()?;
-            schema.add_paths(file.get_id(), root.clone(), file_module(name), file_label(name))?;
+            requested.insert(file.get_id());
         }
-        schema
-            .paths
-            .insert(prepare::ANY_CAPABILITY, vec![schema.facade.clone(), "capability".to_owned()]);
+        let modules = RefCell::default();
+        let schema = Schema { nodes, naming, settings, docs, requested, modules };
+        for file in request.get_requested_files()? {
+            schema.path(file.get_id())?;
+        }
         Ok(schema)
-    }
-
-    fn add_paths(
-        &mut self,
-        id: u64,
-        mut scope: Vec<String>,
-        name: String,
-        label: String,
-    ) -> Result<()> {
-        let Some(&node) = self.nodes.get(&id) else { return Ok(()) };
-        let name = naming::annotated(node.get_annotations()?)?.unwrap_or(name);
-        for annotation in node.get_annotations()? {
-            if annotation.get_id() == PARENT_MODULE_ANNOTATION
-                && let capnp::schema_capnp::value::Text(module) = annotation.get_value()?.which()?
-            {
-                scope.truncate(1);
-                scope.extend(module?.to_str()?.split("::").map(str::to_owned));
-            }
-        }
-        scope.push(match node.which()? {
-            node::File(()) | node::Enum(_) => name,
-            _ => names::module(&name),
-        });
-        let separator = if let node::File(()) = node.which()? { ':' } else { '.' };
-        for nested in node.get_nested_nodes()? {
-            let name = nested.get_name()?.to_str()?.to_owned();
-            let label = format!("{label}{separator}{name}");
-            self.add_paths(nested.get_id(), scope.clone(), name, label)?;
-        }
-        if let node::Struct(data) = node.which()? {
-            for field in data.get_fields()? {
-                if let field::Group(group) = field.which()? {
-                    let name = naming::field_name(field)?;
-                    let label = format!("{label}.{name}");
-                    self.add_paths(group.get_type_id(), scope.clone(), name, label)?;
-                }
-            }
-        }
-        self.labels.insert(id, label);
-        self.paths.insert(id, scope);
-        Ok(())
-    }
-
-    /// Finds what upstream's generator would refuse without saying where it is.
-    pub(crate) fn check(&self) -> Result<()> {
-        for (&id, node) in &self.nodes {
-            if let node::Const(constant) = node.which()?
-                && let type_::AnyPointer(_) | type_::Interface(_) = constant.get_type()?.which()?
-            {
-                return Err(Error::Unsupported {
-                    element: self.label(id),
-                    problem: "there is no Rust constant for a pointer of unknown type; give the \
-                              constant its real type"
-                        .to_owned(),
-                });
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn node(&self, id: u64) -> Result<node::Reader<'a>> {
@@ -136,42 +68,93 @@ impl<'a> Schema<'a> {
         })
     }
 
+    /// The declaration that this one lies in; 0 for a file.
+    pub(crate) fn parent(&self, id: u64) -> Result<u64> {
+        match self.naming.homes.get(&id) {
+            Some(&interface) => Ok(interface),
+            None => Ok(self.node(id)?.get_scope_id()),
+        }
+    }
+
+    fn file(&self, mut id: u64) -> Result<u64> {
+        loop {
+            match self.parent(id)? {
+                0 => return Ok(id),
+                parent => id = parent,
+            }
+        }
+    }
+
+    /// Whether there is code for a declaration, so far as this run of the generator
+    /// knows.
+    pub(crate) fn has_code(&self, id: u64) -> Result<bool> {
+        let file = self.file(id)?;
+        Ok(self.requested.contains(&file) || self.settings.crates.contains_key(&file))
+    }
+
+    /// Where a declaration lies in Rust.
     pub(crate) fn path(&self, id: u64) -> Result<String> {
-        let path = self.paths.get(&id).ok_or_else(|| Error::Unsupported {
-            element: self.label(id),
-            problem: "it lies in a file that is neither compiled nor imported by one that is"
-                .to_owned(),
-        })?;
-        Ok(path.join("::"))
+        let parent = self.parent(id)?;
+        if parent == 0 { self.file_path(id) } else { Ok(self.path(parent)? + "::" + self.item(id)) }
     }
 
-    /// The module of a declaration, without those around it.
-    pub(crate) fn module(&self, id: u64) -> Option<&str> {
-        self.paths.get(&id)?.last().map(String::as_str)
+    fn file_path(&self, id: u64) -> Result<String> {
+        let file = self.node(id)?;
+        let module = names::file_module(&display_name(file));
+        if let Some(provider) = self.settings.crates.get(&id) {
+            return Ok(format!("::{provider}::{module}"));
+        }
+        if id == request::STREAM_FILE && !self.requested.contains(&id) {
+            return Ok(format!("__rt::{module}"));
+        }
+        let mut path = vec!["crate".to_owned()];
+        path.extend(match request::parent_module(file)? {
+            Some(modules) => modules,
+            None => self.settings.parent_module.clone(),
+        });
+        path.push(module);
+        let path = path.join("::");
+        let first = *self.modules.borrow_mut().entry(path.clone()).or_insert(id);
+        if first == id {
+            return Ok(path);
+        }
+        Err(Error::Unsupported {
+            element: display_name(file),
+            problem: format!(
+                "its code would lie in the module `{path}`, and so would that of {}; rename one \
+                 of the two files, or give one another module with `$Rust.parentModule`",
+                display_name(self.node(first)?)
+            ),
+        })
     }
 
-    /// `file.capnp:Scope.Name`.
-    pub(crate) fn label(&self, id: u64) -> String {
-        self.labels.get(&id).cloned().unwrap_or_else(|| format!("{id:#018x}"))
+    /// What a declaration is called in the module that it lies in.
+    pub(crate) fn item(&self, id: u64) -> &str {
+        self.naming.items.get(&id).map_or("", String::as_str)
+    }
+
+    /// What a declaration is called in messages to people, as [`request::label`] has it.
+    pub(crate) fn label(&self, id: u64) -> Result<String> {
+        Ok(request::label(self.node(id)?))
     }
 
     /// The comment at a declaration.
     pub(crate) fn doc(&self, id: u64) -> &str {
-        self.docs.get(&id).map_or("", |docs| &docs.0)
+        self.docs.get(&id).map_or("", |docs| &docs.declaration)
     }
 
-    /// The comment at a method or field.
+    /// The comment at a field, an enumerant or a method.
     pub(crate) fn member_doc(&self, id: u64, index: usize) -> &str {
-        self.docs.get(&id).and_then(|docs| docs.1.get(index)).map_or("", String::as_str)
+        self.docs.get(&id).and_then(|docs| docs.members.get(index)).map_or("", String::as_str)
     }
-}
 
-/// The module of a schema file.
-pub(crate) fn file_module(name: &str) -> String {
-    let stem = std::path::Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
-    format!("{}_capnp", stem.replace('-', "_"))
-}
-
-fn file_label(name: &str) -> String {
-    std::path::Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned()
+    /// A refusal to generate code for a declaration.
+    pub(crate) fn refuse<T>(&self, id: u64, member: &str, problem: &str) -> Result<T> {
+        let mut element = display_name(self.node(id)?);
+        if !member.is_empty() {
+            element.push('.');
+            element.push_str(member);
+        }
+        Err(Error::Unsupported { element, problem: problem.to_owned() })
+    }
 }

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 
-/// What the generated code looks like.
+/// Where generated code finds the runtime library, unless it is told otherwise.
+const RUNTIME: &str = "::capnp_threads";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Where the generated modules lie in their crate.
+    /// The modules around the generated ones in their crate.
     pub(crate) parent_module: Vec<String>,
     /// Which crates have the code of which files.
     pub(crate) crates: HashMap<u64, String>,
     /// The path of the crate `capnp-threads`, or of what stands for it.
     pub(crate) runtime: String,
-    /// Upstream's output as it is.
-    pub(crate) data_only: bool,
+    /// Leaves out what messages can be used without: interfaces and pipelines. This is
+    /// for the part of the runtime library that the rest is made of.
+    pub(crate) messages_only: bool,
 }
 
 impl Default for Settings {
@@ -20,15 +23,16 @@ impl Default for Settings {
         Settings {
             parent_module: Vec::new(),
             crates: HashMap::new(),
-            runtime: "::capnp_threads".to_owned(),
-            data_only: false,
+            runtime: RUNTIME.to_owned(),
+            messages_only: false,
         }
     }
 }
 
 impl Settings {
-    /// The path of the capnp crate as generated code sees it.
-    pub(crate) fn facade(&self) -> String {
-        if self.data_only { "::capnp".to_owned() } else { format!("{}::capnp", self.runtime) }
+    /// The module that generated code finds everything in.
+    pub(crate) fn support(&self) -> String {
+        let module = if self.messages_only { "data" } else { "generated" };
+        format!("{}::{module}", self.runtime)
     }
 }

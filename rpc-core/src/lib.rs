@@ -84,10 +84,14 @@
 mod brand;
 mod cap;
 pub mod capnp;
+#[doc(hidden)]
+pub mod data;
 mod deadline;
 mod error;
 pub mod fd;
 mod flow;
+#[doc(hidden)]
+pub mod generated;
 pub mod ids;
 mod kinds;
 mod limits;

@@ -36,7 +36,13 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
 
     // rpc-core speaks the protocol itself and has no use for typed clients.
     let mut protocol = compiler.clone();
-    protocol.data_only().default_parent_module("wire").file(schemas.join("rpc.capnp"));
+    protocol.messages_only().runtime_path("crate").default_parent_module("wire");
+    protocol.file(schemas.join("rpc.capnp"));
+
+    // What `-> stream` returns is the same for everybody.
+    let mut stream = compiler.clone();
+    stream.runtime_path("crate").default_parent_module("generated");
+    stream.file(schemas.join("stream.capnp"));
 
     let mut persist = compiler.clone();
     for name in OF_PERSIST {
@@ -64,6 +70,7 @@ pub(crate) fn generated() -> Result<Vec<(PathBuf, Vec<GeneratedFile>)>, Error> {
     }
     Ok(vec![
         (workspace.join("rpc-core/src/wire/generated"), protocol.generate()?),
+        (workspace.join("rpc-core/src/generated"), stream.generate()?),
         (schemas.join("src/generated"), compiler.generate()?),
         (workspace.join("rpc-persist/src/generated"), persist.generate()?),
         (tests.join("generated"), torture.generate()?),

@@ -97,7 +97,7 @@ fn what_is_not_implemented_is_said_by_name() {
     let client = below::Client::from_server(Object(7));
     let error = client.right_request().call().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unimplemented);
-    assert_eq!(error.reason(), "this torture.capnp:Right has no right");
+    assert_eq!(error.reason(), "this object does not implement torture.capnp:Right.right");
 
     let wrong: streams::Client = client.clone().cast_to();
     // A stream's failure shows when it is finished, if not before.

@@ -116,7 +116,7 @@ fn fields_may_be_called_as_keywords() {
     let mut message = capnp::message::Builder::new_default();
     let mut words = message.init_root::<words::Builder<'_>>();
     words.set_dyn("dyn");
-    words.set_self_(3);
+    words.set_self(3);
     match words.reborrow_as_reader().which().unwrap() {
         words::Self_(n) => assert_eq!(n, 3),
         _ => panic!("another member"),
@@ -126,12 +126,12 @@ fn fields_may_be_called_as_keywords() {
         words::Type(group) => assert_eq!(group.get_fn(), 9),
         _ => panic!("another member"),
     }
-    words.set_reader_("text");
+    words.set_reader("text");
     match words.reborrow_as_reader().which().unwrap() {
         words::Reader_(text) => assert_eq!(text.unwrap(), "text"),
         _ => panic!("another member"),
     }
-    words.reborrow().init_async_().set_await(1);
+    words.reborrow().init_async().set_await(1);
     words.reborrow().init_gen(1).get(0).set_try(2);
     assert_eq!(words.reborrow_as_reader().get_gen().unwrap().get(0).get_try(), 2);
     // What a schema calls a field is what people see.
@@ -187,7 +187,7 @@ fn nested_structs_may_be_called_as_those_of_methods() {
     request.get().set_client(foo::Client_::C);
     let error = request.call().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unimplemented);
-    assert_eq!(error.reason(), "this torture.capnp:Foo has no baz");
+    assert_eq!(error.reason(), "this object does not implement torture.capnp:Foo.baz");
 }
 
 struct Afar;

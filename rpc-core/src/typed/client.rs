@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use capnp::private::capability::ClientHook;
 
+use super::interface::Described;
 use crate::brand::Brand;
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
@@ -22,7 +23,7 @@ use crate::runtime::{Connection, Vat};
 /// Clients of an interface that objects of type `S` implement.
 ///
 /// Generated for every `S` that implements the interface's `Server` trait.
-pub trait FromServer<S: ?Sized>: FromClient {
+pub trait FromServer<S: ?Sized>: Described {
     /// Finds the method that a call asks for and runs it.
     fn dispatch(server: &S, call: IncomingCall);
 }
@@ -261,7 +262,7 @@ where
     }
 
     fn name(&self) -> Option<&str> {
-        self.config.name.as_deref()
+        Some(self.config.name.as_deref().unwrap_or(C::interface().name()))
     }
 }
 

@@ -4,7 +4,6 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::marker::PhantomData;
 
-use capnp::introspect::{Type, TypeVariant};
 use capnp::message::Reader;
 use capnp::traits::{Imbue, Owned};
 
@@ -101,14 +100,5 @@ impl<T> Clone for Detached<T> {
 impl<T> fmt::Debug for Detached<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Detached").field("payload", &self.payload).finish()
-    }
-}
-
-/// The type of a field that a struct has from its type parameter, as the capnp
-/// crate wants it for printing: an interface among arguments is any pointer.
-pub fn type_argument(argument: Type) -> Type {
-    match argument.which() {
-        TypeVariant::Capability => TypeVariant::AnyPointer.into(),
-        _ => argument,
     }
 }

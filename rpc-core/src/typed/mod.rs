@@ -44,6 +44,7 @@
 
 mod client;
 mod content;
+mod interface;
 mod pipeline;
 mod promise;
 mod request;
@@ -57,16 +58,15 @@ pub use client::{
     unwrap_server,
 };
 pub use content::{Content, Detached, Response};
+pub use interface::{Described, Interface};
 pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipelined};
 pub use promise::Promise;
 pub use request::{Request, StreamingRequest};
 pub use server::{DeferredResults, Params, Results};
 pub use server_set::ServerSet;
 
-/// For generated code only.
+// For generated code only: see `crate::generated`.
 #[doc(hidden)]
-pub mod generated {
-    pub use super::client::{client_from_hook, hook_from_client, hook_of};
-    pub use super::content::type_argument;
-    pub use super::server::{run, run_streaming, unknown_interface, unknown_method};
-}
+pub use client::{client_from_hook, hook_from_client, hook_of};
+#[doc(hidden)]
+pub use server::{run, run_streaming};

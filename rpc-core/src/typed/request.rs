@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use capnp::traits::{ImbueMut, Owned, SetterInput};
 
 use super::content::Response;
+use super::interface::Interface;
 use super::pipeline::{FromTypelessPipeline, Pipelined};
 use super::promise::Promise;
 use crate::cap::client::Client;
@@ -98,6 +99,8 @@ pub struct Request<P, R> {
     client: Client,
     interface_id: u64,
     method_id: u16,
+    /// Where the method's name is found.
+    interface: Option<&'static Interface>,
     params: Draft,
     pipelining: Pipelining,
     method: PhantomData<fn(P) -> R>,
@@ -120,10 +123,16 @@ impl<P, R> Request<P, R> {
             client: client.clone(),
             interface_id,
             method_id,
+            interface: None,
             params: Draft::new(PayloadBuilder::for_params()),
             pipelining: Pipelining::Possible,
             method: PhantomData,
         }
+    }
+
+    /// As [`new`](Self::new), of an interface of which more is known.
+    pub(crate) fn described(client: &Client, interface: &'static Interface, method: u16) -> Self {
+        Request { interface: Some(interface), ..Request::new(client, interface.id(), method) }
     }
 
     /// Gives up the pipeline of the call, which makes it easier for the callee: calls
@@ -208,11 +217,16 @@ impl<P, R: Owned> Request<P, R> {
 
 impl<P, R> fmt::Debug for Request<P, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
-            .field("client", &self.client)
-            .field("interface_id", &format_args!("{:#x}", self.interface_id))
-            .field("method_id", &self.method_id)
-            .finish_non_exhaustive()
+        let mut output = f.debug_struct("Request");
+        output.field("client", &self.client);
+        if let Some(interface) = self.interface {
+            let method = interface.method(self.interface_id, self.method_id);
+            output.field("method", &format_args!("{method}"));
+        } else {
+            output.field("interface_id", &format_args!("{:#x}", self.interface_id));
+            output.field("method_id", &self.method_id);
+        }
+        output.finish_non_exhaustive()
     }
 }
 
@@ -224,6 +238,10 @@ impl<P> StreamingRequest<P> {
     /// See [`Request::new`].
     pub fn new(client: &Client, interface_id: u64, method_id: u16) -> Self {
         StreamingRequest(Request::new(client, interface_id, method_id))
+    }
+
+    pub(crate) fn described(client: &Client, interface: &'static Interface, method: u16) -> Self {
+        StreamingRequest(Request::described(client, interface, method))
     }
 
     /// Sends the call, and returns when the stream's window has room for another

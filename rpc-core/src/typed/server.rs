@@ -122,22 +122,6 @@ fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>)
     }
 }
 
-/// Answers a call of a method that the interface does not have.
-pub fn unknown_method(call: IncomingCall, interface: &str, interface_id: u64) {
-    let method = call.method_id();
-    call.respond(Err(Error::unimplemented(format!(
-        "interface {interface} ({interface_id:#018x}) has no method {method}"
-    ))));
-}
-
-/// Answers a call of an interface that the server does not implement.
-pub fn unknown_interface(call: IncomingCall, interface: &str) {
-    let asked = call.interface_id();
-    call.respond(Err(Error::unimplemented(format!(
-        "this {interface} does not implement interface {asked:#018x}"
-    ))));
-}
-
 /// What a method was called with.
 pub struct Params<P> {
     content: Content<P>,
