@@ -6,12 +6,12 @@
 use ::capnp::capability::FromClientHook;
 use ::capnp::private::layout::StructBuilder;
 
-use crate::cap::object::IncomingCall;
+use crate::cap::incoming_call::IncomingCall;
 use crate::error::Error;
 
 pub use crate::cap::client::Client as AnyClient;
 pub use crate::cap::hook::Hook;
-pub use crate::cap::object::IncomingCall as Call;
+pub use crate::cap::incoming_call::IncomingCall as Call;
 pub use crate::capnp::any_pointer;
 pub use crate::data::{
     Arena, Argument, FromPointerBuilder, Introspect, NotInSchema, Owned, ReadResult, SetterInput,
