@@ -56,7 +56,8 @@ pub(crate) enum Carrier {
 /// open one on it: see [`open`](Self::open) and [`content`](Self::content).
 #[derive(Clone)]
 pub struct Payload {
-    body: Arc<Body>,
+    message: Arc<Message>,
+    carrier: Carrier,
     caps: Caps,
 }
 
@@ -78,15 +79,10 @@ impl Deref for Caps {
     }
 }
 
-struct Body {
-    message: Message,
-    carrier: Carrier,
-}
-
 impl Payload {
     /// Content in a message that was received.
-    pub(crate) fn received(message: Message, carrier: Carrier, caps: Vec<Client>) -> Self {
-        Payload { body: Arc::new(Body { message, carrier }), caps: caps.into() }
+    pub(crate) fn received(message: Arc<Message>, carrier: Carrier, caps: Vec<Client>) -> Self {
+        Payload { message, carrier, caps: caps.into() }
     }
 
     /// Results that consist of nothing but one capability, as the answer to a
@@ -109,7 +105,7 @@ impl Payload {
     /// The same content with other capabilities behind the same indices.
     #[must_use]
     pub(crate) fn with_caps(&self, caps: Vec<Client>) -> Self {
-        Payload { body: Arc::clone(&self.body), caps: caps.into() }
+        Payload { message: Arc::clone(&self.message), carrier: self.carrier, caps: caps.into() }
     }
 
     /// A reader of this content, to be kept while anything read from it is in
@@ -137,7 +133,7 @@ impl Payload {
     /// # Errors
     /// The message is malformed.
     pub fn content(reader: &Reader<Payload>) -> Result<any_pointer::Reader<'_>> {
-        let carrier = reader.get_segments().body.carrier;
+        let carrier = reader.get_segments().carrier;
         let root = reader.get_root::<rpc_capnp::message::Reader<'_>>()?;
         match (carrier, root.which()?) {
             (Carrier::Call, rpc_capnp::message::Call(call)) => {
@@ -156,7 +152,7 @@ impl Payload {
 
     /// The size of the message that the content lies in, in words.
     pub fn size_in_words(&self) -> usize {
-        self.body.message.size_in_words()
+        self.message.size_in_words()
     }
 
     /// Follows pointer fields from the content's root to a capability.
@@ -203,10 +199,9 @@ impl Payload {
     /// # Errors
     /// The content is malformed and cannot be copied.
     pub(crate) fn prepared(self, carrier: Carrier) -> Result<Payload> {
-        let Payload { mut body, caps } = self;
-        let fits = Arc::get_mut(&mut body)
-            .is_some_and(|body| body.carrier == carrier && body.message.is_built());
-        let payload = Payload { body, caps };
+        let mut payload = self;
+        let fits = payload.carrier == carrier
+            && Arc::get_mut(&mut payload.message).is_some_and(|message| message.is_built());
         if fits { Ok(payload) } else { payload.copied(carrier).map(|copy| copy.0) }
     }
 
@@ -267,33 +262,26 @@ impl Payload {
         Ok(copy.finish(caps))
     }
 
-    /// The message of content that is [`prepared`](Self::prepared), to be completed, and
-    /// the capabilities that it refers to.
-    ///
-    /// # Errors
-    /// It is not.
-    pub(crate) fn into_message(self) -> Result<(Message, Caps)> {
-        match Arc::try_unwrap(self.body) {
-            Ok(body) => Ok((body.message, self.caps)),
-            Err(_) => Err(Error::failed("content was sent without being prepared")),
-        }
+    /// The message that the content lies in, and the capabilities that it refers to.
+    pub(crate) fn into_parts(self) -> (Arc<Message>, Caps) {
+        (self.message, self.caps)
     }
 }
 
 impl ReaderSegments for Payload {
     fn get_segment(&self, index: u32) -> Option<&[u8]> {
-        self.body.message.get_segment(index)
+        self.message.get_segment(index)
     }
 
     fn len(&self) -> usize {
-        ReaderSegments::len(&self.body.message)
+        ReaderSegments::len(&*self.message)
     }
 }
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Payload")
-            .field("message", &self.body.message)
+            .field("message", &self.message)
             .field("caps", &self.caps())
             .finish()
     }
@@ -379,9 +367,6 @@ impl PayloadBuilder {
     /// Freezes the content. `caps` are the capabilities by index; a null client
     /// stands where there is none.
     pub fn finish(self, caps: Vec<Client>) -> Payload {
-        Payload {
-            body: Arc::new(Body { message: self.builder.into(), carrier: self.carrier }),
-            caps: caps.into(),
-        }
+        Payload { message: Arc::new(self.builder.into()), carrier: self.carrier, caps: caps.into() }
     }
 }

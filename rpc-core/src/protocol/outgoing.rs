@@ -56,9 +56,8 @@ impl Machine {
         object: Option<Payload>,
         permit: Result<Option<Permit>, Error>,
     ) -> Result<Client, Unused> {
-        let object = object.map(|object| object.prepared(Carrier::Bootstrap)?.into_message());
-        let object = match object.transpose() {
-            Ok(object) => object.map(|(frame, _)| frame),
+        let object = match object.map(|object| object.prepared(Carrier::Bootstrap)).transpose() {
+            Ok(object) => object.map(|object| object.into_parts().0),
             Err(error) => return Ok(Client::broken(error)),
         };
         let permit = permit.map(|permit| permit.unwrap_or_else(|| self.room.take()));
@@ -169,11 +168,8 @@ impl Txn<'_> {
         if let Err(error) = self.sendable(dest, &params) {
             return self.effect(Effect::Complete(cell, Err(error)));
         }
-        let described = params.into_message().and_then(|(frame, caps)| {
-            let described = self.describe_all(&caps)?;
-            Ok((frame, described))
-        });
-        let (frame, described) = match described {
+        let (frame, caps) = params.into_parts();
+        let described = match self.describe_all(&caps) {
             Ok(described) => described,
             Err(error) => return self.effect(Effect::Complete(cell, Err(error))),
         };
@@ -374,7 +370,7 @@ impl Txn<'_> {
             return results.map(|results| results.kept);
         }
         let described = results.and_then(|results| {
-            let (frame, caps) = results.sent?.into_message()?;
+            let (frame, caps) = results.sent?.into_parts();
             self.check_size(frame.size_in_words(), caps.len())?;
             let described = self.describe_all(&caps)?;
             Ok((frame, described, results.origin, results.kept))

@@ -53,7 +53,7 @@ pub(super) fn nested(label: u64, depth: usize, cap: &Client) -> Payload {
 
 /// Content as it is sent, with these names of its capabilities.
 pub(super) fn message(payload: Payload, caps: impl Into<CapTable>) -> Content {
-    let (frame, _) = payload.into_message().unwrap();
+    let (frame, _) = payload.into_parts();
     Content { frame, caps: caps.into() }
 }
 

@@ -75,7 +75,7 @@ fn contents(content: &Content, carrier: Carrier) -> String {
     let (mut words, mut lengths) = (Vec::new(), Vec::new());
     super::net::copy(&content.frame, &mut words, &mut lengths);
     let frame = crate::wire::message::Message::from_segments(words, &lengths).unwrap();
-    let label = content::label(&Payload::received(frame, carrier, Vec::new()));
+    let label = content::label(&Payload::received(frame.into(), carrier, Vec::new()));
     let mut text = format!("({label})");
     let CapTable { descriptors, fds } = &content.caps;
     if !descriptors.is_empty() {

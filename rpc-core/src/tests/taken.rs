@@ -169,7 +169,7 @@ fn named_twice(cap: &Client) -> Payload {
         }
     }
     let frame = Message::from_segments(words, &lengths).unwrap();
-    Payload::received(frame, Carrier::Return, vec![cap.clone()])
+    Payload::received(frame.into(), Carrier::Return, vec![cap.clone()])
 }
 
 /// Rule 15, where two pipelined paths turn out to be one capability: whoever reads

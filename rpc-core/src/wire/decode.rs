@@ -1,5 +1,7 @@
 //! From a received frame to a [`Message`].
 
+use std::sync::Arc;
+
 use capnp::message::{Reader, ReaderOptions};
 
 use super::attached::Arrived;
@@ -58,11 +60,11 @@ impl Shape {
             Shape::Whole(message) => message,
             // There is no table of capabilities in such a message.
             Shape::Object(question) => {
-                Message::Bootstrap(Bootstrap { question, object: Some(frame) })
+                Message::Bootstrap(Bootstrap { question, object: Some(Arc::new(frame)) })
             }
             Shape::Call(call) => {
                 let Call { question, target, interface, method, params, results_to, hint } = call;
-                let params = Content { frame, caps: params };
+                let params = Content { frame: Arc::new(frame), caps: params };
                 Message::Call(Call {
                     question,
                     target,
@@ -74,7 +76,7 @@ impl Shape {
                 })
             }
             Shape::Results(answer, release_params, no_finish_needed, caps) => {
-                let outcome = Outcome::Results(Content { frame, caps });
+                let outcome = Outcome::Results(Content { frame: Arc::new(frame), caps });
                 Message::Return(Return { answer, release_params, no_finish_needed, outcome })
             }
             Shape::Unknown => Message::Unknown(frame),

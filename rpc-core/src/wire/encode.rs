@@ -1,5 +1,7 @@
 //! From a [`Message`] to a frame that can be written.
 
+use std::sync::Arc;
+
 use capnp::message::{Builder, HeapAllocator};
 
 use super::message::Message as Frame;
@@ -23,7 +25,8 @@ const ECHO_WORDS: usize = 64;
 /// Content is completed in place, in the message that it was built in.
 ///
 /// # Errors
-/// The content was built for another kind of message, or was received.
+/// The content was built for another kind of message, was received, or somebody else
+/// has it, too.
 pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
     match message {
         Message::Call(call) => {
@@ -173,8 +176,11 @@ fn small() -> Builder<HeapAllocator> {
 }
 
 /// The message that content lies in, to be completed.
-fn open(frame: Frame) -> Result<Builder<HeapAllocator>, Error> {
-    frame.into_builder().map_err(|_| Error::failed("received content is not sent as it is"))
+fn open(frame: Arc<Frame>) -> Result<Builder<HeapAllocator>, Error> {
+    Arc::try_unwrap(frame)
+        .ok()
+        .and_then(|frame| frame.into_builder().ok())
+        .ok_or_else(|| Error::failed("content was sent without being prepared"))
 }
 
 impl<'a> message::Builder<'a> {

@@ -20,6 +20,8 @@ pub(crate) use attached::{Attached, MAX_FDS};
 pub(crate) use decode::decode;
 pub(crate) use encode::encode;
 
+use std::sync::Arc;
+
 use self::message::Message as Frame;
 use crate::error::Error;
 use crate::fd::SharedFd;
@@ -47,7 +49,7 @@ pub(crate) enum Message {
 pub(crate) struct Bootstrap {
     pub(crate) question: u32,
     /// The name of what is asked for, if it is not the bootstrap capability.
-    pub(crate) object: Option<Frame>,
+    pub(crate) object: Option<Arc<Frame>>,
 }
 
 /// A call, with its content or, while it is being read, what stands for that.
@@ -205,7 +207,8 @@ pub(crate) enum Descriptor {
 /// On its way out it was built for that, and everything but the content is filled in
 /// when it is encoded. On its way in, nobody has looked up yet what the table names.
 pub(crate) struct Content {
-    pub(crate) frame: Frame,
+    /// Nobody else has it on its way out.
+    pub(crate) frame: Arc<Frame>,
     pub(crate) caps: CapTable,
 }
 

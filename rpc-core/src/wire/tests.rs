@@ -31,7 +31,7 @@ fn call(caps: CapTable) -> Message {
         target: Target::ImportedCap(0),
         interface: 0,
         method: 0,
-        params: Content { frame: empty(|root| _ = root.init_call().init_params()), caps },
+        params: Content { frame: empty(|root| _ = root.init_call().init_params()).into(), caps },
         results_to: ResultsTo::Caller,
         hint: Hint::None,
     })
@@ -110,7 +110,7 @@ fn results_and_resolutions_carry_them_too() {
         answer: 1,
         release_params: false,
         no_finish_needed: false,
-        outcome: Outcome::Results(Content { frame, caps }),
+        outcome: Outcome::Results(Content { frame: frame.into(), caps }),
     });
     let caps = caps_of(decode(encode(ret).unwrap()).unwrap());
     assert_eq!(got(caps, 1), [Some(Arc::as_ptr(&a))]);
