@@ -15,7 +15,7 @@ use crate::cap::delivery::{CallRequest, Delivery, Echo, Route, Tail};
 use crate::cap::effects::Effect;
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::payload::{Carrier, Outcome, Payload, cap_of};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
 use crate::sync::atomic::Ordering;
 use crate::wire::{self, Context, Descriptor, Hint, Target};
@@ -85,7 +85,7 @@ impl Txn<'_> {
     fn receive_abort(&mut self, error: &Error) {
         tracing::debug!(%error, "the peer ended the connection");
         let reason = Error::received(
-            crate::ErrorKind::Disconnected,
+            ErrorKind::Disconnected,
             format!("the peer ended the connection: {}", error.reason()),
             error.trace().to_owned(),
             error.details().map(|(id, data)| (id, data.to_vec())).collect(),
