@@ -1,22 +1,22 @@
-//! Marks by which the owner of an object knows it again.
+//! Marks by which the owner of an object recognises it.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// A mark that only its owner can put on objects, and that nobody else can tell
-/// from another one: who finds it on an object knows who made that. Copies are the
-/// same mark.
+/// A mark that only its owner can put on objects. Nothing but the mark itself equals
+/// it, so the owner who finds it on an object knows that the object is one of its own.
+/// Copies are the same mark.
 #[derive(Clone)]
 pub struct Brand(Arc<Identity>);
 
-/// Not empty, so that each has an address of its own.
+/// Not of size zero, so that each has an address of its own.
 struct Identity {
     _identity: u8,
 }
 
 impl Brand {
-    /// A mark that is like no other.
+    /// A mark that equals no other.
     pub fn new() -> Self {
         Brand(Arc::new(Identity { _identity: 0 }))
     }

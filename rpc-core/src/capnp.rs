@@ -1,13 +1,13 @@
 //! The capnp crate as generated code sees it.
 //!
-//! Code that `rpc-codegen` writes names `::capnp_threads_core::capnp` wherever upstream's
-//! generator names `::capnp`. Everything here is that crate's own, so readers,
-//! builders and messages are the same types everywhere, except for what touches
-//! calls: pipelines and the untyped client are this library's, which threads may
-//! share.
+//! Code that `capnp-threads-codegen` writes names `::capnp_threads_core::capnp`
+//! wherever upstream's generator names `::capnp`. Nearly everything here is the capnp
+//! crate's own, so readers, builders and messages are the same types everywhere. Only
+//! what concerns calls is different: pipelines and the untyped client are this
+//! library's, which threads may share.
 //!
-//! Programs that use no other part of the capnp crate can use it through this
-//! path and do without a dependency of their own.
+//! Programs that need nothing else of the capnp crate can use it through this path and
+//! do without a dependency of their own.
 
 pub use ::capnp::*;
 

@@ -1,10 +1,11 @@
 //! What generated data types are made of. For generated code only.
 //!
 //! The code generator prints the fields of a struct and leaves what is the same for all
-//! structs to the macros of this module. It calls this module `__rt`, and so it calls
-//! [`generated`](crate::generated), which adds what only interfaces need.
+//! structs to the macros of this module. In generated code the name `__rt` stands for
+//! this module or, where there are interfaces, for [`generated`](crate::generated),
+//! which adds what they need.
 //!
-//! Generated modules have names out of schemas, and such a name may be `Some`, `From`
+//! Names in generated modules come from schemas, and such a name may be `Some`, `From`
 //! or `Option`. The macros therefore write every path in full.
 
 use ::capnp::dynamic_struct;
@@ -24,7 +25,7 @@ pub use ::capnp::{
     constant, data, data_list, enum_list, list_list, primitive_list, struct_list, text, text_list,
 };
 
-// For the macros, which may be expanded where `capnp` is something else.
+// For the macros, which may be expanded where the name `capnp` means something else.
 pub use ::capnp as upstream;
 
 pub use crate::{
@@ -33,7 +34,7 @@ pub use crate::{
 
 // ---- messages as constants
 
-/// The words of a message, each as the number that it is in the byte order of the wire.
+/// The words of a message, given as numbers in the byte order of the wire.
 pub const fn words<const LEN: usize>(numbers: [u64; LEN]) -> [Word; LEN] {
     let mut words = [::capnp::word(0, 0, 0, 0, 0, 0, 0, 0); LEN];
     let mut index = 0;
@@ -45,7 +46,7 @@ pub const fn words<const LEN: usize>(numbers: [u64; LEN]) -> [Word; LEN] {
     words
 }
 
-/// The words of a message that is too large to be written as numbers.
+/// The words of a message that is too large to be written as numbers in the code.
 pub const fn words_of_bytes<const LEN: usize>(bytes: &[u8]) -> [Word; LEN] {
     assert!(bytes.len() == LEN * 8, "the file is not the one that was generated");
     let mut words = [::capnp::word(0, 0, 0, 0, 0, 0, 0, 0); LEN];
@@ -77,9 +78,9 @@ pub fn field_type(index: u16, types: &[fn() -> Type]) -> Type {
     }
 }
 
-/// The type of an annotation's value: the position of the member that is annotated,
-/// counted from 1, or 0 for the declaration itself; and the position of the annotation
-/// among those of the same element.
+/// The type of an annotation's value, with the position of the annotated member,
+/// counted from 1, or 0 for the declaration itself; and with the position of the
+/// annotation among those of the same element.
 pub type AnnotationType = (u32, u32, fn() -> Type);
 
 /// The type of an annotation's value.
@@ -92,8 +93,8 @@ pub fn annotation_type(child: Option<u16>, index: u32, types: &[AnnotationType])
 }
 
 /// The type of a field that is declared with a type parameter, where the argument is
-/// `T`. The schema's default value for such a field is a pointer of unknown type; beside
-/// it, the capnp crate does not print a capability.
+/// `T`. The schema's default value for such a field is a pointer of unknown type, and
+/// with such a default the capnp crate does not print a capability.
 #[derive(Debug)]
 pub struct Argument<T>(std::marker::PhantomData<T>);
 
@@ -131,7 +132,7 @@ pub fn read<'a, T: FromPointerReader<'a>>(reader: StructReader<'a>, field: usize
     T::get_from_pointer(&reader.get_pointer_field(field), None)
 }
 
-/// The same, with what stands for it where it is null.
+/// A pointer field that is read, with a default value for a null pointer.
 #[inline]
 pub fn read_or<'a, T: FromPointerReader<'a>>(
     reader: StructReader<'a>,
@@ -141,7 +142,7 @@ pub fn read_or<'a, T: FromPointerReader<'a>>(
     T::get_from_pointer(&reader.get_pointer_field(field), Some(default))
 }
 
-/// The same, with nothing where it is null.
+/// A pointer field that is read; `None` where it is null.
 #[inline]
 pub fn read_option<'a, T: FromPointerReader<'a>>(
     reader: StructReader<'a>,
@@ -156,7 +157,8 @@ pub fn read_any(reader: StructReader<'_>, field: usize) -> any_pointer::Reader<'
     any_pointer::Reader::new(reader.get_pointer_field(field))
 }
 
-/// The same, with nothing where it is null.
+/// A pointer field that is read and whose type the schema leaves open; `None` where it
+/// is null.
 #[inline]
 pub fn read_any_option(reader: StructReader<'_>, field: usize) -> Option<any_pointer::Reader<'_>> {
     (!reader.is_pointer_field_null(field)).then(|| read_any(reader, field))
@@ -177,7 +179,8 @@ pub fn get<'a, T: FromPointerBuilder<'a>>(
     T::get_from_pointer(builder.get_pointer_field(field), None)
 }
 
-/// The same, with what is copied to it where it is null.
+/// A pointer field that is being built, with a default that is copied into it where it
+/// is null.
 #[inline]
 pub fn get_or<'a, T: FromPointerBuilder<'a>>(
     builder: StructBuilder<'a>,
@@ -187,7 +190,7 @@ pub fn get_or<'a, T: FromPointerBuilder<'a>>(
     T::get_from_pointer(builder.get_pointer_field(field), Some(default))
 }
 
-/// The same, with nothing where it is null.
+/// A pointer field that is being built; `None` where it is null.
 #[inline]
 pub fn get_option<'a, T: FromPointerBuilder<'a>>(
     builder: StructBuilder<'a>,
@@ -202,7 +205,8 @@ pub fn get_any(builder: StructBuilder<'_>, field: usize) -> any_pointer::Builder
     any_pointer::Builder::new(builder.get_pointer_field(field))
 }
 
-/// The same, with nothing where it is null.
+/// A pointer field that is being built and whose type the schema leaves open; `None`
+/// where it is null.
 #[inline]
 pub fn get_any_option(
     builder: StructBuilder<'_>,
@@ -211,7 +215,7 @@ pub fn get_any_option(
     (!builder.is_pointer_field_null(field)).then(|| get_any(builder, field))
 }
 
-/// Makes a pointer field new, with room for `size` elements if it has any.
+/// Initialises a pointer field, with room for `size` elements if its type has elements.
 #[inline]
 pub fn init<'a, T: FromPointerBuilder<'a>>(
     builder: StructBuilder<'a>,
@@ -221,7 +225,7 @@ pub fn init<'a, T: FromPointerBuilder<'a>>(
     T::init_pointer(builder.get_pointer_field(field), size)
 }
 
-/// Makes a pointer field null whose type the schema leaves open.
+/// Sets a pointer field to null whose type the schema leaves open.
 #[inline]
 pub fn init_any(builder: StructBuilder<'_>, field: usize) -> any_pointer::Builder<'_> {
     let mut pointer = get_any(builder, field);
@@ -253,20 +257,21 @@ pub fn set_data(builder: StructBuilder<'_>, field: usize, value: &[u8]) {
     builder.get_pointer_field(field).set_data(value);
 }
 
-/// Sets the number of an enumerant. It is kept in a form in which the default is zero.
+/// Sets the number of an enumerant. The number is stored in a form in which the default
+/// is zero.
 #[inline]
 pub fn set_enum(builder: &StructBuilder<'_>, field: usize, value: impl Into<u16>, default: u16) {
     builder.set_data_field_mask::<u16>(field, value.into(), default);
 }
 
-/// Makes a pointer field null.
+/// Sets a pointer field to null.
 #[inline]
 pub fn clear(builder: StructBuilder<'_>, field: usize) {
     builder.get_pointer_field(field).clear();
 }
 
-/// The whole of a generated file. It is compiled only if it was made by a generator that
-/// fits: one of the same minor version, or of the same major version from 1.0 on.
+/// The whole of a generated file. It compiles only if a matching generator made it: one
+/// of the same minor version, or of the same major version from 1.0 on.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __data_file {
@@ -289,7 +294,7 @@ macro_rules! __data_file {
     };
 }
 
-/// The types of a struct, but for its fields, its union and its pipeline:
+/// The types of a struct, without its fields, its union and its pipeline:
 ///
 /// ```text
 /// structure! {
@@ -485,7 +490,7 @@ macro_rules! __data_structure {
         }
 
         impl<$($param),*> Reader<'_, $($param),*> {
-            /// The same reader, for a shorter time.
+            /// The same reader with a shorter lifetime.
             pub fn reborrow(&self) -> Reader<'_, $($param),*> {
                 *self
             }
@@ -587,17 +592,17 @@ macro_rules! __data_structure {
         }
 
         impl<'a, $($param),*> Builder<'a, $($param),*> {
-            /// What was built, to be read.
+            /// A reader of what was built.
             pub fn into_reader(self) -> Reader<'a, $($param),*> {
                 ::core::convert::From::from(self.builder.into_reader())
             }
 
-            /// The same builder, for a shorter time.
+            /// The same builder with a shorter lifetime.
             pub fn reborrow(&mut self) -> Builder<'_, $($param),*> {
                 ::core::convert::From::from(self.builder.reborrow())
             }
 
-            /// What was built so far, to be read.
+            /// A reader of what was built so far.
             pub fn reborrow_as_reader(&self) -> Reader<'_, $($param),*> {
                 ::core::convert::From::from(self.builder.as_reader())
             }
@@ -605,7 +610,8 @@ macro_rules! __data_structure {
             /// The size of everything that was built so far.
             ///
             /// # Errors
-            /// The message is malformed, which happens where it was read from elsewhere.
+            /// The message is malformed, which is possible if parts of it were copied
+            /// from elsewhere.
             pub fn total_size(
                 &self,
             ) -> $crate::data::ReadResult<$crate::data::upstream::MessageSize> {

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-/// The point in time at which a wait ends without what it is for, or none.
+/// The point in time at which a wait gives up, if there is one.
 ///
-/// Every duration makes a deadline: one that reaches further than the clock does is
+/// Every duration makes a deadline: one that is beyond the end of the clock's range is
 /// [`Deadline::NEVER`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// A wait with this one ends only with what it is for.
+    /// A wait with this deadline never gives up.
     pub(crate) const NEVER: Deadline = Deadline(None);
 
     /// This long from now.
@@ -28,7 +28,7 @@ impl Deadline {
         self.0
     }
 
-    /// Whether it is over.
+    /// Whether the point in time has passed.
     #[cfg(not(rpc_model))]
     pub(crate) fn has_passed(self) -> bool {
         self.0.is_some_and(|time| time <= Instant::now())

@@ -1,6 +1,6 @@
 //! What generated code is made of. For generated code only.
 //!
-//! This is [`data`](crate::data) and what interfaces need beside it. The macros write
+//! This is [`data`](crate::data) and what interfaces need in addition. The macros write
 //! every path in full for the reason that is given there.
 
 use ::capnp::capability::FromClientHook;
@@ -31,16 +31,16 @@ pub use crate::{
     __generated_structure as structure,
 };
 
-/// What methods that are declared `-> stream` return, for schemas that name it.
+/// The result type of methods that are declared `-> stream`, for schemas that name it.
 #[rustfmt::skip]
 pub mod stream_capnp;
 
-/// What leads to a field of results that are still to come.
+/// The pipeline of a field of results that have not arrived yet.
 pub fn pipeline<P: FromTypelessPipeline>(results: &AnyPipeline, field: u16) -> P {
     P::new(results.get_pointer_field(field))
 }
 
-/// What leads to a group of fields in results that are still to come.
+/// The pipeline of a group in results that have not arrived yet.
 pub fn group_pipeline<P: FromTypelessPipeline>(results: &AnyPipeline) -> P {
     P::new(results.noop())
 }
@@ -50,12 +50,12 @@ pub fn set_client(builder: StructBuilder<'_>, field: usize, client: impl FromCli
     builder.get_pointer_field(field).set_capability(client.into_client_hook());
 }
 
-/// A call of the method that has this number in `interface`.
+/// A request for the method with this number in `interface`.
 pub fn request<P, R>(hook: &Hook, interface: &'static Interface, method: u16) -> Request<P, R> {
     Request::described(hook.client(), interface, method)
 }
 
-/// The same, of a method that is declared `-> stream`.
+/// A request for a method that is declared `-> stream`.
 pub fn streaming<P>(
     hook: &Hook,
     interface: &'static Interface,
@@ -64,7 +64,7 @@ pub fn streaming<P>(
     StreamingRequest::described(hook.client(), interface, method)
 }
 
-/// What a method returns that a server leaves out.
+/// The outcome of a method that a server does not implement.
 pub fn missing<A>(_arguments: A, interface: &'static Interface, method: u16) -> Result<()> {
     let method = interface.method(interface.id(), method);
     Err(Error::unimplemented(format!("this object does not implement {method}")))
@@ -78,7 +78,8 @@ pub fn unknown_method(call: IncomingCall, interface: &'static Interface) {
     ))));
 }
 
-/// Answers a call of an interface that is neither `interface` nor one that it extends.
+/// Answers a call of an interface that is neither `interface` nor one of those that
+/// `interface` extends.
 pub fn unknown_interface(call: IncomingCall, interface: &'static Interface) {
     let (name, asked) = (interface.name(), call.interface_id());
     call.respond(Err(Error::unimplemented(format!(
@@ -86,7 +87,7 @@ pub fn unknown_interface(call: IncomingCall, interface: &'static Interface) {
     ))));
 }
 
-/// The types of a struct, but for its fields and its union. See
+/// The types of a struct, without its fields and its union. See
 /// [`data::structure!`](crate::data).
 #[doc(hidden)]
 #[macro_export]
@@ -129,7 +130,7 @@ macro_rules! __generated_structure {
     };
 }
 
-/// The types of an interface, but for its methods:
+/// The types of an interface, without its methods:
 ///
 /// ```text
 /// interface! {
@@ -173,14 +174,15 @@ macro_rules! __generated_interface {
         }
 
         impl<$($param: $crate::generated::Owned + 'static),*> Client<$($param),*> {
-            /// Makes an object of this process callable. It may also be an `Arc` or a
-            /// `Box` of one.
+            /// Makes an object of this process callable. `server` may also be an `Arc`
+            /// or a `Box` of an object.
             pub fn from_server<ServerImpl: Server<$($param),*>>(server: ServerImpl) -> Self {
                 $crate::generated::new_client(server)
             }
 
-            /// The same capability as one of another interface. Nothing is checked: if
-            /// the object does not implement it, calls fail as `unimplemented`.
+            /// The same capability as a client of another interface. Nothing is
+            /// checked: if the object does not implement that interface, calls fail
+            /// with `unimplemented`.
             pub fn cast_to<Other: $crate::generated::FromClient>(self) -> Other {
                 <Other as $crate::generated::FromClient>::from_client(self.hook.into_client())
             }
@@ -405,7 +407,7 @@ macro_rules! __generated_interface {
     };
 }
 
-/// Makes a client one of an interface that its own extends.
+/// Converts a client into one of an interface that its own interface extends.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __generated_cast {

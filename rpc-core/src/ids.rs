@@ -1,8 +1,8 @@
-//! The numbers that two vats name table entries by.
+//! The numbers by which two vats name table entries.
 //!
-//! Each is the index of a table that one side owns: my questions are your
-//! answers and my exports are your imports, so the same number on the wire has
-//! one type on the way out and another on the way in.
+//! Each number is an index of a table that one side owns. This side's questions are the
+//! peer's answers, and this side's exports are the peer's imports, so the same number
+//! on the wire has one type on the way out and another on the way in.
 
 use std::fmt;
 
@@ -33,29 +33,29 @@ macro_rules! id {
 }
 
 id! {
-    /// A question that we asked; chosen by us.
+    /// A question that this side asked; chosen by this side.
     QuestionId
 }
 id! {
-    /// A question that the peer asked and we answer; chosen by the peer.
+    /// A question that the peer asked and this side answers; chosen by the peer.
     AnswerId
 }
 id! {
-    /// A capability that we offer to the peer; chosen by us.
+    /// A capability that this side exports to the peer; chosen by this side.
     ExportId
 }
 id! {
-    /// A capability that the peer offers to us; chosen by the peer.
+    /// A capability that the peer exports to this side; chosen by the peer.
     ImportId
 }
 id! {
-    /// An embargo that we wait to be lifted; chosen by us.
+    /// An embargo that this side waits for the peer to lift; chosen by this side.
     EmbargoId
 }
 
-/// Tells entries apart that had the same id one after the other.
+/// Tells apart entries that had the same id one after the other.
 ///
-/// Ids are used again; whoever refers to an entry from outside its table also
-/// remembers its serial, which never is.
+/// Ids are used again; serials never are. So a reference to an entry from outside its
+/// table consists of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Serial(pub(crate) u64);

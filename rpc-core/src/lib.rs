@@ -19,13 +19,13 @@
 //!     }
 //! }
 //!
-//! /// Offers a greeter to the peer, until one of the two has enough.
+//! /// Offers a greeter to the peer until the connection ends.
 //! fn serve(vat: &Vat, transport: Transport) -> Result<()> {
 //!     let greeter: greeter::Client = vat.export(Greeter);
 //!     vat.connect(transport, ConnConfig::new().bootstrap(greeter))?.join()
 //! }
 //!
-//! /// Has the peer's greeter greet somebody.
+//! /// Calls the peer's greeter.
 //! fn call(vat: &Vat, transport: Transport) -> Result<String> {
 //!     let connection = vat.connect(transport, ConnConfig::new())?;
 //!     let greeter: greeter::Client = connection.bootstrap();
@@ -54,30 +54,31 @@
 //! | serve objects | generated `Server` traits, with [`Params`] and [`Results`]; [`Concurrency`] |
 //! | answer later | [`DeferredResults`] |
 //! | promise a capability | [`promise_client`] |
-//! | stand between two sides, take back what was given | [`Membrane`], [`revocable`] |
+//! | control what crosses a border, revoke what was given | [`Membrane`], [`revocable`] |
 //! | outlive a connection | [`auto_reconnect`], [`lazy_auto_reconnect`] |
 //! | recognise one's own objects | [`unwrap_server`], [`ServerSet`], [`Brand`] |
-//! | push data along | [`StreamingRequest`], [`FlowControl`] |
+//! | stream data | [`StreamingRequest`], [`FlowControl`] |
 //! | offer something else to each peer | [`BootstrapFactory`], [`Restorer`] |
 //! | keep references that outlive a connection | the crate `rpc-persist`; [`ConnConfig::realm_gateway`] |
 //! | know why something failed | [`Error`], [`ErrorKind`] |
 //! | end with a connection, or an object | [`Supervisor`], [`OwnedSupervisor`], [`StopToken`] |
 //! | work without types | [`Client`], [`Payload`], [`Pending`], [`Dispatch`], [`IncomingCall`] |
-//! | bring a transport along | [`transport`], [`message`] |
+//! | write a transport | [`transport`], [`message`] |
 //! | print messages | [`mod@describe`] |
 //!
-//! Transports are in the crate `rpc-transport`, the code generator is in
-//! `rpc-codegen`. The guide and a description of how this works inside are in the
+//! Transports are in the crate `capnp-threads-transport`, the code generator is in
+//! `capnp-threads-codegen`. The guide and a description of the architecture are in the
 //! folder `docs` of the repository.
 //!
 //! # Inside
 //!
-//! `protocol` is the machine: a connection's tables and what each message does to
-//! them, without threads, input or output. `runtime` is the shell around it: the
-//! threads of a connection and the workers of a vat. `wire` has the messages as
-//! plain values. `effects` runs what is left to be done once no lock is held. The
-//! rules of locking stand at the head of `protocol`, the states of everything that
-//! has any above its type.
+//! `protocol` is the machine: a connection's tables and what each message does to them,
+//! without threads, input or output. `runtime` is the shell around it: vats, and the
+//! threads of connections. `work` has the workers and the way to wait. `cap` has
+//! capabilities, calls and promises; its `effects` run, once no lock is held, what a
+//! transaction left to be done. `kinds` has further kinds of capability, and `wire` the
+//! messages as plain values. The rules of locking are at the head of `protocol`; a type
+//! that has states describes them above it.
 
 #![forbid(unsafe_code)]
 

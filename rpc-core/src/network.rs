@@ -6,17 +6,17 @@ use std::hash::Hash;
 use crate::error::Result;
 use crate::transport::Transport;
 
-/// A way to reach vats by name, and to be reached by them.
+/// A way to connect to vats by their ids, and to accept their connections.
 ///
-/// Two vats that talk have one connection, whoever made it: where both may call
-/// at the same time it is up to the network to let one of the two attempts win on
-/// both sides.
+/// Two vats that talk have one connection, whichever of them made it. If both may
+/// connect at the same time, the network must let the same one of the two attempts win
+/// on both sides.
 pub trait VatNetwork: Send + Sync + 'static {
-    /// How a vat is named. Addresses and other hints may be part of it, but two
-    /// ids are equal only if they name the same vat.
+    /// The id of a vat. Addresses and other hints may be part of it, but two ids must
+    /// be equal only if they name the same vat.
     type VatId: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static;
 
-    /// Reaches a vat. Waits, as long as the network thinks fit.
+    /// Connects to a vat. Waits as long as the network sees fit.
     ///
     /// # Errors
     /// `disconnected` when the vat cannot be reached now, `failed` when it never
@@ -27,29 +27,29 @@ pub trait VatNetwork: Send + Sync + 'static {
     /// [`shutdown`](Self::shutdown).
     ///
     /// # Errors
-    /// An attempt failed. The next one may not: call again.
+    /// An attempt failed. Call again: the next one may succeed.
     fn accept(&self) -> Result<Option<Accepted<Self::VatId>>>;
 
-    /// Accepts nobody any more: [`accept`](Self::accept) returns, now and in the
-    /// future. Connections that exist go on.
+    /// Ends accepting: [`accept`](Self::accept) returns `None`, now and in the future.
+    /// Existing connections go on.
     fn shutdown(&self);
 }
 
-/// What became of an attempt to reach a vat.
+/// The outcome of an attempt to connect to a vat.
 pub enum Reached {
-    /// It is this very vat: there is nothing to connect.
+    /// The id is that of this vat: there is nothing to connect.
     Oneself,
     /// A new connection.
     Peer(Transport),
-    /// The other vat was faster: its attempt comes, or has come, out of
-    /// [`accept`](VatNetwork::accept) and is the one that counts.
+    /// The other vat was faster. The connection that counts comes out of
+    /// [`accept`](VatNetwork::accept), or has done so already.
     Crossed,
 }
 
-/// A vat that has reached this one.
+/// A vat that has connected to this one.
 pub struct Accepted<Id> {
-    /// Who it is.
+    /// The id of the vat.
     pub peer: Id,
-    /// The way to it.
+    /// The connection to the vat.
     pub transport: Transport,
 }

@@ -1,9 +1,9 @@
-//! What a connection needs from the network: three handles to one two-way
-//! stream of whole messages.
+//! What a connection needs from the network: three handles on one two-way stream of
+//! whole messages.
 //!
-//! The receive thread owns the reader, the send thread and those that write in its
-//! stead have the writer in turn, and any thread may use the control.
-//! Implementations live in `rpc-transport`.
+//! The receive thread owns the reader, the send thread and the threads that write in
+//! its place take turns with the writer, and any thread may use the control.
+//! Implementations are in `capnp-threads-transport`.
 
 use std::fmt;
 use std::io;
@@ -26,19 +26,18 @@ pub struct Transport {
 
 /// The receiving half.
 pub trait MessageReader: Send + 'static {
-    /// Waits for the next whole message; `None` is the end of the stream, at a
-    /// message's end.
+    /// Waits for the next whole message. `None` means that the stream has ended, at the
+    /// end of a message.
     ///
     /// # Errors
-    /// Whatever ends the stream otherwise. After an error no further message
-    /// can be read.
+    /// The stream ended in another way. After an error no further message can be read.
     fn read(&mut self) -> Result<Option<Message>, TransportError>;
 
-    /// As [`read`](Self::read), and also tells when the peer rests, in order with
-    /// the messages, if this transport can carry that.
+    /// Waits as [`read`](Self::read) does, and also reports when the peer rests, in
+    /// order with the messages, if this transport can carry that.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     fn read_next(&mut self) -> Result<Received, TransportError> {
         Ok(self.read()?.map_or(Received::End, Received::Message))
     }
@@ -47,7 +46,7 @@ pub trait MessageReader: Send + 'static {
     /// message is already buffered. May say `false` when it is not sure.
     fn has_buffered(&self) -> bool;
 
-    /// What this reader accepts from now on.
+    /// Sets what this reader accepts from now on.
     fn set_limits(&mut self, limits: FrameLimits);
 }
 
@@ -58,95 +57,98 @@ pub enum Received {
     Message(Message),
     /// The peer [rests](MessageWriter::rest).
     Rest,
-    /// The stream has ended, at a message's end.
+    /// The stream has ended, at the end of a message.
     End,
 }
 
 /// The sending half.
 pub trait MessageWriter: Send + 'static {
-    /// Writes all the messages, in order, and removes them from `batch`. Waits
-    /// until the operating system has taken every byte.
+    /// Writes all messages, in order, and removes them from `batch`. Waits until the
+    /// operating system has taken every byte.
     ///
     /// # Errors
-    /// The stream is broken; how much the peer got of the batch is unknown.
+    /// The stream is broken. How much of the batch the peer got is unknown.
     fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError>;
 
     /// Writes as much of `batch` as can be written without waiting, in order, and
-    /// removes from it what was written. Returns whether that was everything;
-    /// otherwise the next [`write`](Self::write), whose batch begins with what is
-    /// left of this one, writes the rest, also of a message that is half written.
+    /// removes from it what was written. Returns whether that was everything. Otherwise
+    /// the next batch given to [`write`](Self::write) begins with what is left of this
+    /// one, and that `write` also completes a message that is half written.
     ///
-    /// The default, for transports that cannot tell, writes nothing.
+    /// The default writes nothing. It is for transports that cannot tell whether a
+    /// write would wait.
     ///
     /// # Errors
-    /// As [`write`](Self::write), which is then called, too, and fails as well.
+    /// The errors of [`write`](Self::write). After an error here `write` is called as
+    /// well, and fails, too.
     fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
         Ok(batch.is_empty())
     }
 
-    /// How many file descriptors it sends along with one message; if the message
-    /// has more, the others do not travel. 0 is for a transport that carries none.
+    /// The number of file descriptors that can be sent with one message; if a message
+    /// has more, the others do not travel. 0 for a transport that carries none.
     fn max_fds(&self) -> usize {
         0
     }
 
-    /// Whether it can tell the peer that this side rests.
+    /// Whether this writer can tell the peer that this side rests.
     fn can_rest(&self) -> bool {
         false
     }
 
-    /// Tells the peer that this side has nothing under way and will begin nothing
-    /// until it hears from the peer: a peer for which the same is true may end the
-    /// connection. Only called if [`can_rest`](Self::can_rest) says so.
+    /// Tells the peer that this side has nothing under way and will begin nothing until
+    /// it hears from the peer. A peer that has nothing under way either may then end
+    /// the connection. Only called if [`can_rest`](Self::can_rest) returns `true`.
     ///
     /// # Errors
-    /// Those of [`write`](Self::write).
+    /// The errors of [`write`](Self::write).
     fn rest(&mut self) -> Result<(), TransportError> {
         Ok(())
     }
 
-    /// Tells the peer that nothing more will come. The reader is not affected.
+    /// Tells the peer that no more messages will follow. The reader is not affected.
     ///
     /// # Errors
     /// The stream is broken already.
     fn finish(&mut self) -> Result<(), TransportError>;
 }
 
-/// What any thread may do with a transport.
+/// The operations on a transport that any thread may use.
 pub trait TransportControl: Send + Sync + 'static {
-    /// Ends both directions: whoever is blocked in a read or a write returns
-    /// soon, whatever the peer does. Calling it twice is harmless.
+    /// Ends both directions: a thread that is blocked in a read or a write returns
+    /// soon, whatever the peer does. Calling this twice is harmless.
     fn shutdown(&self);
 
     /// Who the peer is, as far as the transport knows.
     fn peer(&self) -> PeerDescription;
 
-    /// How many bytes the operating system takes before writing has to wait,
-    /// where that is known. May change over time. Must not wait.
+    /// The number of bytes that the operating system takes before writing has to wait;
+    /// `None` where that is not known. May change over time. Must not wait.
     fn send_buffer(&self) -> Option<u64> {
         None
     }
 }
 
-/// What is accepted of a peer. The size of a message is checked before memory is
-/// set aside for it.
+/// Limits on what is accepted from a peer. The size of a message is checked before
+/// memory is allocated for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameLimits {
-    /// Words of eight bytes in one message, all its segments together.
+    /// Maximum size of a message with all its segments, in words of eight bytes.
     pub max_words: u64,
-    /// Segments in one message.
+    /// Maximum number of segments in one message.
     pub max_segments: u32,
-    /// File descriptors that come with one message. The others are closed.
+    /// Maximum number of file descriptors that come with one message. The others are
+    /// closed.
     pub max_fds: u32,
-    /// File descriptors that were received and are still open, of all messages
-    /// together. The others are closed. A transport within one process, which
-    /// opens none, does not count them.
+    /// Maximum number of received file descriptors that are open at once, of all
+    /// messages together. The others are closed. A transport within one process does
+    /// not count them, because it opens none.
     pub max_open_fds: u32,
 }
 
 impl Default for FrameLimits {
-    /// What current peers accept: 8 Mi words (64 MiB) in 512 segments. 16 file
-    /// descriptors with a message, and 128 at once.
+    /// The limits of current implementations: 8 Mi words (64 MiB) in 512 segments. 16
+    /// file descriptors with a message, and 128 at once.
     fn default() -> Self {
         FrameLimits { max_words: 8 << 20, max_segments: 512, max_fds: 16, max_open_fds: 128 }
     }
@@ -160,37 +162,37 @@ pub struct PeerDescription {
     pub address: String,
     /// The peer's end of the connection, if it is an Internet socket.
     pub socket: Option<SocketAddr>,
-    /// Which process the peer is, if the operating system tells: on Linux, for
-    /// Unix sockets.
+    /// The peer's process, where the operating system reports it: on Linux, for Unix
+    /// sockets.
     pub credentials: Option<Credentials>,
 }
 
-/// A process of this machine and on whose behalf it runs, as the operating system
-/// vouches for it. It was so when the connection was made: the process may have
-/// handed its socket to another one since, and the id of a process that has ended
-/// may be used again.
+/// A process of this machine, with its user and group, as the operating system vouches
+/// for them. They are those of the time when the connection was made: since then the
+/// process may have handed its socket to another one, and the id of a process that has
+/// ended may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Credentials {
     /// The process; 0 if it is in a namespace that cannot be seen from here.
     pub pid: u32,
-    /// Its effective user.
+    /// The process's effective user.
     pub uid: u32,
-    /// Its effective group.
+    /// The process's effective group.
     pub gid: u32,
 }
 
 impl PeerDescription {
-    /// A peer of which only an address is known.
+    /// Describes a peer of which only an address is known.
     pub fn from_address(address: impl Into<String>) -> Self {
         PeerDescription { address: address.into(), ..PeerDescription::default() }
     }
 
-    /// A peer at an Internet address.
+    /// Describes a peer at an Internet address.
     pub fn from_socket(socket: SocketAddr) -> Self {
         PeerDescription { socket: Some(socket), ..Self::from_address(socket.to_string()) }
     }
 
-    /// The same peer, of which it is known what process it is.
+    /// Adds the credentials of the peer's process.
     #[must_use]
     pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {
         PeerDescription { credentials, ..self }
@@ -238,8 +240,8 @@ pub enum TransportError {
 }
 
 impl TransportError {
-    /// Whether the bytes that arrived break the rules, so that the peer should
-    /// be told with an Abort; otherwise the stream itself is gone.
+    /// Whether the peer broke the rules of the stream, so that it should be told with
+    /// an Abort. Otherwise the stream itself is gone.
     pub fn is_peer_fault(&self) -> bool {
         matches!(self, TransportError::TooLarge { .. } | TransportError::TooManySegments { .. })
     }

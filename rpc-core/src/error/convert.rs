@@ -1,4 +1,4 @@
-//! From and to the errors of others.
+//! Conversions from and to errors of other libraries.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,7 +16,7 @@ impl From<capnp::Error> for Error {
             _ => ErrorKind::Failed,
         };
         let reason = match (error.kind, error.extra.is_empty()) {
-            // These four say nothing beyond the kind, which we keep anyway.
+            // These four reasons say nothing beyond the kind, which is kept anyway.
             (
                 capnp::ErrorKind::Failed
                 | capnp::ErrorKind::Overloaded
@@ -30,7 +30,7 @@ impl From<capnp::Error> for Error {
     }
 }
 
-/// Keeps kind and reason. The capnp crate's errors have no place for the rest.
+/// Keeps the kind and the reason. The capnp crate's errors have no place for the rest.
 impl From<Error> for capnp::Error {
     fn from(error: Error) -> Self {
         let reason = error.reason().to_owned();
@@ -50,7 +50,7 @@ impl From<capnp::NotInSchema> for Error {
     }
 }
 
-/// - `disconnected`: a connection was lost, or nobody is there to connect to.
+/// - `disconnected`: a connection was lost, or there is nothing to connect to.
 /// - `overloaded`: something is exhausted, busy, or has taken too long.
 /// - `unimplemented`: the system does not have the operation.
 /// - `failed`: everything else.
@@ -102,9 +102,8 @@ impl From<Error> for io::Error {
     }
 }
 
-/// An error of one of the types that convert by themselves is converted as those
-/// are. Everything else is `failed`; what caused it is kept as
-/// [internal](Error::internal) detail.
+/// An error of a type that has a conversion of its own is converted that way. Every
+/// other error is `failed`; its sources are kept as [internal](Error::internal) detail.
 impl From<Box<dyn StdError + Send + Sync>> for Error {
     #[track_caller]
     fn from(error: Box<dyn StdError + Send + Sync>) -> Self {

@@ -1,8 +1,8 @@
-//! What goes wrong, as values.
+//! Errors as values.
 //!
-//! An [`Error`] is what a call fails with: it has one of the four kinds that the
-//! protocol knows and travels over the wire as an `Exception`. It is cheap to
-//! clone, because one failure often has many observers.
+//! An [`Error`] is what a call fails with. It has one of the four kinds that the
+//! protocol knows, and travels over the wire as an `Exception`. Cloning it is cheap,
+//! because one failure often has many observers.
 
 use std::fmt;
 use std::panic::Location;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 mod convert;
 
-/// The result of everything that can fail as a call fails.
+/// The result of an operation that can fail with an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// How a caller should react to a failure (the protocol's `Exception.Type`).
@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Failed,
     /// A resource was exhausted for now; try again later, and less often.
     Overloaded,
-    /// The connection to some needed capability was lost; re-establish it first.
+    /// The connection to a capability that was needed is lost; connect again first.
     Disconnected,
     /// The other side does not have this method; use another one.
     Unimplemented,
@@ -52,20 +52,20 @@ struct Inner {
     /// What only debug mode tells a peer.
     internal: String,
     origin: Origin,
-    /// Where in this process it was made; `None` if a peer sent it.
+    /// Where in this process the error was made; `None` if a peer sent it.
     location: Option<&'static Location<'static>>,
 }
 
-/// What an error comes from, where that is not for peers to know.
+/// What an error comes from. Peers are not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     Usual,
-    /// A method waited whose call was cancelled.
+    /// A method's wait was ended because its call was cancelled.
     Cancellation,
 }
 
 impl Error {
-    /// An error of the given kind; `reason` should tell the reader what to do.
+    /// An error of the given kind. `reason` should tell the reader what to do.
     #[track_caller]
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
         Error(Arc::new(Inner {
@@ -115,18 +115,19 @@ impl Error {
         Error(Arc::new(Inner { kind, reason, trace, details, internal, origin, location }))
     }
 
-    /// What a wait fails with, in a method that has allowed it, when the call that the
-    /// method runs for is cancelled.
+    /// The error of a wait that ended because the call of its method was cancelled and
+    /// the method has allowed cancellation.
     #[track_caller]
     pub(crate) fn cancelled() -> Self {
         Self::failed("the call that this method runs for was cancelled")
             .change(|inner| inner.origin = Origin::Cancellation)
     }
 
-    /// Whether this says that a wait was given up because the call that the method
-    /// runs for was cancelled, see
+    /// Whether a wait ended with this error because the call that the method runs for
+    /// was cancelled, see
     /// [`IncomingCall::allow_cancellation`](crate::IncomingCall::allow_cancellation).
-    /// Its kind is `Failed`. A peer that it is told to does not know the difference.
+    /// The error's kind is `Failed`; a peer that is told the error cannot see the
+    /// difference.
     pub fn is_cancellation(&self) -> bool {
         self.0.origin == Origin::Cancellation
     }
@@ -145,8 +146,8 @@ impl Error {
         Error(Arc::new(inner))
     }
 
-    /// The same error with detail that stays inside this process, unless the
-    /// connection that it leaves by is in debug mode.
+    /// The same error with detail that stays inside this process, unless the error is
+    /// sent over a connection in debug mode.
     #[must_use]
     pub fn with_internal(&self, detail: impl Into<String>) -> Self {
         self.change(|inner| inner.internal = detail.into())
@@ -157,15 +158,15 @@ impl Error {
         &self.0.internal
     }
 
-    /// The same error with a trace: where it happened, in a form that only
-    /// people read. It survives hops over the wire.
+    /// The same error with a trace: where the error happened, in a form that only
+    /// people read. The trace survives hops over the wire.
     #[must_use]
     pub fn with_trace(&self, trace: impl Into<String>) -> Self {
         self.change(|inner| inner.trace = trace.into())
     }
 
-    /// The same error with one more detail for programs to read, under an id
-    /// that its author chose at random, as capability schemas choose theirs.
+    /// The same error with one more detail for programs to read. The author of such
+    /// details chooses their id at random, as the id of a schema is chosen.
     #[must_use]
     pub fn with_detail(&self, id: u64, data: Vec<u8>) -> Self {
         self.change(|inner| inner.details.push((id, data)))
@@ -182,7 +183,7 @@ impl Error {
         &self.0.reason
     }
 
-    /// The same error with the reason, trace and details that a peer is to be told.
+    /// The same error with the reason, trace and details that a peer will be told.
     pub(crate) fn as_told(&self, reason: String, trace: String, details: usize) -> Self {
         self.change(|inner| {
             inner.reason = reason;
@@ -192,20 +193,21 @@ impl Error {
         })
     }
 
-    /// How many bytes it has.
+    /// The size of the error in bytes.
     pub(crate) fn size(&self) -> usize {
         let details: usize = self.details().map(|(_, data)| data.len()).sum();
         self.reason().len() + self.trace().len() + self.internal().len() + details
     }
 
-    /// Where in this process the error was made or converted into this type;
-    /// `None` if a peer sent it. Not for peers, unless a
-    /// [trace encoder](crate::ConnConfig::trace_encoder) tells them.
+    /// Where in this process the error was made or converted into this type; `None` if
+    /// a peer sent it. Peers are not told, unless a [trace
+    /// encoder](crate::ConnConfig::trace_encoder) does so.
     pub fn location(&self) -> Option<&'static Location<'static>> {
         self.0.location
     }
 
-    /// Where it happened, for people; empty when its origin gave none.
+    /// Where the error happened, in a form that people read; empty when its origin gave
+    /// no trace.
     pub fn trace(&self) -> &str {
         &self.0.trace
     }

@@ -1,29 +1,29 @@
-//! A window that finds out what the way to the callee carries.
+//! A window that adapts to what the path to the callee carries.
 
 use std::time::Duration;
 
 use super::FlowController;
 
-/// The least that a window may become.
+/// Minimum size of a window, in bytes.
 const MIN_WINDOW: u64 = 16 << 10;
-/// The most that a window may become.
+/// Maximum size of a window, in bytes.
 const MAX_WINDOW: u64 = 256 << 20;
-/// After how many rounds without growth the start is over.
+/// Number of rounds without growth after which the start is over.
 const FULL_ROUNDS: u32 = 3;
 
-/// A window that is kept a little larger than what the way to the callee and back
-/// holds at any moment, which is its bandwidth times its round-trip time, so that
-/// the way is always full and a change for the better is noticed.
+/// A window that is kept a little larger than what the path to the callee and back
+/// holds at any moment, which is its bandwidth times its round-trip time. So the path
+/// is always full, and a change for the better is noticed.
 ///
-/// Time is counted in rounds: a round is over when a message is answered that was
-/// sent after the round before was over.
+/// Time is counted in rounds: a round ends with the first answer to a message that was
+/// sent after the previous round ended.
 ///
 /// - *Start*: the window may double each round, until three rounds in a row have
 ///   not made the stream a quarter faster.
-/// - *Steady*: it goes to 5/4 of what the last round carried, growing to no more
+/// - *Steady*: the window goes to 5/4 of what the last round carried, growing to no more
 ///   than 5/4 and shrinking to no less than 7/8 of itself in a round.
 ///
-/// It stays between 16 KiB and 256 MiB.
+/// The window stays between 16 KiB and 256 MiB.
 #[derive(Clone, Debug)]
 pub struct AdaptiveWindow {
     window: u64,
@@ -31,7 +31,7 @@ pub struct AdaptiveWindow {
     /// Bytes answered in this round.
     answered: u64,
     round_began: Duration,
-    /// The shortest time that an answer took, ever.
+    /// The shortest time that an answer has taken so far.
     min_round_trip: Option<Duration>,
 }
 
@@ -57,7 +57,7 @@ impl AdaptiveWindow {
         }
     }
 
-    /// A round is over: decides on the window for the next one.
+    /// Ends a round: decides on the window for the next one.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn end_round(&mut self, now: Duration) {
         let took = now.saturating_sub(self.round_began).max(Duration::from_micros(1));
@@ -110,8 +110,8 @@ impl FlowController for AdaptiveWindow {
 mod tests {
     use super::*;
 
-    /// Runs rounds in which the way carries `rate` bytes a second with a delay of
-    /// 10 ms, and the sender fills the window.
+    /// Runs rounds in which the path carries `rate` bytes a second with a delay of 10
+    /// ms and the sender fills the window.
     #[allow(clippy::cast_precision_loss)]
     fn rounds(window: &mut AdaptiveWindow, count: u32, rate: u64, now: &mut Duration) {
         for _ in 0..count {
@@ -129,7 +129,7 @@ mod tests {
         rounds(&mut window, 2, 100_000_000, &mut now);
         assert_eq!(window.window(), 256 << 10);
         rounds(&mut window, 40, 100_000_000, &mut now);
-        // 100 MB/s for 10 ms are a megabyte, and a quarter on top.
+        // 100 MB/s for 10 ms is a megabyte, and a quarter is added.
         let full = 1_250_000;
         assert!(window.window().abs_diff(full) < full / 4, "{}", window.window());
     }

@@ -1,4 +1,4 @@
-//! How large a stream's window is.
+//! Flow controllers: how large a stream's window is.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::AdaptiveWindow;
 
-/// Decides how many bytes of a stream may be unanswered before its sender has to
-/// wait. Told of everything that is sent and answered, in order; times are since
-/// the stream began.
+/// Decides how many bytes of a stream may be unanswered before its sender has to wait.
+/// A controller is told of everything that is sent and answered, in order. Times are
+/// measured from the start of the stream.
 ///
-/// Called under a lock: must not wait.
+/// The methods are called under a lock and must not wait.
 pub trait FlowController: Send + 'static {
-    /// How many bytes may be on their way. While there are as many, or more, the
-    /// sender waits.
+    /// The size of the window in bytes: the sender waits while at least this many bytes
+    /// are on their way.
     fn window(&self) -> u64;
 
     /// A message of this size was sent.
@@ -27,15 +27,15 @@ pub trait FlowController: Send + 'static {
     }
 }
 
-/// A window of one size.
+/// A window whose size never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedWindow {
     bytes: u64,
 }
 
 impl FixedWindow {
-    /// The window that streams to objects of the same process have, and those
-    /// over transports that know nothing better: 64 KiB.
+    /// The window of streams to objects of the same process, and of streams over
+    /// transports that do not know their send buffer: 64 KiB.
     pub const DEFAULT: FixedWindow = FixedWindow { bytes: 64 << 10 };
 
     /// A window of this many bytes.
@@ -50,8 +50,8 @@ impl FlowController for FixedWindow {
     }
 }
 
-/// A window whose size is asked for each time, such as the size of the buffer
-/// that the operating system has for the socket.
+/// A window whose size is asked for each time. An example is the size of the operating
+/// system's buffer for the socket.
 #[derive(Clone)]
 pub struct VariableWindow {
     bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -76,22 +76,22 @@ impl fmt::Debug for VariableWindow {
     }
 }
 
-/// Which window the streams of a connection get.
+/// The kind of window that the streams of a connection get.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum FlowControl {
-    /// As large as the buffer that the operating system has for the socket, or
-    /// [`FixedWindow::DEFAULT`] where there is none.
+    /// As large as the operating system's buffer for the socket, or
+    /// [`FixedWindow::DEFAULT`] where the transport knows of none.
     #[default]
     Transport,
-    /// Of one size.
+    /// Always of this size.
     Fixed(FixedWindow),
     /// Adapts to what the way to the callee carries; see [`AdaptiveWindow`].
     Adaptive {
-        /// How many bytes it starts with.
+        /// Size of the window at the start, in bytes.
         initial: u64,
     },
-    /// Made by the application, for each stream.
+    /// Decided by a controller that the application makes for each stream.
     Custom(Arc<dyn Fn() -> Box<dyn FlowController> + Send + Sync>),
 }
 

@@ -17,7 +17,7 @@ use crate::transport::PeerDescription;
 type Bootstrap = Box<dyn FnOnce(&Supervisor, &PeerDescription) -> Option<Client> + Send>;
 type Action = Box<dyn FnOnce(&Supervisor, Client) + Send>;
 
-/// What a connection offers, needs and may hold.
+/// What a connection offers to the peer, does with it, and may hold.
 ///
 /// ```
 /// use capnp_threads_core::{ConnConfig, Limits};
@@ -40,8 +40,8 @@ pub struct ConnConfig {
 }
 
 impl ConnConfig {
-    /// Defaults: no bootstrap capability, no action, [`Limits::default`], no
-    /// internal detail for peers, one second to say goodbye.
+    /// Defaults: no bootstrap capability, no action, [`Limits::default`], no internal
+    /// detail for peers, a close timeout of one second.
     pub fn new() -> Self {
         ConnConfig {
             limits: Limits::default(),
@@ -57,17 +57,17 @@ impl ConnConfig {
         }
     }
 
-    /// Offers a capability, of any type, to the peer that asks for the bootstrap
-    /// capability.
+    /// Offers a capability, of any type, as this side's bootstrap capability.
     #[must_use]
     pub fn bootstrap(self, client: impl FromClient) -> Self {
         let client = client.into_client();
         self.bootstrap_with(|_| Some(client))
     }
 
-    /// Makes the capability to offer when the connection starts. The supervisor
-    /// lives as long as the connection. Must not block: nothing is served before
-    /// it returns; a promise can be offered instead. `None` offers nothing.
+    /// Makes the bootstrap capability when the connection starts; `None` offers
+    /// nothing. The supervisor given to the closure lives as long as the connection.
+    /// The closure must not block, because nothing is served before it returns; it can
+    /// return a promise instead.
     #[must_use]
     pub fn bootstrap_with(
         mut self,
@@ -77,8 +77,8 @@ impl ConnConfig {
         self
     }
 
-    /// Decides what to offer once it is known who the peer is. One factory, in an
-    /// `Arc`, can serve any number of connections.
+    /// Lets a factory decide what to offer, once it is known who the peer is. One
+    /// factory, in an `Arc`, can serve any number of connections.
     #[must_use]
     pub fn bootstrap_factory(mut self, factory: impl BootstrapFactory) -> Self {
         self.bootstrap = Some(Box::new(move |_, peer| factory.bootstrap_for(peer)));
@@ -94,23 +94,23 @@ impl ConnConfig {
     }
 
     /// Puts a capability of the interface `RealmGateway` (of `persistent.capnp`)
-    /// between this vat and a peer whose saved references look different: one that is
-    /// in another *realm*.
+    /// between this vat and a peer in another *realm*: one whose saved references have
+    /// a different form.
     ///
-    /// From then on no call of `Persistent.save` crosses the connection as it is. A
-    /// save of what the peer hosts becomes a call of the gateway's `import`, with a
-    /// capability that can be saved past the gateway; a save that the peer makes of
-    /// something on this side becomes a call of its `export`. A promise is saved when
-    /// it is known which side it is on; what turns out to be of the side that saves it
-    /// is saved as it is.
+    /// From then on no call of `Persistent.save` crosses the connection as it is. When
+    /// this side saves a capability that the peer hosts, the gateway's `import` is
+    /// called instead, with a capability whose `save` bypasses the gateway. When the
+    /// peer saves a capability of this side, the gateway's `export` is called. A
+    /// promise is saved once it is known which side it resolves to; a capability that
+    /// turns out to be hosted by the side that saves it is saved without the gateway.
     #[must_use]
     pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
         self.gateway = Some(gateway.into_client());
         self
     }
 
-    /// Runs an action with the peer's bootstrap capability, on a thread of its
-    /// own. When it returns the connection is closed; when the connection ends
+    /// Runs an action with the peer's bootstrap capability, on a thread of its own.
+    /// When the action returns, the connection is closed; when the connection ends
     /// first, the action's supervisor tells it to stop.
     #[must_use]
     pub fn with_bootstrap(
@@ -137,14 +137,14 @@ impl ConnConfig {
         self
     }
 
-    /// Makes the trace of every error that is sent to the peer: text that tells
-    /// people where it happened. Without an encoder an error is sent with the
-    /// [trace](Error::trace) that it has, which may come from another peer.
+    /// Makes the trace of every error that is sent to the peer: text that tells people
+    /// where the error happened. Without an encoder an error is sent with the
+    /// [trace](Error::trace) that it already has, which may come from another peer.
     ///
-    /// The encoder sees the error with what peers are not told, such as
-    /// [`Error::internal`] and [`Error::location`]; what it returns is told. It
-    /// runs on the thread that writes to the peer and must not block. Traces are
-    /// cut after 64 KiB.
+    /// The encoder also sees what peers are not told, such as [`Error::internal`] and
+    /// [`Error::location`]; the peer is told everything that the encoder returns. The
+    /// encoder runs on the thread that writes to the peer and must not block. Traces
+    /// are cut after 64 KiB.
     ///
     /// ```
     /// use capnp_threads_core::{ConnConfig, Error};
@@ -160,26 +160,27 @@ impl ConnConfig {
         self
     }
 
-    /// Uses an encoder that may be changed later.
+    /// Uses an encoder that can be replaced later.
     pub(super) fn shared_trace_encoder(mut self, encoder: TraceEncoder) -> Self {
         self.trace_encoder = encoder;
         self
     }
 
-    /// How much may be on its way in a stream to a capability of the peer.
-    /// Default: what the operating system buffers for the socket.
+    /// Sets how much may be on its way in a stream to a capability of the peer.
+    /// Default: as much as the operating system buffers for the socket.
     #[must_use]
     pub fn flow_control(mut self, flow: FlowControl) -> Self {
         self.flow = flow;
         self
     }
 
-    /// How many words (of eight bytes) of the peer's calls may be under way: while
-    /// those that were delivered and are not over are more, further calls wait, in
-    /// the order in which they came. One call passes in any case. Nothing but calls
-    /// waits, but a method that waits for the peer, while the peer waits for another
-    /// call to be taken, waits for ever: the limit must leave room for as many calls
-    /// as call each other back. Default: no limit. See
+    /// Limits the peer's calls that are under way, in words of eight bytes. While the
+    /// calls that were delivered and have not finished exceed this, further calls wait,
+    /// in the order in which they came. One call passes in any case, however large it
+    /// is. Messages other than calls are not held back. A method that waits for the
+    /// peer waits for ever if the peer, in turn, waits for a call that is held back
+    /// here: so the limit must leave room for as many calls as call each other back.
+    /// Default: no limit. See
     /// [`Connection::set_flow_limit`](crate::Connection::set_flow_limit).
     #[must_use]
     pub fn flow_limit(mut self, words: u64) -> Self {

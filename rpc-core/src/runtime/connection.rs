@@ -5,20 +5,20 @@
 //!  socket ◄── send thread ◄── send queue ◄── coordinator, workers, application threads
 //! ```
 //!
-//! - The *receive thread* reads and decodes. It waits for input, and for room in
-//!   its queue; nothing else. It works off a message that comes alone.
-//! - The *coordinator* makes one transaction of each message, and then does what
-//!   that left to be done. It never waits for anybody. See `receiving.rs`.
-//! - The *send thread* encodes and writes everything that is queued at once, as far
-//!   as others have not done it in place. See `sending.rs`.
+//! - The *receive thread* reads and decodes. It waits for input, and for room in its
+//!   queue; for nothing else. A message that comes alone it works off itself.
+//! - The *coordinator* makes one transaction of each message, and then runs the effects
+//!   of that transaction. It never waits for other threads. See `receiving.rs`.
+//! - The *send thread* encodes and writes everything that is queued, in one go, as far
+//!   as other threads have not written it in place. See `sending.rs`.
 //!
 //! # The end
 //!
-//! Whoever notices the end empties the tables (Note [ending]) and thereby tells
-//! the coordinator, whose last work it is to see the others off: for a bounded
-//! time the send thread writes what is queued and ends the stream, and the receive
-//! thread reads until the peer has ended its own; then the transport is shut down
-//! and both are joined.
+//! The thread that notices the end empties the tables (Note [ending]), and the
+//! coordinator is told. Its last task is to see the other two threads off. For a
+//! bounded time, the send thread writes what is queued and ends the stream, and the
+//! receive thread reads until the peer has ended its own stream. Then the transport is
+//! shut down and both threads are joined.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -61,7 +61,7 @@ pub struct Connection {
     handle: Arc<Handle>,
 }
 
-/// Closes the connection when the application has lost sight of it.
+/// Closes the connection when the application drops its last handle.
 struct Handle(Arc<Shared>);
 
 impl Drop for Handle {
@@ -70,7 +70,7 @@ impl Drop for Handle {
     }
 }
 
-/// Part of this library that wants to know when a connection has ended.
+/// A closure of this library that runs when a connection has ended.
 type AtEnd = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Shared {
@@ -80,22 +80,23 @@ pub(super) struct Shared {
     supervisor: Supervisor,
     control: Arc<dyn TransportControl>,
     can_rest: bool,
-    /// Everything is over and joined, but for the coordinator itself.
+    /// Set when the connection is over and its threads are joined, all but the
+    /// coordinator.
     closed: Event,
     coordinator: Mutex<Option<JoinHandle<()>>>,
-    /// What to do at the end; absent after it.
+    /// What to do at the end; `None` once the connection has ended.
     at_end: Mutex<Option<Vec<AtEnd>>>,
 }
 
 impl Connection {
-    /// The peer's bootstrap capability, without waiting for it: it can be called
-    /// at once. Fails every call if the peer offers none.
+    /// The peer's bootstrap capability. Does not wait for the peer: the capability can
+    /// be called at once, and fails every call if the peer offers none.
     pub fn bootstrap_client(&self) -> Client {
         self.shared().bootstrap(None)
     }
 
-    /// What the peer has under a name, without waiting for it, as
-    /// [`bootstrap_client`](Self::bootstrap_client).
+    /// The capability that the peer offers under a name. Does not wait for the peer, as
+    /// [`bootstrap_client`](Self::bootstrap_client) does not.
     pub fn restore_client(&self, object: impl Into<ObjectId>) -> Client {
         let object: ObjectId = object.into();
         self.shared().bootstrap(Some(object.payload().clone()))
@@ -106,7 +107,7 @@ impl Connection {
         self.shared().control.peer()
     }
 
-    /// Work that is bound to this connection's life.
+    /// The supervisor of the threads that end with this connection.
     pub fn supervisor(&self) -> &Supervisor {
         &self.shared().supervisor
     }
@@ -117,8 +118,8 @@ impl Connection {
     }
 
     /// Changes how many words of the peer's calls may be under way, see
-    /// [`ConnConfig::flow_limit`]. Calls that were held back and need not wait any
-    /// more are delivered before this returns. Does not wait.
+    /// [`ConnConfig::flow_limit`]. Calls that were held back and now fit into the limit
+    /// are delivered before this returns. Does not wait.
     pub fn set_flow_limit(&self, words: u64) {
         self.note_flow_limit(words);
         self.apply_flow_limit();
@@ -130,14 +131,15 @@ impl Connection {
         self.shared().machine.set_flow_limit(words);
     }
 
-    /// The other half.
+    /// The second half of [`set_flow_limit`](Self::set_flow_limit).
     pub(super) fn apply_flow_limit(&self) {
         self.shared().machine.release_held();
     }
 
-    /// The capabilities that the peer holds of this side, to find out what keeps an
-    /// object alive; [`Vat::export_named`](super::Vat::export_named) gives objects names
-    /// to know them by. While calls are under way it may already be out of date.
+    /// The capabilities of this side that the peer holds, to find out what keeps an
+    /// object alive; [`Vat::export_named`](super::Vat::export_named) gives objects
+    /// names to tell them apart by. While calls are under way, the list may be out of
+    /// date when it is returned.
     pub fn exports(&self) -> Vec<Exported> {
         self.shared().machine.exported()
     }
@@ -145,24 +147,25 @@ impl Connection {
     /// Checks that the connection's tables are sound.
     ///
     /// # Errors
-    /// Says what is not. That is a defect of this library.
+    /// A description of what is not sound, which is a defect of this library.
     pub fn check(&self) -> std::result::Result<(), String> {
         self.shared().machine.check()
     }
 
-    /// Ends the connection: whatever waits for the peer fails with
-    /// `disconnected`, the peer's calls are cancelled, what is queued is still
-    /// written, as far as the close timeout allows. Does not wait for that.
+    /// Ends the connection: everything that waits for the peer fails with
+    /// `disconnected`, the peer's calls are cancelled, and messages that are queued are
+    /// still written, as far as the close timeout allows. Does not wait for the end.
     pub fn close(&self) {
         self.shared().close();
     }
 
-    /// As [`close`](Self::close), telling the peer that it is at fault.
+    /// Ends the connection as [`close`](Self::close) does, and tells the peer that it
+    /// is at fault.
     pub fn abort(&self, error: Error) {
         self.shared().machine.abort(error);
     }
 
-    /// Why the connection has ended, once it has.
+    /// Why the connection has ended; `None` while it has not.
     pub fn failure(&self) -> Option<Error> {
         self.shared().machine.failure()
     }
@@ -176,8 +179,8 @@ impl Connection {
         effects::blocking(|| self.shared().join_before(Deadline::NEVER)).map(|_| ())
     }
 
-    /// As [`join`](Self::join), no longer than `timeout`. Returns whether the
-    /// connection has ended.
+    /// Waits as [`join`](Self::join) does, but no longer than `timeout`. Returns
+    /// whether the connection has ended.
     ///
     /// # Errors
     /// This thread is one of those that would have to end first.
@@ -186,45 +189,45 @@ impl Connection {
         effects::blocking(|| self.shared().join_before(deadline))
     }
 
-    /// The peer's bootstrap capability, or nothing if nobody uses the connection
-    /// and it is about to end, or has.
+    /// The peer's bootstrap capability; an error if the connection is unused and is
+    /// about to end, or has ended.
     pub(super) fn try_bootstrap(&self) -> std::result::Result<Client, Unused> {
         self.shared().try_bootstrap(None)
     }
 
-    /// Ends the connection if nothing is going on over it, or begins to: then this
-    /// side rests, see Note [rest]. Returns whether it does either.
+    /// Ends the connection if nothing is going on over it, or begins to end it: then
+    /// this side rests, see Note [rest]. Returns whether it did one of the two.
     pub(super) fn end_if_unused(&self) -> bool {
         let Shared { machine, can_rest, .. } = self.shared();
         if *can_rest { machine.rest() } else { machine.end_if_unused() }
     }
 
-    /// Waits until this side does not rest any more, but no longer than until
-    /// `deadline`. Returns whether that is so.
+    /// Waits until this side no longer rests, or until `deadline`. Returns whether it
+    /// has stopped resting.
     pub(super) fn wait_until_awake(&self, deadline: Deadline) -> bool {
         let Shared { machine, steps, .. } = self.shared();
         steps.wait(|| !machine.rests(), deadline)
     }
 
-    /// Differs after something was sent or received.
+    /// A number that changes whenever something is sent or received.
     pub(super) fn activity(&self) -> usize {
         self.shared().machine.activity()
     }
 
-    /// Waits until no call of the peer's is outstanding, but no longer than until
-    /// `deadline`. Returns whether there is none. More may come at any moment.
+    /// Waits until no call of the peer is outstanding, or until `deadline`. Returns
+    /// whether none is outstanding. More calls may come at any moment.
     pub(super) fn wait_until_quiet(&self, deadline: Deadline) -> bool {
         let Shared { machine, steps, .. } = self.shared();
         steps.wait(|| machine.is_quiet(), deadline)
     }
 
-    /// Runs a closure of this library's when the connection has ended, at once if
-    /// it has.
+    /// Runs a closure of this library when the connection has ended; at once if it has
+    /// ended already.
     pub(super) fn on_end(&self, closure: AtEnd) {
         self.shared().on_end(closure);
     }
 
-    /// Greater than those of the connections of its vat that began before it.
+    /// A number that is greater than those of the vat's earlier connections.
     pub(super) fn number(&self) -> u64 {
         self.shared().number
     }
@@ -245,7 +248,7 @@ impl fmt::Debug for Connection {
 }
 
 impl Shared {
-    /// Application threads may wait for room.
+    /// Waits for room where this thread may.
     fn bootstrap(&self, object: Option<Payload>) -> Client {
         self.try_bootstrap(object).unwrap_or_else(|_| {
             Client::broken(Error::disconnected(
@@ -281,14 +284,15 @@ impl Shared {
         }
         let coordinator = self.coordinator.lock().take();
         if let Some(coordinator) = coordinator {
-            // It has nothing left to do, and its panics would be ours.
+            // The coordinator has nothing left to do. A panic of its thread must not
+            // become a panic of this one.
             let _ = coordinator.join();
         }
         true
     }
 }
 
-/// The way out, as the machine sees it, and its end.
+/// The way out as the machine sees it. It is also told of the connection's end.
 struct Outlet {
     steps: Arc<Steps>,
     sending: Arc<Sending>,
@@ -339,7 +343,8 @@ pub(super) fn start(
         flow_limit,
     } = config;
     let teller = Teller::new(detail, trace_encoder, &limits);
-    // Weak, or clients that outlive the connection would keep its socket open.
+    // The reference is weak: otherwise clients that outlive the connection would keep
+    // its socket open.
     let buffer = Arc::downgrade(&control);
     let flow = FlowSource {
         control: flow,
@@ -389,7 +394,7 @@ pub(super) fn start(
         at_end: Mutex::new(Some(Vec::new())),
     });
 
-    // All three serve the connection, and must not wait for anybody.
+    // All three threads serve the connection and must not wait for other threads.
     let role = Role::Coordinator(Arc::downgrade(pool));
     let send_thread = spawn(format!("{name}-send"), role.clone(), {
         let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
@@ -403,7 +408,7 @@ pub(super) fn start(
     let receive_thread = match receive_thread {
         Ok(thread) => thread,
         Err(error) => {
-            // The send thread goes with the machine.
+            // The send thread ends with the machine.
             machine.disconnect(error.clone());
             return Err(error);
         }
@@ -429,7 +434,7 @@ pub(super) fn start(
         }
     }
 
-    // From here on, whatever goes wrong, dropping this ends the connection.
+    // From here on, dropping `connection` ends the connection, whatever goes wrong.
     let connection = Connection { handle: Arc::new(Handle(Arc::clone(&shared))) };
     if let Some(action) = action {
         let closing = CloseAfter(Arc::downgrade(&shared));

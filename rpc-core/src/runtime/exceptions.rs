@@ -1,7 +1,7 @@
 //! What a peer is told of an error.
 //!
-//! It is decided when the message that has the error is about to be written, by
-//! whoever does that: the application's trace encoder runs without any lock.
+//! This is decided on the thread that is about to write the message with the error,
+//! where no lock is held: the application's trace encoder runs there.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +35,7 @@ impl fmt::Debug for TraceEncoder {
     }
 }
 
-/// How much of what went wrong inside is told to the peer.
+/// Whether the peer is told the internal detail of an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Detail {
     #[default]
@@ -43,20 +43,20 @@ pub(super) enum Detail {
     Shown,
 }
 
-/// The most bytes of a reason, and of a trace.
+/// Maximum size of a reason or of a trace, in bytes.
 const MAX_TEXT: usize = 64 << 10;
 
-/// The most bytes of an exception, also on a connection that takes very large
-/// messages, and on one that takes very small ones.
+/// Lower and upper bound of an exception's budget, in bytes, whatever size of messages
+/// the connection takes.
 const EXCEPTION: [u64; 2] = [16 << 10, 1 << 20];
 
-/// Tells a peer of errors.
+/// Turns errors into what a peer is told.
 #[derive(Debug)]
 pub(super) struct Teller {
     pub(super) detail: Detail,
     pub(super) encoder: TraceEncoder,
-    /// An exception may have so many bytes: a message that is over the peer's
-    /// limit would end the connection.
+    /// Maximum size of an exception, in bytes: a message larger than the peer's limit
+    /// would end the connection.
     budget: usize,
 }
 
@@ -75,7 +75,7 @@ impl Teller {
             Some(encode) => {
                 catch_unwind(AssertUnwindSafe(|| encode(error))).unwrap_or_else(|panic| {
                     tracing::error!("a trace encoder panicked");
-                    // Its drop may panic again, which nobody could make sense of.
+                    // Dropping the panic's payload may panic again.
                     std::mem::forget(panic);
                     error.trace().to_owned()
                 })

@@ -1,4 +1,4 @@
-//! The thread that closes connections which nobody has used for a while.
+//! The thread that closes connections that have not been used for a while.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak, mpsc};
@@ -10,18 +10,18 @@ use super::system::Shared;
 use crate::error::{Error, Result};
 use crate::network::VatNetwork;
 
-/// How often it looks, at the most and at the least.
+/// Shortest and longest pause between two looks.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];
 
-/// Such a thread.
+/// The thread that closes unused connections.
 pub(super) struct Idler {
-    /// Dropped to stop it.
+    /// Dropped to stop the thread.
     stop: mpsc::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Idler {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -35,7 +35,7 @@ impl Idler {
         Ok(Idler { stop, thread })
     }
 
-    /// Stops it and waits for it.
+    /// Stops the thread and waits for its end.
     pub(super) fn stop(self) {
         drop(self.stop);
         if self.thread.thread().id() != std::thread::current().id() && self.thread.join().is_err() {
@@ -44,7 +44,7 @@ impl Idler {
     }
 }
 
-/// When something was last seen to happen on a connection.
+/// The last activity that was seen on a connection.
 struct Seen {
     connection: u64,
     activity: usize,

@@ -1,4 +1,4 @@
-//! The shell around the protocol machine: threads, queues, workers, shutdown.
+//! The shell around the protocol machine: threads, queues and shutdown.
 
 mod config;
 mod connection;

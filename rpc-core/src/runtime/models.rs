@@ -1,4 +1,4 @@
-//! The queue of turns, whoever writes and the workers, under the scheduler of
+//! The queue of turns, the threads that write, and the workers, under the scheduler of
 //! Note [models].
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -73,7 +73,7 @@ fn whoever_has_the_turn_takes_every_item_in_order_and_once() {
             })
             .collect();
         producers.into_iter().for_each(|producer| producer.join().unwrap());
-        // The last one is the resident's, so that it comes to its end.
+        // The last item is left to the resident, so that its loop ends.
         let (queue, seen, _) = &*shared;
         queue.push((0, ITEMS));
         if let Some(turn) = queue.claim() {
@@ -84,7 +84,7 @@ fn whoever_has_the_turn_takes_every_item_in_order_and_once() {
     });
 }
 
-/// What a scripted transport has got.
+/// What a scripted transport was given.
 #[derive(Default)]
 struct Written {
     ids: std::sync::Mutex<Vec<u32>>,
@@ -93,7 +93,7 @@ struct Written {
     writing: Mutex<()>,
 }
 
-/// Takes some of a batch at once, and breaks after so many messages.
+/// Takes some of a batch at once, and breaks after a given number of messages.
 struct Scripted {
     written: Arc<Written>,
     left: usize,
@@ -186,7 +186,8 @@ impl Out {
         self.sending.push(message);
     }
 
-    /// Queues a few messages, as somebody who waits now and then, or who serves.
+    /// Queues a few messages, as a thread that waits now and then does, or one that
+    /// serves a connection.
     fn use_it(&self, first: u32) {
         for id in first..first + 2 {
             if thread_rng().r#gen() {
@@ -314,13 +315,13 @@ fn a_place_that_is_given_up_is_taken_also_while_the_idle_have_other_work() {
     explore(|| {
         let pool = pool(2);
         let came = Arc::new(Event::default());
-        // Leaves an idle worker behind, if that does not find its time over.
+        // Leaves an idle worker behind, unless the worker finds its time over.
         spawn(&pool, Box::new(|| ()));
         let (own, outer) = (Arc::clone(&came), Arc::clone(&pool));
         spawn(
             &pool,
             Box::new(move || {
-                // This one waits for the next, where nobody sees it.
+                // This job waits for the next one, which the pool cannot see.
                 let waits_for = Arc::clone(&own);
                 spawn(&outer, Box::new(move || assert!(waits_for.park(Deadline::NEVER))));
                 let set = Arc::clone(&own);
@@ -333,8 +334,8 @@ fn a_place_that_is_given_up_is_taken_also_while_the_idle_have_other_work() {
     });
 }
 
-/// Methods that wait for each other's jobs: another one runs meanwhile, and who comes
-/// back from its wait runs only when that one has ended or waits itself.
+/// Methods that wait for each other's jobs: another method runs meanwhile, and a worker
+/// that returns from its wait runs only when that method has ended or waits itself.
 #[test]
 fn no_more_workers_run_at_once_than_there_may_be() {
     explore(|| {

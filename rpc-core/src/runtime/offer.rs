@@ -1,4 +1,4 @@
-//! What a vat offers to a peer that has no capability of it yet: a bootstrap
+//! What a vat offers to a peer that holds none of its capabilities yet: a bootstrap
 //! capability, which may depend on who the peer is, and capabilities by name.
 
 use std::any::Any;
@@ -16,7 +16,7 @@ use crate::cap::payload::{Payload, PayloadBuilder};
 use crate::error::{Error, Result};
 use crate::transport::PeerDescription;
 
-/// Decides what a peer gets that asks for the bootstrap capability.
+/// Decides which bootstrap capability a peer gets.
 ///
 /// Closures are factories, too:
 ///
@@ -43,8 +43,8 @@ pub trait BootstrapFactory: Send + Sync + 'static {
     /// [broken](Client::broken) one to say why.
     ///
     /// Called once for each connection, when it begins, whether or not the peer is
-    /// going to ask. Must not block: nothing is served before it returns. A
-    /// promise can be offered instead.
+    /// going to ask for the capability. Must not block, because nothing is served
+    /// before this returns; it can return a promise instead.
     fn bootstrap_for(&self, peer: &PeerDescription) -> Option<Client>;
 }
 
@@ -63,20 +63,20 @@ impl<T: BootstrapFactory + ?Sized> BootstrapFactory for Arc<T> {
     }
 }
 
-/// Finds the capabilities that a peer asks for by name, as peers of the first
-/// releases do, or with a reference that was saved. The protocol calls the name
-/// `deprecatedObjectId`: in a new design, let the bootstrap capability have a
+/// Finds the capabilities that a peer asks for by name. Peers of the protocol's first
+/// releases do that, and so do peers with a saved reference. The protocol calls the
+/// name `deprecatedObjectId`: in a new design, let the bootstrap capability have a
 /// method that does the same.
 ///
-/// [`NamedExports`] is one; so is every closure of this form.
+/// [`NamedExports`] is a restorer; so is every closure of this form.
 pub trait Restorer: Send + Sync + 'static {
     /// The capability that the peer asks for.
     ///
-    /// Runs on a worker, where it may block; several run at once.
+    /// Runs on a worker, where it may block. Several calls may run at once.
     ///
     /// # Errors
-    /// What the peer is told. It should not learn whether a name that it may not
-    /// use exists.
+    /// The error that the peer is told. It should not reveal whether a name exists that
+    /// this peer may not use.
     fn restore(&self, object: &ObjectId, peer: &PeerDescription) -> Result<Client>;
 }
 
@@ -95,8 +95,8 @@ impl<T: Restorer + ?Sized> Restorer for Arc<T> {
     }
 }
 
-/// The name that an object is asked for by: whatever the two vats have agreed on,
-/// often a text. It cannot hold capabilities. Cloning is cheap.
+/// The name by which a peer asks for an object: whatever the two vats have agreed on,
+/// often a text. A name cannot hold capabilities. Cloning is cheap.
 #[derive(Clone)]
 pub struct ObjectId(Payload);
 
@@ -113,7 +113,7 @@ impl ObjectId {
     /// ```
     ///
     /// # Errors
-    /// Those of the closure.
+    /// The closure's error.
     pub fn build(
         build: impl FnOnce(&mut any_pointer::Builder<'_>) -> Result<()>,
     ) -> Result<ObjectId> {
@@ -125,16 +125,16 @@ impl ObjectId {
     /// Reads the name.
     ///
     /// # Errors
-    /// Those of the closure, or the name is malformed.
+    /// The closure's error, or one that says that the name is malformed.
     pub fn read<R>(&self, read: impl FnOnce(any_pointer::Reader<'_>) -> Result<R>) -> Result<R> {
         let reader = self.0.open();
         read(Payload::content(&reader)?)
     }
 
-    /// The name, if it is a text.
+    /// The name as a text.
     ///
     /// # Errors
-    /// It is something else, or no UTF-8.
+    /// The name is not a text, or not valid UTF-8.
     pub fn text(&self) -> Result<String> {
         self.read(|content| Ok(content.get_as::<capnp::text::Reader<'_>>()?.to_string()?))
     }
@@ -148,7 +148,7 @@ impl ObjectId {
 impl From<&str> for ObjectId {
     fn from(name: &str) -> Self {
         let mut builder = PayloadBuilder::for_object_id();
-        // A text never refers to anything that could be missing.
+        // A text holds no capability that could be missing.
         if let Err(error) = builder.content().set_as::<capnp::text::Owned>(name) {
             unreachable!("a text could not be copied: {error}");
         }
@@ -195,17 +195,17 @@ impl NamedExports {
         NamedExports::default()
     }
 
-    /// Gives a capability a name. Who got another one under the same name before
-    /// keeps that.
+    /// Gives a capability a name. A peer that was given another capability under this
+    /// name before keeps that one.
     pub fn export(&self, name: impl Into<String>, client: impl FromClient) {
         let before = self.0.insert(name.into(), client.into_client());
         drop(before);
     }
 
-    /// Takes a name away. Who got the capability keeps it. Returns whether there
-    /// was one.
+    /// Takes a name away. A peer that was given the capability keeps it. Returns
+    /// whether the name was in use.
     pub fn remove(&self, name: &str) -> bool {
-        // The capability is dropped after the lock of the map.
+        // The capability is dropped after the map's lock is released.
         let before = self.0.remove(name);
         before.is_some()
     }
@@ -225,8 +225,8 @@ impl fmt::Debug for NamedExports {
     }
 }
 
-/// A restorer as an object, so that its work is done, and its panics are caught,
-/// as those of methods.
+/// A restorer as an object, so that it runs, and its panics are caught, as methods'
+/// are.
 pub(crate) struct RestorerObject {
     pub(crate) restorer: Arc<dyn Restorer>,
     pub(crate) peer: PeerDescription,

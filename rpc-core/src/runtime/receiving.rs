@@ -1,11 +1,11 @@
-//! The way into a connection: the receive thread, and whoever makes the steps.
+//! The way into a connection: the receive thread and the coordinator.
 //!
-//! The *coordinator's* work is to make one transaction of each message, and then
-//! what that left to be done. It never waits for anybody. While much is under way,
-//! and at the end, the coordinator thread does it, so that reading and decoding go on
-//! beside it. While little is, the receive thread, which would only wait for the next
-//! message, works one off itself when nothing is before or behind it: that saves a
-//! wake-up.
+//! The *coordinator's* work is to make one transaction of each message, and then to run
+//! the effects of that transaction. It never waits for other threads. While much is
+//! under way, and at the end, the coordinator thread does this work, so that reading
+//! and decoding go on beside it. While little is under way, the receive thread itself
+//! works off a message that has no other before or behind it: the thread would only
+//! wait for the next message, and a wake-up is saved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,21 +19,22 @@ use crate::wire;
 use crate::work::role::{self, Pace};
 use crate::work::waking::Batch;
 
-/// How many messages are worked off before what they left to be sent is sent.
+/// Maximum number of messages that are worked off before the messages to be sent in
+/// response are written.
 const MAX_HELD: usize = 128;
 
 pub(super) struct Receiving {
     to_coordinator: flume::Sender<Incoming>,
-    /// Messages that the coordinator thread has not worked off. Only the receive
-    /// thread adds to it, so it knows when it is zero that nothing is before the
-    /// message that it holds.
+    /// The number of messages that the coordinator thread has not worked off. Only the
+    /// receive thread adds to it. So when the receive thread reads zero, nothing is
+    /// before the message that it holds.
     behind: AtomicUsize,
     /// The connection has ended: the coordinator thread sees it off.
     ended: AtomicBool,
 }
 
-/// What the coordinator thread takes its work from. When it is dropped, nobody is
-/// held up any more by a queue that is not read.
+/// What the coordinator thread takes its work from. Once this is dropped, the receive
+/// thread no longer waits for room in a queue that is not read.
 pub(super) struct Inbox(flume::Receiver<Incoming>);
 
 /// What the coordinator is told.
@@ -104,7 +105,8 @@ impl Receiving {
         }
     }
 
-    /// Waits for room in the queue. Returns whether anybody will look at it.
+    /// Waits for room in the queue. Returns whether the coordinator thread will take
+    /// the event.
     fn pass_on(&self, event: Incoming) -> bool {
         self.behind.fetch_add(1, Ordering::SeqCst);
         self.to_coordinator.send(event).is_ok()
@@ -119,7 +121,7 @@ impl Receiving {
     ) -> Reading {
         let mut reading = Reading::GoesOn;
         while !self.has_ended() {
-            // This holds a sender itself.
+            // This does not fail: `self` holds a sender.
             let Ok(first) = inbox.0.recv() else { break };
             role::set_pace(Pace::Busy);
             let _held = sending.hold(machine);
@@ -145,12 +147,12 @@ impl Receiving {
 }
 
 impl Inbox {
-    /// Reads on until the peer has ended its side, too, and forgets what it says.
+    /// Reads on until the peer has ended its side, too, and ignores what arrives.
     ///
-    /// A socket that is closed with something unread in it resets the connection,
-    /// and the peer loses what it has not read yet: perhaps the calls that were
-    /// made before the end, perhaps the Abort that tells it why. And a peer that is
-    /// not read from may not come to reading what we still send.
+    /// Closing a socket that holds unread data resets the connection, and the peer
+    /// loses what it has not read yet: perhaps the calls made before the end, perhaps
+    /// the Abort that tells it why. And while its own writes block, a peer may never
+    /// get to reading what this side still sends.
     pub(super) fn read_to_the_end(&self, deadline: Deadline) {
         loop {
             let next = match deadline.time() {
@@ -195,7 +197,7 @@ impl Drop for Gone<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let error = Error::disconnected("the receive thread panicked");
-            // Unless the connection has ended anyway.
+            // Fails only if the connection has ended anyway.
             self.0.pass_on(Incoming::End(error));
         }
     }

@@ -1,21 +1,21 @@
-//! The way out of a connection: the send queue and whoever writes.
+//! The way out of a connection: the send queue and the threads that write.
 //!
 //! Note [in place]
 //!
-//! The send thread is the resident of the queue's turn (Note [turns]). A thread
-//! that has queued something and is about to wait, for an answer or for its next
-//! job, writes it itself: that saves a wake-up and costs it nothing. It never
-//! waits there: what the transport does not take at once is left to the send
-//! thread.
+//! The send thread is the resident of the queue's turn (Note [turns]). A thread that
+//! has queued a message and is about to wait, for an answer or for its next job, writes
+//! the message itself: that saves a wake-up and costs the thread nothing. Such a thread
+//! never waits for the transport: what the transport does not take at once is left to
+//! the send thread.
 //!
 //! A thread that goes on to queue more leaves the writing to the send thread, which
-//! writes many messages with one call while the other one makes them. Nobody knows
-//! beforehand which it is; so a thread writes itself once, and again after it has
-//! waited in between or taken up another job: see [`Pace`](crate::work::role::Pace). When
-//! many calls are under way there always is more, and only the send thread writes.
-//! Long messages are worth a call of their own in any case.
-//! Threads that serve a connection know: they hold everything back until they have
-//! worked off what had arrived, and then write it.
+//! writes many messages with one system call while the first thread makes more. It is
+//! not known beforehand what a thread will do. So a thread writes in place once, and
+//! again only after it has waited or taken up another job: see
+//! [`Pace`](crate::work::role::Pace). While many calls are under way there always is
+//! more to come, and only the send thread writes. Long messages are worth a system call
+//! of their own in any case. Threads that serve a connection know what is to come: they
+//! hold everything back until they have worked off what had arrived, and then write it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -33,24 +33,24 @@ use crate::work::event::Event;
 use crate::work::role;
 use crate::work::room::Room;
 
-/// How many messages are written with one call at the most.
+/// Maximum number of messages that are written with one call.
 const MAX_BATCH: usize = 512;
 
-/// With how many calls under way, in both directions, there is nothing to be gained
-/// from doing several at once.
+/// Maximum number of calls under way, in both directions, with which working on several
+/// at once gains nothing.
 pub(super) const FEW_CALLS: usize = 4;
 
-/// With so many bytes to write, to write them with others saves nothing.
+/// Minimum number of bytes with which writing them together with others saves nothing.
 const LARGE: usize = 16 << 10;
 
 pub(super) struct Sending {
     queue: TurnQueue<Outgoing>,
-    /// Absent while somebody has the turn, and works with it without a lock.
+    /// Absent while a thread has the turn and works with this without a lock.
     writing: Mutex<Option<Box<Writing>>>,
     control: Arc<dyn TransportControl>,
-    /// Why writing failed, if it did.
+    /// The error that ended writing, if one did.
     failure: Mutex<Option<Error>>,
-    /// Nothing more will be written.
+    /// Set when nothing more will be written.
     done: Event,
 }
 
@@ -65,15 +65,15 @@ enum Outgoing {
 struct Writing {
     writer: Box<dyn MessageWriter>,
     teller: Teller,
-    /// Taken from the queue.
+    /// What was taken from the queue.
     taken: VecDeque<Outgoing>,
-    /// Encoded. What is half written is with the writer.
+    /// Encoded messages. A message that is half written is with the writer.
     batch: Vec<Frame>,
-    /// How much the batch was counted for, with what the writer has of it.
+    /// The size for which the batch was counted, including what the writer has of it.
     bytes: usize,
     next: Next,
     stream: Stream,
-    /// A message that could not be encoded, of which the peer is to be told.
+    /// The error of a message that could not be encoded; the peer will be told.
     unencodable: Option<Error>,
 }
 
@@ -93,7 +93,7 @@ enum Stream {
 }
 
 crate::sync::thread_local! {
-    /// For which queue this thread holds everything back: its address, or 0.
+    /// The queue for which this thread holds everything back: its address, or 0.
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -127,12 +127,13 @@ impl Sending {
         self.queue.push(Outgoing::Message(message));
     }
 
-    /// Says that this side rests, behind what was pushed. As [`push`](Self::push).
+    /// Queues the statement that this side rests. The rules of [`push`](Self::push)
+    /// hold.
     pub(super) fn push_rest(&self) {
         self.queue.push(Outgoing::Rest);
     }
 
-    /// Sees to it that what was pushed is written. Does not wait.
+    /// Makes sure that what was pushed will be written. Does not wait.
     pub(super) fn wake(&self, machine: &Machine) {
         if HELD.try_with(Cell::get) == Ok(self.address()) {
             return;
@@ -146,7 +147,7 @@ impl Sending {
         }
     }
 
-    /// Nothing more will be pushed. Does not wait.
+    /// Declares that nothing more will be pushed. Does not wait.
     pub(super) fn end(&self) {
         self.queue.push(Outgoing::End);
         if let Some(turn) = self.queue.claim() {
@@ -154,7 +155,7 @@ impl Sending {
         }
     }
 
-    /// Everything was written, or cannot be.
+    /// The event that everything was written, or that the rest cannot be.
     pub(super) fn done(&self) -> &Event {
         &self.done
     }
@@ -181,7 +182,7 @@ impl Sending {
             writing.try_write()
         });
         let Some(bytes) = bytes else { return turn.hand_over() };
-        // What came in the meantime comes from threads that are busy.
+        // What was queued in the meantime comes from threads that are busy.
         drop(turn.finish());
         room.sent(bytes);
     }
@@ -202,7 +203,7 @@ impl Sending {
         self.done.set();
     }
 
-    /// Writes what waits. Returns whether that was all for ever.
+    /// Writes what waits. Returns whether nothing will follow.
     fn write(&self, turn: &Turn<'_, Outgoing>, machine: &Arc<Machine>) -> bool {
         self.with_writing(|writing| {
             loop {
@@ -211,7 +212,7 @@ impl Sending {
                 }
                 writing.collect();
                 if let Some(error) = writing.unencodable.take() {
-                    // Content is made sure of before it is queued.
+                    // Content is checked before it is queued.
                     machine.abort(error.with_internal("encoding failed"));
                 }
                 let next = std::mem::take(&mut writing.next);
@@ -229,9 +230,9 @@ impl Sending {
         })
     }
 
-    /// Only for whoever has the turn.
+    /// Only for the thread that has the turn.
     fn with_writing<R>(&self, work: impl FnOnce(&mut Writing) -> R) -> R {
-        /// Puts it back, also when there is a panic.
+        /// Puts the state back, even after a panic.
         struct Borrowed<'a>(&'a Mutex<Option<Box<Writing>>>, Option<Box<Writing>>);
         impl Drop for Borrowed<'_> {
             fn drop(&mut self) {
@@ -245,9 +246,10 @@ impl Sending {
         }
     }
 
-    /// The stream is broken in this direction, and will be in the other one as
-    /// soon as what has arrived is read: there may be calls in it, and an Abort
-    /// that tells why. The receive thread then ends the connection.
+    /// Records that the stream is broken in this direction. The connection is not ended
+    /// here: what has arrived is read first, because there may be calls in it, and an
+    /// Abort that tells why. Then the receive thread finds the stream broken, too, and
+    /// ends the connection.
     fn fail(&self, error: &TransportError) {
         tracing::debug!(%error, "writing failed");
         *self.failure.lock() = Some(Error::disconnected(error.to_string()));
@@ -256,7 +258,7 @@ impl Sending {
 }
 
 impl Writing {
-    /// Encodes what was taken, as far as it fits into one batch.
+    /// Encodes as much of what was taken as fits into one batch.
     fn collect(&mut self) {
         while self.next == Next::Messages
             && self.batch.len() < MAX_BATCH
@@ -284,8 +286,8 @@ impl Writing {
         }
     }
 
-    /// Writes what does not need to wait. Returns how much that was if nothing is
-    /// left to be done.
+    /// Writes what can be written without waiting. Returns how much that was if nothing
+    /// is left to be written.
     fn try_write(&mut self) -> Option<usize> {
         if self.stream == Stream::Broken
             || self.next != Next::Messages
@@ -295,12 +297,12 @@ impl Writing {
         }
         match self.writer.try_write(&mut self.batch) {
             Ok(true) if self.taken.is_empty() => Some(self.written()),
-            // An error shows again.
+            // An error will come up again when the send thread writes.
             _ => None,
         }
     }
 
-    /// Writes the batch and what comes behind it.
+    /// Writes the batch and what follows it.
     fn write(&mut self, next: Next) -> Result<(), TransportError> {
         if self.stream == Stream::Broken {
             return Ok(());
@@ -321,7 +323,8 @@ impl Writing {
         written
     }
 
-    /// The batch is written, or never will be. Returns how much it was counted for.
+    /// Clears the batch, which is written or never will be. Returns the size for which
+    /// it was counted.
     fn written(&mut self) -> usize {
         self.batch.clear();
         std::mem::take(&mut self.bytes)

@@ -1,14 +1,14 @@
-//! Waiting for a connection to be in some state.
+//! Waiting for a connection to reach some state.
 //!
-//! The protocol machine waits for nobody and tells nobody. A thread that waits for it to
-//! be in some state looks again after each of its steps.
+//! The protocol machine neither waits nor wakes threads. A thread that waits for the
+//! machine to reach some state looks again after each of the machine's steps.
 
 use crate::deadline::Deadline;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::work::waiting::{self, Waiters};
 
-/// Where threads wait for the steps of one machine.
+/// The threads that wait for steps of one machine.
 #[derive(Default)]
 pub(super) struct Steps {
     /// The number of threads that wait. Raised under the lock of the list.
@@ -17,8 +17,8 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Waits until the machine is in the state that `is_there` knows, or for the
-    /// deadline. Returns whether it is. `is_there` must take no lock.
+    /// Waits until `is_there` says that the machine has reached its state, or until the
+    /// deadline. Returns whether it has. `is_there` must take no lock.
     pub(super) fn wait(&self, is_there: impl Fn() -> bool, deadline: Deadline) -> bool {
         let mut counted = false;
         let found = waiting::park(
@@ -27,7 +27,7 @@ impl Steps {
             deadline,
             |_, _| {
                 if !counted {
-                    // From here on a step takes the lock and calls this thread.
+                    // From here on, the next step takes the lock and calls this thread.
                     self.waiting.fetch_add(1, Ordering::SeqCst);
                     counted = true;
                 }
@@ -38,7 +38,7 @@ impl Steps {
         found.is_some()
     }
 
-    /// A step was made.
+    /// Tells the waiting threads that the machine made a step.
     pub(super) fn made(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             let called = self.waiters.lock().call_all();

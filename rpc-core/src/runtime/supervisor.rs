@@ -1,4 +1,4 @@
-//! Work that is bound to the life of a connection, or of an object.
+//! Threads that end with a connection or with an object.
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,7 +13,7 @@ use crate::sync::Mutex;
 use crate::work::executor::Executor;
 use crate::work::waiting::{self, Waiters};
 
-/// Starts threads that end with a connection, or with whatever owns an
+/// Starts threads that end with a connection, or with the owner of an
 /// [`OwnedSupervisor`]. Cloning gives another handle on the same group.
 #[derive(Clone)]
 pub struct Supervisor {
@@ -70,12 +70,12 @@ impl Supervisor {
     }
 
     /// Starts a thread that is asked to stop, and joined, when the connection or the
-    /// owner ends. Waiting for answers over that connection ends by itself then; for
-    /// everything else the thread has to look at the token.
+    /// owner ends. A wait for an answer over that connection ends by itself then;
+    /// otherwise the thread has to look at the token.
     ///
     /// # Errors
-    /// `disconnected` when that has ended already, `overloaded` when
-    /// the system has no thread to give.
+    /// `disconnected` when the connection or the owner has ended already, `overloaded`
+    /// when the operating system has no thread to give.
     pub fn spawn(
         &self,
         name: impl Into<String>,
@@ -89,7 +89,7 @@ impl Supervisor {
         let handle = std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
-                /// Counts the thread down also when its work panics.
+                /// Counts the thread down, even if its work panics.
                 struct Leave(StopToken);
                 impl Drop for Leave {
                     fn drop(&mut self) {
@@ -106,7 +106,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A token that tells when the connection or the owner ends.
+    /// A token that says when the connection or the owner ends.
     pub fn token(&self) -> StopToken {
         StopToken { shared: Arc::clone(&self.shared) }
     }
@@ -115,13 +115,13 @@ impl Supervisor {
         self.shared.state.lock().running == 0
     }
 
-    /// Asks every thread to stop, and starts no more.
+    /// Asks every thread to stop. No more are started.
     pub(crate) fn stop(&self) {
         self.shared.change(|state| state.phase = Phase::Stopped);
     }
 
-    /// Waits for the threads, other than the current one. Returns whether all
-    /// ended before the deadline.
+    /// Waits for the threads, except the current one. Returns whether all of them ended
+    /// before the deadline.
     pub(crate) fn join(&self, deadline: Deadline) -> bool {
         let current = std::thread::current().id();
         let handles = self.shared.wait(deadline, |state| {
@@ -139,12 +139,12 @@ impl Supervisor {
     }
 }
 
-/// A [`Supervisor`] whose threads end with whatever owns this, such as an object that
-/// has it as a field: see [`Vat::supervisor`](super::Vat::supervisor).
+/// A [`Supervisor`] whose threads end with its owner, such as an object that has it as
+/// a field: see [`Vat::supervisor`](super::Vat::supervisor).
 ///
-/// When it is dropped the threads are asked to stop, and a worker of its vat waits for
-/// them: the drop itself waits for nobody, because objects are dropped on threads that
-/// must not. Shutting the vat down ends them, too, and waits for them.
+/// When it is dropped, the threads are asked to stop, and a worker of the vat waits for
+/// them. The drop itself does not wait, because objects may be dropped on threads that
+/// must not wait. Shutting the vat down ends the threads, too, and waits for them.
 pub struct OwnedSupervisor {
     supervisor: Supervisor,
     executor: Arc<dyn Executor>,
@@ -155,8 +155,8 @@ impl OwnedSupervisor {
         OwnedSupervisor { supervisor: Supervisor::new(), executor }
     }
 
-    /// Asks every thread to stop, and waits for them, other than the current one, no
-    /// longer than `timeout`. Returns whether all have ended.
+    /// Asks every thread to stop and waits for all of them except the current one, but
+    /// no longer than `timeout`. Returns whether all have ended.
     ///
     /// # Errors
     /// This thread must not wait.
@@ -185,10 +185,10 @@ impl Drop for OwnedSupervisor {
         if !self.supervisor.is_empty() {
             let supervisor = self.supervisor.clone();
             let join = move || {
-                // On a worker, that gives its place up while it waits.
+                // The worker that runs this gives up its place while it waits.
                 let _ = effects::blocking(|| supervisor.join(Deadline::NEVER));
             };
-            // Without a worker they end all the same, and nobody hears of it.
+            // Without a worker the threads end all the same, but they are not joined.
             let _ = self.executor.spawn(Box::new(join));
         }
     }
@@ -200,7 +200,7 @@ impl fmt::Debug for OwnedSupervisor {
     }
 }
 
-/// What a vat knows of its supervisors.
+/// What a vat keeps of one of its supervisors.
 pub(super) struct WeakSupervisor {
     shared: Weak<Shared>,
 }
@@ -226,8 +226,8 @@ impl StopToken {
         self.wait_before(Deadline::NEVER);
     }
 
-    /// Waits until the thread should end, no longer than `timeout`. Returns
-    /// whether it should.
+    /// Waits until the thread should end, but no longer than `timeout`. Returns whether
+    /// the thread should end.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.wait_before(Deadline::after(timeout))
     }

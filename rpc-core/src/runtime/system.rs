@@ -7,14 +7,14 @@
 //!    └───────────────────accepted───────────────┘
 //! ```
 //!
-//! - **Connecting**: one thread reaches for the peer; others that want it, too,
-//!   wait for the outcome.
-//! - **Up**: there is a connection. When the same peer arrives anew, it has
-//!   noticed an end that we have not: the old connection is closed, which fails
-//!   whatever waited on it, and the new one takes its place.
+//! - **Connecting**: one thread connects to the peer; other threads that ask for the
+//!   same peer wait for the outcome.
+//! - **Up**: there is a connection. A peer that connects again has noticed an end of
+//!   this connection that this side has not: the old connection is closed, which fails
+//!   everything that waits for it, and the new one takes its place.
 //!
-//! The lock of the table is taken by itself: nothing waits, and nothing of the
-//! application runs, under it.
+//! No other lock is held together with the table's lock, except that it may be taken
+//! under the flow limit's. Nothing waits, and no application code runs, under it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -45,18 +45,19 @@ use crate::work::waiting::{self, Look, Waiters};
 /// What a vat offers to a peer that it knows by id, or `None` for nothing.
 type Factory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
 
-/// Who asks for the bootstrap capability.
+/// The vat that asks for the bootstrap capability.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Peer<'a, Id> {
-    /// Its name in the network.
+    /// The vat's id in the network.
     pub id: &'a Id,
-    /// What the transport knows of it; nothing when this vat asks itself.
+    /// What the transport knows of the vat; empty when this vat asks itself.
     pub description: PeerDescription,
 }
 
-/// A vat in a network of vats: it accepts who comes, reaches whom it is asked to,
-/// and keeps one connection to each. Cloning gives another handle.
+/// A vat in a network of vats: it accepts connections, connects to the vats that the
+/// application asks for, and keeps one connection to each of them. Cloning gives
+/// another handle on the same system.
 ///
 /// Dropping the last handle stops accepting and closes every connection.
 pub struct RpcSystem<N: VatNetwork> {
@@ -92,7 +93,7 @@ struct Settings<Id> {
 struct Peers<Id> {
     phase: Phase,
     table: HashMap<Id, Slot>,
-    /// Threads that wait for it to change.
+    /// The threads that wait for the table to change.
     waiters: Waiters,
 }
 
@@ -107,17 +108,17 @@ enum Slot {
     Up(Connection),
 }
 
-/// What the table has of a peer.
+/// What the table holds for a peer.
 enum Known {
     Nobody,
     Connecting,
     Up(Connection),
 }
 
-/// How long to wait for a peer whose own attempt was faster than ours.
+/// Maximum wait for the connection of a peer whose own attempt was faster than ours.
 const CROSSED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How an [`RpcSystem`] is made.
+/// Settings of an [`RpcSystem`] that is about to start.
 pub struct RpcSystemBuilder<N: VatNetwork> {
     vat: Vat,
     network: N,
@@ -125,7 +126,7 @@ pub struct RpcSystemBuilder<N: VatNetwork> {
 }
 
 impl<N: VatNetwork> RpcSystem<N> {
-    /// Starts to describe a system of the vat `vat` in `network`.
+    /// Begins the settings of a system that connects `vat` to the vats in `network`.
     pub fn builder(vat: &Vat, network: N) -> RpcSystemBuilder<N> {
         RpcSystemBuilder {
             vat: vat.clone(),
@@ -145,19 +146,19 @@ impl<N: VatNetwork> RpcSystem<N> {
         }
     }
 
-    /// The bootstrap capability of a vat. Waits until the vat is reached, if there
-    /// is no connection to it, but not for the capability: it can be called at
-    /// once.
+    /// The bootstrap capability of a vat. If there is no connection to the vat, this
+    /// waits until there is one, but it does not wait for the capability, which can be
+    /// called at once.
     ///
-    /// A vat that asks for itself gets what it offers to itself, without a
-    /// connection. When the vat cannot be reached, every call fails and tells
-    /// why.
+    /// A vat that asks for itself gets what it offers to itself, without a connection.
+    /// If the vat cannot be reached, every call on the capability fails with the
+    /// reason.
     pub fn bootstrap<C: FromClient>(&self, peer: &N::VatId) -> C {
         C::from_client(self.shared().bootstrap(peer).unwrap_or_else(Client::broken))
     }
 
-    /// The connection to a vat, which is made if there is none; `None` for this
-    /// vat itself.
+    /// The connection to a vat, which is made if there is none. `None` if the vat is
+    /// this one.
     ///
     /// # Errors
     /// The vat cannot be reached, or this thread must not wait.
@@ -165,8 +166,8 @@ impl<N: VatNetwork> RpcSystem<N> {
         self.shared().reach(peer)
     }
 
-    /// Sets what makes the traces of errors that are sent, on every connection of
-    /// this system, also on those that exist; see [`ConnConfig::trace_encoder`].
+    /// Sets what makes the traces of errors that are sent, on every connection of this
+    /// system, existing ones included; see [`ConnConfig::trace_encoder`].
     pub fn set_trace_encoder(&self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) {
         self.shared().settings.trace_encoder.set(Some(Arc::new(encoder)));
     }
@@ -176,14 +177,15 @@ impl<N: VatNetwork> RpcSystem<N> {
         self.shared().up().len()
     }
 
-    /// Changes how many words of calls each peer may have under way here, for every
-    /// connection that there is and every one that there will be; see
-    /// [`Connection::set_flow_limit`]. Does not wait.
+    /// Changes how many words of calls each peer may have under way here, on every
+    /// existing and every future connection; see [`Connection::set_flow_limit`]. Does
+    /// not wait.
     pub fn set_flow_limit(&self, words: u64) {
         let connections = {
             let mut limit = self.shared().flow_limit.lock();
             *limit = words;
-            // A connection that is not in the table yet is told when it is.
+            // A connection that is not in the table yet gets the limit when it is put
+            // there.
             let connections = self.shared().up();
             for (_, connection) in &connections {
                 connection.note_flow_limit(words);
@@ -195,20 +197,21 @@ impl<N: VatNetwork> RpcSystem<N> {
         }
     }
 
-    /// Closes connections over which nothing is going on: no calls either way, and
-    /// neither side holds capabilities of the other. They are made again when
-    /// they are needed. Returns for how many it was tried; does not wait.
+    /// Closes the connections over which nothing is going on: no call is under way in
+    /// either direction, and neither side holds capabilities of the other. A connection
+    /// is made again when it is needed. Returns the number of connections that this
+    /// tried to close. Does not wait.
     ///
-    /// If the network's transports [can carry it](crate::transport::MessageWriter::rest),
-    /// as endpoints do, the other side agrees first: then nothing is lost of what
-    /// it begins at the same time. Over other transports such calls fail with
-    /// `disconnected`.
+    /// If the network's transports [can tell the
+    /// peer](crate::transport::MessageWriter::rest), as endpoints can, a connection is
+    /// closed only when the peer agrees, and no call is lost that the peer begins at
+    /// the same time. Over other transports such calls fail with `disconnected`.
     pub fn close_idle(&self) -> usize {
         self.shared().up().iter().filter(|(_, connection)| connection.end_if_unused()).count()
     }
 
-    /// Ends in an orderly way: accepts nobody any more, waits until the calls of
-    /// peers are finished, but no longer than `timeout`, and then closes every
+    /// Ends in an orderly way: accepts no more connections, waits until the peers'
+    /// calls are finished, but no longer than `timeout`, and then closes every
     /// connection. Returns whether all calls were finished in time.
     pub fn drain(&self, timeout: Duration) -> bool {
         let deadline = Deadline::after(timeout);
@@ -220,7 +223,7 @@ impl<N: VatNetwork> RpcSystem<N> {
             connection.close();
         }
         for connection in &connections {
-            // Bounded by each connection's close timeout.
+            // Each connection's close timeout bounds this wait.
             let _ = connection.join();
         }
         finished.into_iter().all(|finished| finished)
@@ -260,15 +263,15 @@ impl<N: VatNetwork> Drop for Handle<N> {
 }
 
 impl<N: VatNetwork> RpcSystemBuilder<N> {
-    /// Offers the same capability to everybody.
+    /// Offers the same bootstrap capability to every peer.
     #[must_use]
     pub fn bootstrap(self, client: impl FromClient) -> Self {
         let client = client.into_client();
         self.bootstrap_factory(move |_| Some(client.clone()))
     }
 
-    /// Decides for each peer what it is offered. Called once for each connection,
-    /// when it begins; must not block.
+    /// Decides for each peer which bootstrap capability it is offered. The closure is
+    /// called once for each connection, when it begins, and must not block.
     #[must_use]
     pub fn bootstrap_factory(
         mut self,
@@ -278,15 +281,15 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// Offers capabilities by name to everybody; see [`ConnConfig::restorer`].
+    /// Offers capabilities by name to every peer; see [`ConnConfig::restorer`].
     #[must_use]
     pub fn restorer(mut self, restorer: impl Restorer) -> Self {
         self.settings.restorer = Some(Arc::new(restorer));
         self
     }
 
-    /// Puts a gateway between this vat and every peer: the network is another realm;
-    /// see [`ConnConfig::realm_gateway`].
+    /// Puts a gateway between this vat and every peer, for a network that is another
+    /// realm; see [`ConnConfig::realm_gateway`].
     #[must_use]
     pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
         self.settings.gateway = Some(gateway.into_client());
@@ -300,7 +303,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// Sets how much may be on its way in streams.
+    /// Sets how much may be on its way in streams; see [`ConnConfig::flow_control`].
     #[must_use]
     pub fn flow_control(mut self, flow: FlowControl) -> Self {
         self.settings.flow = flow;
@@ -315,29 +318,32 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// See [`ConnConfig::debug_mode`].
+    /// Sets whether peers are told internal detail of errors; see
+    /// [`ConnConfig::debug_mode`].
     #[must_use]
     pub fn debug_mode(mut self, on: bool) -> Self {
         self.settings.debug = on;
         self
     }
 
-    /// See [`ConnConfig::trace_encoder`].
+    /// Sets what makes the traces of errors that are sent; see
+    /// [`ConnConfig::trace_encoder`].
     #[must_use]
     pub fn trace_encoder(self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) -> Self {
         self.settings.trace_encoder.set(Some(Arc::new(encoder)));
         self
     }
 
-    /// Closes connections, as [`RpcSystem::close_idle`] does, after nothing was sent
-    /// or received for so long, at the earliest. Default: they stay.
+    /// Closes connections as [`RpcSystem::close_idle`] does, once nothing was sent or
+    /// received for at least this long. Default: connections stay.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.settings.idle_timeout = Some(timeout);
         self
     }
 
-    /// See [`ConnConfig::close_timeout`]. It also bounds how long
+    /// Sets how long the end of a connection may take; see
+    /// [`ConnConfig::close_timeout`]. The same timeout bounds how long
     /// [`bootstrap`](RpcSystem::bootstrap) waits for a peer to agree to the closing of
     /// an idle connection.
     #[must_use]
@@ -346,7 +352,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// Starts to accept.
+    /// Starts the system: from now on it accepts connections.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -387,8 +393,8 @@ impl<N: VatNetwork> fmt::Debug for RpcSystemBuilder<N> {
 }
 
 impl<Id: Clone + Eq + Hash> Peers<Id> {
-    /// Puts a connection into the table, unless there is one that began after it:
-    /// then this one has ended, or is about to, though it took so long to get here.
+    /// Puts a connection into the table, unless the table holds one that began later:
+    /// then the peer has given up the earlier one, which has ended or is about to.
     /// Returns the one of the two that is in the table now, and the other one.
     fn put(&mut self, peer: &Id, connection: Connection) -> (Connection, Option<Connection>) {
         match self.table.get(peer) {
@@ -404,7 +410,7 @@ impl<Id: Clone + Eq + Hash> Peers<Id> {
 }
 
 impl<N: VatNetwork> Shared<N> {
-    /// The accepting thread.
+    /// The loop of the accepting thread.
     fn accept(self: &Arc<Self>) {
         loop {
             match self.network.accept() {
@@ -451,7 +457,7 @@ impl<N: VatNetwork> Shared<N> {
                 Err(Unused::Resting) => {
                     let deadline = Deadline::after(self.settings.close_timeout);
                     if !effects::blocking(|| connection.wait_until_awake(deadline))? {
-                        // The peer neither agrees nor says anything.
+                        // The peer neither agreed nor woke the connection.
                         connection.close();
                     }
                 }
@@ -459,13 +465,14 @@ impl<N: VatNetwork> Shared<N> {
         }
     }
 
-    /// The connection to a peer; `None` for this vat itself.
+    /// The connection to a peer, which is made if there is none; `None` for this vat
+    /// itself.
     fn reach(self: &Arc<Self>, peer: &N::VatId) -> Result<Option<Connection>> {
         let mut ended = None;
         loop {
-            // Looking at a connection, and being about to wait, run what this
-            // thread has noted, which may be code of the application: neither
-            // happens under the lock.
+            // Looking at a connection and preparing to wait run the effects that this
+            // thread has noted, and these may be application code. So neither happens
+            // under the lock.
             match self.look_for(peer)? {
                 Known::Nobody => break,
                 Known::Connecting => self.wait_while_connecting(peer)?,
@@ -485,8 +492,8 @@ impl<N: VatNetwork> Shared<N> {
                 Ok(Reached::Crossed) => {}
                 Err(error) => break Err(error),
             }
-            // What the network has may be what has ended here: then the network is
-            // told soon.
+            // The connection that crossed with this attempt may be the one that has
+            // ended here. Then the network will notice its end soon.
             match ended.take() {
                 None => return self.wait_for_crossed(peer),
                 Some(connection) => match connection.join() {
@@ -507,7 +514,7 @@ impl<N: VatNetwork> Shared<N> {
                     }
                     Ok(Some(current))
                 }
-                // The peer came to us in the meantime.
+                // The peer has connected to this vat in the meantime.
                 (_, Some(Slot::Up(existing))) => return Ok(Some(existing.clone())),
                 (made, _) => {
                     peers.table.remove(peer);
@@ -523,8 +530,8 @@ impl<N: VatNetwork> Shared<N> {
         outcome
     }
 
-    /// What the table has of a peer. If that is nothing, the calling thread is now
-    /// the one that reaches for it.
+    /// What the table holds for a peer. If it holds nothing, the calling thread is now
+    /// the one that connects to the peer.
     fn look_for(&self, peer: &N::VatId) -> Result<Known> {
         let mut peers = self.peers.lock();
         if peers.phase == Phase::Closed {
@@ -549,8 +556,7 @@ impl<N: VatNetwork> Shared<N> {
         waiting::wait(&self.peers, |peers| &mut peers.waiters, Deadline::NEVER, look).map(drop)
     }
 
-    /// Takes a connection that has ended out of the table, unless there is a newer
-    /// one.
+    /// Takes a connection that has ended out of the table, unless a newer one is there.
     fn forget(&self, peer: &N::VatId, number: u64) {
         let mut peers = self.peers.lock();
         let ours = matches!(
@@ -562,7 +568,8 @@ impl<N: VatNetwork> Shared<N> {
         drop(gone);
     }
 
-    /// The other side was faster: its connection is about to be accepted.
+    /// Waits for the connection of a peer whose attempt was faster: it is about to be
+    /// accepted.
     fn wait_for_crossed(&self, peer: &N::VatId) -> Result<Option<Connection>> {
         effects::catch_up();
         let deadline = Deadline::after(CROSSED_TIMEOUT);
@@ -577,11 +584,11 @@ impl<N: VatNetwork> Shared<N> {
         };
         let found = waiting::wait(&self.peers, |peers| &mut peers.waiters, deadline, look)?;
         self.peers_changed();
-        // The last look finds something.
+        // The last look always finds something.
         found.unwrap_or_else(|| Err(Error::disconnected("the peer is gone")))
     }
 
-    /// Has those look again who wait for the table to change.
+    /// Makes the threads look again that wait for the table to change.
     fn peers_changed(&self) {
         let called = self.peers.lock().waiters.call_all();
         called.wake_now();
@@ -615,9 +622,8 @@ impl<N: VatNetwork> Shared<N> {
         })
     }
 
-    /// Looks after a connection that is in the table now: the flow limit may have
-    /// changed meanwhile, and when it has ended it is forgotten, unless there is a
-    /// newer one.
+    /// Looks after a connection that is in the table now: sets the flow limit, which
+    /// may have changed meanwhile, and forgets the connection when it has ended.
     fn watch(self: &Arc<Self>, peer: N::VatId, connection: &Connection) {
         {
             let limit = self.flow_limit.lock();
@@ -642,7 +648,7 @@ impl<N: VatNetwork> Shared<N> {
         up.collect()
     }
 
-    /// Accepts and reaches nobody any more. Returns the connections there were.
+    /// Ends accepting and connecting. Returns the connections that were in the table.
     fn stop(&self) -> Vec<Connection> {
         let table = {
             let mut peers = self.peers.lock();

@@ -1,13 +1,13 @@
-//! A queue whose consumer is whoever has time.
+//! A queue whose consumer is any thread that has time.
 //!
 //! Note [turns]
 //!
-//! What one thread queues for another costs a wake-up: a system call, and the time
-//! until the other one runs, which is most of what a call takes when little else is
-//! going on. So the consumer of a queue is a *turn* that any thread may take. The
-//! thread that is made for it, the *resident*, has the turn when there is more to
-//! do than somebody else should be kept with; a thread that queued something, and
-//! has nothing better to do, takes it when nobody has it.
+//! Queueing something for another thread costs a wake-up: a system call, and the time
+//! until the other thread runs, which is most of the time of a call when little else is
+//! going on. So the right to consume the queue is a *turn* that any thread may take. A
+//! thread that queued something and has nothing better to do takes the turn when it is
+//! free. When there is more to do than should keep such a thread, the turn goes to the
+//! *resident*, a thread that exists for this queue.
 //!
 //! # State model of the turn
 //!
@@ -16,12 +16,12 @@
 //!                                 └──hand_over──► Resident ──wait──► Taken
 //! ```
 //!
-//! Only the one who has the turn takes items out, so their order is kept. When it
-//! is *Due*, the item that made it so was queued under a lock of the caller's, as
-//! those of the outbox are under the order lock: to wake a thread there would be a
-//! system call under that lock. Whoever pushes therefore calls
-//! [`claim`](TurnQueue::claim) afterwards, without the lock; one of them gets the
-//! turn.
+//! Only the thread that has the turn takes items out, so their order is kept. The state
+//! *Due* exists because an item may be pushed under a lock of the caller, as the
+//! messages of the outbox are pushed under the order lock: waking a thread there would
+//! be a system call under that lock. So a thread that has pushed calls
+//! [`claim`](TurnQueue::claim) afterwards, without the lock; one of the threads that do
+//! gets the turn.
 
 use std::collections::VecDeque;
 
@@ -30,7 +30,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::work::waiting::{self, Waiters};
 
-/// The memory that an empty queue keeps, in items.
+/// Maximum memory that an empty queue keeps, in items.
 const KEPT: usize = 1024;
 
 /// A queue of many producers.
@@ -55,7 +55,7 @@ enum Owner {
     Resident,
 }
 
-/// The right to consume. Dropping it gives it to the resident.
+/// The right to consume. Dropping it hands the turn to the resident.
 pub(super) struct Turn<'q, T>(&'q TurnQueue<T>);
 
 impl<T> TurnQueue<T> {
@@ -94,7 +94,7 @@ impl<T> TurnQueue<T> {
         Some(Turn(self))
     }
 
-    /// Waits until it is the resident's turn.
+    /// Waits until the resident has the turn.
     pub(super) fn wait(&self) -> Turn<'_, T> {
         waiting::park(
             &self.state,
@@ -117,7 +117,7 @@ impl<T> Turn<'_, T> {
     /// Ends the turn if nothing waits.
     ///
     /// # Errors
-    /// Something waits: here is the turn again.
+    /// Something waits. The turn is handed back.
     pub(super) fn finish(self) -> Result<(), Self> {
         let mut state = self.0.state.lock();
         if !state.waiting.is_empty() {
@@ -130,7 +130,7 @@ impl<T> Turn<'_, T> {
         Ok(())
     }
 
-    /// Leaves the rest to the resident.
+    /// Gives the turn, and what is left to do, to the resident.
     pub(super) fn hand_over(self) {
         drop(self);
     }
@@ -180,7 +180,7 @@ mod tests {
         assert!(queue.wait().finish().is_err());
     }
 
-    /// Producers that work off what they find, or leave it to the resident.
+    /// Producers that work off what they find, or hand it over to the resident.
     #[test]
     fn every_item_is_consumed_in_order_whoever_has_the_turn() {
         const ITEMS: usize = 10_000;
@@ -229,7 +229,7 @@ mod tests {
                     });
                 }
             });
-            // The last one is the resident's, so that it comes to its end.
+            // The last item is left to the resident, so that its loop ends.
             queue.push((0, ITEMS));
             hand_over(queue);
         });

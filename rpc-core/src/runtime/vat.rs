@@ -23,9 +23,9 @@ use crate::work::pool::{DEFAULT_NAME, Pool, PoolConfig};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VatConfig {
-    /// What its threads' names start with. Default: `rpc`.
+    /// Prefix of the names of the vat's threads. Default: `rpc`.
     pub name: String,
-    /// Its workers.
+    /// Settings of the vat's workers.
     pub pool: PoolConfig,
 }
 
@@ -79,8 +79,8 @@ impl Vat {
         }
     }
 
-    /// The vat that objects belong to that are made without one, on threads that
-    /// are no vat's. It lives as long as the process.
+    /// The default vat: an object belongs to it that is made without a vat, on a thread
+    /// that belongs to no vat. It lives as long as the process.
     pub fn global() -> &'static Vat {
         static GLOBAL: LazyLock<Vat> =
             LazyLock::new(|| Vat::of_workers(Pool::global(), DEFAULT_NAME.into()));
@@ -101,14 +101,13 @@ impl Vat {
         Client::of(LocalObject::new(server, concurrency, self.executor()))
     }
 
-    /// Starts to speak with the peer at the other end of a transport. Returns
-    /// when the connection's threads run; the peer may not have said anything
-    /// yet.
+    /// Makes a connection to the peer at the other end of a transport. Returns when the
+    /// connection's threads run, whether or not the peer has sent anything.
     ///
     /// # Errors
-    /// `overloaded` when the system has no threads to give, `disconnected` when
-    /// the vat was shut down, or when the peer was gone before the action of the
-    /// configuration could start.
+    /// `overloaded` when the operating system has no threads to give; `disconnected`
+    /// when the vat was shut down, or when the peer was gone before the configuration's
+    /// action could start.
     pub fn connect(&self, transport: Transport, config: ConnConfig) -> Result<Connection> {
         let number = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
         let connection = connection::start(
@@ -119,8 +118,8 @@ impl Vat {
             number,
             format!("{}-{number}", self.shared.name),
         )?;
-        // Asked only now that the connection is known to the vat: a shutdown that
-        // has not happened by now will find it.
+        // This is checked only now that the vat knows the connection: a later shutdown
+        // finds the connection.
         if self.shared.closed.load(Ordering::SeqCst) {
             connection.close();
             return Err(Error::disconnected("the vat was shut down"));
@@ -128,34 +127,35 @@ impl Vat {
         Ok(connection)
     }
 
-    /// Starts threads that end with whatever owns the supervisor: an object that has
-    /// it as a field has threads of its own, which end when its last client is gone,
-    /// and at the latest when the vat is shut down.
+    /// A supervisor whose threads end with its owner. An object that has it as a field
+    /// has threads of its own, which end when the object's last client is gone, and at
+    /// the latest when the vat is shut down.
     pub fn supervisor(&self) -> OwnedSupervisor {
         let supervisor = OwnedSupervisor::new(self.executor());
         let mut supervisors = self.shared.supervisors.lock();
-        // When it would have to grow it is time to forget those that are gone.
+        // Before the list grows, supervisors that are gone are taken out.
         if supervisors.len() == supervisors.capacity() {
             supervisors.retain(|group| !group.is_gone());
         }
         supervisors.push(supervisor.group());
         drop(supervisors);
-        // As with connections: a shutdown that has not happened by now will find it.
+        // As in `connect`, this is checked only now: a later shutdown finds the
+        // supervisor.
         if self.shared.closed.load(Ordering::SeqCst) {
             supervisor.stop();
         }
         supervisor
     }
 
-    /// How many connections have not ended yet.
+    /// The number of connections that have not ended yet.
     pub fn connection_count(&self) -> usize {
         self.shared.connections.len()
     }
 
-    /// Closes every connection, asks supervised threads to stop, waits for all of
-    /// these, and for the workers to finish what they do. Returns whether everything ended in time. Objects
-    /// of the vat answer calls with `overloaded` from then on, and it takes no
-    /// more connections.
+    /// Closes every connection, asks supervised threads to stop, and waits for all of
+    /// these and for the workers to finish what they do. Returns whether everything
+    /// ended within `timeout`. From then on the vat's objects answer calls with
+    /// `overloaded`, and the vat makes no more connections.
     pub fn shutdown(&self, timeout: Duration) -> bool {
         let deadline = Deadline::after(timeout);
         self.shared.closed.store(true, Ordering::SeqCst);

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, Runner};
 
-/// How many interleavings are tried, if `MODEL_RUNS` does not say.
+/// Default number of interleavings that are tried, which `MODEL_RUNS` overrides.
 const RUNS: usize = 400;
 
-/// What a frame of unoptimised code takes is multiplied by how deep effects nest.
+/// Stack size of a model's thread, in bytes: frames of unoptimised code are large, and
+/// effects nest deeply.
 const STACK: usize = 1 << 20;
 
-/// Runs `body` with many interleavings, half of them at random, the other half with
-/// few changes between threads at places that hardly anybody would think of
-/// (PCT). `MODEL_RUNS` says how many, `MODEL_SEED` which, and `MODEL_SCHEDULE` is
-/// one that failed, as it was printed.
+/// Runs `body` with many interleavings. Half of them are chosen at random; the other
+/// half change between threads only a few times, at unlikely places (PCT). `MODEL_RUNS`
+/// sets their number and `MODEL_SEED` chooses other ones; `MODEL_SCHEDULE` repeats one
+/// that failed, given as it was printed.
 pub(crate) fn explore(body: impl Fn() + Send + Sync + 'static) {
     let body = Arc::new(body);
     if let Ok(schedule) = std::env::var("MODEL_SCHEDULE") {

@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use dashmap::DashMap;
 
-/// What it keeps others out with never outlives a call of one of its methods.
+/// Its internal locks are held only during a call of one of its methods.
 pub(crate) struct Map<K: Eq + Hash, V>(DashMap<K, V>);
 
 impl<K: Eq + Hash + Copy, V> Map<K, V> {

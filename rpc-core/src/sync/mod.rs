@@ -1,22 +1,21 @@
-//! The locks, atomics and threads that this crate is made of.
+//! The locks, atomics and threads that this crate uses.
 //!
 //! Note [models]
 //!
-//! Normally these are `parking_lot`'s and the standard library's. With
-//! `--cfg rpc_model` they are shuttle's: then all threads of a test are
-//! coroutines of one, a scheduler decides at each operation which of them goes on,
-//! and an interleaving that fails can be repeated. What runs so are the tests in
-//! modules called `models`, inside `explore`; nothing else works
-//! in such a build.
+//! Normally these are `parking_lot`'s and the standard library's. With `--cfg
+//! rpc_model` they are shuttle's: all threads of a test are then coroutines on one
+//! thread, a scheduler decides at each operation which of them goes on, and an
+//! interleaving that fails can be repeated. In such a build only the tests in modules
+//! called `models` work, which run inside `explore`.
 //!
-//! What a coroutine does between two of these operations, it does at once. So what
-//! is not from here (`OnceLock`, `LazyLock`, `SegQueue`, `flume`, the maps outside
-//! of `protocol`) is one step of whoever uses it, and nobody may come to an operation
-//! of this module while such a thing keeps others out, as the initialiser of a
-//! `OnceLock` does: the one thread would wait for itself. Memory orderings are not
-//! explored: every atomic is sequentially consistent in a model. There is no clock:
-//! who waits with a deadline either hears of a change or finds the time over at
-//! once, as the scheduler likes.
+//! No other coroutine runs between two of these operations. So the use of something
+//! that is not from this module (`OnceLock`, `LazyLock`, `SegQueue`, `flume`, the maps
+//! outside of `protocol`) is a single step of the coroutine. A coroutine must not reach
+//! an operation of this module while it holds a lock inside such a thing, as the
+//! initialiser of a `OnceLock` does: the one thread would wait for itself. Memory
+//! orderings are not explored: every atomic is sequentially consistent in a model.
+//! There is no clock: a coroutine that waits with a deadline either is woken by a
+//! change or finds its time over at once, as the scheduler decides.
 
 #[cfg(all(test, rpc_model))]
 mod explore;

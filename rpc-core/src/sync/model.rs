@@ -103,7 +103,7 @@ pub(crate) struct Parker(Unparker);
 pub(crate) struct Unparker(Arc<Token>);
 
 struct Token {
-    /// Whether somebody unparked since the thread slept last.
+    /// Whether the thread was unparked after it slept last.
     there: Mutex<bool>,
     came: Condvar,
 }
@@ -117,8 +117,9 @@ impl Parker {
         self.0.clone()
     }
 
-    /// Sleeps until somebody unparks, or finds at once that the deadline has come: then
-    /// others run in between. Returns whether it has.
+    /// Sleeps until the thread is unparked, or finds at once that the deadline has
+    /// come, after other threads had a chance to run. Returns whether the deadline has
+    /// come.
     pub(crate) fn park(&self, deadline: Deadline) -> bool {
         let Token { there, came } = &*self.0.0;
         let late = deadline != Deadline::NEVER && thread_rng().r#gen();
@@ -151,8 +152,8 @@ impl<T> RwLock<T> {
     }
 }
 
-/// One lock keeps all others out, so that a `step` that touches the map it was
-/// called by is found out whatever keys it is about.
+/// A map under a single lock, so that a `step` that touches its own map is caught,
+/// whatever keys it touches.
 pub(crate) struct Map<K, V>(Mutex<BTreeMap<K, V>>);
 
 impl<K: Ord + Copy, V> Map<K, V> {

@@ -20,9 +20,9 @@ impl Parker {
         Unparker(self.0.unparker().clone())
     }
 
-    /// Sleeps until somebody unparks, at once if that has happened since the last time,
-    /// or until the deadline. May wake up without a reason. Returns whether the deadline
-    /// has come.
+    /// Sleeps until the thread is unparked or the deadline comes. Returns at once if
+    /// the thread was unparked since it slept last, and may return without a reason.
+    /// Returns whether the deadline has come.
     pub(crate) fn park(&self, deadline: Deadline) -> bool {
         match deadline.time() {
             None => self.0.park(),

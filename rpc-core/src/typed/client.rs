@@ -1,4 +1,4 @@
-//! Clients with a type, and how objects become one.
+//! Typed clients, and how objects become callable through them.
 
 use std::any::Any;
 use std::fmt;
@@ -28,11 +28,11 @@ pub trait FromServer<S: ?Sized>: Described {
     fn dispatch(server: &S, call: IncomingCall);
 }
 
-/// Makes an object of this process callable, as `C::from_server` does, where `C`
-/// is known from the context.
+/// Makes an object of this process callable, as `C::from_server` does, with `C`
+/// inferred from the context.
 ///
-/// The object lives until the last client is gone, here and at every peer that
-/// was given one, and is dropped by whichever thread drops that one.
+/// The object lives until its last client is gone, here and at every peer that was
+/// given one, and is dropped on the thread that drops the last client.
 pub fn new_client<C, S>(server: S) -> C
 where
     C: FromServer<S>,
@@ -41,8 +41,8 @@ where
     C::from_client(Client::from_dispatch(served::<C, S>(server, ObjectConfig::new())))
 }
 
-/// As [`new_client`], with a file descriptor that goes along when the capability
-/// is sent; see [`Vat::export_with_fd`].
+/// As [`new_client`], with a file descriptor that travels with the capability; see
+/// [`Vat::export_with_fd`].
 pub fn new_client_with_fd<C, S>(server: S, fd: impl Into<OwnedFd>) -> C
 where
     C: FromServer<S>,
@@ -66,30 +66,31 @@ impl ObjectConfig {
         ObjectConfig::default()
     }
 
-    /// How many calls run at once.
+    /// Sets how many calls run at once.
     #[must_use]
     pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
         self.concurrency = concurrency;
         self
     }
 
-    /// What the object is called in logs, in the `Debug` output of its clients, in
-    /// [`Connection::exports`] and in what errors tell this process. Peers do not see
-    /// it, except on a connection in debug mode.
+    /// Gives the object a name that appears in logs, in the `Debug` output of its
+    /// clients, in [`Connection::exports`] and in what errors tell this process. Peers
+    /// do not see the name, except on a connection in debug mode.
     #[must_use]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// A mark by which it is recognised: see [`Client::brand`].
+    /// Puts a mark on the object by which it is recognised: see [`Client::brand`].
     #[must_use]
     pub fn brand(mut self, brand: &Brand) -> Self {
         self.brand = Some(brand.clone());
         self
     }
 
-    /// A file descriptor that goes along: see [`Vat::export_with_fd`].
+    /// Adds a file descriptor that travels with the capability: see
+    /// [`Vat::export_with_fd`].
     #[must_use]
     pub fn fd(mut self, fd: impl Into<OwnedFd>) -> Self {
         self.fd = Some(Arc::new(fd.into()));
@@ -126,7 +127,7 @@ impl Vat {
         self.export_configured(server, ObjectConfig::new().name(name))
     }
 
-    /// As [`export`](Self::export), with all that can be chosen.
+    /// As [`export`](Self::export), with every option.
     pub fn export_configured<C, S>(&self, server: S, config: ObjectConfig) -> C
     where
         C: FromServer<S>,
@@ -138,13 +139,13 @@ impl Vat {
     }
 
     /// As [`export`](Self::export), with a file descriptor, such as a `File` or a
-    /// `UnixStream`, that belongs to the capability: whoever it is sent to over a
-    /// connection that carries file descriptors, as Unix sockets do, gets a copy
-    /// of it, and asks for it with [`Client::fd`]. Others get the capability
-    /// alone.
+    /// `UnixStream`, that belongs to the capability. A peer that is sent the capability
+    /// over a connection that carries file descriptors, as Unix sockets do, gets a copy
+    /// of the descriptor and finds it with [`Client::fd`]. Other peers get the
+    /// capability alone.
     ///
-    /// It is closed when the last client is gone, and at a peer when its last
-    /// client there is.
+    /// The descriptor is closed when the last client is gone; a peer's copy, when the
+    /// last client at that peer is gone.
     pub fn export_with_fd<C, S>(&self, server: S, fd: impl Into<OwnedFd>) -> C
     where
         C: FromServer<S>,
@@ -155,17 +156,18 @@ impl Vat {
 }
 
 impl Connection {
-    /// The peer's bootstrap capability, without waiting for it: it can be called
-    /// at once. Fails every call if the peer offers none.
+    /// The peer's bootstrap capability. Does not wait for the peer: the capability can
+    /// be called at once, and fails every call if the peer offers none.
     ///
     /// May wait for room among the outstanding questions, as a call does.
     pub fn bootstrap<C: FromClient>(&self) -> C {
         C::from_client(self.bootstrap_client())
     }
 
-    /// What the peer has under a name, as servers of the first releases of the
-    /// protocol offer it, without waiting for it: it can be called at once. Fails
-    /// every call if the peer has nothing of that name, or nothing by name at all.
+    /// The capability that the peer offers under a name, as servers of the protocol's
+    /// first releases do. Does not wait for the peer: the capability can be called at
+    /// once, and fails every call if the peer offers nothing under this name, or
+    /// nothing by name at all.
     ///
     /// May wait for room among the outstanding questions, as a call does.
     ///
@@ -181,14 +183,14 @@ impl Connection {
     }
 }
 
-/// Makes a capability of type `C` that is not known yet, and the means to say
-/// what it is; see [`promise`](crate::promise()).
+/// Makes a promise for a capability of type `C`, and the fulfiller that resolves it;
+/// see [`promise`](crate::promise()).
 pub fn promise_client<C: FromClient>() -> (C, TypedFulfiller<C>) {
     let (client, fulfiller) = crate::cap::promise::promise();
     (C::from_client(client), TypedFulfiller { fulfiller, client: PhantomData })
 }
 
-/// Says what a promise of type `C` is. Dropping it breaks the promise.
+/// Resolves a promise of type `C`. Dropping the fulfiller breaks the promise.
 #[derive(Debug)]
 pub struct TypedFulfiller<C> {
     fulfiller: Fulfiller,
@@ -215,16 +217,16 @@ where
     Arc::new(Served::<C, S> { server: Arc::new(server), config, client: PhantomData })
 }
 
-/// The object of type `S` behind a client that [`new_client`] or `from_server`
-/// made of it in this process, or of an `Arc` of it.
+/// The object of type `S` behind a client, if [`new_client`] or `from_server` made the
+/// client in this process, of the object or of an `Arc` of it.
 ///
-/// `None` if the object is of another type or not here, and for a promise that
-/// has not been resolved to it yet.
+/// `None` if the object is of another type or in another process, and for a promise
+/// that has not resolved to it yet.
 pub fn unwrap_server<S: Send + Sync + 'static>(client: &impl FromClient) -> Option<Arc<S>> {
     server_of(&*client.as_client().local_dispatch()?)
 }
 
-/// The object of type `S` that a call finds here.
+/// The object of type `S` to which calls are dispatched here.
 pub(super) fn server_of<S: Send + Sync + 'static>(dispatch: &dyn Dispatch) -> Option<Arc<S>> {
     let server = dispatch.as_any();
     if let Some(server) = server.downcast_ref::<Arc<S>>() {
@@ -233,7 +235,7 @@ pub(super) fn server_of<S: Send + Sync + 'static>(dispatch: &dyn Dispatch) -> Op
     server.downcast_ref::<Arc<Arc<S>>>().map(|server| Arc::clone(&**server))
 }
 
-/// An object together with the interface that it is called through.
+/// An object together with the interface through which it is called.
 struct Served<C, S> {
     server: Arc<S>,
     config: ObjectConfig,
@@ -272,20 +274,20 @@ impl<C, S> fmt::Debug for Served<C, S> {
     }
 }
 
-// What generated clients are made of. They hold a `Hook`, because the capnp
-// crate asks for a reference to one.
+// What generated clients are made of. They hold a `Hook`, because the capnp crate asks
+// for a reference to a hook.
 
-/// The client in a hook that came out of a message.
+/// Makes a generated client's hook of one that came out of a message.
 pub fn client_from_hook(hook: &dyn ClientHook) -> Hook {
     Hook::new(hook::client_of(hook))
 }
 
-/// A client as a generated one keeps it.
+/// Makes a generated client's hook of an untyped client.
 pub fn hook_from_client(client: Client) -> Hook {
     Hook::new(client)
 }
 
-/// A kept client for a message.
+/// Makes a hook that can be put into a message of a generated client's hook.
 pub fn hook_of(hook: Hook) -> Box<dyn ClientHook> {
     Box::new(hook)
 }

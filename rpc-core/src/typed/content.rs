@@ -1,4 +1,4 @@
-//! Content with a type: what a call carries and what it returns.
+//! Typed content: what a call carries and what it returns.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -14,11 +14,11 @@ use crate::error::Result;
 /// What a call returned.
 pub type Response<R> = Content<R>;
 
-/// Content that can be read on this thread. [`detach`](Self::detach) it to read
-/// it on another one.
+/// Content that can be read on this thread. [`detach`](Self::detach) makes it readable
+/// on another one.
 pub struct Content<T> {
     reader: Reader<Payload>,
-    /// Made when something is read: many a response is dropped unread.
+    /// Made when something is read, because many responses are dropped unread.
     table: OnceCell<CapTable>,
     content: PhantomData<fn() -> T>,
 }
@@ -32,7 +32,7 @@ impl<T> Content<T> {
         self.reader.get_segments()
     }
 
-    /// Lets go of the capabilities in here; to read one is an error from now on.
+    /// Releases the capabilities in this content; reading one is an error from now on.
     pub(crate) fn release_capabilities(&mut self) {
         self.reader = self.payload().with_caps(Vec::new()).open();
         self.table = OnceCell::new();
@@ -47,9 +47,9 @@ impl<T> Content<T> {
 impl<T: Owned> Content<T> {
     /// The content. Reading copies nothing.
     ///
-    /// How much can be read in all is limited to a multiple of the message's
-    /// size, against peers that make a small message look huge; keep the reader
-    /// rather than asking for it again in a loop.
+    /// The total amount that can be read is limited to a multiple of the message's
+    /// size, because a peer can make a small message look huge. So keep the reader
+    /// instead of asking for it again in a loop.
     ///
     /// # Errors
     /// The message is malformed.
@@ -84,8 +84,8 @@ impl<T> Detached<T> {
         self.payload
     }
 
-    /// Content of which the caller knows the type. If it is of another one,
-    /// reading gives default values or errors, as the wire format has it.
+    /// Gives content a type, which the caller has to know. If the content is of another
+    /// type, reading gives default values or errors, as the wire format defines.
     pub fn from_payload(payload: Payload) -> Self {
         Detached { payload, content: PhantomData }
     }

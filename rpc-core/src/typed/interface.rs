@@ -1,4 +1,4 @@
-//! What interfaces say of themselves at run time.
+//! Descriptions of interfaces at run time.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::error::Result;
 
 /// An interface as its schema declares it.
 ///
-/// Every generated interface has one, as `INTERFACE` in its module and as
+/// Every generated interface has a description: `INTERFACE` in its module, and
 /// [`Described::interface`] of its client.
 ///
 /// ```
@@ -65,7 +65,7 @@ impl Interface {
         self.bases
     }
 
-    /// This interface, or the one among those that it extends, that has this id.
+    /// The interface with this id, if it is this one or one that this one extends.
     pub fn find(&self, interface_id: u64) -> Option<&Interface> {
         if self.id == interface_id {
             return Some(self);
@@ -73,18 +73,19 @@ impl Interface {
         self.bases.iter().find_map(|base| base.find(interface_id))
     }
 
-    /// A method of this interface or of one that it extends, to be printed: as
-    /// `file.capnp:Name.method`, or in numbers where the interface has no such method.
+    /// Prints a method of this interface or of one that it extends, as
+    /// `file.capnp:Name.method`; a method that does not exist there is printed by its
+    /// numbers.
     pub fn method(&self, interface_id: u64, method_id: u16) -> impl fmt::Display {
         MethodName { interface: self.find(interface_id), interface_id, method_id }
     }
 
     /// The declaration in the form in which the schema compiler passes it to code
-    /// generators, without the types of the methods, which are declarations of their
-    /// own.
+    /// generators. It does not contain the methods' types, which are separate
+    /// declarations.
     ///
     /// # Errors
-    /// Never, unless generated code was changed by hand.
+    /// The generated code was changed by hand.
     pub fn node(&self) -> Result<node::Reader<'static>> {
         let root = PointerReader::get_root_from_arena(self.node)?;
         Ok(any_pointer::Reader::new(root).get_as()?)
@@ -100,7 +101,7 @@ impl fmt::Debug for Interface {
     }
 }
 
-/// A method, by its name if that is known.
+/// A method, printed by its name if the name is known.
 struct MethodName<'i> {
     interface: Option<&'i Interface>,
     interface_id: u64,

@@ -7,7 +7,7 @@
 //! - `foo::Server`, the trait that objects implement. Its methods take `&self`,
 //!   may block, and answer by returning; see [`Results`]. The trait is object
 //!   safe.
-//! - `foo::BarParams` and `foo::BarResults`, what a server's methods are given:
+//! - `foo::BarParams` and `foo::BarResults`, the arguments of a server's methods:
 //!   [`Params`] and [`Results`] of the method's structs.
 //!
 //! A call goes from a [`Request`] to a [`Promise`] to a [`Response`]. While the
@@ -37,10 +37,10 @@
 //!
 //! # What may change threads
 //!
-//! Clients, promises, pipelines, [`Detached`] content and [`DeferredResults`]
-//! may. What reads or builds a message ([`Request`], [`Response`], [`Params`],
-//! [`Results`]) stays on its thread, because the capnp crate's readers and
-//! builders do; each has a way to the other side.
+//! Clients, promises, pipelines, [`Detached`] content and [`DeferredResults`] may. A
+//! value that reads or builds a message ([`Request`], [`Response`], [`Params`],
+//! [`Results`]) stays on its thread, because the capnp crate's readers and builders do.
+//! Each such type has a method that makes a value for other threads.
 
 mod client;
 mod content;

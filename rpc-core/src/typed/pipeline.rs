@@ -1,4 +1,4 @@
-//! Capabilities out of results that are still to come.
+//! Capabilities in results that have not arrived yet.
 
 use capnp::capability::FromClientHook;
 use capnp::traits::{Owned, OwnedStruct};
@@ -6,9 +6,9 @@ use capnp::traits::{Owned, OwnedStruct};
 use crate::cap::client::Client;
 use crate::cap::pipeline::Pipeline;
 
-/// Types that say what their values' pipelines look like.
+/// Types whose values have a pipeline.
 pub trait Pipelined {
-    /// For a struct its generated `Pipeline`, for an interface its `Client`.
+    /// For a struct, its generated `Pipeline`; for an interface, its `Client`.
     type Pipeline: FromTypelessPipeline;
 }
 
@@ -16,10 +16,10 @@ impl Pipelined for ::capnp::any_pointer::Owned {
     type Pipeline = Pipeline;
 }
 
-/// The pipeline of what holds no capability, or none that can be pipelined.
+/// The pipeline of a value that holds no capability, or none that can be pipelined.
 ///
-/// Nothing can be done with it. It is there so that generic types have pipelines
-/// whatever their parameters are.
+/// This type has no methods. It exists so that generic types have pipelines whatever
+/// their parameters are.
 #[derive(Clone, Copy, Debug)]
 pub struct NoPipeline;
 
@@ -37,7 +37,7 @@ macro_rules! without_pipeline {
     )*};
 }
 
-// Everything that can be a type argument, but structs, interfaces and pointers.
+// Everything that can be a type argument, except structs, interfaces and pointers.
 without_pipeline! {
     [] capnp::text::Owned;
     [] capnp::data::Owned;
@@ -51,9 +51,10 @@ without_pipeline! {
     [T: FromClientHook] capnp::capability_list::Owned<T>;
 }
 
-/// Pipelines by what they lead to.
+/// Pipelines that can be made from an untyped one.
 pub trait FromTypelessPipeline {
-    /// Takes what is at a place for a value of this type.
+    /// Makes the pipeline of a place in the results where a value of this type is
+    /// expected.
     fn new(typeless: Pipeline) -> Self;
 }
 

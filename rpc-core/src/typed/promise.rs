@@ -17,10 +17,10 @@ use crate::sync::Mutex;
 
 /// A call that was sent and whose response may not have arrived.
 ///
-/// Any thread may hold it. When the last copy, its pipelines and the clients
-/// made of them are gone before the call returned, the call is cancelled.
+/// Any thread may hold it. If its last copy, its pipelines and the clients made of them
+/// are all dropped before the call has returned, the call is cancelled.
 ///
-/// It is also a [`Future`], for programs that have an executor; none is needed.
+/// It is also a [`Future`], for programs that have an executor. No executor is needed.
 #[must_use = "dropping a promise cancels the call; wait for it, or use on_resolve"]
 pub struct Promise<R> {
     pending: Pending,
@@ -38,7 +38,7 @@ impl<R> Promise<R> {
         &self.pending
     }
 
-    /// Blocks until the call returned.
+    /// Blocks until the call has returned.
     ///
     /// # Errors
     /// Whatever the call failed with.
@@ -46,8 +46,8 @@ impl<R> Promise<R> {
         Ok(Response::new(&self.pending.wait()?))
     }
 
-    /// Blocks until the call returned, at most this long. The call goes on when
-    /// time is up; wait again, or drop the promise to cancel it.
+    /// Blocks until the call has returned, but no longer than `timeout`. The call goes
+    /// on when time is up; wait again, or drop the promise to cancel the call.
     ///
     /// # Errors
     /// Whatever the call failed with, or that time was up.
@@ -55,7 +55,7 @@ impl<R> Promise<R> {
         Ok(Response::new(&self.pending.wait_timeout(timeout)?))
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), until a point in time.
+    /// Blocks as [`wait_timeout`](Self::wait_timeout) does, until a point in time.
     ///
     /// # Errors
     /// Whatever the call failed with, or that time was up.
@@ -63,14 +63,14 @@ impl<R> Promise<R> {
         Ok(Response::new(&self.pending.wait_deadline(deadline)?))
     }
 
-    /// The response if the call returned. Never blocks.
+    /// The response if the call has returned. Never blocks.
     pub fn try_response(&self) -> Option<Result<Response<R>>> {
         Some(self.pending.try_result()?.map(|payload| Response::new(&payload)))
     }
 
-    /// Runs `action` with the response on a worker, once the call returned. The
-    /// promise need not be kept for it: the call is not cancelled while an action
-    /// waits for it.
+    /// Runs `action` with the response on a worker, once the call has returned. The
+    /// promise need not be kept for that: a call for which an action waits is not
+    /// cancelled.
     pub fn on_resolve(&self, action: impl FnOnce(Result<Response<R>>) + Send + 'static) {
         self.pending
             .on_resolve(move |result| action(result.map(|payload| Response::new(&payload))));
@@ -78,8 +78,8 @@ impl<R> Promise<R> {
 }
 
 impl<R: Pipelined> Promise<R> {
-    /// The capabilities that the response will hold: calls to them are sent at
-    /// once, and arrive after the response was made.
+    /// The capabilities that the response will hold. Calls on them are sent at once,
+    /// and are delivered when the response exists.
     pub fn pipeline(&self) -> R::Pipeline {
         FromTypelessPipeline::new(Pipeline::new(self.pending.clone()))
     }
@@ -98,7 +98,7 @@ impl<R> fmt::Debug for Promise<R> {
     }
 }
 
-/// Whom to wake: the task that polled last.
+/// The task to wake: the one that polled last.
 #[derive(Default)]
 struct WakerSlot(Mutex<Option<Waker>>);
 

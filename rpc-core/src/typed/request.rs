@@ -16,8 +16,8 @@ use crate::cap::payload::PayloadBuilder;
 use crate::cap::pending::Pending;
 use crate::error::Result;
 
-/// The invariant behind every look-up of content that is being built: it was
-/// built by this library's caller through builders that keep it well-formed.
+/// The invariant behind every look-up in content that is being built: the application
+/// builds it through builders that keep it well-formed.
 const WELL_FORMED: &str = "content that is being built is well-formed";
 
 /// Content under construction, with the capabilities that it refers to.
@@ -32,7 +32,7 @@ impl Draft {
         Draft { builder, table: CapTable::new(), written: false }
     }
 
-    /// A draft that continues with what another thread left.
+    /// A draft that continues what another thread began.
     pub(super) fn resumed(builder: PayloadBuilder, caps: &[Client]) -> Self {
         Draft { builder, table: hook::table_of(caps), written: true }
     }
@@ -44,9 +44,9 @@ impl Draft {
         content.get_as().unwrap_or_else(|error| unreachable!("{WELL_FORMED}: {error}"))
     }
 
-    /// Replaces the content by a copy. `fresh` makes an empty message: capnp
-    /// cannot clear content that holds capabilities, so written drafts are
-    /// dropped whole.
+    /// Replaces the content by a copy. `fresh` makes an empty message: the capnp crate
+    /// cannot clear content that holds capabilities, so a draft that was written to is
+    /// dropped as a whole.
     pub(super) fn set<T: Owned>(
         &mut self,
         from: T::Reader<'_>,
@@ -61,7 +61,7 @@ impl Draft {
         Ok(set_as::<T>(&mut content, from)?)
     }
 
-    /// A frozen copy of what is there; the draft goes on.
+    /// A frozen copy of the content so far. The draft can be continued.
     pub(super) fn snapshot(&mut self) -> Result<crate::cap::payload::Payload> {
         let mut copy = PayloadBuilder::for_results();
         let mut table = CapTable::new();
@@ -82,7 +82,7 @@ impl Draft {
     }
 }
 
-/// Keeps the type that is meant apart from the one that could be inferred.
+/// Makes the type explicit, where another one could be inferred.
 fn set_as<T: Owned>(
     content: &mut capnp::any_pointer::Builder<'_>,
     from: impl SetterInput<T>,
@@ -99,18 +99,18 @@ pub struct Request<P, R> {
     client: Client,
     interface_id: u64,
     method_id: u16,
-    /// Where the method's name is found.
+    /// The interface in which the method's name is found.
     interface: Option<&'static Interface>,
     params: Draft,
     pipelining: Pipelining,
     method: PhantomData<fn(P) -> R>,
 }
 
-/// Whether the results may be called before they are there.
+/// Whether calls may be pipelined on the results.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pipelining {
     Possible,
-    /// There will be nothing in them to call.
+    /// The results will hold no capability.
     Pointless,
 }
 
@@ -130,14 +130,14 @@ impl<P, R> Request<P, R> {
         }
     }
 
-    /// As [`new`](Self::new), of an interface of which more is known.
+    /// As [`new`](Self::new), for an interface whose description is known.
     pub(crate) fn described(client: &Client, interface: &'static Interface, method: u16) -> Self {
         Request { interface: Some(interface), ..Request::new(client, interface.id(), method) }
     }
 
-    /// Gives up the pipeline of the call, which makes it easier for the callee: calls
-    /// that are pipelined on it fail. See [`Client::call_without_pipeline`], also for
-    /// peers that are not up to this.
+    /// Gives up the pipeline of the call, which saves the callee work. Calls that are
+    /// pipelined on the call fail. See [`Client::call_without_pipeline`], also about
+    /// peers that do not support this.
     #[must_use = "a request does nothing until it is sent"]
     pub fn without_pipeline(mut self) -> Self {
         self.pipelining = Pipelining::Pointless;
@@ -154,31 +154,31 @@ impl<P, R> Request<P, R> {
         }
     }
 
-    /// Sends the call so that its outcome answers `call`.
+    /// Sends the call. Its outcome answers `call`.
     pub(super) fn send_as_tail_of(self, call: IncomingCall) {
         let params = self.params.finish();
         call.tail_call(&self.client, self.interface_id, self.method_id, params);
     }
 
-    /// Sends the call and returns at once, but for one case: where a connection
-    /// has as many calls under way as it may, this waits for room.
+    /// Sends the call and returns at once, except in one case: if the connection has as
+    /// many calls under way as it may have, this waits for room.
     ///
-    /// Whatever goes wrong from here on, a lost connection included, is found in
-    /// the promise. Calls through one client arrive in the order in which they
-    /// were sent.
+    /// The promise reports everything that goes wrong from here on, including a lost
+    /// connection. Calls through one client arrive in the order in which they were
+    /// sent.
     pub fn send(self) -> Promise<R> {
         Promise::new(self.start())
     }
 }
 
 impl<P, R: Pipelined> Request<P, R> {
-    /// Sends the call for nothing but the capabilities that its results are going to
-    /// hold. The callee is told so, and never sends the results, nor whether it
-    /// failed: calls to the capabilities tell.
+    /// Sends a call of which only the capabilities in its results are wanted. The
+    /// callee is told so. It sends neither the results nor an error: calls to the
+    /// capabilities fail if the call fails.
     ///
     /// The call goes on until everything that was made of the pipeline is dropped.
-    /// Until then it is one of the calls under way, for which this may have to wait
-    /// as [`send`](Self::send) does.
+    /// Until then it counts as a call under way. This may wait for room, as
+    /// [`send`](Self::send) may.
     pub fn send_pipeline_only(self) -> R::Pipeline {
         let Request { client, interface_id, method_id, params, .. } = self;
         FromTypelessPipeline::new(client.call_pipeline_only(
@@ -190,13 +190,13 @@ impl<P, R: Pipelined> Request<P, R> {
 }
 
 impl<P: Owned, R> Request<P, R> {
-    /// The parameters, to fill them in. Asking again continues where the last
-    /// builder left off.
+    /// The parameters, to be filled in. A second call continues where the last builder
+    /// left off.
     pub fn get(&mut self) -> P::Builder<'_> {
         self.params.get::<P>()
     }
 
-    /// Replaces the parameters by a copy.
+    /// Replaces the parameters by a copy of `from`.
     ///
     /// # Errors
     /// What is copied is malformed.
@@ -206,7 +206,7 @@ impl<P: Owned, R> Request<P, R> {
 }
 
 impl<P, R: Owned> Request<P, R> {
-    /// Sends the call and blocks until it returned.
+    /// Sends the call and blocks until it has returned.
     ///
     /// # Errors
     /// Whatever the call fails with.
@@ -230,7 +230,7 @@ impl<P, R> fmt::Debug for Request<P, R> {
     }
 }
 
-/// A call of a method that is declared `-> stream`, not sent yet.
+/// A call of a method that is declared `-> stream`, before it is sent.
 #[must_use = "a request does nothing until it is sent"]
 pub struct StreamingRequest<P>(Request<P, capnp::any_pointer::Owned>);
 
@@ -244,14 +244,14 @@ impl<P> StreamingRequest<P> {
         StreamingRequest(Request::described(client, interface, method))
     }
 
-    /// Sends the call, and returns when the stream's window has room for another
-    /// one: usually at once, and not when the call has returned. See
+    /// Sends the call, and returns when the stream's window has room for another one:
+    /// usually at once, without waiting for the call to return. See
     /// [`ConnConfig::flow_control`](crate::ConnConfig::flow_control).
     ///
     /// # Errors
-    /// What an earlier call of the stream failed with. To learn whether the last
-    /// ones arrived make a call that is not streaming, or
-    /// [finish](Client::finish_stream) the stream.
+    /// The error of an earlier call of the stream. To learn whether the last calls
+    /// arrived, make a call that is not streaming, or [finish](Client::finish_stream)
+    /// the stream.
     pub fn send(self) -> Result<()> {
         let Request { client, interface_id, method_id, params, .. } = self.0;
         client.call_streaming(interface_id, method_id, params.finish())

@@ -1,4 +1,4 @@
-//! What a server's methods are given, and how their calls are answered.
+//! The arguments of a server's methods, and how their calls are answered.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -19,12 +19,12 @@ use crate::sync::Mutex;
 
 // Note [answering]
 //
-// `run` answers the call when the method returned: with what the method left in
-// its `Results`, or with its error. `Results` are the method's to drop, so they
-// hand what they hold back to the shared `Ticket` when they are dropped. A
-// method that defers moves the call out of the ticket into a `Deferral`, which
-// whoever holds the `DeferredResults` answers. The ticket keeps a reference to
-// the deferral too, so that an error returned after deferring still counts.
+// `run` answers the call when the method has returned: with what the method left in its
+// `Results`, or with its error. The method owns its `Results` and drops them, so they
+// hand their content back to the shared `Ticket` when they are dropped. A method that
+// defers moves the call out of the ticket into a `Deferral`, which the holder of the
+// `DeferredResults` answers. The ticket keeps a reference to the deferral, too, so that
+// an error returned after deferring still counts.
 
 /// A call that a method is running for, shared by its parameters, its results
 /// and [`run`].
@@ -37,13 +37,13 @@ struct Ticket {
 enum Stage {
     /// The method's return answers the call.
     Open(IncomingCall),
-    /// The holder of the deferred results answers it.
+    /// The holder of the deferred results answers the call.
     Deferred(Arc<Deferral>),
-    /// `run` is answering it.
+    /// `run` is answering the call.
     Closed,
 }
 
-/// What dropped results left.
+/// What results left when they were dropped.
 enum Left {
     Nothing,
     Draft(Draft),
@@ -78,8 +78,8 @@ impl Ticket {
     }
 
     fn release_params(&self) {
-        // A deferred call is behind a lock, and releasing may run whatever the
-        // objects do when they are dropped, so not there.
+        // Not for a deferred call, which is behind a lock: releasing may run the
+        // destructors of objects.
         if let Stage::Open(call) = &mut *self.call.borrow_mut() {
             call.release_params();
         }
@@ -122,17 +122,17 @@ fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>)
     }
 }
 
-/// What a method was called with.
+/// The parameters of a call.
 pub struct Params<P> {
     content: Content<P>,
     ticket: Rc<Ticket>,
 }
 
 impl<P> Params<P> {
-    /// Gives up the capabilities in the parameters before the method returns;
-    /// to read one is an error from now on. Clients that were read out stay. Do
-    /// this before deferring the results: a deferred call keeps what it still
-    /// has until it is answered.
+    /// Releases the capabilities in the parameters before the method returns; reading
+    /// one is an error from now on. Clients that were read before stay usable. Call
+    /// this before deferring the results: a deferred call keeps its parameters'
+    /// capabilities until it is answered.
     pub fn release_capabilities(&mut self) {
         self.content.release_capabilities();
         self.ticket.release_params();
@@ -143,20 +143,20 @@ impl<P> Params<P> {
         self.content.detach()
     }
 
-    /// Whether the caller is no longer interested. A method that runs for long
-    /// should ask now and then, and return any error if so.
+    /// Whether the caller is no longer interested in the call. A method that runs for
+    /// long should check this now and then, and return any error if so.
     pub fn is_cancelled(&self) -> bool {
         self.ticket.is_cancelled()
     }
 
-    /// Runs a closure on a worker when the caller loses interest before the call
-    /// is answered; at once if it has already. A closure that is not needed is
-    /// dropped when the call is answered.
+    /// Runs a closure on a worker when the caller loses interest before the call is
+    /// answered; at once if it already has. If the call is answered first, the closure
+    /// is dropped then.
     pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
         self.ticket.on_cancel(closure);
     }
 
-    /// Lets a cancellation interrupt what the method waits for from now on; see
+    /// Lets a cancellation interrupt the waits of the method from now on; see
     /// [`IncomingCall::allow_cancellation`].
     pub fn allow_cancellation(&self) {
         self.ticket.allow_cancellation();
@@ -181,10 +181,10 @@ impl<P> fmt::Debug for Params<P> {
 
 /// What a method returns, to be filled in.
 ///
-/// A method answers its call by returning: with `Ok(())` the call returns what
-/// was filled in, with an error it fails, whatever was filled in. Dropping the
-/// results changes nothing. A method that wants to return before it knows the
-/// answer [defers](Self::defer) its results.
+/// A method answers its call by returning. With `Ok(())`, the call returns what was
+/// filled in; with an error, the call fails, whatever was filled in. Dropping the
+/// results changes nothing. A method that wants to return before it knows the answer
+/// [defers](Self::defer) its results.
 pub struct Results<R> {
     ticket: Rc<Ticket>,
     draft: Option<Draft>,
@@ -192,19 +192,19 @@ pub struct Results<R> {
 }
 
 impl<R> Results<R> {
-    /// Takes the answer out of the method's hands: the call stays open when the
-    /// method returns `Ok`, until whoever holds the value answers it, on
-    /// whichever thread. What was filled in is kept.
+    /// Separates the answer from the method: when the method returns `Ok`, the call
+    /// stays open until the holder of the returned value answers it, on any thread.
+    /// What was filled in is kept.
     ///
-    /// If the method returns an error after all, that answers the call, unless
-    /// it has been answered by then.
+    /// If the method returns an error after all, the error answers the call, unless the
+    /// call has been answered by then.
     pub fn defer(mut self) -> DeferredResults<R> {
         let filled = self.draft.take().map(Draft::into_parts);
         let mut stage = self.ticket.call.borrow_mut();
         let deferral = match std::mem::replace(&mut *stage, Stage::Closed) {
             Stage::Open(call) => Arc::new(Deferral { call: Mutex::new(Some(call)) }),
-            // Results beside these do not exist, and `run` is still to come, or
-            // it answered already because they were kept.
+            // There are no other results of this call. Either `run` has yet to answer
+            // it, or it has already answered because these results outlived the method.
             Stage::Deferred(deferral) => deferral,
             Stage::Closed => Arc::new(Deferral { call: Mutex::new(None) }),
         };
@@ -212,18 +212,19 @@ impl<R> Results<R> {
         DeferredResults { deferral, filled, results: PhantomData }
     }
 
-    /// Answers with whatever another call returns, without waiting for it; what
-    /// was filled in is dropped. Return `Ok(())` after it.
+    /// Answers with the outcome of another call, without waiting for it. What was
+    /// filled in is dropped. Return `Ok(())` after this.
     ///
-    /// If the other call goes to the vat that made this one, its results do not
-    /// even travel. Calls that were pipelined on this call reach the other one's
-    /// results in order, and cancelling this call cancels the other one.
+    /// If the other call goes to the vat that made this call, its results do not even
+    /// travel. Calls that were pipelined on this call reach the other call's results in
+    /// order, and cancelling this call cancels the other one.
     pub fn tail_call<P>(mut self, request: Request<P, R>) {
         self.draft = None;
         let stage = self.ticket.call.replace(Stage::Closed);
         match stage {
             Stage::Open(call) => request.send_as_tail_of(call),
-            // The results were deferred before, or answered: nothing is owed here.
+            // The results were deferred before, or the call is answered: nothing is
+            // left to answer.
             other => drop(self.ticket.call.replace(other)),
         }
     }
@@ -245,9 +246,9 @@ impl<R> Results<R> {
 }
 
 impl<R: Owned> Results<R> {
-    /// Lets calls that the caller pipelines on this one use the capabilities that
-    /// are filled in now, before the method returns. What the call returns in the
-    /// end may be more, and may come never. Only the first time counts.
+    /// Delivers the calls that the caller pipelines on this one to the capabilities
+    /// that are filled in now, before the method returns. The call may return more in
+    /// the end, or never return. Only the first use of this has an effect.
     ///
     /// # Errors
     /// What was filled in cannot be copied.
@@ -259,13 +260,13 @@ impl<R: Owned> Results<R> {
         Ok(())
     }
 
-    /// The results, to fill them in. Asking again continues where the last
-    /// builder left off.
+    /// The results, to be filled in. A second call continues where the last builder
+    /// left off.
     pub fn get(&mut self) -> R::Builder<'_> {
         self.draft().get::<R>()
     }
 
-    /// Replaces the results by a copy.
+    /// Replaces the results by a copy of `from`.
     ///
     /// # Errors
     /// What is copied is malformed.
@@ -291,13 +292,13 @@ impl<R> fmt::Debug for Results<R> {
     }
 }
 
-/// A call whose method returned, or will return, before its answer is known.
+/// A call whose method has returned, or will return, before its answer is known.
 struct Deferral {
     call: Mutex<Option<IncomingCall>>,
 }
 
 impl Deferral {
-    /// Answers the call if nobody did.
+    /// Answers the call, unless it is answered already.
     fn respond(&self, outcome: Result<crate::cap::payload::Payload>) {
         let call = self.call.lock().take();
         if let Some(call) = call {
@@ -309,8 +310,8 @@ impl Deferral {
         self.call.lock().as_ref().is_some_and(IncomingCall::is_cancelled)
     }
 
-    /// Nothing is dropped, and nobody else wakes up, under the lock: an open call is
-    /// waited for by this method only.
+    /// Under the lock, nothing is dropped and no other thread is woken: only this
+    /// method waits on an open call's behalf.
     fn allow_cancellation(&self) {
         if let Some(call) = &*self.call.lock() {
             call.allow_cancellation();
@@ -323,22 +324,22 @@ impl Deferral {
     }
 }
 
-/// Results that are answered later, by any thread. Dropped unanswered, the call
-/// fails and its caller is told so.
+/// The results of a call that is answered later, by any thread. If they are dropped
+/// unanswered, the call fails and its caller is told the reason.
 #[must_use = "dropping deferred results fails the call"]
 pub struct DeferredResults<R> {
     deferral: Arc<Deferral>,
-    /// What the method had filled in.
+    /// What the method filled in before it deferred.
     filled: Option<(PayloadBuilder, Vec<Client>)>,
     results: PhantomData<fn() -> R>,
 }
 
 impl<R> DeferredResults<R> {
-    /// Answers the call, under the rules of a method: `method` fills the results
-    /// in on this thread, and what it returns decides. It may defer them again.
+    /// Answers the call as a method does: `method` fills in the results on this thread,
+    /// and what it returns decides. It may defer the results again.
     pub fn answer(mut self, method: impl FnOnce(Results<R>) -> Result<()>) {
         let Some(call) = self.deferral.call.lock().take() else {
-            // The method returned an error, which has answered the call.
+            // The method has returned an error, which has answered the call.
             return;
         };
         let draft = self.filled.take().map(|(builder, caps)| Draft::resumed(builder, &caps));
@@ -362,7 +363,7 @@ impl<R> DeferredResults<R> {
 
     /// See [`Params::on_cancel`].
     pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
-        // Not under the lock: the closure may run here, and answer the call.
+        // The lock is not held here: the closure may run at once, and answer the call.
         let cancellation = self.deferral.cancellation();
         if let Some(cancellation) = cancellation {
             cancellation.on_cancel(closure);

@@ -1,4 +1,4 @@
-//! Objects that their maker recognises.
+//! A set of objects that recognises its own.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,11 +11,11 @@ use crate::cap::from_client::FromClient;
 use crate::error::Result;
 use crate::runtime::Vat;
 
-/// Makes objects callable and finds, for a client that comes back, which of them it
-/// leads to. No other object passes for one of them, whatever its type is.
+/// Makes objects callable and finds, for a client that comes back, the object to which
+/// it leads. No other object is mistaken for one of the set, whatever its type is.
 ///
-/// A set holds none of its objects: each goes with its last client. Cloning gives
-/// another handle on the same set.
+/// A set does not keep its objects alive: each is dropped with its last client. Cloning
+/// gives another handle on the same set.
 ///
 /// ```
 /// use capnp_threads_core::{Result, ServerSet, Vat};
@@ -41,7 +41,7 @@ pub struct ServerSet<S> {
 }
 
 impl<S: Send + Sync + 'static> ServerSet<S> {
-    /// A set without objects; those that are added run in `vat`.
+    /// A set without objects. The objects that are added will run in `vat`.
     pub fn new(vat: &Vat) -> Self {
         ServerSet { vat: vat.clone(), brand: Brand::new(), server: PhantomData }
     }
@@ -51,21 +51,22 @@ impl<S: Send + Sync + 'static> ServerSet<S> {
         self.add_with(server, ObjectConfig::new())
     }
 
-    /// As [`add`](Self::add), with a choice of how. The object gets the brand of this
-    /// set, whatever `config` says.
+    /// Makes an object callable as `config` says, but always with the brand of this
+    /// set.
     pub fn add_with<C: FromServer<S>>(&self, server: S, config: ObjectConfig) -> C {
         self.vat.export_configured(server, config.brand(&self.brand))
     }
 
-    /// The object that a client leads to, if it is of this set and that is known by
-    /// now. For a promise it is not, and neither is it while calls that were made
-    /// earlier are still on their way by a detour. Does not wait.
+    /// The object to which a client leads, if it is one of this set and this is known
+    /// by now. It is not known for a promise that has not resolved, nor while earlier
+    /// calls are still on their way by a detour. Does not wait.
     pub fn local_server(&self, client: &impl FromClient) -> Option<Arc<S>> {
         self.find(client.as_client())
     }
 
     /// As [`local_server`](Self::local_server), but waits until it is known where the
-    /// client leads: `None` means that it is not to an object of this set.
+    /// client leads: `None` means that the client does not lead to an object of this
+    /// set.
     ///
     /// # Errors
     /// The promise failed, or this thread must not wait.

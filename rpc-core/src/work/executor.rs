@@ -1,11 +1,11 @@
-//! Where work is done that somebody else asks for.
+//! Where jobs run.
 
-/// Work for a worker.
+/// A piece of work that an [`Executor`] runs.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
 
 /// Where jobs run. A vat's worker pool is one; tests inject others.
 pub trait Executor: Send + Sync + 'static {
-    /// Runs a job on some other thread, soon. Does not wait.
+    /// Runs a job on another thread, soon. Does not wait.
     ///
     /// # Errors
     /// Gives the job back when there is no room for it.

@@ -2,14 +2,15 @@
 //!
 //! Note [interrupts]
 //!
-//! A method that has allowed it ([`IncomingCall::allow_cancellation`]) has a
-//! [`Scope`]: its thread finds it, and so does its call. Cancelling the call marks the
-//! scope and then unparks the thread. A wait of the method looks at the mark before
+//! A method that has allowed cancellation ([`IncomingCall::allow_cancellation`]) has a
+//! [`Scope`], which both its thread and its call can find. Cancelling the call marks
+//! the scope and then unparks the thread. A wait of the method looks at the mark before
 //! each sleep. So either the wait finds the mark, or the thread is unparked and looks
 //! again.
 //!
-//! The scope belongs to the method and not to the thread: it is put aside while other
-//! application code runs on the same stack, such as the method of an inline object.
+//! The scope belongs to the method and not to the thread: the scope is put aside while
+//! other application code runs on the same stack, such as the method of an inline
+//! object.
 //!
 //! [`IncomingCall::allow_cancellation`]: crate::IncomingCall::allow_cancellation
 
@@ -57,8 +58,8 @@ pub(crate) fn allow() -> Arc<Scope> {
 /// Whether a wait of this thread may go on.
 ///
 /// # Errors
-/// The call of the method on this thread was cancelled, and the method allows that to
-/// end its waits.
+/// The call of the method on this thread was cancelled, and the method lets a
+/// cancellation end its waits.
 pub(super) fn check() -> Result<(), Error> {
     let cancelled = CURRENT.try_with(|current| {
         current.borrow().as_ref().is_some_and(|scope| scope.cancelled.load(Ordering::SeqCst))
@@ -66,8 +67,8 @@ pub(super) fn check() -> Result<(), Error> {
     if cancelled == Ok(true) { Err(Error::cancelled()) } else { Ok(()) }
 }
 
-/// While this exists the thread runs something else than it did before, which has not
-/// allowed anything.
+/// While this exists, the thread runs other code than the method whose scope it had,
+/// and that code has allowed nothing.
 pub(crate) struct Aside(Option<Arc<Scope>>);
 
 impl Aside {

@@ -12,12 +12,12 @@
 //!   └── nothing to do for a while, or the pool is closed ──► gone
 //! ```
 //!
-//! A *place* is the right to run application code. There are as many as
-//! [`PoolConfig::max_workers`], and a worker has one while it is Working. Who waits for
-//! an answer gives its place to another worker, so that a call back always finds one;
-//! when the wait is over, it goes on as soon as there is a place again, before any job
-//! that is queued. What a method blocks on outside this library is not seen; for that
-//! the limit is generous.
+//! A *place* is the right to run application code. There are
+//! [`PoolConfig::max_workers`] places, and a worker has one while it is Working. A
+//! worker that waits for an answer gives its place to another worker, so that a call
+//! back always finds one. When the wait is over, the worker goes on as soon as a place
+//! is free, before any queued job starts. The pool cannot see a method block on
+//! something outside this library; the limit is generous for that reason.
 
 use crate::sync::thread::JoinHandle;
 use std::collections::VecDeque;
@@ -32,25 +32,24 @@ use super::role::{self, Role};
 use super::waiting::{self, Called, Look, Waiters};
 use crate::deadline::Deadline;
 
-/// What the names of a vat's threads start with if nobody says.
+/// Default prefix of the names of a vat's threads.
 pub(crate) const DEFAULT_NAME: &str = "rpc";
 
 /// How many workers a vat may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolConfig {
-    /// Workers that run at once, not counting those that wait for an answer.
-    /// Default: 256.
+    /// Maximum number of workers that run at once, not counting those that wait for an
+    /// answer. Default: 256.
     pub max_workers: usize,
-    /// Workers that wait for an answer and are not counted for that. When there
-    /// are more, which takes as many calls that are answered by nobody, those
-    /// count: a peer must not be able to make a vat start threads without end.
-    /// Default: 4096.
+    /// Maximum number of waiting workers that `max_workers` leaves out of account.
+    /// Waiting workers beyond this number do count: a peer that leaves calls unanswered
+    /// must not be able to make a vat start threads without end. Default: 4096.
     pub max_waiting: usize,
-    /// Jobs that wait for a worker. Calls beyond that are answered with
+    /// Maximum number of jobs that wait for a worker. Further calls are answered with
     /// `overloaded`. Default: 65536.
     pub max_queued: usize,
-    /// How long a worker stays when there is nothing to do. Default: 5 s.
+    /// How long an idle worker stays before its thread ends. Default: 5 s.
     pub idle_time: Duration,
 }
 
@@ -69,26 +68,27 @@ pub(crate) struct Pool {
     config: PoolConfig,
     name: String,
     state: Mutex<State>,
-    /// Itself, for the threads that it starts.
+    /// This pool itself, for the threads that it starts.
     this: Weak<Pool>,
 }
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
-    /// Workers that exist.
+    /// The number of workers that exist.
     workers: usize,
-    /// Places that are taken, or given to a worker that was called.
+    /// The number of places that are taken, or given to a worker that was called.
     working: usize,
-    /// Workers that wait for an answer or, when that is over, for a place.
+    /// The number of workers that wait for an answer, or for a place after their answer
+    /// came.
     waiting: usize,
-    /// Those that have nothing to do.
+    /// The workers that have nothing to do.
     idle: Waiters,
-    /// Places that were given to idle workers which did not look yet.
+    /// The number of places given to idle workers that have not looked yet.
     given_to_idle: usize,
-    /// Those whose wait is over.
+    /// The workers whose wait is over and that wait for a place.
     returning: Waiters,
-    /// Places that were given to returning workers which did not look yet.
+    /// The number of places given to returning workers that have not looked yet.
     given_to_returning: usize,
     /// Threads that wait for the workers to go.
     closing: Waiters,
@@ -107,7 +107,7 @@ enum Phase {
 /// What an idle worker finds.
 enum Next {
     Job(Job),
-    /// It goes, as it has been counted, and these hear of it.
+    /// The worker leaves. It has been counted down already, and these threads are told.
     Leave(Called),
 }
 
@@ -121,8 +121,9 @@ impl Pool {
         })
     }
 
-    /// The workers of the vat that objects belong to which are made without one, on
-    /// threads that are no vat's. They live as long as the process.
+    /// The workers of the default vat: objects belong to it that are made without a
+    /// vat, on a thread that belongs to no vat. These workers live as long as the
+    /// process.
     pub(crate) fn global() -> Arc<Self> {
         static GLOBAL: LazyLock<Arc<Pool>> =
             LazyLock::new(|| Pool::new(DEFAULT_NAME.into(), PoolConfig::default()));
@@ -132,7 +133,7 @@ impl Pool {
     /// Starts a worker for a job, with a place that is counted already.
     ///
     /// # Errors
-    /// No thread could be had. The place is free again.
+    /// No thread could be started. The place is free again.
     fn start_worker(&self, state: &mut State, job: Job) -> Result<(), Job> {
         let Some(pool) = self.this.upgrade() else {
             state.working -= 1;
@@ -141,7 +142,8 @@ impl Pool {
         state.handles.retain(|handle| !handle.is_finished());
         state.spawned += 1;
         let name = format!("{}-worker-{}", self.name, state.spawned);
-        // Handed over apart from the closure, which is lost if no thread starts.
+        // The job is handed over separately, because the closure is lost if no thread
+        // starts.
         let slot = Arc::new(Mutex::new(Some(job)));
         let first = Arc::clone(&slot);
         let started = thread::Builder::new().name(name).spawn(move || {
@@ -167,8 +169,8 @@ impl Pool {
         let mut next = first.or_else(|| self.next());
         while let Some(job) = next {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-                // Methods are caught where they are answered; this was a closure
-                // of the application's.
+                // The panic of a method is caught where its call is answered; this was
+                // a closure of the application's.
                 tracing::error!("a closure panicked on a worker");
                 std::mem::forget(panic);
             }
@@ -176,7 +178,8 @@ impl Pool {
         }
     }
 
-    /// The next job of a worker that has a place. `None` when it is to go, without one.
+    /// The next job of a worker that has a place. `None` when the worker has to leave;
+    /// it has no place then.
     fn next(&self) -> Option<Job> {
         let mut working = true;
         let deadline = Deadline::after(self.config.idle_time);
@@ -202,7 +205,8 @@ impl Pool {
         }
         let mut called = Called::default();
         if *working {
-            // Those that return come first. What idle workers were called for is theirs.
+            // Returning workers come first. The jobs that idle workers were called for
+            // are theirs.
             if state.returning.is_empty()
                 && let Some(job) = state.queue.pop_front()
             {
@@ -220,8 +224,8 @@ impl Pool {
         None
     }
 
-    /// Gives a place that is free to a worker whose wait is over, or else to one for a
-    /// job that is queued.
+    /// Gives a free place to a worker whose wait is over, or else to a worker for a
+    /// queued job.
     fn give_place(&self, state: &mut State) -> Called {
         if !state.returning.is_empty() && self.may_return(state) {
             state.working += 1;
@@ -236,11 +240,11 @@ impl Pool {
             state.given_to_idle += 1;
             return state.idle.call_last();
         }
-        // The queue is longer than something.
+        // The comparison above shows that the queue is not empty.
         if let Some(job) = state.queue.pop_front()
             && let Err(job) = self.start_worker(state, job)
         {
-            // Without a thread it stays queued for the others.
+            // Without a thread for it, the job stays queued for the other workers.
             state.queue.push_front(job);
         }
         Called::default()
@@ -264,14 +268,14 @@ impl Pool {
             < self.config.max_workers
     }
 
-    /// Whether a worker that waits may go on.
+    /// Whether a worker whose wait is over may go on.
     fn may_return(&self, state: &State) -> bool {
         state.working + (state.waiting - 1).saturating_sub(self.config.max_waiting)
             < self.config.max_workers
     }
 
-    /// Takes no more jobs, finishes those that are queued, and waits for the
-    /// workers to go. Returns whether all went before the deadline.
+    /// Takes no more jobs, finishes those that are queued, and waits for the workers to
+    /// leave. Returns whether all of them left before the deadline.
     pub(crate) fn close(&self, deadline: Deadline) -> bool {
         let called = {
             let mut state = self.state.lock();
@@ -288,7 +292,7 @@ impl Pool {
         let Some(handles) = handles else { return false };
         for handle in handles {
             if handle.thread().id() != thread::current().id() {
-                // Panics were caught inside.
+                // A worker catches the panics of its jobs.
                 let _ = handle.join();
             }
         }
@@ -323,7 +327,7 @@ impl Executor for Pool {
     }
 }
 
-/// A place that was given up. Dropping it waits until there is one again.
+/// A place that was given up. Dropping this waits until a place is free again.
 pub(crate) struct Place(Arc<Pool>);
 
 impl Drop for Place {

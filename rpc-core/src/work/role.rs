@@ -8,16 +8,16 @@ use super::pool::Pool;
 use super::room::Asker;
 use crate::error::Error;
 
-/// Whom a thread works for.
+/// What a thread is there for.
 #[derive(Clone, Default)]
 pub(crate) enum Role {
-    /// Not one of ours: it may wait, and stands in nobody's way.
+    /// A thread of the application's: it may wait without holding up this library.
     #[default]
     Application,
-    /// It serves a connection: whatever it waited for might have to come through
-    /// itself.
+    /// A thread that serves a connection: what it waited for might have to come through
+    /// the thread itself.
     Coordinator(Weak<Pool>),
-    /// It runs methods: while it waits another worker takes its place.
+    /// A thread that runs methods: while it waits, another worker takes its place.
     Worker(Arc<Pool>),
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum Role {
 /// after it. See Note [in place].
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// It has waited, or begun a job that nothing waits behind.
+    /// The thread has waited, or has begun a job behind which no other job waits.
     #[default]
     Calm,
     Busy,
@@ -36,7 +36,7 @@ crate::sync::thread_local! {
     static PACE: Cell<Pace> = const { Cell::new(Pace::Calm) };
 }
 
-/// Tells what this thread is about to do.
+/// Sets the pace of this thread.
 pub(crate) fn set_pace(pace: Pace) {
     let _ = PACE.try_with(|current| current.set(pace));
 }
@@ -58,7 +58,7 @@ pub(crate) fn serve() {
 }
 
 fn role() -> Role {
-    // While a thread ends it may drop things of ours.
+    // A thread that is ending may still drop values of this library.
     ROLE.try_with(|role| role.borrow().clone()).unwrap_or_default()
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn may_wait() -> bool {
     !matches!(role(), Role::Coordinator(_))
 }
 
-/// As whom this thread waits for room on a connection.
+/// The capacity in which this thread waits for room on a connection.
 pub(crate) fn asker() -> Asker {
     match role() {
         Role::Worker(_) => Asker::Worker,
@@ -75,7 +75,7 @@ pub(crate) fn asker() -> Asker {
     }
 }
 
-/// Runs something that waits, and that nothing of this thread's stands in the way of.
+/// Runs a closure that waits. What it waits for must not depend on this thread.
 ///
 /// # Errors
 /// This thread serves a connection and must not wait.

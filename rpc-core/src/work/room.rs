@@ -1,17 +1,17 @@
 //! Where application threads wait before they add to what a connection holds.
 //!
-//! Waiting happens before any lock is taken, and only for threads that act for
-//! the application: whoever acts for a peer (the coordinator, or whoever
-//! forwards what a peer sent) goes ahead, or two vats could wait for each other
+//! Waiting happens before any lock is taken, and only on threads that act for the
+//! application. A thread that acts for a peer (the coordinator, or a thread that
+//! forwards what a peer sent) goes ahead; otherwise two vats could wait for each other
 //! for ever.
 //!
-//! A worker is something between: it may run a method that answers the peer with a
-//! call back, and the peer's workers may do the same, while threads of both sides
-//! have all the calls under way that they may have. So each worker may have one
-//! call beyond the limit, and waits only while it has that one.
+//! A worker is in between: its method may have to call back before it can answer the
+//! peer, and a worker of the peer may be in the same position, while the threads of
+//! both sides have used up all their places. So each worker may have one call beyond
+//! the limit, and waits only while that call is under way.
 //!
-//! Places are given in the order in which threads came to wait. Whoever frees one gives
-//! it to the thread that has waited the longest, and wakes only that one.
+//! Places are given in the order in which threads came to wait. The thread that frees a
+//! place gives it to the thread that has waited longest, and wakes only that one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::sync::thread::{self, ThreadId};
 pub(crate) struct Room {
     max_questions: usize,
     max_bytes: usize,
-    /// The places that are taken, or given to a thread that was called.
+    /// The number of places that are taken, or given to a thread that was called.
     questions: AtomicUsize,
     bytes: AtomicUsize,
     /// The number of threads that wait. Raised under the lock.
@@ -37,10 +37,10 @@ pub(crate) struct Room {
 #[derive(Default)]
 struct State {
     closed: Option<Error>,
-    /// The workers that have a call beyond the limit.
+    /// The workers that have a call beyond the limit under way.
     extras: HashSet<ThreadId>,
     waiters: Waiters,
-    /// The places that were given to threads which were called and did not look yet.
+    /// The number of places given to called threads that have not looked yet.
     given: usize,
 }
 
@@ -48,11 +48,11 @@ struct State {
 /// place.
 pub(crate) struct Permit {
     room: Arc<Room>,
-    /// The worker whose place beyond the limit it is.
+    /// The worker to which this place beyond the limit belongs.
     extra: Option<ThreadId>,
 }
 
-/// Who waits for a place.
+/// The kind of thread that asks for a place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
     Application,
@@ -71,15 +71,15 @@ impl Room {
         })
     }
 
-    /// A place for one more question, without waiting and if need be beyond the
+    /// Takes a place for one more question, without waiting and if need be beyond the
     /// limit.
     pub(crate) fn take(self: &Arc<Self>) -> Permit {
         self.questions.fetch_add(1, Ordering::SeqCst);
         self.permit()
     }
 
-    /// A place for one more question, or `None` if the limits do not allow it
-    /// now, or others wait for one.
+    /// Takes a place for one more question; `None` if the limits do not allow it now,
+    /// or if other threads wait for one.
     pub(crate) fn try_take(self: &Arc<Self>) -> Option<Permit> {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             return None;
@@ -99,8 +99,8 @@ impl Room {
             Deadline::NEVER,
             |state, look| {
                 if !counted {
-                    // From here on a thread that frees a place takes the lock and looks
-                    // for us, and none takes one past us.
+                    // From here on, a thread that frees a place takes the lock and
+                    // finds this thread, and no thread overtakes this one.
                     self.waiting.fetch_add(1, Ordering::SeqCst);
                     counted = true;
                 }
@@ -119,12 +119,12 @@ impl Room {
             },
         );
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        // Without a deadline the time is never over.
+        // A wait without a deadline does not run out of time.
         found?.unwrap_or_else(|| Err(Error::overloaded("no place was free in time")))
     }
 
-    /// This worker's place beyond the limit, if it is free. What is queued to be
-    /// sent leaves whatever the calls do, so that is no reason to go ahead.
+    /// Takes this worker's place beyond the limit, if it is free. Too many queued bytes
+    /// are no reason to use it: they leave the queue whatever becomes of the calls.
     fn try_take_extra(self: &Arc<Self>, state: &mut State) -> Option<Permit> {
         let worker = thread::current().id();
         state.extras.insert(worker).then(|| {
@@ -145,12 +145,12 @@ impl Room {
             && self.questions.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
     }
 
-    /// A place that is counted already.
+    /// The permit for a place that is counted already.
     fn permit(self: &Arc<Self>) -> Permit {
         Permit { room: Arc::clone(self), extra: None }
     }
 
-    /// The number of threads that have entered themselves.
+    /// The number of threads in the list.
     #[cfg(all(test, rpc_model))]
     pub(crate) fn in_line(&self) -> usize {
         self.state.lock().waiters.len()
@@ -172,7 +172,7 @@ impl Room {
         self.bytes.load(Ordering::SeqCst)
     }
 
-    /// Every thread that waits, now or later, fails.
+    /// Fails every thread that waits now or later.
     pub(crate) fn close(&self, error: Error) {
         let called = {
             let mut state = self.state.lock();
@@ -188,13 +188,13 @@ impl Room {
         self.state.lock().closed.is_some()
     }
 
-    /// Gives the places that are free to those that wait.
+    /// Gives the free places to the threads that wait.
     fn give(&self) {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;
         }
-        // The lock orders us after a thread that has counted itself and is not in the
-        // list yet.
+        // A thread that has counted itself enters itself in the list before it releases
+        // the lock. So taking the lock makes sure that it is found.
         let mut called = Called::default();
         let mut state = self.state.lock();
         while state.closed.is_none() && !state.waiters.is_empty() && self.count_one() {

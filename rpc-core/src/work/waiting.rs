@@ -3,20 +3,21 @@
 //! Note [waiting]
 //!
 //! A thread that waits looks at some state under the state's lock. If what it wants is
-//! not there, it enters itself in the list of waiters that lies in that state, unlocks,
-//! and parks. A thread that changes the state calls those waiters for whom there is
-//! something now: it takes them out of the list, unlocks, and unparks exactly these. A
-//! thread that was unparked looks again. So a needless wake-up does no harm, and a
-//! waiter that was called in vain enters itself again.
+//! not there, the thread enters itself in the list of waiters that is part of this
+//! state, unlocks, and parks. A thread that changes the state *calls* the waiters for
+//! whom there is something now: it takes them out of the list, unlocks, and unparks
+//! exactly these. A thread that was unparked looks again. So a needless wake-up does no
+//! harm, and a waiter that was called in vain enters itself again.
 //!
 //! Every thread has one parker, which all of its waits use. Anything may unpark it at
 //! any time: a call that came too late for an earlier wait, or the cancellation of the
 //! method on it (Note [interrupts]).
 //!
 //! Waiters are called in the order in which they came, unless the list says otherwise.
-//! What only one of them can have is counted as given when a waiter is called, not when
-//! its thread runs; a thread that is called finds it by [`Look::called`]. Otherwise a
-//! thread that comes in between takes it away, and the order of arrival means nothing.
+//! What only one waiter can have is counted as given when this waiter is called, not
+//! when its thread runs; the thread learns from [`Look::called`] that it was given
+//! something. Otherwise a thread that comes in between could take it away, and the
+//! order of arrival would mean nothing.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,14 +27,16 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::sync::{Mutex, Parker, Unparker};
 
-/// The threads that wait for one thing. Lies in the state that they look at.
+/// The threads that wait for one thing. The list is part of the state that they look
+/// at.
 #[derive(Default)]
 pub(crate) struct Waiters {
     /// The number of the next waiter.
     next: u64,
-    /// Apart from the others, so that a list of one costs no allocation.
+    /// The first waiter, kept apart so that a list of one costs no allocation.
     first: Option<Waiter>,
-    /// In ascending order of their numbers. Empty while there is no first one.
+    /// The other waiters, in ascending order of their numbers. Empty if there is no
+    /// first one.
     others: VecDeque<Waiter>,
 }
 
@@ -42,7 +45,7 @@ struct Waiter {
     thread: Unparker,
 }
 
-/// Threads that were taken out of a list, and are to be unparked without its lock.
+/// Threads that were taken out of a list and have to be unparked without its lock.
 #[must_use = "a thread that is called and not unparked sleeps for ever"]
 #[derive(Default)]
 pub(crate) struct Called {
@@ -50,12 +53,12 @@ pub(crate) struct Called {
     others: VecDeque<Waiter>,
 }
 
-/// What a thread that looks knows of its own wait.
+/// What a thread knows of its own wait when it looks.
 #[derive(Clone, Copy)]
 pub(crate) struct Look {
-    /// Somebody called it since it looked last.
+    /// The thread was called after it looked last.
     pub(crate) called: bool,
-    /// The deadline has come: it does not look again.
+    /// The deadline has come: this is the thread's last look.
     pub(crate) late: bool,
 }
 
@@ -69,21 +72,21 @@ impl Waiters {
         usize::from(self.first.is_some()) + self.others.len()
     }
 
-    /// Calls the one that came first.
+    /// Calls the waiter that came first.
     pub(crate) fn call_first(&mut self) -> Called {
         let first = self.first.take();
         self.first = self.others.pop_front();
         Called { first: first.map(|waiter| waiter.thread), others: VecDeque::new() }
     }
 
-    /// Calls the one that came last: what it used is the most likely to be in a cache
-    /// still.
+    /// Calls the waiter that came last: its data is the most likely to be still in a
+    /// cache.
     pub(crate) fn call_last(&mut self) -> Called {
         let last = self.others.pop_back().or_else(|| self.first.take());
         Called { first: last.map(|waiter| waiter.thread), others: VecDeque::new() }
     }
 
-    /// Calls all of them.
+    /// Calls all waiters.
     pub(crate) fn call_all(&mut self) -> Called {
         Called {
             first: self.first.take().map(|waiter| waiter.thread),
@@ -117,7 +120,7 @@ impl Waiters {
 }
 
 impl Called {
-    /// Adds those that another list had.
+    /// Adds the threads that were called from another list.
     pub(crate) fn and(mut self, more: Called) -> Called {
         match (&self.first, more.first) {
             (None, first) => self.first = first,
@@ -128,13 +131,13 @@ impl Called {
         self
     }
 
-    /// Unparks them, or leaves that to the end of the batch that this thread works off:
-    /// Note [waking together].
+    /// Unparks the threads, at the end of the batch if this thread works one off: Note
+    /// [waking together].
     pub(crate) fn wake(self) {
         self.for_each(waking::wake);
     }
 
-    /// Unparks them at once.
+    /// Unparks the threads at once.
     pub(crate) fn wake_now(self) {
         self.for_each(|thread| thread.unpark());
     }
@@ -164,21 +167,21 @@ fn with_parker<R>(run: impl FnOnce(&Parker) -> R) -> R {
     let ran = PARKER.try_with(|parker| run.take().map(|run| run(parker)));
     match (ran, run) {
         (Ok(Some(result)), _) => result,
-        // The thread ends, and its parker is gone already.
+        // The thread is ending, and its parker is gone already.
         (_, Some(run)) => run(&Parker::new()),
         (_, None) => unreachable!("what ran has a result"),
     }
 }
 
-/// Waits on behalf of the application: until `look`, which runs under the lock, finds
-/// something, or until `deadline`, then `None`. Meanwhile a worker lets another one have
-/// its place. `list` is where in the state those who wait for this are.
+/// Waits on behalf of the application until `look`, which runs under the lock, finds
+/// something; returns `None` if `deadline` comes first. A worker that waits lets
+/// another worker have its place. `list` finds the list of waiters in the state.
 ///
 /// Must not be called under a lock.
 ///
 /// # Errors
-/// This thread serves a connection and must not wait; or the call of the method on it
-/// was cancelled, and the method allows that to end its waits.
+/// This thread serves a connection and must not wait; or the call of the method on this
+/// thread was cancelled, and the method lets a cancellation end its waits.
 pub(crate) fn wait<S, R>(
     state: &Mutex<S>,
     list: impl Fn(&mut S) -> &mut Waiters,
@@ -192,8 +195,8 @@ pub(crate) fn wait<S, R>(
     role::wait(|| park_unless(state, list, deadline, look, interrupt::check))?
 }
 
-/// Waits as part of this library: as [`wait`], on any thread, and nothing but the
-/// deadline ends it before `look` finds something.
+/// Waits as part of this library: as [`wait`] does, but on any thread, and only the
+/// deadline can end the wait before `look` finds something.
 pub(crate) fn park<S, R>(
     state: &Mutex<S>,
     list: impl Fn(&mut S) -> &mut Waiters,
@@ -206,7 +209,8 @@ pub(crate) fn park<S, R>(
     }
 }
 
-/// The loop of every wait. `go_on` is asked under the lock before each sleep.
+/// The loop of every wait. `go_on`, called under the lock before each sleep, may end
+/// it.
 fn park_unless<S, R, E>(
     state: &Mutex<S>,
     list: impl Fn(&mut S) -> &mut Waiters,
@@ -267,7 +271,7 @@ mod tests {
         assert!(found.is_some());
     }
 
-    /// Waits until that many threads stand in line.
+    /// Waits until this many threads stand in line.
     fn until_there_are(line: &Mutex<Line>, number: u64) {
         while line.lock().waiters.next < number {
             std::thread::yield_now();
@@ -292,7 +296,7 @@ mod tests {
                 line.waiters.call_first()
             };
             called.wake();
-            // It is this one that goes on.
+            // The thread that goes on is this one.
             thread.join().unwrap();
         }
         assert!(line.lock().waiters.is_empty());

@@ -2,27 +2,29 @@
 //!
 //! Note [waking together]
 //!
-//! While a connection's coordinator works off what has arrived, each answer would
-//! wake the thread that waits for it, and each call a worker. A thread that waits
-//! for the first of many answers would run at once, find the second one missing, and
-//! sleep again: two system calls and two switches for every call. So while a batch
-//! is worked off, the threads to be woken are noted, and woken at its end; outcomes are
-//! there for every thread that looks.
+//! A connection's coordinator works off many messages in a row. If each answer woke the
+//! thread that waits for it, and each call woke a worker, a thread that waits for the
+//! first of many answers would run at once, find the second one missing, and sleep
+//! again: two system calls and two switches for every call. So while a batch is worked
+//! off, the threads to be woken are noted, and they are woken at its end. The outcomes
+//! themselves are not held back: a thread that looks finds them.
 //!
 //! Application code that runs in the middle of a batch, such as a destructor, may
-//! depend on a thread that was to be woken, or on one that it wakes itself. So the
-//! threads that are noted are woken before it runs, and nothing is noted while it runs.
+//! depend on a thread that was noted, or on one that the code itself wakes. So the
+//! noted threads are woken before application code runs, and nothing is noted while it
+//! runs.
 
 use std::cell::RefCell;
 
 use crate::sync::Unparker;
 
 crate::sync::thread_local! {
-    /// The threads that are to be woken at the end of the batch on this thread.
+    /// The threads to be woken at the end of this thread's batch.
     static NOTED: RefCell<Option<Vec<Unparker>>> = const { RefCell::new(None) };
 }
 
-/// Wakes a thread, at the end of the batch if this thread works one off, else at once.
+/// Wakes a thread: at the end of the batch if this thread works one off, otherwise at
+/// once.
 pub(crate) fn wake(thread: Unparker) {
     let mut thread = Some(thread);
     // A thread that is ending works off no batch.
@@ -61,7 +63,7 @@ impl Drop for Batch {
     }
 }
 
-/// While this exists, the batch of this thread, if there is one, notes nothing.
+/// While this exists, this thread's batch, if there is one, notes nothing.
 pub(crate) struct Suspended {
     batch: bool,
 }
