@@ -80,6 +80,8 @@
 //! has any above its type.
 
 #![forbid(unsafe_code)]
+// What can grow says so, and what cannot says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod brand;
 mod cap;

@@ -36,6 +36,7 @@ pub trait VatNetwork: Send + Sync + 'static {
 }
 
 /// What became of an attempt to reach a vat.
+#[non_exhaustive]
 pub enum Reached {
     /// It is this very vat: there is nothing to connect.
     Oneself,
@@ -47,6 +48,7 @@ pub enum Reached {
 }
 
 /// A vat that has reached this one.
+#[expect(clippy::exhaustive_structs, reason = "networks make it")]
 pub struct Accepted<Id> {
     /// Who it is.
     pub peer: Id,
