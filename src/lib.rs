@@ -42,6 +42,8 @@
 //! | `persist` | the module `persist`: references to objects that outlive connections and processes, with a store in one file |
 
 #![forbid(unsafe_code)]
+// What can grow says so, and what cannot says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 pub use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Connection, Detached, Error, ErrorKind, FromClient, Limits,

@@ -50,6 +50,7 @@ impl fmt::Display for Carrier {
             Carrier::Endpoints(Dialect::Multiplexed) => "multiplexed",
             Carrier::Endpoints(Dialect::Versioned) => "versioned",
             Carrier::Endpoints(Dialect::Original) => "original",
+            Carrier::Endpoints(_) => "another dialect",
             Carrier::Socket => "socket",
         })
     }

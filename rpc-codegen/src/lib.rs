@@ -36,6 +36,8 @@
 //! `capnpc-rpc-core` of this package, if it is in the search path.
 
 #![forbid(unsafe_code)]
+// What can grow says so, and what cannot says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod compiler;
 mod docs;

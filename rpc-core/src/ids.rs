@@ -10,6 +10,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[expect(clippy::exhaustive_structs, reason = "the protocol says what an id is")]
         pub struct $name(pub u32);
 
         impl fmt::Debug for $name {

@@ -81,6 +81,8 @@
 //! that has states describes them above it.
 
 #![forbid(unsafe_code)]
+// What can grow says so, and what cannot says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod brand;
 mod cap;

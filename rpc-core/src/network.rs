@@ -36,6 +36,7 @@ pub trait VatNetwork: Send + Sync + 'static {
 }
 
 /// The outcome of an attempt to connect to a vat.
+#[non_exhaustive]
 pub enum Reached {
     /// The id is that of this vat: there is nothing to connect.
     Oneself,
@@ -47,6 +48,7 @@ pub enum Reached {
 }
 
 /// A vat that has connected to this one.
+#[expect(clippy::exhaustive_structs, reason = "networks make it")]
 pub struct Accepted<Id> {
     /// The id of the vat.
     pub peer: Id,

@@ -15,6 +15,10 @@ use thiserror::Error;
 use crate::wire::message::Message;
 
 /// A connected, blocking, two-way stream of messages.
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "transports make it, and what wraps one takes it apart"
+)]
 pub struct Transport {
     /// Used by one thread at a time.
     pub reader: Box<dyn MessageReader>,
@@ -52,6 +56,7 @@ pub trait MessageReader: Send + 'static {
 
 /// What comes out of a transport.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Received {
     /// A whole message.
     Message(Message),
@@ -132,6 +137,7 @@ pub trait TransportControl: Send + Sync + 'static {
 /// Limits on what is accepted from a peer. The size of a message is checked before
 /// memory is allocated for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FrameLimits {
     /// Maximum size of a message with all its segments, in words of eight bytes.
     pub max_words: u64,
@@ -172,6 +178,7 @@ pub struct PeerDescription {
 /// process may have handed its socket to another one, and the id of a process that has
 /// ended may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "transports make it")]
 pub struct Credentials {
     /// The process; 0 if it is in a namespace that cannot be seen from here.
     pub pid: u32,

@@ -17,6 +17,7 @@ pub struct EndpointAddress(Arc<str>);
 
 /// What an [`EndpointAddress`] consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AddressParts<'a> {
     /// A name or an IP address, without brackets.
     pub host: &'a str,

@@ -5,6 +5,7 @@ use thiserror::Error;
 /// Why an endpoint could not be connected to.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("cannot connect: {reason}")]
+#[non_exhaustive]
 pub struct ConnectError {
     /// What kind of failure it was, for programs.
     pub code: ConnectErrorCode,
@@ -57,6 +58,7 @@ pub enum SendError {
 
 /// Why [`try_send`](super::Connection::try_send) did not send.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum TrySendError {
     /// So much is waiting to be sent that [`send`](super::Connection::send) would
     /// block.
@@ -71,6 +73,7 @@ pub enum TrySendError {
 /// was received: there is nothing more to receive, ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("cannot receive: the endpoint is closed")]
+#[non_exhaustive]
 pub struct ReceiveError;
 
 /// Why an endpoint could not be made.

@@ -42,6 +42,8 @@
 //! The protocol and the guarantees are described in `docs/endpoints.md`.
 
 #![forbid(unsafe_code)]
+// What can grow says so, and what cannot says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod address;
 mod answer;

@@ -9,6 +9,7 @@ use capnp_threads_transport::TcpOptions;
 /// A server recognises all three. A client cannot know what a server speaks, so
 /// that it says for each peer with which one to begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Dialect {
     /// Without a version in the handshake: network-transport-tcp up to 0.5.
     Original,

@@ -65,6 +65,8 @@
 //! which hands everybody the [`restorer`](Persistence::restorer) that is theirs.
 
 #![forbid(unsafe_code)]
+// What can grow says so, and what cannot says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 /// Generated from the protocol's `persistent.capnp`: objects that can be saved, and
 /// gateways between realms.

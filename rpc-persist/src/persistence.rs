@@ -32,6 +32,7 @@ struct Shared {
 /// Whether objects may be saved for nobody in particular: then whoever has the
 /// reference can restore it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "it answers a question with yes or no")]
 pub enum Unsealed {
     /// Saving without an owner fails.
     #[default]

@@ -49,10 +49,12 @@ impl<T: SturdyStore + ?Sized> SturdyStore for std::sync::Arc<T> {
 /// What a reference is found by: a hash of it, of which nobody can make the
 /// reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "its length is that of the hash")]
 pub struct Key(pub [u8; 32]);
 
 /// What a saved reference stands for.
 #[derive(Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores make it")]
 pub struct Record {
     /// Whom it is sealed for; `None` for whoever has it.
     pub owner: Option<Owner>,

@@ -20,6 +20,8 @@
 //! The sockets need a Unix-like system.
 
 #![forbid(unsafe_code)]
+// What can grow says so, and what cannot says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod accept;
 pub mod addr;

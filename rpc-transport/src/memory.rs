@@ -27,6 +27,7 @@ mod tests;
 
 /// What [`pair`] lets lie between a writer and a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "users make it")]
 pub struct Capacity {
     /// Messages in one direction.
     pub messages: usize,

@@ -14,6 +14,7 @@ use crate::{Address, Listener, TcpOptions};
 /// Who is at the other end of a socket: a server, known by where it listens, or
 /// a client, known only by having come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum SocketVat {
     /// A vat that listens at an address.
     At(Address),

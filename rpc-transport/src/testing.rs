@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use capnp::Word;
 use capnp_threads_core::fd::SharedFd;
 use capnp_threads_core::message::Message;
-use capnp_threads_core::transport::{Transport, TransportError};
+use capnp_threads_core::transport::{FrameLimits, Transport, TransportError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A message whose segments have these lengths in words and whose bytes all
@@ -23,6 +23,13 @@ pub(crate) fn message(seed: usize, lengths: &[u32]) -> Message {
         *byte = u8::try_from((index * 7 + index / 251 + seed) % 256).unwrap();
     }
     Message::from_segments(words, lengths).unwrap()
+}
+
+/// The default limits, but for what `change` changes.
+pub(crate) fn limits(change: impl FnOnce(&mut FrameLimits)) -> FrameLimits {
+    let mut limits = FrameLimits::default();
+    change(&mut limits);
+    limits
 }
 
 /// The content of every segment, to compare messages by.

@@ -64,6 +64,7 @@ pub trait Dispatch: Send + Sync + 'static {
 
 /// How many calls of an object run at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Concurrency {
     /// One at a time, in the order of arrival. The next call starts when the
     /// method has returned, even if it answers later.

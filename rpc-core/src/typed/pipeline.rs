@@ -21,6 +21,7 @@ impl Pipelined for ::capnp::any_pointer::Owned {
 /// This type has no methods. It exists so that generic types have pipelines whatever
 /// their parameters are.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "it has no content")]
 pub struct NoPipeline;
 
 impl FromTypelessPipeline for NoPipeline {

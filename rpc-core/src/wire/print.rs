@@ -26,6 +26,7 @@ mod tests;
 
 /// Whose ids a message speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there are two")]
 pub enum Direction {
     /// We sent it: a question is ours, and what a call is for is an import.
     Sent,

@@ -320,7 +320,7 @@ fn begin_and_accept(
                 Reached::Peer(transport) => seen.push(exchange(transport, numbers())),
                 // The other thread has it, or is about to.
                 Reached::Crossed => std::thread::yield_now(),
-                Reached::Oneself => panic!("it is somebody else"),
+                _ => panic!("it is somebody else"),
             }
         }
         // What was begun is over, so that it was accepted.

@@ -149,7 +149,7 @@ fn halves_that_are_opened_at_once_belong_together() {
         Reached::Peer(there) => there,
         // The other half was faster.
         Reached::Crossed => bob.accept().unwrap().unwrap().transport,
-        Reached::Oneself => panic!(),
+        _ => panic!("it is somebody else"),
     };
     let mut there = there;
     here.writer.finish().unwrap();

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use capnp::message::{AllocationStrategy, Builder, HeapAllocator, ReaderSegments};
 use capnp_threads_core::message::Message;
-use capnp_threads_core::transport::{FrameLimits, MessageReader, MessageWriter, TransportError};
+use capnp_threads_core::transport::{MessageReader, MessageWriter, TransportError};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::{FramedReader, FramedWriter};
-use crate::testing::{content, message};
+use crate::testing::{content, limits, message};
 
 /// Gives bytes out in the pieces that it is told to, then in full, and reports
 /// an interruption for a piece of no bytes.
@@ -308,9 +308,15 @@ fn limits_hold_from_the_next_message_on() {
     let mut reader = reader(&framed((0..3).map(|seed| message(seed, &[4, 4])).collect()));
     assert!(reader.read().unwrap().is_some());
     assert!(reader.has_buffered());
-    reader.set_limits(FrameLimits { max_words: 8, max_segments: 2, ..FrameLimits::default() });
+    reader.set_limits(limits(|limits| {
+        limits.max_words = 8;
+        limits.max_segments = 2;
+    }));
     assert!(reader.read().unwrap().is_some());
-    reader.set_limits(FrameLimits { max_words: 7, max_segments: 2, ..FrameLimits::default() });
+    reader.set_limits(limits(|limits| {
+        limits.max_words = 7;
+        limits.max_segments = 2;
+    }));
     assert!(!reader.has_buffered());
     assert!(matches!(reader.read(), Err(TransportError::TooLarge { words: 8, limit: 7 })));
 }
@@ -364,11 +370,10 @@ fn a_vectored_write_has_at_most_1024_slices() {
     FramedWriter::new(sink.clone()).write(&mut batch).unwrap();
     assert!(sink.calls().iter().all(|slices| *slices <= 1024), "{:?}", sink.calls());
     let mut reader = reader(&sink.bytes());
-    reader.set_limits(FrameLimits {
-        max_words: 8 << 20,
-        max_segments: 700,
-        ..FrameLimits::default()
-    });
+    reader.set_limits(limits(|limits| {
+        limits.max_words = 8 << 20;
+        limits.max_segments = 700;
+    }));
     for expected in expected {
         assert_eq!(content(&reader.read().unwrap().unwrap()), expected);
     }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::testing::{self, Blocked, content, message};
+use crate::testing::{self, Blocked, content, limits, message};
 
 type Pair = fn() -> (Transport, Transport);
 const PAIRS: [Pair; 4] = [
@@ -119,11 +119,10 @@ fn limits_hold_as_on_a_socket() {
     for pair in PAIRS {
         for lengths in [&[4, 4][..], &[1, 1, 1]] {
             let (mut left, mut right) = pair();
-            right.reader.set_limits(FrameLimits {
-                max_words: 7,
-                max_segments: 2,
-                ..FrameLimits::default()
-            });
+            right.reader.set_limits(limits(|limits| {
+                limits.max_words = 7;
+                limits.max_segments = 2;
+            }));
             left.writer.write(&mut vec![message(0, lengths), message(0, &[1])]).unwrap();
             assert!(right.reader.read().unwrap_err().is_peer_fault());
             assert!(!right.reader.has_buffered());

@@ -11,12 +11,14 @@ use std::thread;
 
 use capnp_threads_core::fd::SharedFd;
 use capnp_threads_core::message::Message;
-use capnp_threads_core::transport::{FrameLimits, MessageReader, Transport};
+use capnp_threads_core::transport::{MessageReader, Transport};
 use rustix::io::FdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::{from_stream, pair};
-use crate::testing::{Blocked, content, identities, message, message_with, pipe_end, read_to_end};
+use crate::testing::{
+    Blocked, content, identities, limits, message, message_with, pipe_end, read_to_end,
+};
 use crate::{memory, tcp};
 
 /// Sends bytes and file descriptors as a peer may that is not ours.
@@ -127,7 +129,7 @@ fn what_was_sent_stays_open_until_it_is_written() {
 fn what_a_peer_sends_beyond_the_limit_is_closed() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut right = from_stream(ours).unwrap();
-    right.reader.set_limits(FrameLimits { max_fds: 2, ..FrameLimits::default() });
+    right.reader.set_limits(limits(|limits| limits.max_fds = 2));
     let (fd, pipe) = pipe_end();
     let fds = vec![fd.as_fd(); 200];
     // With the table, in the middle, and with another message.
@@ -145,7 +147,7 @@ fn what_a_peer_sends_beyond_the_limit_is_closed() {
 fn nothing_is_taken_with_a_limit_of_none() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut right = from_stream(ours).unwrap();
-    right.reader.set_limits(FrameLimits { max_fds: 0, ..FrameLimits::default() });
+    right.reader.set_limits(limits(|limits| limits.max_fds = 0));
     let (fd, pipe) = pipe_end();
     send(&theirs, &framed(3), &[fd.as_fd()]);
     drop(fd);
@@ -178,11 +180,10 @@ fn a_socket_closes_what_nobody_reads() {
 #[test]
 fn two_hundred_and_fifty_three_go_at_once() {
     let (mut left, mut right) = pair().unwrap();
-    right.reader.set_limits(FrameLimits {
-        max_fds: 300,
-        max_open_fds: 300,
-        ..FrameLimits::default()
-    });
+    right.reader.set_limits(limits(|limits| {
+        limits.max_fds = 300;
+        limits.max_open_fds = 300;
+    }));
     assert_eq!(left.writer.max_fds(), 253);
     let (fd, pipe) = pipe_end();
     left.writer.write(&mut vec![message_with(&[1], &vec![&fd; 260])]).unwrap();
@@ -213,7 +214,7 @@ fn within_the_process_they_are_handed_over() {
     let (mut left, mut right) = memory::pair();
     let (fd, _pipe) = pipe_end();
     left.writer.write(&mut vec![message_with(&[1], &[&fd; 3])]).unwrap();
-    right.reader.set_limits(FrameLimits { max_fds: 2, ..FrameLimits::default() });
+    right.reader.set_limits(limits(|limits| limits.max_fds = 2));
     let arrived = read(&mut right.reader);
     assert_eq!(arrived.fds().len(), 2);
     assert!(arrived.fds().iter().all(|arrived: &SharedFd| Arc::ptr_eq(arrived, &fd)));

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
 use capnp_threads_core::message::Message;
-use capnp_threads_core::transport::{FrameLimits, MessageReader, MessageWriter};
+use capnp_threads_core::transport::{MessageReader, MessageWriter};
 
 use super::*;
 use crate::framing::{FramedReader, FramedWriter};
-use crate::testing::{identities, message, pipe_end, read_to_end};
+use crate::testing::{identities, limits, message, pipe_end, read_to_end};
 
 /// Gives out what it was told to, read by read: bytes, and what comes with their
 /// first.
@@ -110,7 +110,7 @@ fn those_beyond_the_limit_of_a_message_are_closed() {
         (bytes[1..2].to_vec(), fds.by_ref().take(1).collect()),
         (bytes[2..].to_vec(), fds.collect()),
     ]);
-    reader.set_limits(FrameLimits { max_fds: 2, ..FrameLimits::default() });
+    reader.set_limits(limits(|limits| limits.max_fds = 2));
     let message = reader.read().unwrap().unwrap();
     assert_eq!(identities(message.fds()), kept);
     for (fd, pipe) in pipes.into_iter().skip(2) {
@@ -138,7 +138,7 @@ fn no_more_are_open_than_the_limit_says() {
     let (fd, _pipe) = pipe_end();
     let script = (0..4).map(|_| (framed(1), vec![owned(&fd), owned(&fd)]));
     let mut reader = reader(script);
-    reader.set_limits(FrameLimits { max_open_fds: 3, ..FrameLimits::default() });
+    reader.set_limits(limits(|limits| limits.max_open_fds = 3));
     let mut messages: Vec<Message> = (0..3).map(|_| reader.read().unwrap().unwrap()).collect();
     let counts: Vec<_> = messages.iter().map(|message| message.fds().len()).collect();
     assert_eq!(counts, [2, 1, 0]);
@@ -150,7 +150,7 @@ fn no_more_are_open_than_the_limit_says() {
 fn with_a_limit_of_none_there_is_no_room_for_any() {
     let (fd, pipe) = pipe_end();
     let mut reader = reader([(framed(1), vec![owned(&fd)])]);
-    reader.set_limits(FrameLimits { max_fds: 0, ..FrameLimits::default() });
+    reader.set_limits(limits(|limits| limits.max_fds = 0));
     assert_eq!(next(&mut reader), (1, vec![]));
     drop(fd);
     assert_eq!(read_to_end(pipe), "");
