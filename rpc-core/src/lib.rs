@@ -81,6 +81,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod brand;
 mod cap;
 pub mod capnp;
