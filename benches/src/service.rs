@@ -16,8 +16,12 @@ pub struct Echo {
 impl Echo {
     /// An object that runs in `vat`, as do the objects that its `next` makes.
     pub fn client(vat: &Vat, concurrency: Concurrency) -> echo::Client {
-        let echo = Echo { vat: vat.clone(), concurrency, bytes: AtomicU64::new(0) };
-        vat.export_with(echo, concurrency)
+        vat.export_with(Echo::new(vat, concurrency), concurrency)
+    }
+
+    /// An object whose `next` makes objects in `vat`.
+    pub fn new(vat: &Vat, concurrency: Concurrency) -> Echo {
+        Echo { vat: vat.clone(), concurrency, bytes: AtomicU64::new(0) }
     }
 }
 

@@ -84,6 +84,9 @@
 // What can grow says so, and what cannot says why.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod brand;
 mod cap;
 pub mod capnp;

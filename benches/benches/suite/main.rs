@@ -8,6 +8,7 @@ mod payloads;
 mod pipelining;
 mod tables;
 mod threads;
+mod two_vats;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ criterion_group! {
         .sample_size(20);
     targets = calls::calls, pipelining::outstanding, pipelining::chain, threads::threads,
         payloads::echo, capabilities::capabilities, tables::tables,
-        endpoints::round_trips, endpoints::opening
+        endpoints::round_trips, endpoints::opening,
+        two_vats::two_vats
 }
 criterion_main!(suite);

@@ -209,6 +209,16 @@ impl<C: FromClient> TypedFulfiller<C> {
     }
 }
 
+/// What runs the methods of a server for a client of type `C`.
+#[cfg(feature = "bench")]
+pub(crate) fn dispatch_of<C, S>(server: S) -> Arc<dyn Dispatch>
+where
+    C: FromServer<S>,
+    S: Send + Sync + 'static,
+{
+    served::<C, S>(server, ObjectConfig::new())
+}
+
 fn served<C, S>(server: S, config: ObjectConfig) -> Arc<dyn Dispatch>
 where
     C: FromServer<S>,

@@ -53,6 +53,8 @@ mod server_set;
 
 pub use crate::cap::from_client::FromClient;
 pub use crate::cap::pipeline::Pipeline;
+#[cfg(feature = "bench")]
+pub(crate) use client::dispatch_of;
 pub use client::{
     FromServer, ObjectConfig, TypedFulfiller, new_client, new_client_with_fd, promise_client,
     unwrap_server,

@@ -1,0 +1,168 @@
+//! Two vats on one thread, for the benchmarks of this workspace.
+//!
+//! One thread makes the steps of both protocol machines and runs the methods, and every
+//! message is encoded, copied once and decoded, as between two processes. What a call
+//! costs beyond this is the cost of threads and sockets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use capnp::Word;
+
+use crate::cap::calling::wait_for_room;
+use crate::cap::client::Client;
+use crate::cap::object::{Concurrency, LocalObject};
+use crate::error::{Error, Result};
+use crate::protocol::{Machine, Offers, Outbox, Settings};
+use crate::sync::Mutex;
+use crate::typed::{FromServer, dispatch_of};
+use crate::wire::{self, message};
+use crate::work::executor::{Executor, Job};
+
+/// A vat that calls and a vat that serves one object, linked to each other. Nothing
+/// moves but in [`settle`](TwoVats::settle).
+#[derive(Debug)]
+pub struct TwoVats {
+    caller: Side,
+    server: Side,
+    jobs: Arc<Jobs>,
+}
+
+#[derive(Debug)]
+struct Side {
+    machine: Arc<Machine>,
+    sent: Arc<Sent>,
+}
+
+/// The messages that one machine has sent and the other one has not received.
+#[derive(Default)]
+struct Sent(Mutex<VecDeque<wire::Message>>);
+
+/// The methods that are to run.
+#[derive(Default)]
+struct Jobs(Mutex<VecDeque<Job>>);
+
+impl TwoVats {
+    /// Links two vats, one of which serves `server`. Returns the other one's client of
+    /// it, too.
+    ///
+    /// # Errors
+    /// The link does not work.
+    pub fn new<C, S>(server: S) -> Result<(TwoVats, C)>
+    where
+        C: FromServer<S>,
+        S: Send + Sync + 'static,
+    {
+        let jobs = Arc::new(Jobs::default());
+        let executor = Arc::clone(&jobs) as Arc<dyn Executor>;
+        let dispatch = dispatch_of::<C, S>(server);
+        let object = Client::of(LocalObject::new(dispatch, Concurrency::Serial, executor));
+        let vats = TwoVats { caller: Side::new(None), server: Side::new(Some(object)), jobs };
+        let machine = &vats.caller.machine;
+        let client = machine
+            .try_bootstrap(None, wait_for_room(machine.room()))
+            .map_err(|_| Error::failed("a link that was just made has ended"))?;
+        vats.settle()?;
+        Ok((vats, C::from_client(client)))
+    }
+
+    /// Delivers every message and runs every method until nothing is left.
+    ///
+    /// # Errors
+    /// A message could not be encoded or decoded.
+    pub fn settle(&self) -> Result<()> {
+        loop {
+            let moved = self.caller.deliver_to(&self.server)?
+                | self.jobs.run()
+                | self.server.deliver_to(&self.caller)?;
+            if !moved {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Side {
+    fn new(bootstrap: Option<Client>) -> Self {
+        let sent = Arc::new(Sent::default());
+        let outbox = Arc::clone(&sent) as Arc<dyn Outbox>;
+        let offers = Offers { bootstrap, ..Offers::default() };
+        Side { machine: Machine::new(Settings::default(), offers, outbox), sent }
+    }
+
+    /// Returns whether there was something to deliver.
+    fn deliver_to(&self, other: &Side) -> Result<bool> {
+        let mut moved = false;
+        while let Some(message) = self.sent.pop() {
+            let bytes = message.size_estimate();
+            let frame = copied(&wire::encode(message)?)?;
+            self.machine.room().sent(bytes);
+            other.machine.receive(wire::decode(frame)?);
+            moved = true;
+        }
+        Ok(moved)
+    }
+}
+
+/// A frame as it is received: in memory of its own.
+fn copied(frame: &message::Message) -> Result<message::Message> {
+    let mut words = Vec::with_capacity(frame.size_in_words());
+    let mut lengths = Vec::new();
+    for segment in frame.segments() {
+        let start = words.len();
+        words.resize(start + segment.len() / 8, capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
+        Word::words_to_bytes_mut(&mut words[start..]).copy_from_slice(segment);
+        lengths.push(u32::try_from(segment.len() / 8).map_err(|_| Error::failed("too long"))?);
+    }
+    message::Message::from_segments(words, &lengths)
+        .ok_or_else(|| Error::failed("the segments do not fit their lengths"))
+}
+
+impl Sent {
+    fn pop(&self) -> Option<wire::Message> {
+        self.0.lock().pop_front()
+    }
+}
+
+impl Outbox for Sent {
+    fn push(&self, message: wire::Message) {
+        self.0.lock().push_back(message);
+    }
+
+    fn disconnected(&self) {}
+}
+
+impl Jobs {
+    /// Returns whether there was a job to run.
+    fn run(&self) -> bool {
+        let mut ran = false;
+        while let Some(job) = self.pop() {
+            job();
+            ran = true;
+        }
+        ran
+    }
+
+    fn pop(&self) -> Option<Job> {
+        self.0.lock().pop_front()
+    }
+}
+
+impl Executor for Jobs {
+    fn spawn(&self, job: Job) -> std::result::Result<(), Job> {
+        self.0.lock().push_back(job);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Sent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sent").field("messages", &self.0.lock().len()).finish()
+    }
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs").field("queued", &self.0.lock().len()).finish()
+    }
+}
