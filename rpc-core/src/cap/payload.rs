@@ -283,7 +283,7 @@ impl fmt::Debug for Payload {
         f.debug_struct("Payload")
             .field("message", &self.message)
             .field("caps", &self.caps())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

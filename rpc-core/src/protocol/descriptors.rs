@@ -196,8 +196,7 @@ impl Txn<'_> {
     pub(super) fn place_of(&self, target: &Client) -> Option<Client> {
         let target = target.shortened();
         match self.view(&target) {
-            View::Null | View::Broken(_) => Some(target),
-            View::Import(_) => Some(target),
+            View::Null | View::Broken(_) | View::Import(_) => Some(target),
             View::Remote(promise) => Some(self.pinned(&promise, promise.location().err()?)),
             _ => None,
         }

@@ -591,7 +591,8 @@ impl Txn<'_> {
             return target;
         }
         match (origin, self.view(&target)) {
-            (_, View::Null | View::Broken(_)) => target,
+            (_, View::Null | View::Broken(_))
+            | (Origin::Peer, View::Import(_) | View::Pinned(_)) => target,
             (Origin::Peer, View::Remote(next)) => {
                 // From one promise of the peer's to the next: what was sent
                 // through the first counts for the second.
@@ -600,7 +601,6 @@ impl Txn<'_> {
                 }
                 target
             }
-            (Origin::Peer, View::Import(_) | View::Pinned(_)) => target,
             // Either we host it, or the promise that the peer named has turned out
             // to be ours already. What the embargo leads to in the end is the way
             // that the earlier calls took when they came back, even if we know a

@@ -245,7 +245,10 @@ impl Capability for Wrapped {
         }
         let inner = match self.inner() {
             Ok(inner) => inner,
-            Err(error) => return fail(call, &error),
+            Err(error) => {
+                Delivery::Call(call).fail(&error);
+                return Ok(());
+            }
         };
         let inward = self.direction.opposite();
         let decision = self.membrane.decide(inward, call.interface, call.method, &inner);
@@ -257,7 +260,10 @@ impl Capability for Wrapped {
             }
             Ok(Passage::Redirect(_)) | Err(_) if waits() => Err(self.hold(&inner, call)),
             Ok(Passage::Redirect(target)) => Err((target, Delivery::Call(call))),
-            Err(error) => fail(call, &error),
+            Err(error) => {
+                Delivery::Call(call).fail(&error);
+                Ok(())
+            }
         }
     }
 
@@ -436,11 +442,6 @@ impl Observer for Wrapped {
 /// Whether it is the one that was found before.
 fn is<T>(before: Option<&Arc<T>>, found: &Arc<T>) -> bool {
     before.is_some_and(|before| Arc::ptr_eq(before, found))
-}
-
-fn fail(call: CallRequest, error: &Error) -> Result<(), (Client, Delivery)> {
-    Delivery::Call(call).fail(error);
-    Ok(())
 }
 
 impl Drop for Wrapped {
