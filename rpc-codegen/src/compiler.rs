@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::error::{Error, Result};
 use crate::generate::{self, GeneratedFile};
+use crate::inputs;
 use crate::settings::Settings;
 
 /// Compiles schemas to Rust. Made for build scripts:
@@ -116,16 +117,35 @@ impl Compiler {
         self
     }
 
-    /// Compiles the schemas and writes one file for each.
+    /// Compiles the schemas and writes one file for each. In a build script, it also
+    /// tells Cargo to run the script again when one of the [`inputs`](Self::inputs)
+    /// has changed.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn run(&self) -> Result<()> {
-        let folder = match &self.output {
-            Some(folder) => folder.clone(),
-            None => env::var_os("OUT_DIR").map(PathBuf::from).ok_or(Error::NoOutputDir)?,
-        };
+        let out_dir = env::var_os("OUT_DIR").map(PathBuf::from);
+        // Cargo sets this for build scripts only.
+        if out_dir.is_some() && env::var_os("CARGO_CFG_TARGET_ARCH").is_some() {
+            for path in self.inputs() {
+                println!("cargo:rerun-if-changed={}", path.display());
+            }
+        }
+        let folder = self.output.clone().or(out_dir).ok_or(Error::NoOutputDir)?;
         self.generate()?.iter().try_for_each(|file| file.write(&folder))
+    }
+
+    /// The files that the code depends on: the schemas, and every file that they import
+    /// or embed, directly or not. Files that cannot be found are left out.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        let mut import_paths = self.import_paths.clone();
+        if !self.no_standard_import {
+            import_paths.extend(["/usr/local/include", "/usr/include"].map(PathBuf::from));
+            // Where a compiler is installed elsewhere, its schemas often are, too.
+            let installed = self.executable.as_ref().and_then(|path| path.parent()?.parent());
+            import_paths.extend(installed.map(|folder| folder.join("include")));
+        }
+        inputs::of(&self.files, &import_paths)
     }
 
     /// Compiles the schemas and returns the code.

@@ -1,7 +1,8 @@
 //! Comments of schemas as documentation.
 
 /// The lines of a comment in a form that rustdoc takes for prose: schemas are not
-/// written for it, and what looks like code or a link in them is none.
+/// written for it, and what looks like code or a link in them is none, except for the
+/// address of a page.
 pub(crate) fn lines(comment: &str) -> impl Iterator<Item = String> {
     let is_empty = comment.trim().is_empty();
     comment.trim_end().lines().filter(move |_| !is_empty).map(line)
@@ -9,14 +10,13 @@ pub(crate) fn lines(comment: &str) -> impl Iterator<Item = String> {
 
 fn line(line: &str) -> String {
     let mut clean = String::new();
-    for letter in line.trim().chars() {
-        match letter {
-            '[' | ']' | '<' | '>' | '`' | '*' | '_' | '#' | '\\' => clean.extend(['\\', letter]),
-            // Compilers refuse comments that could show something else than they say.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\r' => {}
-            _ => clean.push(letter),
-        }
+    let mut rest = line.trim();
+    while let Some((before, address, after)) = next_address(rest) {
+        clean.push_str(&prose(before));
+        clean.push_str(&format!("<{address}>"));
+        rest = after;
     }
+    clean.push_str(&prose(rest));
     // A rule, or the underlining of a heading.
     if !clean.is_empty() && clean.trim_matches(['-', '=', '+', '~', ' ']).is_empty() {
         clean.insert(0, '\\');
@@ -24,13 +24,37 @@ fn line(line: &str) -> String {
     clean
 }
 
+/// Splits text at the first address of a page.
+fn next_address(text: &str) -> Option<(&str, &str, &str)> {
+    let start = ["http://", "https://"].iter().filter_map(|scheme| text.find(scheme)).min()?;
+    let (before, rest) = text.split_at(start);
+    let is_outside = |letter: char| letter.is_whitespace() || "<>[]()`\"\\".contains(letter);
+    let address = &rest[..rest.find(is_outside).unwrap_or(rest.len())];
+    let address = address.trim_end_matches(['.', ',', ';', ':', '!', '?', '\'']);
+    Some((before, address, &rest[address.len()..]))
+}
+
+fn prose(text: &str) -> String {
+    let mut prose = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '[' | ']' | '<' | '>' | '`' | '*' | '_' | '#' | '\\' => prose.extend(['\\', letter]),
+            // Compilers refuse comments that could show something else than they say.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\r' => {}
+            _ => prose.push(letter),
+        }
+    }
+    prose
+}
+
 #[cfg(test)]
 mod tests {
-    use super::lines;
+    fn lines(comment: &str) -> Vec<String> {
+        super::lines(comment).collect()
+    }
 
     #[test]
     fn code_and_links_become_prose() {
-        let lines = |comment| lines(comment).collect::<Vec<_>>();
         assert_eq!(
             lines("See [here]:\n\n    let x: Vec<u8>;\n"),
             ["See \\[here\\]:", "", "let x: Vec\\<u8\\>;"]
@@ -38,5 +62,13 @@ mod tests {
         assert!(lines("  \n").is_empty());
         assert_eq!(lines("title\n====="), ["title", "\\====="]);
         assert_eq!(lines("a\rb\u{202e}c"), ["abc"]);
+    }
+
+    #[test]
+    fn addresses_of_pages_stay_such() {
+        assert_eq!(
+            lines("As (https://a.example/b_c#d), or http://e.example."),
+            ["As (<https://a.example/b_c#d>), or <http://e.example>."]
+        );
     }
 }

@@ -44,6 +44,7 @@ mod docs;
 mod emit;
 mod error;
 mod generate;
+mod inputs;
 mod names;
 mod naming;
 mod request;

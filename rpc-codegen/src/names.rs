@@ -72,25 +72,15 @@ pub(crate) fn screaming(name: &str) -> String {
     snake(name).to_ascii_uppercase()
 }
 
-/// The module of a schema file, from the file's path. Characters that no name has
-/// become underscores, one for as many as there are in a row.
+/// The module of a schema file, from the file's path. An underscore stands for the
+/// characters that no name has, however many there are in a row.
 pub(crate) fn file_module(path: &str) -> String {
     let stem = std::path::Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
-    let is_allowed = |letter: char| letter.is_alphanumeric() || letter == '_';
-    let mut module = String::new();
-    let mut after_other = false;
-    for letter in stem.chars() {
-        if is_allowed(letter) {
-            module.push(letter);
-        } else if !after_other {
-            module.push('_');
-        }
-        after_other = !is_allowed(letter);
-    }
-    if module.starts_with(|first: char| first.is_numeric()) {
-        module.insert(0, '_');
-    }
-    module + "_capnp"
+    let parts = stem.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    let module = parts.join("_");
+    let underscore = if module.starts_with(char::is_numeric) { "_" } else { "" };
+    format!("{underscore}{module}_capnp")
 }
 
 /// Whether an item can have this name.
@@ -145,6 +135,7 @@ mod tests {
         assert_eq!(file_module("wire.v1.capnp"), "wire_v1_capnp");
         assert_eq!(file_module("2fa.capnp"), "_2fa_capnp");
         assert_eq!(file_module("c++ish.capnp"), "c_ish_capnp");
+        assert_eq!(file_module("c++.capnp"), "c_capnp");
     }
 
     #[test]

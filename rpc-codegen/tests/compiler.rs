@@ -116,6 +116,31 @@ fn what_imports_import_has_a_place_too() {
 }
 
 #[test]
+fn everything_that_is_read_is_an_input() {
+    let folder = schemas(&[
+        BASE,
+        ("api/derived-v1.capnp", &(DERIVED.1.to_owned() + "const c :Data = embed \"c.bin\";")),
+        ("api/c.bin", "\0\x01"),
+        (
+            "std/capnp/x.capnp",
+            "@0xb41e2d20f0a9c3e3; using D = import \"../../api/derived-v1.capnp\";",
+        ),
+        ("last.capnp", "@0xb41e2d20f0a9c3dc; using X = import \"/capnp/x.capnp\"; # \"no.capnp\""),
+        ("no.capnp", ""),
+    ]);
+    let mut compiler = compiler(folder.path(), &["last.capnp"]);
+    compiler.import_path(folder.path().join("std"));
+    let mut inputs = compiler.inputs();
+    for path in &mut inputs {
+        *path = fs::canonicalize(&*path).unwrap();
+    }
+    let root = fs::canonicalize(folder.path()).unwrap();
+    let expected =
+        ["last.capnp", "std/capnp/x.capnp", "api/derived-v1.capnp", "base.capnp", "api/c.bin"];
+    assert_eq!(inputs, expected.map(|name| root.join(name)));
+}
+
+#[test]
 fn a_missing_compiler_is_reported_with_what_to_do() {
     let folder = schemas(&[BASE]);
     let error = compiler(folder.path(), &["base.capnp"])

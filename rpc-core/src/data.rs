@@ -278,10 +278,13 @@ macro_rules! __data_file {
     ("0.1", $file:literal; $($item:item)*) => { $(
         #[allow(
             clippy::all,
+            clippy::nursery,
             clippy::pedantic,
             nonstandard_style,
+            single_use_lifetimes,
             unreachable_pub,
-            unused
+            unused,
+            unused_qualifications
         )]
         $item
     )* };

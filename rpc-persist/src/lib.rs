@@ -71,13 +71,11 @@
 /// Generated from the protocol's `persistent.capnp`: objects that can be saved, and
 /// gateways between realms.
 #[rustfmt::skip]
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 #[path = "generated/persistent_capnp.rs"]
 pub mod persistent_capnp;
 /// Generated from `sturdy.capnp`: this crate's references and owners, and who restores
 /// what was saved.
 #[rustfmt::skip]
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 #[path = "generated/sturdy_capnp.rs"]
 pub mod sturdy_capnp;
 

@@ -3,12 +3,22 @@
 //! It is committed, so that building takes no schema compiler. After a change of
 //! a schema run `cargo run -p capnp-threads-codegen --bin regenerate`.
 
+// Programs may deny what they like: generated code is none of their concern.
+#![deny(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
 /// Includes the generated code of a schema of the same name.
 macro_rules! schema {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[rustfmt::skip]
-        #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
         pub mod $name {
             include!(concat!("generated/", stringify!($name), ".rs"));
         }

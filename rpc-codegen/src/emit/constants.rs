@@ -71,11 +71,10 @@ impl Emitter<'_> {
 
     fn pointer_constant(&mut self, id: u64, owned: &str, words: &str) -> Result<()> {
         let (name, label) = (self.schema.item(id), self.schema.label(id)?);
+        self.code.doc(format_args!("The constant `{label}`."), self.schema.doc(id));
+        open!(self.code, "pub static {name}: __rt::constant::Reader<{owned}> = {{");
+        self.words_static("WORDS", words);
         let code = &mut self.code;
-        code.doc(format_args!("The constant `{label}`."), self.schema.doc(id));
-        open!(code, "pub static {name}: __rt::constant::Reader<{owned}> = {{");
-        line!(code, "#[allow(long_running_const_eval)]");
-        line!(code, "static WORDS: &[__rt::Word] = &{words};");
         line!(code, "static ARENA: __rt::Arena = __rt::Arena::new(WORDS);");
         line!(code, "__rt::constant::Reader::new(&ARENA)");
         code.close("};");

@@ -86,9 +86,7 @@ impl Emitter<'_> {
         for field in &structure.fields {
             if let Some((name, value)) = field.default() {
                 let words = self.value_words(value)?;
-                let code = &mut self.code;
-                line!(code, "#[allow(long_running_const_eval)]");
-                line!(code, "static {name}: &[__rt::Word] = &{words};");
+                self.words_static(&name, &words);
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use capnp::schema_capnp::node;
 use capnp::traits::{Owned, SetterInput};
 
 use super::Emitter;
+use super::code::line;
 use crate::error::Result;
 
 /// Messages of more bytes than this go into files of their own, because compilers take
@@ -60,6 +61,14 @@ impl Emitter<'_> {
         }
         text.push_str("])");
         Ok(text)
+    }
+
+    /// Prints a static with the words of a message.
+    pub(super) fn words_static(&mut self, name: &str, words: &str) {
+        if words.contains("include_bytes!") {
+            line!(self.code, "#[allow(long_running_const_eval)]");
+        }
+        line!(self.code, "static {name}: &[__rt::Word] = &{words};");
     }
 
     /// An expression for bytes.

@@ -95,7 +95,6 @@ pub mod sink {
 /// The struct `options.capnp:Setup`.
 pub mod setup {
     use super::__rt;
-    #[allow(long_running_const_eval)]
     static __DEFAULT_LIST: &[__rt::Word] = &__rt::words([0xa00000001, 1]);
     pub use self::Which::{None, Some, Other};
     /// The members of the union in `options.capnp:Setup`.

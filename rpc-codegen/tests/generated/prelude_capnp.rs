@@ -699,7 +699,6 @@ pub mod span {
     pub const DEFAULT: crate::prelude_capnp::span::Unit = crate::prelude_capnp::span::Unit::Second;
     /// The constant `prelude.capnp:Span.ok2`.
     pub static OK2: __rt::constant::Reader<__rt::enum_list::Owned<crate::prelude_capnp::span::Unit>> = {
-        #[allow(long_running_const_eval)]
         static WORDS: &[__rt::Word] = &__rt::words([0x1300000001, 0x20000]);
         static ARENA: __rt::Arena = __rt::Arena::new(WORDS);
         __rt::constant::Reader::new(&ARENA)

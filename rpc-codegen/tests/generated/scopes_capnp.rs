@@ -336,21 +336,18 @@ pub mod box_ {
     pub const FAVOURITE: crate::scopes_capnp::box_::Kind = crate::scopes_capnp::box_::Kind::Big;
     /// The constant `scopes.capnp:Box.names`.
     pub static NAMES: __rt::constant::Reader<__rt::text_list::Owned> = {
-        #[allow(long_running_const_eval)]
         static WORDS: &[__rt::Word] = &__rt::words([0x1600000001, 0x1200000005, 0x1200000005, 0x61, 0x62]);
         static ARENA: __rt::Arena = __rt::Arena::new(WORDS);
         __rt::constant::Reader::new(&ARENA)
     };
     /// The constant `scopes.capnp:Box.boxes`.
     pub static BOXES: __rt::constant::Reader<__rt::struct_list::Owned<crate::scopes_capnp::box_::Owned<__rt::text::Owned>>> = {
-        #[allow(long_running_const_eval)]
         static WORDS: &[__rt::Word] = &__rt::words([0x5700000001, 0x4000100000008, 0, 0x2200000021, 0, 0, 0, 1, 0, 0, 0, 0, 0x656e6f]);
         static ARENA: __rt::Arena = __rt::Arena::new(WORDS);
         __rt::constant::Reader::new(&ARENA)
     };
     /// The constant `scopes.capnp:Box.open`.
     pub static OPEN: __rt::constant::Reader<__rt::struct_list::Owned<crate::scopes_capnp::box_::Owned<__rt::any_pointer::Owned>>> = {
-        #[allow(long_running_const_eval)]
         static WORDS: &[__rt::Word] = &__rt::words([0x2f00000001, 0x4000100000004, 1, 0, 0, 0, 0]);
         static ARENA: __rt::Arena = __rt::Arena::new(WORDS);
         __rt::constant::Reader::new(&ARENA)
@@ -907,14 +904,12 @@ pub mod values {
     pub const QUOTED: &str = "\"\\\n\t\0ü";
     /// The constant `scopes.capnp:Values.any`.
     pub static ANY: __rt::constant::Reader<__rt::any_pointer::Owned> = {
-        #[allow(long_running_const_eval)]
         static WORDS: &[__rt::Word] = &__rt::words([0x6000300000000, 0, 0, 0, 0x5a00000015, 0, 0, 0, 0, 0, 0x206465746e696f70, 0x7461]);
         static ARENA: __rt::Arena = __rt::Arena::new(WORDS);
         __rt::constant::Reader::new(&ARENA)
     };
     /// The constant `scopes.capnp:Values.text`.
     pub static TEXT: __rt::constant::Reader<crate::scopes_capnp::values::words::Owned> = {
-        #[allow(long_running_const_eval)]
         static WORDS: &[__rt::Word] = &__rt::words([0x6000300000000, 0, 0, 0, 0x5a00000015, 0, 0, 0, 0, 0, 0x206465746e696f70, 0x7461]);
         static ARENA: __rt::Arena = __rt::Arena::new(WORDS);
         __rt::constant::Reader::new(&ARENA)
@@ -923,13 +918,9 @@ pub mod values {
     /// The struct `scopes.capnp:Values.Words`.
     pub mod words {
         use super::__rt;
-        #[allow(long_running_const_eval)]
         static __DEFAULT_TEXT: &[__rt::Word] = &__rt::words([0x4200000001, 0x746c7561666564]);
-        #[allow(long_running_const_eval)]
         static __DEFAULT_DATA: &[__rt::Word] = &__rt::words([0x1200000001, 0x201]);
-        #[allow(long_running_const_eval)]
         static __DEFAULT_WORDS: &[__rt::Word] = &__rt::words([0x9700000001, 0x6000300000008, 0, 0, 0, 0x3a00000039, 0, 0, 0, 0, 0, 0x850000000000, 0, 0, 0, 0, 0, 0, 0, 0, 0x64657473656e]);
-        #[allow(long_running_const_eval)]
         static __DEFAULT_WORD: &[__rt::Word] = &__rt::words([0x6000300000000, 0, 0, 0, 0, 0xa00000011, 0, 0, 0, 0, 3]);
         impl<'a> Reader<'a> {
             /// Gets `text`.

@@ -6004,11 +6004,8 @@ pub mod defaults {
     /// The struct `torture.capnp:Defaults.call$Params`.
     pub mod call_params {
         use super::__rt;
-        #[allow(long_running_const_eval)]
         static __DEFAULT_C: &[__rt::Word] = &__rt::words([0x2200000001, 0x6f6f66]);
-        #[allow(long_running_const_eval)]
         static __DEFAULT_D: &[__rt::Word] = &__rt::words([0x2000000000000, 0x2a00000005, 0, 0x70656564]);
-        #[allow(long_running_const_eval)]
         static __DEFAULT_E: &[__rt::Word] = &__rt::words([0x1b00000001, 0x300020001]);
         impl<'a> Reader<'a> {
             /// Gets `a`.
@@ -6241,7 +6238,6 @@ pub mod defaults {
     /// The struct `torture.capnp:Defaults.call$Results`.
     pub mod call_results {
         use super::__rt;
-        #[allow(long_running_const_eval)]
         static __DEFAULT_E: &[__rt::Word] = &__rt::words([0x2200000001, 0x726162]);
         impl<'a> Reader<'a> {
             /// Gets `d`.
@@ -6333,14 +6329,12 @@ pub mod constants {
     pub const TEXT: &str = "hello";
     /// The constant `torture.capnp:Constants.list`.
     pub static LIST: __rt::constant::Reader<__rt::text_list::Owned> = {
-        #[allow(long_running_const_eval)]
         static WORDS: &[__rt::Word] = &__rt::words([0x1600000001, 0x1200000005, 0x1200000005, 0x61, 0x62]);
         static ARENA: __rt::Arena = __rt::Arena::new(WORDS);
         __rt::constant::Reader::new(&ARENA)
     };
     /// The constant `torture.capnp:Constants.shared`.
     pub static SHARED: __rt::constant::Reader<crate::other_capnp::shared::Owned> = {
-        #[allow(long_running_const_eval)]
         static WORDS: &[__rt::Word] = &__rt::words([0x2000000000000, 0x4a00000005, 0, 0x746e6174736e6f63, 0]);
         static ARENA: __rt::Arena = __rt::Arena::new(WORDS);
         __rt::constant::Reader::new(&ARENA)

@@ -12,7 +12,6 @@ pub mod print;
 mod tests;
 
 #[rustfmt::skip]
-#[allow(warnings, clippy::all, clippy::pedantic)]
 #[path = "generated/rpc_capnp.rs"]
 pub(crate) mod rpc_capnp;
 

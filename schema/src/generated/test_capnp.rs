@@ -3486,7 +3486,6 @@ pub mod test_more_stuff {
     /// The struct `test.capnp:TestMoreStuff.methodWithDefaults$Params`.
     pub mod method_with_defaults_params {
         use super::__rt;
-        #[allow(long_running_const_eval)]
         static __DEFAULT_C: &[__rt::Word] = &__rt::words([0x2200000001, 0x6f6f66]);
         impl<'a> Reader<'a> {
             /// Gets `a`.
@@ -3579,7 +3578,6 @@ pub mod test_more_stuff {
     /// The struct `test.capnp:TestMoreStuff.methodWithDefaults$Results`.
     pub mod method_with_defaults_results {
         use super::__rt;
-        #[allow(long_running_const_eval)]
         static __DEFAULT_E: &[__rt::Word] = &__rt::words([0x2200000001, 0x726162]);
         impl<'a> Reader<'a> {
             /// Gets `d`.
