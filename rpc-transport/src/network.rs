@@ -18,8 +18,9 @@ use crate::{Address, Listener, TcpOptions};
 pub enum SocketVat {
     /// A vat that listens at an address.
     At(Address),
-    /// A vat that came to us, as the so-manieth one. It cannot be reached; what it
-    /// offers can be asked for while it is there.
+    /// A vat that connected to us, numbered in the order of arrival. It cannot be
+    /// reached by this name, but while it is connected its bootstrap capability can be
+    /// asked for.
     Client(u64),
 }
 
