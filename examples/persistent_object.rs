@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use capnp_threads::offer::NamedExports;
 use capnp_threads::persist::sturdy_capnp::restorer;
-use capnp_threads::persist::{Owner, Persistence, RedbStore, Savable};
+use capnp_threads::persist::{FolderStore, Owner, Persistence, Savable};
 use capnp_threads::transport::PeerDescription;
 use capnp_threads::transport::unix;
 use capnp_threads::{ConnConfig, Connection, FromClient, Vat};
@@ -51,7 +51,7 @@ impl Savable for Greeter {
 /// Serves everybody who comes to a socket, until the process is killed.
 fn serve(folder: &Path) -> Result<()> {
     let vat = Vat::new();
-    let persistence = Persistence::builder(&vat, RedbStore::open(folder.join("store"))?)
+    let persistence = Persistence::builder(&vat, FolderStore::open(folder.join("store"))?)
         .kind("greeter", |persistence, state| {
             let greeting = String::from_utf8(state.to_vec())?;
             let greeter: greeter::Client = persistence.export(Greeter { greeting });

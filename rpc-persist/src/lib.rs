@@ -1,9 +1,9 @@
 //! References to objects that outlive connections and processes: level 2 of the
 //! protocol.
 //!
-//! An object that can be saved implements [`Savable`]: it names its kind, and the
-//! state that one like it can be made of. [`Persistence`] makes it callable, answers
-//! `Persistent.save` for it, and brings it back:
+//! An object that can be saved implements [`Savable`]: it tells its kind, and the state
+//! that it is restored from. [`Persistence`] exports it, answers `Persistent.save` for
+//! it, and restores it:
 //!
 //! ```
 //! use capnp_threads_core::{FromClient, Result, Vat};
@@ -32,7 +32,7 @@
 //! }
 //!
 //! # fn main() -> Result<()> {
-//! // A store that lasts is RedbStore.
+//! // A store that lasts is FolderStore.
 //! let persistence = Persistence::builder(&Vat::new(), MemoryStore::new())
 //!     .kind("greeter", |persistence, state| {
 //!         let greeting = String::from_utf8(state.to_vec())?;
@@ -58,11 +58,16 @@
 //!
 //! # Secrets
 //!
-//! A [`SturdyRef`] is 256 random bits: nobody guesses one. The store keeps only a
-//! hash of each, so that a copy of the store gives no access. A reference is sealed
-//! for an [`Owner`], so that a stolen one gives no access either: it is restored for
-//! that owner only. How somebody proves to be an owner is up to the application,
-//! which hands everybody the [`restorer`](Persistence::restorer) that is theirs.
+//! A [`SturdyRef`] is 256 random bits, which nobody can guess. The store keeps only a
+//! hash of them, so that a copy of the store gives no access. A reference is sealed for
+//! an [`Owner`] and restored for that owner only, so that a stolen reference gives no
+//! access either. How somebody proves to be an owner is up to the application, which
+//! then gives them their [`restorer`](Persistence::restorer).
+//!
+//! # Limits
+//!
+//! [`Quotas`] limit how much is saved for each owner and in all: whoever can call an
+//! object that can be saved can save it as often as they like.
 
 #![forbid(unsafe_code)]
 // What can grow says so, and what cannot says why.
@@ -79,16 +84,16 @@ pub mod persistent_capnp;
 #[path = "generated/sturdy_capnp.rs"]
 pub mod sturdy_capnp;
 
+mod folder;
 mod persistence;
-#[cfg(feature = "redb")]
-mod redb_store;
+mod quota;
 mod reference;
 mod savable;
 mod store;
 
+pub use folder::FolderStore;
 pub use persistence::{Persistence, PersistenceBuilder, Unsealed};
-#[cfg(feature = "redb")]
-pub use redb_store::RedbStore;
+pub use quota::{Quota, Quotas};
 pub use reference::{Owner, SturdyRef};
 pub use savable::{Savable, save};
 pub use store::{Key, MemoryStore, Record, SturdyStore};

@@ -1,4 +1,4 @@
-//! Saving and bringing back.
+//! Saving objects and restoring them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,14 +11,15 @@ use capnp_threads_core::{
     Client, Concurrency, Error, FromClient, FromServer, ObjectId, Result, Vat,
 };
 
+use crate::quota::Quotas;
 use crate::reference::{Owner, SturdyRef};
 use crate::savable::{Savable, SavableObject, Saver};
 use crate::store::{Record, SturdyStore};
 
-/// Makes an object of its state.
+/// Makes an object from its state.
 type Maker = Box<dyn Fn(&Persistence, &[u8]) -> Result<Client> + Send + Sync>;
 
-/// Saves objects of a vat, and brings them back. Cloning gives another handle.
+/// Saves objects of a vat and restores them. Clones are handles of the same one.
 #[derive(Clone)]
 pub struct Persistence(Arc<Shared>);
 
@@ -27,29 +28,30 @@ struct Shared {
     store: Box<dyn SturdyStore>,
     kinds: HashMap<String, Maker>,
     unsealed: Unsealed,
+    quotas: Quotas,
 }
 
-/// Whether objects may be saved for nobody in particular: then whoever has the
-/// reference can restore it.
+/// Whether objects may be saved for nobody in particular. Whoever has such a reference
+/// can restore it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "it answers a question with yes or no")]
 pub enum Unsealed {
     /// Saving without an owner fails.
     #[default]
     Refused,
-    /// It works.
+    /// Saving without an owner works.
     Allowed,
 }
 
-/// How a [`Persistence`] is made.
+/// Builds a [`Persistence`].
 pub struct PersistenceBuilder(Shared);
 
 impl PersistenceBuilder {
-    /// Says how objects of one kind are made of their state. The closure usually
+    /// Sets how objects of one kind are made from their state. The closure usually
     /// [exports](Persistence::export) a new object; it may block.
     ///
-    /// Each time a reference is restored an object is made. If all of them are to be
-    /// the same one, the application remembers it.
+    /// The closure is called each time that a reference is restored. If all restored
+    /// references are to lead to one object, the closure has to remember that object.
     #[must_use]
     pub fn kind(
         mut self,
@@ -60,32 +62,41 @@ impl PersistenceBuilder {
         self
     }
 
-    /// Sets whether saving takes an owner. Default: it does.
+    /// Sets whether objects may be saved without an owner. Default: they may not.
     #[must_use]
     pub fn unsealed(mut self, unsealed: Unsealed) -> Self {
         self.0.unsealed = unsealed;
         self
     }
 
-    /// It is complete.
+    /// Sets how much may be saved for each owner, and for all of them. What exceeds
+    /// this fails as `overloaded`.
+    #[must_use]
+    pub fn quotas(mut self, quotas: Quotas) -> Self {
+        self.0.quotas = quotas;
+        self
+    }
+
+    /// The finished [`Persistence`].
     pub fn build(self) -> Persistence {
         Persistence(Arc::new(self.0))
     }
 }
 
 impl Persistence {
-    /// Starts to describe how objects of `vat` are saved in `store`.
+    /// Starts building what saves objects of `vat` in `store`.
     pub fn builder(vat: &Vat, store: impl SturdyStore) -> PersistenceBuilder {
         PersistenceBuilder(Shared {
             vat: vat.clone(),
             store: Box::new(store),
             kinds: HashMap::new(),
             unsealed: Unsealed::default(),
+            quotas: Quotas::default(),
         })
     }
 
-    /// Makes an object callable that can be saved: beside its own methods it has
-    /// those of `Persistent`.
+    /// Exports an object that can be saved: it answers the methods of `Persistent` as
+    /// well as its own.
     pub fn export<C, S>(&self, server: S) -> C
     where
         C: FromServer<S>,
@@ -95,7 +106,7 @@ impl Persistence {
     }
 
     /// As [`export`](Self::export), with a choice of how many calls run at once.
-    /// An object that can be saved must not be [`Concurrency::Inline`], for saving
+    /// An object that can be saved must not be [`Concurrency::Inline`], because saving
     /// blocks.
     pub fn export_with<C, S>(&self, server: S, concurrency: Concurrency) -> C
     where
@@ -111,9 +122,12 @@ impl Persistence {
     /// Saves an object, as `Persistent.save` does. Blocks until it is on the disk.
     ///
     /// # Errors
-    /// The object or the store cannot; or there is no owner and
-    /// [there must be one](PersistenceBuilder::unsealed); or nothing makes objects
-    /// of this kind.
+    /// `overloaded` when that would be more than the
+    /// [quotas](PersistenceBuilder::quotas) allow, or when the disk is full. `failed`
+    /// when there is no owner although there [has to be
+    /// one](PersistenceBuilder::unsealed), when no [`kind`](PersistenceBuilder::kind)
+    /// restores such objects, or when the store cannot keep it. Also whatever
+    /// [`Savable::state`] fails with.
     pub fn save(
         &self,
         object: &(impl Savable + ?Sized),
@@ -131,16 +145,16 @@ impl Persistence {
         let state = object.state()?;
         let reference = SturdyRef::random()?;
         let record = Record { owner: owner.cloned(), kind: kind.to_owned(), state };
-        self.0.store.put(&reference.key(), &record)?;
+        self.0.store.put(&reference.key(), &record, &self.0.quotas)?;
         Ok(reference)
     }
 
-    /// Brings back what was saved. Blocks while the object is made. `owner` must be
-    /// who the application knows the caller to be, not who the caller says.
+    /// Restores what was saved. Blocks while the object is made. `owner` must be who the
+    /// application knows the caller to be, not who the caller claims to be.
     ///
     /// # Errors
-    /// There is no such reference, or it is sealed for somebody else, which is not
-    /// told apart. Or the object cannot be made any more.
+    /// There is no such reference, or it is sealed for somebody else; the error does
+    /// not tell which. Or its record is damaged, or the object cannot be made any more.
     pub fn restore<C: FromClient>(
         &self,
         reference: &SturdyRef,
@@ -155,11 +169,11 @@ impl Persistence {
         Ok(C::from_client(make(self, &record.state)?))
     }
 
-    /// Makes a reference useless, for ever. Who got the object from it before keeps
-    /// that. Returns whether there was such a reference of this owner's.
+    /// Makes a reference useless for ever. Whoever restored the object before keeps it.
+    /// Returns whether there was such a reference of this owner's.
     ///
     /// # Errors
-    /// The store failed.
+    /// The store failed; whether the reference is useless is not certain.
     pub fn revoke(&self, reference: &SturdyRef, owner: Option<&Owner>) -> Result<bool> {
         Ok(self.find(reference, owner)?.is_some() && self.0.store.remove(&reference.key())?)
     }
@@ -170,16 +184,17 @@ impl Persistence {
         Ok(record.filter(|record| record.owner.is_none() || record.owner.as_ref() == owner))
     }
 
-    /// A capability that restores and revokes for an owner: whoever has it is that
-    /// owner to us. A [bootstrap factory](capnp_threads_core::BootstrapFactory) may give it
-    /// to a peer that it knows, or a method that has checked a password.
+    /// A capability that restores and revokes for an owner: whoever has it is treated as
+    /// that owner. Give it to those who have proved who they are, for example from a
+    /// [bootstrap factory](capnp_threads_core::BootstrapFactory) that knows the peer, or
+    /// from a method that has checked a password.
     pub fn restorer(&self, owner: Option<Owner>) -> restorer::Client {
         let server = OwnRestorer { persistence: self.clone(), owner };
         self.0.vat.export_with(server, Concurrency::Concurrent)
     }
 
-    /// Restores for peers that name the reference in their bootstrap request. Who
-    /// the peer is, is up to `owner`, which may refuse it.
+    /// Restores for peers that name the reference in their bootstrap request. `owner`
+    /// tells who a peer is, or refuses it.
     ///
     /// The peer makes an [`ObjectId`] of its [`SturdyRef`] and calls
     /// [`Connection::restore`](capnp_threads_core::Connection::restore).

@@ -1,4 +1,4 @@
-//! References and those they are sealed for.
+//! References, and the owners that they are sealed for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,11 +10,13 @@ use sha2::{Digest, Sha256};
 use crate::store::Key;
 
 const SECRET_BYTES: usize = 32;
+/// In bytes, of an owner that a peer names. Names take up memory and room on the disk.
+const LONGEST_NAME: usize = 255;
 
 /// A saved reference: a secret of 256 random bits.
 ///
-/// `Debug` does not print it. [`to_text`](Self::to_text) does, and `FromStr` reads
-/// that.
+/// `Debug` does not print the secret. [`to_text`](Self::to_text) makes text of it, which
+/// `FromStr` reads.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SturdyRef([u8; SECRET_BYTES]);
 
@@ -22,7 +24,7 @@ impl SturdyRef {
     /// A new one.
     ///
     /// # Errors
-    /// The system has no random numbers to give.
+    /// The system gives no random numbers.
     pub(crate) fn random() -> Result<Self> {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret).map_err(|error| {
@@ -32,19 +34,21 @@ impl SturdyRef {
         Ok(SturdyRef(secret))
     }
 
-    /// The secret as such.
+    /// The secret.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// A reference that was kept as bytes.
+    /// The reference with this secret.
     ///
     /// # Errors
     /// There are not 32 of them.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         match bytes.try_into() {
             Ok(secret) => Ok(SturdyRef(secret)),
-            Err(_) => Err(Error::failed("this is not a saved reference: it has another length")),
+            Err(_) => {
+                Err(Error::failed("this is not a saved reference: it does not have 32 bytes"))
+            }
         }
     }
 
@@ -67,8 +71,8 @@ impl SturdyRef {
         digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
     }
 
-    /// Under what a store keeps it. The secret cannot be found out from that: there
-    /// are too many to try.
+    /// What a store keeps the record under. The secret cannot be found out from it,
+    /// because there are too many secrets to try.
     pub(crate) fn key(&self) -> Key {
         let mut hash = Sha256::new();
         hash.update(b"rpc-persist sturdy reference 1\0");
@@ -84,10 +88,10 @@ impl FromStr for SturdyRef {
         let digits: Option<Vec<u8>> =
             text.chars().map(|digit| u8::try_from(digit.to_digit(16)?).ok()).collect();
         let digits = digits.ok_or_else(|| {
-            Error::failed("this is not a saved reference: it has other than hexadecimal digits")
+            Error::failed("this is not a saved reference: it is not all hexadecimal digits")
         })?;
         if digits.len() % 2 != 0 {
-            return Err(Error::failed("this is not a saved reference: it has another length"));
+            return Err(Error::failed("this is not a saved reference: it does not have 32 bytes"));
         }
         let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
         Self::from_bytes(&bytes)
@@ -100,7 +104,7 @@ impl fmt::Debug for SturdyRef {
     }
 }
 
-/// For peers that restore by name; see
+/// For restoring by name; see
 /// [`Persistence::restorer_by`](crate::Persistence::restorer_by).
 impl TryFrom<&SturdyRef> for ObjectId {
     type Error = Error;
@@ -113,8 +117,8 @@ impl TryFrom<&SturdyRef> for ObjectId {
     }
 }
 
-/// Whom a reference is sealed for: a person, a machine, an organisation; whatever
-/// the application can tell apart.
+/// Whom a reference is sealed for: a person, a machine, an organisation, or whatever
+/// else the application can tell apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(String);
 
@@ -132,10 +136,13 @@ impl Owner {
     /// An owner in a message.
     ///
     /// # Errors
-    /// It is malformed, or the name is empty.
+    /// It is malformed, or the name is empty or longer than 255 bytes.
     pub fn read(owner: owner::Reader<'_>) -> Result<Self> {
         match owner.get_name()?.to_str()? {
             "" => Err(Error::failed("an owner must have a name")),
+            name if name.len() > LONGEST_NAME => {
+                Err(Error::failed("the name of an owner has at most 255 bytes"))
+            }
             name => Ok(Owner::new(name)),
         }
     }

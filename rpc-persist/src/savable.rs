@@ -15,26 +15,28 @@ pub(crate) type PersistentClient = persistent::Client<sturdy_ref::Owned, owner::
 
 const PERSISTENT: u64 = 0xc8cb_212f_cd9f_5691;
 
-/// An object that one like it can be made of later.
+/// An object of which another one like it can be made later.
 pub trait Savable: Send + Sync + 'static {
-    /// Which of the [kinds](crate::PersistenceBuilder::kind) makes it again.
+    /// The [kind](crate::PersistenceBuilder::kind) that restores it.
     fn kind(&self) -> &str;
 
-    /// Of what it is made again.
+    /// What it is restored from.
     ///
-    /// The state is kept as it is when the object is saved. Where it changes later,
-    /// let this be a name under which the application itself keeps the rest.
+    /// The state is kept as it is when the object is saved. An object whose state goes
+    /// on changing returns a name here, under which the application keeps that state
+    /// itself.
     ///
     /// # Errors
     /// The object cannot be saved now; the caller is told.
     fn state(&self) -> Result<Vec<u8>>;
 }
 
-/// Saves an object, wherever it is, for an owner, or for whoever has the reference.
+/// Saves an object, here or at a peer, for an owner, or for whoever has the reference.
 /// Blocks until it is saved.
 ///
 /// # Errors
-/// `unimplemented` when the object cannot be saved.
+/// `unimplemented` when the object cannot be saved; otherwise as
+/// [`Persistence::save`].
 pub fn save(object: &impl FromClient, owner: Option<&Owner>) -> Result<SturdyRef> {
     let object = PersistentClient::from_client(object.as_client().clone());
     let mut request = object.save_request();
@@ -45,7 +47,7 @@ pub fn save(object: &impl FromClient, owner: Option<&Owner>) -> Result<SturdyRef
     SturdyRef::read(response.get()?.get_sturdy_ref()?)
 }
 
-/// An object and what saves it: whatever is not a call of `Persistent` is a call of
+/// An object and what saves it. Calls of `Persistent` go to the saver, all others to
 /// the object.
 pub(crate) struct SavableObject<C, S> {
     pub(crate) server: Arc<S>,

@@ -3,38 +3,42 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use capnp_threads_core::Result;
+use capnp_threads_core::{Error, Result};
 use parking_lot::Mutex;
 
+use crate::quota::{Accounts, Quotas};
 use crate::reference::Owner;
 
 /// Keeps what saved references stand for.
 ///
 /// What a method has done must last when it returns: the reference is given away
-/// then. Methods may block. Several run at once.
+/// then. Methods may block. Several run at once. An error must not be the end: once its
+/// cause is gone, methods work again.
 pub trait SturdyStore: Send + Sync + 'static {
-    /// Keeps a record.
+    /// Keeps a record under a key that has none, unless that would be more than the
+    /// quotas allow for the record's owner or in all.
     ///
     /// # Errors
-    /// It could not be kept. Nothing has changed.
-    fn put(&self, key: &Key, record: &Record) -> Result<()>;
+    /// `overloaded` if it would be too much, or if there is no room on the disk;
+    /// otherwise what prevented it. The store is as it was.
+    fn put(&self, key: &Key, record: &Record, quotas: &Quotas) -> Result<()>;
 
     /// Finds a record.
     ///
     /// # Errors
-    /// The store could not be read.
+    /// The record could not be read, or is not what was put there.
     fn get(&self, key: &Key) -> Result<Option<Record>>;
 
     /// Forgets a record. Returns whether there was one.
     ///
     /// # Errors
-    /// It could not be forgotten.
+    /// It may not be forgotten for good.
     fn remove(&self, key: &Key) -> Result<bool>;
 }
 
 impl<T: SturdyStore + ?Sized> SturdyStore for std::sync::Arc<T> {
-    fn put(&self, key: &Key, record: &Record) -> Result<()> {
-        (**self).put(key, record)
+    fn put(&self, key: &Key, record: &Record, quotas: &Quotas) -> Result<()> {
+        (**self).put(key, record, quotas)
     }
 
     fn get(&self, key: &Key) -> Result<Option<Record>> {
@@ -46,7 +50,7 @@ impl<T: SturdyStore + ?Sized> SturdyStore for std::sync::Arc<T> {
     }
 }
 
-/// What a reference is found by: a hash of it, of which nobody can make the
+/// What a record is found by: a hash of the reference, from which nobody can make the
 /// reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "its length is that of the hash")]
@@ -56,12 +60,21 @@ pub struct Key(pub [u8; 32]);
 #[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores make it")]
 pub struct Record {
-    /// Whom it is sealed for; `None` for whoever has it.
+    /// Whom the reference is sealed for; `None` for whoever has it.
     pub owner: Option<Owner>,
-    /// What makes the object again.
+    /// The name of what makes the object again.
     pub kind: String,
-    /// Of what it is made.
+    /// What the object is made from.
     pub state: Vec<u8>,
+}
+
+impl Record {
+    /// How many bytes the record counts for: those of the owner's name, the kind and
+    /// the state.
+    pub fn size(&self) -> u64 {
+        let owner = self.owner.as_ref().map_or(0, |owner| owner.name().len());
+        (owner + self.kind.len() + self.state.len()) as u64
+    }
 }
 
 impl fmt::Debug for Record {
@@ -74,9 +87,15 @@ impl fmt::Debug for Record {
     }
 }
 
-/// A store that is gone with the process; for tests.
+/// A store in memory, gone with the process; for tests.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<HashMap<Key, Record>>);
+pub struct MemoryStore(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    records: HashMap<Key, Record>,
+    accounts: Accounts,
+}
 
 impl MemoryStore {
     /// An empty store.
@@ -86,16 +105,26 @@ impl MemoryStore {
 }
 
 impl SturdyStore for MemoryStore {
-    fn put(&self, key: &Key, record: &Record) -> Result<()> {
-        self.0.lock().insert(*key, record.clone());
+    fn put(&self, key: &Key, record: &Record, quotas: &Quotas) -> Result<()> {
+        let Kept { records, accounts } = &mut *self.0.lock();
+        if records.contains_key(key) {
+            return Err(Error::failed("there is a record of this key already"));
+        }
+        accounts.reserve(record, quotas)?;
+        records.insert(*key, record.clone());
         Ok(())
     }
 
     fn get(&self, key: &Key) -> Result<Option<Record>> {
-        Ok(self.0.lock().get(key).cloned())
+        Ok(self.0.lock().records.get(key).cloned())
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {
-        Ok(self.0.lock().remove(key).is_some())
+        let Kept { records, accounts } = &mut *self.0.lock();
+        let removed = records.remove(key);
+        if let Some(record) = &removed {
+            accounts.subtract(record);
+        }
+        Ok(removed.is_some())
     }
 }

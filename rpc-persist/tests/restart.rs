@@ -8,10 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use capnp_threads_core::transport::PeerDescription;
 use capnp_threads_core::{
-    Client, ConnConfig, Connection, Error, FromClient, NamedExports, ObjectId, Result, Vat,
+    Client, ConnConfig, Connection, Error, ErrorKind, FromClient, NamedExports, ObjectId, Result,
+    Vat,
 };
 use capnp_threads_persist::sturdy_capnp::restorer;
-use capnp_threads_persist::{Owner, Persistence, RedbStore, Savable, SturdyRef};
+use capnp_threads_persist::{
+    FolderStore, MemoryStore, Owner, Persistence, PersistenceBuilder, Quota, Quotas, Savable,
+    SturdyRef, SturdyStore,
+};
 use capnp_threads_transport::unix;
 use rpc_schema::test_capnp::test_call_order;
 
@@ -40,14 +44,15 @@ impl Savable for Counter {
 }
 
 fn persistence(vat: &Vat, store: &Path) -> Persistence {
-    Persistence::builder(vat, RedbStore::open(store).unwrap())
-        .kind("counter", |persistence, state| {
-            let next = u32::from_le_bytes(state.try_into()?);
-            let counter: test_call_order::Client =
-                persistence.export(Counter(AtomicU32::new(next)));
-            Ok(counter.into_client())
-        })
-        .build()
+    counters(vat, FolderStore::open(store).unwrap()).build()
+}
+
+fn counters(vat: &Vat, store: impl SturdyStore) -> PersistenceBuilder {
+    Persistence::builder(vat, store).kind("counter", |persistence, state| {
+        let next = u32::from_le_bytes(state.try_into()?);
+        let counter: test_call_order::Client = persistence.export(Counter(AtomicU32::new(next)));
+        Ok(counter.into_client())
+    })
 }
 
 const FOLDER: &str = "RESTART_TEST_FOLDER";
@@ -255,11 +260,38 @@ fn the_store_does_not_contain_the_secret() {
         let persistence = persistence(&vat, &path);
         persistence.save(&Counter(AtomicU32::new(0)), Some(&Owner::new("alice"))).unwrap()
     };
-    let file = std::fs::read(&path).unwrap();
-    assert!(file.windows(5).any(|bytes| bytes == b"alice"), "the record should be there");
-    for part in reference.as_bytes().chunks(8) {
-        assert!(!file.windows(8).any(|bytes| bytes == part));
+    let mut kept = Vec::new();
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let path = entry.unwrap().path();
+        kept.extend(path.to_str().unwrap().as_bytes());
+        kept.extend(std::fs::read(&path).unwrap());
     }
+    assert!(kept.windows(5).any(|bytes| bytes == b"alice"), "the record should be there");
+    let digits = reference.to_text();
+    for secret in reference.as_bytes().chunks(8).chain(digits.as_bytes().chunks(16)) {
+        assert!(!kept.windows(secret.len()).any(|bytes| bytes == secret));
+    }
+}
+
+#[test]
+fn nobody_saves_more_than_is_allowed() {
+    let vat = Vat::new();
+    let quotas = Quotas { owner: Quota { references: 2, bytes: 1 << 20 }, ..Quotas::default() };
+    let persistence = counters(&vat, MemoryStore::new()).quotas(quotas).build();
+    let counter: test_call_order::Client = persistence.export(Counter(AtomicU32::new(0)));
+    let alice = Owner::new("alice");
+    let save = |owner: &Owner| capnp_threads_persist::save(&counter, Some(owner));
+    let first = save(&alice).unwrap();
+    save(&alice).unwrap();
+    let error = save(&alice).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+    save(&Owner::new("bob")).unwrap();
+    // Nobody makes up an owner that takes up much room.
+    save(&Owner::new("x".repeat(255))).unwrap();
+    assert!(save(&Owner::new("x".repeat(256))).unwrap_err().reason().contains("255 bytes"));
+
+    assert!(persistence.revoke(&first, Some(&alice)).unwrap());
+    save(&alice).unwrap();
 }
 
 #[test]
@@ -292,5 +324,5 @@ fn what_cannot_be_restored_is_not_saved() {
     // An object that knows nothing of this.
     let plain: test_call_order::Client = vat.export(Counter(AtomicU32::new(0)));
     let error = capnp_threads_persist::save(&plain, Some(&alice)).unwrap_err();
-    assert_eq!(error.kind(), capnp_threads_core::ErrorKind::Unimplemented);
+    assert_eq!(error.kind(), ErrorKind::Unimplemented);
 }
