@@ -228,8 +228,8 @@ impl Client {
     }
 
     /// Follows this, even through promises that are about to resolve. If the path leads
-    /// to the promise `end`, returns the error with which `end` fails. See Note
-    /// [cycles].
+    /// to the promise `end`, returns the error with which `end` fails. See
+    /// Note [cycles].
     pub(crate) fn circle_to(&self, end: &Client) -> Option<Error> {
         if !self.leads_to(end, |_| ()) {
             return None;

@@ -32,8 +32,8 @@ pub(crate) trait Connection: Send + Sync {
     /// Sends the Return of a call whose results the peer wants to stay here.
     fn return_kept(self: Arc<Self>, id: AnswerId, serial: Serial);
 
-    /// Records the end of a delivered call that counts as `words` words: Note [flow
-    /// limit].
+    /// Records the end of a delivered call that counts as `words` words:
+    /// Note [flow limit].
     fn call_is_over(self: Arc<Self>, words: u64);
 
     /// Takes back a cancelled call that waits, or waited, at this place among the calls

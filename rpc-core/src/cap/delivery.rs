@@ -16,8 +16,8 @@ use crate::work::room::Permit;
 pub(crate) enum Delivery {
     Call(CallRequest),
     /// A disembargo that a peer sent. It follows the calls before it, and becomes a
-    /// message to that peer where these calls leave towards the peer. See Note
-    /// [embargo].
+    /// message to that peer where these calls leave towards the peer. See
+    /// Note [embargo].
     Disembargo(Echo),
 }
 

@@ -1,9 +1,9 @@
 //! Conversions between this library's capabilities and the capnp crate's.
 //!
-//! Generated code of the capnp crate keeps capabilities in a table of `Box<dyn
-//! ClientHook>`, which may not leave its thread. This library's capabilities cross
-//! threads as [`Client`]s; a thread wraps them into hooks while it reads or builds a
-//! message.
+//! Generated code of the capnp crate keeps capabilities in a table of
+//! `Box<dyn ClientHook>`, which may not leave its thread. This library's capabilities
+//! cross threads as [`Client`]s; a thread wraps them into hooks while it reads or
+//! builds a message.
 
 use std::cell::{Cell, RefCell};
 

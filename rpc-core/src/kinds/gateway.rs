@@ -6,9 +6,9 @@
 //! another realm, a *gateway* translates between the references of both sides: no call
 //! of `Persistent.save` crosses the connection unchanged.
 //!
-//! - Outwards: a save of a capability that the peer hosts becomes `gateway.import(cap,
-//!   params)`. Calls on `cap` bypass the gateway, because as a rule the gateway's first
-//!   step is to save `cap`.
+//! - Outwards: a save of a capability that the peer hosts becomes
+//!   `gateway.import(cap, params)`. Calls on `cap` bypass the gateway, because as a
+//!   rule the gateway's first step is to save `cap`.
 //! - Inwards: a save by the peer of a capability that this vat or a third one hosts
 //!   becomes `gateway.export(cap, params)`. A capability that turns out to be the
 //!   peer's own is saved without the gateway: that call only passes through this vat.

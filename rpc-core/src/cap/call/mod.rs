@@ -25,10 +25,10 @@
 //! - **Returning**: the outcome is known. The fields that were made in this
 //!   process hand over what they queued; new ones lead straight to the results.
 //! - **Completing**: a peer that waits for the outcome was sent its Return. The
-//!   capabilities in the outcome are now what that Return described, see Note
-//!   [described path]. The change is made in the transaction that queues the Return, so
-//!   that no pipelined call of the peer's sees it too early or too late. Without such a
-//!   Return, or with one that needs no Finish, Returning leads to Done.
+//!   capabilities in the outcome are now what that Return described, see
+//!   Note [described path]. The change is made in the transaction that queues the
+//!   Return, so that no pipelined call of the peer's sees it too early or too late.
+//!   Without such a Return, or with one that needs no Finish, Returning leads to Done.
 //! - **Done**: the waiting threads see the outcome.
 //!
 //! The fields come before the Return, and the Return before the waiting threads: every

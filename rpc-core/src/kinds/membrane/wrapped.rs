@@ -8,15 +8,17 @@
 //! NotYet, Watching, Told ──revoked──► Told, with an error in place of the capability
 //! ```
 //!
-//! - **NotYet**: the wrapper is not told when the promise that it wraps resolves. A
-//! wrapper of a settled capability stays so until it is revoked. - **Watching**: the
-//! wrapper will be told. - **Told**: the waiting calls, the stream and the watchers
-//! have gone on. A wrapper of a settled capability is settled. A wrapper of a promise
-//! is *pending* as long as the promise is, as long as calls wait in the wrapper for the
-//! promise (see `hold`), and as long as it has a stream that it has not passed on. What
-//! it resolves to is found by following the promise and wrapping what the promise has
-//! resolved to ([`Client::shortened`]). Revoking is an error in `State::inner`: a
-//! revoked wrapper is settled, whatever it wrapped.
+//! - **NotYet**: the wrapper will not be told when the promise that it wraps resolves. A
+//!   wrapper of a settled capability stays so until it is revoked.
+//! - **Watching**: the wrapper will be told.
+//! - **Told**: the waiting calls, the stream and the watchers have gone on.
+//!
+//! A wrapper of a settled capability is settled. A wrapper of a promise is *pending* as
+//! long as the promise is, as long as calls wait in the wrapper for the promise (see
+//! `hold`), and as long as it has a stream that it has not passed on. What it resolves
+//! to is found by following the promise and wrapping what the promise has resolved to
+//! ([`Client::shortened`]). A revoked wrapper has an error in `State::inner`, and is
+//! settled whatever it wrapped.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
