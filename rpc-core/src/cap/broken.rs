@@ -1,4 +1,4 @@
-//! Something that failed.
+//! Capabilities that have failed.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Calls that are made.
+//! How calls are made on a client.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use crate::work::role;
 use crate::work::room::{Permit, Room};
 
 impl Client {
-    /// Starts a call and returns at once, except that an application thread
-    /// waits here while its connection has as many questions outstanding, or as
-    /// many bytes queued, as [`Limits`](crate::Limits) allow.
+    /// Starts a call and returns at once, with one exception: an application thread
+    /// waits here while the connection has as many questions outstanding, or as many
+    /// bytes queued, as [`Limits`](crate::Limits) allow.
     ///
-    /// Failures, also of the sending itself, are the call's outcome.
+    /// Every failure, even of the sending itself, becomes the call's outcome.
     pub fn call(&self, interface_id: u64, method_id: u16, params: Payload) -> Pending {
         self.call_with(interface_id, method_id, params, Hint::None)
     }
 
-    /// Starts a call of which only the pipeline is of interest: what the results are
-    /// going to hold can be called, and nobody is told what they are. The callee is
-    /// told so, and sends none.
+    /// Starts a call of which only the pipeline is wanted: the capabilities that the
+    /// results will hold can be called, but the results themselves are not delivered.
+    /// The callee is told so, and does not send them.
     ///
-    /// The call is over when everything that was made of the pipeline is dropped.
-    /// Until then it counts among the outstanding questions, for which this may wait
-    /// as [`call`](Self::call) does.
+    /// The call is over when everything that was made of the pipeline is dropped. Until
+    /// then it counts among the outstanding questions. This may wait for room, as
+    /// [`call`](Self::call) may.
     pub fn call_pipeline_only(
         &self,
         interface_id: u64,
@@ -40,9 +40,9 @@ impl Client {
         Pipeline::new(self.call_with(interface_id, method_id, params, Hint::OnlyPipeline))
     }
 
-    /// As [`call`](Self::call), without the possibility to call what the results are
-    /// going to hold before they are there, which makes it easier for the callee. For
-    /// methods whose results hold no capabilities.
+    /// Starts a call as [`call`](Self::call) does, but without a pipeline, which saves
+    /// the callee work: capabilities in the results cannot be called before the results
+    /// have arrived. For methods whose results hold no capabilities.
     ///
     /// The callee is told by a hint (`noPromisePipelining`) that not all peers are up
     /// to: the C++ implementation (1.x) gives up a call with it that a method passes
@@ -78,15 +78,15 @@ impl Client {
         Pending::new(interest)
     }
 
-    /// Makes a streaming call: sends it, and returns when the stream's window has
-    /// room for another one, usually at once. What it returns in the end is not
-    /// told, and it is not cancelled when the client is dropped.
+    /// Makes a streaming call: sends it, and returns when the stream's window has room
+    /// for another one, usually at once. The results of the call are discarded, and the
+    /// call is not cancelled when the client is dropped.
     ///
     /// On a thread that serves a connection this does not wait.
     ///
     /// # Errors
-    /// What an earlier call of the stream failed with. This one was not sent, or
-    /// was sent in vain.
+    /// The error of an earlier call of the stream. This call was not sent, or was sent
+    /// in vain.
     pub fn call_streaming(&self, interface_id: u64, method_id: u16, params: Payload) -> Result<()> {
         let stream = self.stream();
         let in_flight = stream.send(8 * params.size_in_words() as u64)?;
@@ -99,20 +99,21 @@ impl Client {
         stream.wait_for_room()
     }
 
-    /// Waits until every streaming call that was made through this capability
-    /// was answered. A call that is not streaming does that too, and tells what
-    /// the callee makes of it.
+    /// Waits until every streaming call that was made through this capability has been
+    /// answered. A call that is not streaming waits for them, too, and also returns
+    /// results.
     ///
     /// # Errors
-    /// What a call of the stream failed with, or that this thread must not wait.
+    /// The error of a call of the stream, or one that says that this thread must not
+    /// wait.
     pub fn finish_stream(&self) -> Result<()> {
         let stream = self.stream();
         effects::catch_up();
         stream.wait_until_empty()
     }
 
-    /// Waits for room on the connection that a call would be sent over now, if
-    /// any.
+    /// Waits for room on the connection over which a call would be sent now, if there
+    /// is one.
     fn wait_for_room(&self) -> Result<Option<Permit>> {
         if let Some(connection) = self.connection() {
             return wait_for_room(connection.room());
@@ -120,13 +121,13 @@ impl Client {
         let Some(behind) = self.behind_this() else { return Ok(None) };
         let innermost = behind.innermost();
         let room = innermost.connection().map(|connection| wait_for_room(connection.room()));
-        // Where the connection has ended the call may take another one.
+        // If the connection has ended, the call may take another one.
         Ok(room.and_then(Result::ok).flatten())
     }
 }
 
-/// Waits, if this thread acts for the application, until the limits of a connection
-/// allow one more question.
+/// Waits until the limits of a connection allow one more question, if this thread acts
+/// for the application.
 ///
 /// # Errors
 /// The connection has ended.

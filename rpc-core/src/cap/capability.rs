@@ -1,12 +1,12 @@
-//! What a capability must do.
+//! The trait of all kinds of capability.
 //!
-//! A [`Client`] refers to a *kind* of capability: an object, something of a peer's, a
-//! promise, what stands in front of another capability. To the rest of the library all
-//! of them are this one trait. Each implements it in the file that it lives in; another
-//! one is another file, and nothing else.
+//! A [`Client`] refers to a *kind* of capability: an object, a capability of a peer, a
+//! promise, or a wrapper of another capability. The rest of the library knows all kinds
+//! by this one trait. Each kind implements the trait in its own file, so that a new
+//! kind is a new file and nothing else.
 //!
-//! Whoever has kinds of its own, as a connection has its imports, finds them again by
-//! their type: [`Client::kind_as`].
+//! A module that has kinds of its own, as a connection has its imports, recognises them
+//! by their type: [`Client::kind_as`].
 
 use std::any::Any;
 use std::fmt;
@@ -21,86 +21,87 @@ use crate::error::Error;
 use crate::fd::SharedFd;
 use crate::flow::FixedWindow;
 
-/// One kind of capability. All but [`accept`](Capability::accept) may be asked under an order
-/// lock, and take one leaf lock at a time.
+/// One kind of capability. All methods except [`accept`](Capability::accept) may be
+/// called under an order lock, and take one leaf lock at a time.
 pub(crate) trait Capability: Any + Send + Sync {
     // ---- Calls
 
-    /// Takes a delivery, or gives it back with the capability that it goes on to.
+    /// Takes a delivery, or gives it back with the capability to which it has to go on.
     /// Never waits.
     ///
     /// Must not be called under a lock.
     fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)>;
 
-    /// The connection that a call would be sent over now.
+    /// The connection over which a call would be sent now.
     fn connection(&self) -> Option<&dyn Connection> {
         None
     }
 
-    /// What is behind this one, if it only stands in front of another capability.
+    /// The capability behind this one, if this one only stands in front of another.
     fn behind(&self) -> Option<Client> {
         None
     }
 
-    /// The stream of the calls through this.
+    /// The stream of the calls through this capability.
     fn stream(&self) -> Arc<Stream> {
-        // Calls fail at once, and so does the stream.
+        // By default calls fail at once, and so does the stream.
         Stream::new(Box::new(FixedWindow::DEFAULT))
     }
 
-    /// Goes on with the stream of a promise that has resolved to this.
+    /// Takes over the stream of a promise that has resolved to this capability.
     fn adopt_stream(&self, stream: Arc<Stream>) {
         drop(stream);
     }
 
-    // ---- What it is, and will be
+    // ---- Resolution
 
-    /// Whether it may still turn out to be something else.
+    /// Whether this may still resolve to another capability.
     fn standing(&self) -> Standing {
         Standing::Settled
     }
 
-    /// What it has turned out to be, or stands for, if that is not itself.
+    /// What this has resolved to or stands for, if that is another capability.
     fn resolved(&self) -> Option<Client> {
         None
     }
 
-    /// Adds a watcher to a promise; gives it back if this is none, or is resolved.
+    /// Adds a watcher to a promise. Gives the watcher back if this is not a promise, or
+    /// is resolved.
     fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
         Err(watcher)
     }
 
-    /// Forgets a watcher that is gone.
+    /// Removes a watcher that is gone.
     fn unwatch(&self, key: &WatchKey<'_>) {
         let _ = key;
     }
 
-    /// Where what is sent here comes by next, also when this is only about to resolve
-    /// to that: for the search for circles, see Note [cycles].
+    /// The next capability on the path of what is sent here, even if this is only about
+    /// to resolve to it. For the search for circles: Note [cycles].
     fn leads_to(&self) -> Option<Client> {
         self.resolved()
     }
 
-    /// A circle leads through this.
+    /// Tells the capability that a circle leads through it.
     fn break_circle(&self, error: &Error) {
         let _ = error;
     }
 
-    /// Why every call fails, if that is all there is to this.
+    /// The error with which every call fails, if this is a broken capability.
     fn failure(&self) -> Option<&Error> {
         None
     }
 
-    /// The file descriptor that belongs to it.
+    /// The file descriptor that belongs to this capability.
     fn fd(&self) -> Option<SharedFd> {
         None
     }
 
-    /// What people are told it is.
+    /// Describes the capability for people.
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
-/// Whether a capability may still turn out to be something else.
+/// Whether a capability may still resolve to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Settled,

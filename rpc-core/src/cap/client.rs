@@ -1,4 +1,4 @@
-//! Capabilities.
+//! Clients: references to capabilities.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,39 +13,39 @@ use crate::error::{Error, ErrorKind};
 use crate::fd::SharedFd;
 use crate::flow::FixedWindow;
 
-/// A capability: a reference to an object, here or elsewhere, known or only
-/// promised, that any thread may hold, clone, call and drop.
+/// A capability: a reference to an object in this process or elsewhere, or to a promise
+/// for one. Any thread may hold, clone, call and drop it.
 ///
-/// Calls through one client, and through its clones after they were made, arrive
-/// in the order in which they were made, also while a promise resolves
-/// underneath. Dropping the last client that refers to an object lets its owner
-/// drop the object. Clones are cheap.
+/// Calls through one client arrive in the order in which they were made, even while a
+/// promise behind it resolves. A clone's calls come after those that were made through
+/// the original before it was cloned. Dropping the last client that refers to an object
+/// lets its owner drop the object. Clones are cheap.
 ///
 /// Generated clients wrap one of these.
 #[derive(Clone, Default)]
 pub struct Client(
-    /// What it is; the null capability is nothing.
+    /// The capability; `None` for the null capability.
     Option<Arc<dyn Capability>>,
 );
 
 // Note [cycles]
 //
-// A promise that is resolved to itself, by way of whatever other promises, fails.
-// Who resolves a promise says first where it leads, and then follows that: of
-// several threads that close a circle together, at least one sees it.
+// A promise that is resolved to itself, directly or through other promises, fails. The
+// thread that resolves a promise first publishes where the promise leads, and then
+// follows that path. So of several threads that close a circle together, at least one
+// sees it.
 //
-// A circle may lead through a peer: a promise of ours becomes a promise of the
-// peer's, which becomes ours. Here it shows when the peer's promise turns out to
-// be what we have described to the peer as being that promise itself: something
-// pinned to its own place. Whatever is sent there would come back for ever, so
-// the places that the circle leads through are given up, too: calls fail when
-// they come by, and the two vats do not keep each other's promises alive. (A
-// circle through three vats looks like a chain to each of them. One that leads
-// through a pipeline given out early shows when the call is answered; until then
-// what is sent there goes round.)
+// A circle may lead through a peer: a promise of this side resolves to a promise of the
+// peer, which resolves to the first one. Such a circle shows when the peer's promise
+// resolves to something that is pinned to the place of that promise itself: this side
+// has described it to the peer as being the peer's promise. Everything that is sent
+// there would come back for ever. So the places on the circle are given up, too: calls
+// that arrive there fail, and the two vats do not keep each other's promises alive. (A
+// circle through three vats looks like a chain to each of them. A circle that leads
+// through a pipeline given out early shows when the call is answered; until then, what
+// is sent there goes round.)
 
-/// The most promises that one may be chained through before the chain is taken
-/// for a circle.
+/// Maximum length of a chain of promises. A longer one is taken for a circle.
 const MAX_CHAIN: usize = 1 << 16;
 
 impl Client {
@@ -65,12 +65,12 @@ impl Client {
         self.shortened().0.is_none()
     }
 
-    /// Why all calls fail, if it is known already that they do.
+    /// The error with which all calls fail, if it is already known that they do.
     pub fn failure(&self) -> Option<Error> {
         self.shortened().broken_by().cloned()
     }
 
-    /// Whether it may still turn out to be something else.
+    /// Whether this may still resolve to another capability.
     pub fn is_unresolved(&self) -> bool {
         self.shortened().is_promise()
     }
@@ -80,15 +80,15 @@ impl Client {
         self.shortened().address()
     }
 
-    /// The file descriptor that belongs to it: the one that an object of this
-    /// process was [made callable with](crate::Vat::export_with_fd), or that the
-    /// peer sent with one of its own.
+    /// The file descriptor that belongs to the capability: the one with which an object
+    /// of this process was [made callable](crate::Vat::export_with_fd), or the one that
+    /// the peer sent with a capability of its own.
     ///
-    /// `None` if there is none, if the connection does not carry file descriptors
-    /// or too many went at once (see [`Limits`](crate::Limits)), and for a promise
-    /// that is not resolved yet: [`resolve`](Self::resolve) it first. The
-    /// descriptor stays open until everybody who has it has dropped it, also when
-    /// the capability is gone.
+    /// `None` if there is none, if the connection does not carry file descriptors or
+    /// too many were sent at once (see [`Limits`](crate::Limits)), and for a promise
+    /// that is not resolved yet: [`resolve`](Self::resolve) it first. The descriptor
+    /// stays open until its last handle is dropped, even if the capability is gone by
+    /// then.
     pub fn fd(&self) -> Option<SharedFd> {
         self.shortened().0?.fd()
     }
@@ -104,12 +104,12 @@ impl Client {
         (self.kind()? as &dyn std::any::Any).downcast_ref()
     }
 
-    /// As [`kind_as`](Self::kind_as), with a reference to it.
+    /// As [`kind_as`](Self::kind_as), but returns a counted reference.
     pub(crate) fn into_kind_as<K: Capability>(self) -> Option<Arc<K>> {
         (self.0? as Arc<dyn std::any::Any + Send + Sync>).downcast().ok()
     }
 
-    /// Takes a delivery to wherever this leads. Never waits.
+    /// Takes a delivery to where this leads. Never waits.
     ///
     /// Must not be called under a lock.
     pub(crate) fn deliver(self, delivery: Delivery) {
@@ -125,7 +125,7 @@ impl Client {
         }
     }
 
-    /// Follows promises that are resolved to what they stand for.
+    /// Follows resolved promises to what they have resolved to.
     pub(crate) fn shortened(&self) -> Client {
         let mut client = self.clone();
         while let Some(next) = client.next_resolved() {
@@ -139,22 +139,23 @@ impl Client {
         self.kind()?.resolved()
     }
 
-    /// Whether this very reference may still turn out to be something else.
+    /// Whether this very reference may still resolve to another capability.
     pub(crate) fn is_promise(&self) -> bool {
         self.kind().is_some_and(|kind| kind.standing() == Standing::Pending)
     }
 
-    /// Why every call through this very reference fails, if that is all there is to it.
+    /// The error with which every call through this very reference fails, if it is
+    /// broken.
     pub(crate) fn broken_by(&self) -> Option<&Error> {
         self.kind()?.failure()
     }
 
-    /// Whether there is nothing to call behind this very reference.
+    /// Whether this very reference is null or broken.
     pub(crate) fn is_null_or_broken(&self) -> bool {
         self.0.is_none() || self.broken_by().is_some()
     }
 
-    /// Where this very reference lives in memory; 0 if there is nothing to call.
+    /// The address of this very reference in memory; 0 if it is null or broken.
     pub(crate) fn address(&self) -> usize {
         match &self.0 {
             Some(kind) if kind.failure().is_none() => Arc::as_ptr(kind).cast::<()>() as usize,
@@ -162,20 +163,21 @@ impl Client {
         }
     }
 
-    /// The connection that a call would be sent over now.
+    /// The connection over which a call would be sent now.
     pub(crate) fn connection(&self) -> Option<&dyn Connection> {
         self.kind()?.connection()
     }
 
-    /// What is behind this very reference, if that only stands in front of something.
+    /// The capability behind this very reference, if it only stands in front of
+    /// another.
     pub(super) fn behind_this(&self) -> Option<Client> {
         self.kind()?.behind()
     }
 
-    /// What is behind everything that only stands in front of something.
+    /// The first capability that does not merely stand in front of another one.
     pub(crate) fn innermost(&self) -> Client {
         let mut client = self.shortened();
-        // A capability that is connected to itself leads nowhere.
+        // A reconnecting capability that gets itself leads nowhere.
         for _ in 0..MAX_CHAIN {
             match client.behind_this() {
                 Some(next) => client = next.shortened(),
@@ -194,7 +196,7 @@ impl Client {
         }
     }
 
-    /// The stream of calls through this.
+    /// The stream of calls through this capability.
     pub(crate) fn stream(&self) -> Arc<Stream> {
         match self.shortened().kind() {
             Some(kind) => kind.stream(),
@@ -202,15 +204,15 @@ impl Client {
         }
     }
 
-    /// Goes on with the stream of a promise that has resolved to this.
+    /// Takes over the stream of a promise that has resolved to this capability.
     pub(crate) fn adopt_stream(&self, stream: Arc<Stream>) {
         if let Some(kind) = self.kind() {
             kind.adopt_stream(stream);
         }
     }
 
-    /// Adds a watcher to a promise; gives it back if this is none, or is
-    /// resolved.
+    /// Adds a watcher to a promise. Gives the watcher back if this is not a promise, or
+    /// is resolved.
     pub(crate) fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
         match self.kind() {
             Some(kind) => kind.watch(watcher),
@@ -218,15 +220,16 @@ impl Client {
         }
     }
 
-    /// Forgets a watcher that is gone.
+    /// Removes a watcher that is gone.
     pub(crate) fn unwatch(&self, key: &WatchKey<'_>) {
         if let Some(kind) = self.kind() {
             kind.unwatch(key);
         }
     }
 
-    /// If following this, also through promises that are about to resolve, leads
-    /// to the promise `end`: the error that `end` fails with. See Note [cycles].
+    /// Follows this, even through promises that are about to resolve. If the path leads
+    /// to the promise `end`, returns the error with which `end` fails. See
+    /// Note [cycles].
     pub(crate) fn circle_to(&self, end: &Client) -> Option<Error> {
         if !self.leads_to(end, |_| ()) {
             return None;
@@ -254,8 +257,8 @@ impl Client {
         true
     }
 
-    /// The capability that both are going to be, as soon as neither is a promise any
-    /// more: for two embargoes in front of one object, which are lifted one by one.
+    /// The capability to which both will resolve, available once neither is a promise
+    /// any more: for two embargoes in front of one object, which are lifted one by one.
     ///
     /// Must not be called under a lock.
     pub(crate) fn behind(self, first: Client) -> Client {
@@ -281,7 +284,7 @@ impl Client {
 impl PartialEq for Client {
     fn eq(&self, other: &Self) -> bool {
         let (a, b) = (self.shortened(), other.shortened());
-        // These have no address.
+        // Null and broken capabilities have no address.
         let a_fails = (a.0.is_none(), a.broken_by());
         a_fails == (b.0.is_none(), b.broken_by()) && a.address() == b.address()
     }

@@ -1,4 +1,4 @@
-//! What capabilities and calls need of a connection.
+//! What capabilities and calls need from a connection.
 
 use std::sync::Arc;
 
@@ -8,47 +8,48 @@ use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
 use crate::work::room::Room;
 
-/// A connection, as what is called over it knows it. Where nothing else is said, not to
-/// be called under a lock.
+/// A connection, as seen by the capabilities and calls that use it. Unless a method
+/// says otherwise, it must not be called under a lock.
 pub(crate) trait Connection: Send + Sync {
     // ---- For calls that are made over it
 
-    /// The places among its questions. May be asked under a lock.
+    /// The places among the connection's questions. May be called under a lock.
     fn room(&self) -> &Arc<Room>;
 
-    /// A window for one more stream. May be asked under a lock.
+    /// A window for one more stream. May be called under a lock.
     fn flow_controller(&self) -> Box<dyn FlowController>;
 
     // ---- For calls that the peer has made
 
-    /// Sends the outcome of a call. Gives back the outcome with the capabilities that
-    /// calls pipelined from now on are for.
+    /// Sends the outcome of a call. Returns the outcome with the capabilities to which
+    /// calls are delivered that are pipelined from now on.
     fn return_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome;
 
-    /// A call has ended of which the peer wants the pipeline only, which is in the
-    /// call's cell.
+    /// Records the end of a call of which the peer wants only the pipeline. The outcome
+    /// stays in the call's cell.
     fn keep_answer(self: Arc<Self>, id: AnswerId, serial: Serial);
 
-    /// A call has ended whose results the peer wants to stay here.
+    /// Sends the Return of a call whose results the peer wants to stay here.
     fn return_kept(self: Arc<Self>, id: AnswerId, serial: Serial);
 
-    /// A call that was delivered, and counts as so many words, is over:
+    /// Records the end of a delivered call that counts as `words` words:
     /// Note [flow limit].
     fn call_is_over(self: Arc<Self>, words: u64);
 
-    /// Nobody wants a call any more that waits, or waited, at this place among those
+    /// Takes back a cancelled call that waits, or waited, at this place among the calls
     /// that are held back.
     fn withdraw_held(self: Arc<Self>, place: u64);
 
-    // ---- For what the peer has been told of
+    // ---- For promises and disembargoes of the peer
 
-    /// A promise that was exported has resolved: tells the peer.
+    /// Tells the peer that an exported promise has resolved.
     fn resolve_export(self: Arc<Self>, id: ExportId, serial: Serial);
 
-    /// A disembargo of the peer's leads nowhere: the peer should not have asked.
+    /// Refuses a disembargo of the peer that does not lead back to it, which is a
+    /// mistake of the peer.
     fn refuse_disembargo(self: Arc<Self>, embargo: u32);
 
-    // ---- What its transactions leave to be done: see Note [effects]
+    // ---- Effects of the connection's transactions: see Note [effects]
 
     /// Delivers what was held back, as far as the flow limit allows.
     fn release_held(self: Arc<Self>);
@@ -56,11 +57,11 @@ pub(crate) trait Connection: Send + Sync {
     /// Works off the reports of dropped references: Note [releases].
     fn flush_releases(self: Arc<Self>);
 
-    /// The tables are empty: ends the threads.
+    /// Ends the connection's threads: its tables are empty.
     fn disconnected(self: Arc<Self>);
 }
 
-/// Whether these are one connection.
+/// Whether the two are the same connection.
 pub(crate) fn is_same(
     one: *const (dyn Connection + '_),
     other: *const (dyn Connection + '_),
@@ -68,11 +69,11 @@ pub(crate) fn is_same(
     std::ptr::addr_eq(one, other)
 }
 
-/// A question that a call has become. When the last reference to it is dropped, the
-/// peer is told that nobody wants the results any more.
+/// The question of a call that was sent. When the last reference to it is dropped, the
+/// peer is told that the results are no longer wanted.
 pub(crate) trait Question: Send + Sync {
-    /// The promise for the field of its results: the same one for the same path.
-    /// `None` if the results are there already.
+    /// The promise for a field of the question's results: the same promise for the same
+    /// path. `None` if the results have arrived already.
     ///
     /// Must not be called under a lock.
     fn field(self: Arc<Self>, path: &[u16]) -> Option<Client>;

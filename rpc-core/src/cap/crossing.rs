@@ -1,11 +1,11 @@
-//! What becomes of the outcome of a call that has crossed a barrier.
+//! How the outcome of a call changes that has crossed a barrier.
 
 use std::sync::Arc;
 
 use super::client::Client;
 use super::payload::{Outcome, Payload};
 
-/// From which side to which.
+/// The direction in which a barrier is crossed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Direction {
     In,
@@ -21,14 +21,14 @@ impl Direction {
     }
 }
 
-/// What capabilities are not carried around.
+/// A barrier past which no capability can be passed.
 pub(crate) trait Barrier: Send + Sync {
-    /// What a capability is on the other side.
+    /// The capability that stands for `client` on the other side.
     fn cross(self: Arc<Self>, client: &Client, direction: Direction) -> Client;
 }
 
-/// A barrier, in one direction: what happens to the capabilities in the outcome of a
-/// call that crossed it.
+/// A barrier and a direction: changes the capabilities in the outcome of a call that
+/// crossed the barrier.
 #[derive(Clone)]
 pub(crate) struct Crossing {
     barrier: Arc<dyn Barrier>,
@@ -40,12 +40,12 @@ impl Crossing {
         Crossing { barrier, direction }
     }
 
-    /// What a capability of the outcome is to the caller.
+    /// A capability of the outcome as the caller gets it.
     pub(crate) fn client(&self, client: &Client) -> Client {
         Arc::clone(&self.barrier).cross(client, self.direction)
     }
 
-    /// What content is to the caller.
+    /// Content as the caller gets it.
     pub(crate) fn payload(&self, content: &Payload) -> Payload {
         if content.caps().is_empty() {
             return content.clone();
@@ -53,7 +53,7 @@ impl Crossing {
         content.with_caps(content.caps().iter().map(|client| self.client(client)).collect())
     }
 
-    /// What the outcome is to the caller.
+    /// The outcome as the caller gets it.
     pub(crate) fn outcome(&self, outcome: &Outcome) -> Outcome {
         outcome.as_ref().map(|payload| self.payload(payload)).map_err(Clone::clone)
     }

@@ -1,4 +1,4 @@
-//! What travels to a capability, and how it finds its way there.
+//! What travels to a capability, and its route.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::error::Error;
 use crate::wire::Path;
 use crate::work::room::Permit;
 
-/// Something on its way to a capability. Deliveries to one capability arrive in
-/// the order in which they were handed over.
+/// A call or a disembargo on its way to a capability. Deliveries to one capability
+/// arrive in the order in which they were handed over.
 pub(crate) enum Delivery {
     Call(CallRequest),
-    /// A disembargo that a peer sent: it follows the calls before it, and turns
-    /// into a message to that peer where they leave towards it. See
+    /// A disembargo that a peer sent. It follows the calls before it, and becomes a
+    /// message to that peer where these calls leave towards the peer. See
     /// Note [embargo].
     Disembargo(Echo),
 }
@@ -26,29 +26,29 @@ pub(crate) struct CallRequest {
     pub(crate) interface: u64,
     pub(crate) method: u16,
     pub(crate) params: Payload,
-    /// Where the outcome goes.
+    /// The cell that gets the outcome.
     pub(crate) cell: Arc<CallCell>,
-    /// The place among the questions that an application thread waited for.
+    /// The place among the questions for which an application thread has waited.
     pub(crate) permit: Option<Permit>,
     pub(crate) tail: Tail,
 }
 
-/// Whether the caller of this call only passes its outcome on.
+/// Whether the caller only passes the outcome on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {
     /// The outcome comes back to this vat.
     No,
-    /// If the call leads to the peer that waits for the outcome, the outcome
-    /// stays there. See Note [tail calls].
+    /// If the call leads to the peer that waits for the outcome, the outcome stays with
+    /// that peer. See Note [tail calls].
     Allowed,
 }
 
 impl Delivery {
-    /// Gives up: there is nothing at the end of the way.
+    /// Fails the delivery: it leads nowhere.
     pub(crate) fn fail(self, error: &Error) {
         match self {
-            // Not right here: calls may wait in the fields of this one, others in
-            // theirs, and so on.
+            // This is deferred: calls may wait in this call's fields, other calls in
+            // the fields of those, and so on.
             Delivery::Call(call) => {
                 effects::defer(Effect::Complete(call.cell, Err(error.clone())));
             }
@@ -56,7 +56,7 @@ impl Delivery {
         }
     }
 
-    /// Whether nobody wants this any more.
+    /// Whether the delivery is no longer wanted.
     pub(crate) fn is_cancelled(&self) -> bool {
         match self {
             Delivery::Call(call) => call.cell.is_cancelled(),
@@ -65,8 +65,8 @@ impl Delivery {
     }
 }
 
-/// A capability, or the way to one that only a lock we may not hold now can
-/// tell.
+/// A capability, or the path to one that can be looked up only under a lock that this
+/// thread may not take now.
 pub(crate) enum Route {
     Client(Client),
     /// The field of a call's results.
@@ -74,7 +74,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// The capability. Takes locks.
+    /// Looks the capability up. Takes locks.
     pub(crate) fn client(self) -> Client {
         match self {
             Route::Client(client) => client,
@@ -83,15 +83,15 @@ impl Route {
     }
 }
 
-/// A Disembargo that the peer sent to be returned. It goes the way of the calls
-/// before it, and is returned where they leave towards the peer.
+/// A Disembargo that the peer sent and that has to be returned. It takes the path of
+/// the calls before it, and is returned where they leave towards the peer.
 pub(crate) struct Echo {
     connection: Arc<dyn Connection>,
     embargo: u32,
 }
 
 impl Echo {
-    /// `connection` is the one that it came from and has to go back to.
+    /// `connection` is the one over which the Disembargo came and has to go back.
     pub(crate) fn new(connection: Arc<dyn Connection>, embargo: u32) -> Self {
         Echo { connection, embargo }
     }
@@ -104,8 +104,8 @@ impl Echo {
         self.embargo
     }
 
-    /// The way does not lead back to the peer, which therefore should not have
-    /// asked.
+    /// Refuses the Disembargo: the path does not lead back to the peer, so the peer
+    /// should not have sent it.
     pub(crate) fn refuse(self) {
         self.connection.refuse_disembargo(self.embargo);
     }

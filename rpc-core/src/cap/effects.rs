@@ -1,28 +1,28 @@
-//! What a step leaves to be done once no lock is held.
+//! Effects: what a transaction leaves to be done once no lock is held.
 //!
 //! Note [effects]
 //!
-//! Inside a transaction, or under any other lock, nothing of the application may
-//! run: not a method, not a closure, not even the `Drop` of an object of its
-//! own, because all of them may come back here. Such work is noted as an
-//! [`Effect`]. Effects run in the order in which they were noted, on the thread
-//! that noted them, as soon as that thread holds no lock of ours.
+//! Inside a transaction, or under any other lock, no application code may run: not a
+//! method, not a closure, not even the `Drop` of an application's object, because all
+//! of these may call back into this library. Such work is noted as an [`Effect`].
+//! Effects run in the order in which they were noted, on the thread that noted them, as
+//! soon as that thread holds no lock of this library.
 //!
 //! Effects lead to further effects: a result completes a call, which resolves a
-//! promise, which releases a queue. They join the back of the same queue instead
-//! of nesting, so that no chain, however long a peer makes it, uses up the
-//! stack. Drops wait until nothing else is left to be done. While application
-//! code runs, the thread counts as idle, so that what that code starts is
-//! finished when it returns; but only a few levels deep, because an object that
-//! holds an object that holds an object is a chain like any other. Before
-//! application code waits, what its thread has noted is done: it may be what the
-//! code is going to wait for.
+//! promise, which releases a queue. Further effects join the back of the same queue
+//! instead of nesting, so that no chain, however long a peer makes it, uses up the
+//! stack. Drops wait until nothing else is left to be done. While application code
+//! runs, the thread counts as idle, so that effects of that code are finished when it
+//! returns. This goes only a few levels deep, because an object that holds an object
+//! that holds an object is a chain like any other. Before application code waits, the
+//! effects that its thread has noted are run: the code may be about to wait for one of
+//! them.
 //!
-//! A panic of application code ends with the effect that ran it. The thread has
-//! other things to do, for others, and nobody up its stack asked for this one.
+//! A panic of application code ends with the effect that ran it. The thread has other
+//! work to do, and nothing further up its stack depends on this effect.
 //!
-//! This is the callbacks queue of the design this library follows, one for each
-//! thread: whoever caused the work does it, right after its transaction.
+//! This is the queue of callbacks of the design that this library follows, but one for
+//! each thread: the thread that caused the work does it, right after its transaction.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -44,8 +44,8 @@ use crate::work::interrupt::Aside;
 use crate::work::role;
 use crate::work::waking::Suspended;
 
-/// How deep application code may nest on one stack before what it starts waits
-/// for it to return.
+/// Maximum nesting of application code on one stack. At this depth, effects of the code
+/// wait until it returns.
 const MAX_NESTING: u32 = 16;
 
 /// One thing to be done without a lock.
@@ -60,40 +60,40 @@ pub(crate) enum Effect {
     FinishCompletion(Arc<CallCell>),
     /// Settle a call.
     Complete(Arc<CallCell>, Outcome),
-    /// Nobody wants the outcome of a call any more.
+    /// Cancel a call whose outcome is no longer wanted.
     Cancel(Arc<CallCell>),
     /// Settle a call with the outcome of another one, with these capabilities in
     /// these fields.
     TakeFrom(Arc<CallCell>, Arc<Interest>, Vec<(Path, Client)>),
-    /// Turn down a disembargo that leads nowhere.
+    /// Refuse a disembargo that leads nowhere.
     Refuse(Echo),
-    /// Tell whoever waits for a promise that it is resolved.
+    /// Tell a watcher of a promise that the promise is resolved.
     Notify(Watcher),
     /// Deliver what was held back: Note [flow limit].
     ReleaseHeld(Arc<dyn Connection>),
-    /// Run calls of an object that promised not to block.
+    /// Run the calls of an object that has promised not to block.
     RunInline(Arc<dyn Inline>),
     /// Work off the reports of dropped references, see Note [releases].
     FlushReleases(Arc<dyn Connection>),
-    /// Run a closure for which no worker could be had.
+    /// Run a closure for which no worker was free.
     Run(Job),
     /// A rare step of this library's own.
     Do(Box<dyn FnOnce() + Send>),
-    /// The connection's tables are empty: end its threads.
+    /// End the threads of a connection whose tables are empty.
     Disconnected(Arc<dyn Connection>),
     /// Drop something that may run application code.
     Drop(Box<dyn Any + Send>),
 }
 
-/// Something whose application code runs where it is called, because it promised not
-/// to block.
+/// An object whose methods run on the thread that delivers the call, because it has
+/// promised not to block.
 pub(crate) trait Inline: Send + Sync {
-    /// Runs what there is to be run.
+    /// Runs the calls that wait.
     fn run(self: Arc<Self>);
 }
 
 impl Effect {
-    /// Drops a value after everything else was done.
+    /// Drops a value after all other effects.
     pub(crate) fn drop(value: impl Any + Send) -> Self {
         Effect::Drop(Box::new(value))
     }
@@ -127,11 +127,11 @@ impl Effect {
 
 #[derive(Default)]
 struct Pending {
-    /// Whose order lock this thread holds: the machine's address, or 0.
+    /// The machine whose order lock this thread holds: its address, or 0.
     locked: Cell<usize>,
-    /// Whether a loop further up this thread's stack runs the queue.
+    /// Whether a loop further up this thread's stack is running the queue.
     running: Cell<bool>,
-    /// How much application code is on this thread's stack that an effect ran.
+    /// The number of calls of application code by effects on this thread's stack.
     nesting: Cell<u32>,
     queue: RefCell<VecDeque<Effect>>,
     drops: RefCell<VecDeque<Effect>>,
@@ -151,15 +151,15 @@ pub(crate) fn defer(effect: Effect) {
     });
     match (noted, slot) {
         (Ok(()), _) => run_pending(),
-        // The thread is ending and its queue is gone: nothing of ours is on its
+        // The thread is ending and its queue is gone: no code of this library is on its
         // stack any more.
         (Err(_), Some(effect)) => effect.run(),
         (Err(_), None) => {}
     }
 }
 
-/// Notes several effects, and runs them and what was noted before at once if this
-/// thread may.
+/// Notes several effects, and runs them and those noted before at once if this thread
+/// may.
 pub(crate) fn defer_all(effects: Vec<Effect>) {
     let mut effects = effects.into_iter();
     let noted =
@@ -170,8 +170,9 @@ pub(crate) fn defer_all(effects: Vec<Effect>) {
     }
 }
 
-/// Does what this thread has noted, even in the middle of an effect: before
-/// application code waits, or looks whether it has to. Not under a lock.
+/// Runs the effects that this thread has noted, even in the middle of an effect. Called
+/// before application code waits, or looks whether it has to wait. Must not be called
+/// under a lock.
 pub(crate) fn catch_up() {
     let ready = PENDING.try_with(|pending| pending.locked.get() == 0 && !pending.is_empty());
     if ready != Ok(true) {
@@ -193,7 +194,7 @@ pub(crate) fn application(code: impl FnOnce()) {
             let _ = PENDING.try_with(|pending| pending.nesting.set(pending.nesting.get() - 1));
         }
     }
-    // It is nobody's method that is on this stack further up.
+    // This code does not belong to the method that may be further up this stack.
     let aside = Aside::begin();
     let outer = PENDING.try_with(|pending| {
         let depth = pending.nesting.get();
@@ -204,14 +205,13 @@ pub(crate) fn application(code: impl FnOnce()) {
     });
     if let Err(panic) = catch_unwind(AssertUnwindSafe(code)) {
         tracing::error!("a destructor or a closure of the application panicked");
-        // Its own drop may panic again, which nobody could make sense of.
+        // Dropping the panic's payload may panic again.
         std::mem::forget(panic);
     }
     drop((outer, aside, suspended));
 }
 
-/// Runs a closure of the application on a worker or, when there is none to be
-/// had, right here.
+/// Runs a closure of the application on a worker or, if none is free, on this thread.
 pub(crate) fn spawn_or_run(executor: &dyn Executor, job: Job) {
     if let Err(job) = executor.spawn(job) {
         tracing::warn!("no worker is free: a closure runs on the thread that triggered it");
@@ -219,7 +219,7 @@ pub(crate) fn spawn_or_run(executor: &dyn Executor, job: Job) {
     }
 }
 
-/// Runs something that waits, after what this thread has noted.
+/// Runs a closure that waits, after the effects that this thread has noted.
 ///
 /// # Errors
 /// This thread serves a connection and must not wait.
@@ -228,7 +228,7 @@ pub(crate) fn blocking<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
     role::wait(wait)
 }
 
-/// Sets back whether the queue is run by somebody further up the stack.
+/// Resets the mark that a loop is running the queue.
 struct Restore {
     running: bool,
 }
@@ -239,18 +239,18 @@ impl Drop for Restore {
     }
 }
 
-/// Marks this thread as holding an order lock. Effects wait for its end.
+/// Marks this thread as holding an order lock. Effects wait until the mark is dropped.
 pub(crate) struct LockScope(());
 
 impl LockScope {
-    /// `owner` is the address of whose lock it is.
+    /// `owner` is the address of the machine that owns the lock.
     pub(crate) fn enter(owner: usize) -> Self {
         let before = PENDING.try_with(|pending| pending.locked.replace(owner)).unwrap_or(0);
         debug_assert_eq!(before, 0, "two order locks on one thread: see Note [locks]");
         LockScope(())
     }
 
-    /// The address of whose order lock this thread holds.
+    /// The address of the machine whose order lock this thread holds.
     pub(crate) fn current() -> Option<usize> {
         let owner = PENDING.try_with(|pending| pending.locked.get()).unwrap_or(0);
         (owner != 0).then_some(owner)

@@ -1,11 +1,11 @@
-//! What clients of all types have in common.
+//! The trait of clients of all types.
 
 use super::client::Client;
 
 /// Every kind of client: the generated ones, and the untyped [`Client`].
 ///
-/// Nothing is checked when a client changes its type: if the object does not
-/// implement the interface, calls to it fail as `unimplemented`.
+/// Nothing is checked when a client changes its type: if the object does not implement
+/// the interface, calls on it fail with `unimplemented`.
 pub trait FromClient: Clone + Send + Sync + 'static {
     /// The same capability with this type.
     fn from_client(client: Client) -> Self;
@@ -13,7 +13,7 @@ pub trait FromClient: Clone + Send + Sync + 'static {
     /// The same capability without a type.
     fn into_client(self) -> Client;
 
-    /// A look at the capability without its type.
+    /// The capability without its type, by reference.
     fn as_client(&self) -> &Client;
 }
 

@@ -1,9 +1,9 @@
-//! Between this library's capabilities and the capnp crate's.
+//! Conversions between this library's capabilities and the capnp crate's.
 //!
 //! Generated code of the capnp crate keeps capabilities in a table of
-//! `Box<dyn ClientHook>`, which may not leave its thread. Ours cross threads as
-//! [`Client`]s; a thread that reads or builds a message wraps them into hooks
-//! for as long as it does so.
+//! `Box<dyn ClientHook>`, which may not leave its thread. This library's capabilities
+//! cross threads as [`Client`]s; a thread wraps them into hooks while it reads or
+//! builds a message.
 
 use std::cell::{Cell, RefCell};
 
@@ -47,8 +47,8 @@ pub fn client_of(hook: &dyn ClientHook) -> Client {
     })
 }
 
-/// One of our capabilities in the form that the capnp crate's readers and
-/// builders handle.
+/// A capability of this library in the form that the capnp crate's readers and builders
+/// handle.
 #[derive(Clone)]
 pub struct Hook(Client);
 
@@ -76,10 +76,10 @@ impl Hook {
 
 // Note [reveal]
 //
-// `dyn ClientHook` has no downcast. To get our client back out of a hook we ask
-// the hook for its brand while this thread is marked as asking; only our own
-// hook answers by leaving its client in the thread's slot. No unsafe code and no
-// global registry are needed, and a foreign hook simply leaves nothing.
+// `dyn ClientHook` has no downcast. To get a client back out of a hook, the thread is
+// marked as asking and the hook is asked for its brand. Only this library's hook reacts
+// to the mark, and leaves its client in the thread's slot. No unsafe code and no global
+// registry are needed, and a foreign hook simply leaves nothing.
 thread_local! {
     static ASKING: Cell<bool> = const { Cell::new(false) };
     static SLOT: RefCell<Option<Client>> = const { RefCell::new(None) };
@@ -92,7 +92,8 @@ fn reveal(hook: &dyn ClientHook) -> Option<Client> {
     SLOT.take()
 }
 
-/// Whatever address this has is our brand: it differs from every other hook's.
+/// The address of this is the brand of this library's hooks: it differs from every
+/// other hook's brand.
 static BRAND: u8 = 0;
 
 hook_without_calls! {
@@ -104,7 +105,8 @@ hook_without_calls! {
 }
 
 impl Hook {
-    /// Our brand, and the client, if that is what is asked for.
+    /// Returns the brand, and leaves the client in the slot if this thread is asking
+    /// for it.
     fn answer(&self) -> usize {
         if ASKING.get() {
             SLOT.set(Some(self.0.clone()));

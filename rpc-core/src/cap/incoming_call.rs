@@ -1,4 +1,4 @@
-//! Calls that reached an object of this process.
+//! Calls that have reached an object of this process.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::work::executor::Executor;
 use crate::work::interrupt;
 
-/// A call that reached an object of this process.
+/// A call that has reached an object of this process.
 ///
 /// It may be answered from any thread, now or later. Dropping it unanswered
 /// answers it with an error.
@@ -43,7 +43,7 @@ impl IncomingCall {
         }
     }
 
-    /// The id of the interface that the method is of.
+    /// The id of the interface to which the method belongs.
     pub fn interface_id(&self) -> u64 {
         self.interface
     }
@@ -58,48 +58,47 @@ impl IncomingCall {
         self.params.as_ref().unwrap_or_else(|| Payload::empty())
     }
 
-    /// Gives up the parameters and the capabilities in them before the call is
+    /// Releases the parameters and the capabilities in them before the call is
     /// answered.
     pub fn release_params(&mut self) {
         self.params = None;
     }
 
-    /// Whether nobody wants the answer any more.
+    /// Whether the answer is no longer wanted.
     pub fn is_cancelled(&self) -> bool {
         self.cell.is_cancelled()
     }
 
-    /// Runs a closure on a worker when the caller loses interest before the call
-    /// is answered; at once if it has already. A closure that is not needed is
-    /// dropped when the call is answered.
+    /// Runs a closure on a worker when the caller loses interest before the call is
+    /// answered; at once if it already has. If the call is answered first, the closure
+    /// is dropped then.
     pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
         self.cancellation().on_cancel(closure);
     }
 
-    /// The part of the call that tells of its cancellation.
+    /// The part of the call that reports its cancellation.
     pub(crate) fn cancellation(&self) -> Cancellation {
         Cancellation { cell: Arc::clone(&self.cell), executor: Arc::clone(self.object.executor()) }
     }
 
-    /// Lets a cancellation interrupt the method that calls this: when its caller loses
-    /// interest, or is gone, whatever the method waits for inside this library, now or
-    /// later, fails with an error that [is a
-    /// cancellation](Error::is_cancellation), and it should return that. What it
-    /// returns is discarded. Without this, a method learns of a cancellation only if
-    /// it asks, and its waits go on.
+    /// Lets a cancellation interrupt the method that calls this. When the caller loses
+    /// interest, or is gone, every present and later wait of the method inside this
+    /// library fails with an error that [is a cancellation](Error::is_cancellation).
+    /// The method should return that error; its outcome is discarded. Without this, a
+    /// method learns of a cancellation only if it asks, and its waits go on.
     ///
-    /// Waits are those for a call, for a promise to resolve, for room on a connection
-    /// and for a stream. This is for the thread that runs the method, until that
-    /// returns; on others it does nothing.
+    /// The waits are those for a call, for a promise to resolve, for room on a
+    /// connection and for a stream. This affects only the thread that runs the method,
+    /// until the method returns. On other threads it does nothing.
     pub fn allow_cancellation(&self) {
         if PanicScope::runs_for(&self.cell) {
             self.cell.interrupts(&interrupt::allow());
         }
     }
 
-    /// Gives out capabilities of the results before the call is answered: calls
-    /// that the caller pipelines on this one go to those in `payload`, which is
-    /// shaped like the results, at once. Only the first pipeline counts.
+    /// Gives out capabilities of the results before the call is answered: calls that
+    /// the caller pipelines on this one go at once to the capabilities in `payload`,
+    /// which has the form of the results. Only the first pipeline counts.
     pub fn set_pipeline(&self, payload: Payload) {
         self.cell.set_pipeline(payload);
     }
@@ -107,16 +106,16 @@ impl IncomingCall {
     /// Answers the call. Does not wait.
     pub fn respond(mut self, outcome: Result<Payload>) {
         self.answer = Answer::Given;
-        // The parameters' capabilities go before the caller hears of the end, so
-        // that what it counts then is what is left.
+        // The parameters' capabilities are dropped before the caller learns of the end,
+        // so that their release is counted by then.
         self.params = None;
         self.cell.complete(outcome);
     }
 
-    /// Answers a call of a streaming method. When it failed, every later call to
-    /// the object fails with the same error: what follows in a stream makes no
-    /// sense without what went before, and its end, a call that is not streaming,
-    /// is how the caller learns of it.
+    /// Answers a call of a streaming method. If the call fails, every later call on the
+    /// object fails with the same error: the rest of a stream makes no sense without
+    /// its beginning. The caller learns of the failure from the call that ends the
+    /// stream, one that is not streaming.
     pub fn respond_streaming(self, outcome: Result<()>) {
         if let Err(error) = &outcome {
             self.object.break_stream(error);
@@ -124,27 +123,27 @@ impl IncomingCall {
         self.respond(outcome.map(|()| Payload::empty().clone()));
     }
 
-    /// Passes the call on, as it is, to another capability, which answers it in
-    /// our stead. Does not wait. A call that has been cancelled is not passed on.
+    /// Passes the call on unchanged to another capability, which answers it instead of
+    /// this object. Does not wait. A call that has been cancelled is not passed on.
     pub fn forward(mut self, target: &Client) {
         let (interface, method) = (self.interface, self.method);
         let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
         self.tail_call(target, interface, method, params);
     }
 
-    /// Answers with whatever another call returns, without waiting for it.
+    /// Answers with the outcome of another call, without waiting for it.
     ///
-    /// If that call goes back to the vat that made this one, its results do not
-    /// travel: Note [tail calls]. Calls that were pipelined on this one go on to
-    /// the results, in order, and a caller that loses interest cancels the other
-    /// call, too.
+    /// If that call goes back to the vat that made this call, its results do not
+    /// travel: Note [tail calls]. Calls that were pipelined on this call go on to the
+    /// results, in order. If the caller loses interest, the other call is cancelled,
+    /// too.
     pub fn tail_call(mut self, target: &Client, interface: u64, method: u16, params: Payload) {
         if let Some(delivery) = self.handed_on(interface, method, params) {
             target.clone().deliver(delivery);
         }
     }
 
-    /// The call as it is, to be delivered elsewhere, unless nobody wants it any more.
+    /// The unchanged call, to be delivered elsewhere; `None` if it is no longer wanted.
     pub(crate) fn into_delivery(mut self) -> Option<Delivery> {
         let (interface, method) = (self.interface, self.method);
         let params = self.params.take().unwrap_or_else(|| Payload::empty().clone());
@@ -163,8 +162,8 @@ impl IncomingCall {
             tail: Tail::Allowed,
         });
         if delivery.is_cancelled() {
-            // As a call that waits in a promise, it goes no further. A call that an
-            // object passes on to itself would never end otherwise.
+            // A cancelled call goes no further, as one that waits in a promise does
+            // not. Otherwise a call that an object passes on to itself would never end.
             delivery.fail(&Error::failed("the call was cancelled"));
             return None;
         }
@@ -172,7 +171,7 @@ impl IncomingCall {
     }
 }
 
-/// Tells when a call's caller loses interest.
+/// Reports that a call's caller has lost interest.
 pub(crate) struct Cancellation {
     cell: Arc<CallCell>,
     executor: Arc<dyn Executor>,
@@ -180,16 +179,16 @@ pub(crate) struct Cancellation {
 
 impl Cancellation {
     /// See [`IncomingCall::on_cancel`]. Must not be called under a lock that the
-    /// closure takes: without a free worker it runs here.
+    /// closure takes: if no worker is free, the closure runs on this thread.
     pub(crate) fn on_cancel(self, closure: impl FnOnce() + Send + 'static) {
         self.cell.on_cancel(self.executor, Box::new(closure));
     }
 }
 
 impl IncomingCall {
-    /// Answers a call that was dropped, unless its method panics: then the
-    /// mailbox answers, and knows more. (What else the method had in its hands is
-    /// answered here.)
+    /// Answers a call that was dropped, unless its method is panicking: then the
+    /// mailbox answers the call with a better error. (Other calls that the method held
+    /// are answered here.)
     fn give_up(&mut self, error: Error) {
         if self.answer == Answer::Owed && !PanicScope::will_answer(&self.cell) {
             self.params = None;
@@ -198,7 +197,7 @@ impl IncomingCall {
         self.answer = Answer::Given;
     }
 
-    /// Drops the call unanswered; `error` says how that came about.
+    /// Drops the call unanswered; `error` gives the reason.
     pub(crate) fn drop_for(mut self, error: Error) {
         self.give_up(error);
     }
@@ -240,12 +239,13 @@ impl PanicScope {
         PanicScope(RUNNING.with(|running| running.replace(Arc::as_ptr(cell) as usize)))
     }
 
-    /// Whether the method that runs on this thread is this call's.
+    /// Whether the method on this thread runs for this call.
     fn runs_for(cell: &Arc<CallCell>) -> bool {
         RUNNING.with(std::cell::Cell::get) == Arc::as_ptr(cell) as usize
     }
 
-    /// Whether a method panics right now, and its panic will answer this call.
+    /// Whether a method is panicking on this thread and its panic will answer this
+    /// call.
     fn will_answer(cell: &Arc<CallCell>) -> bool {
         std::thread::panicking() && PanicScope::runs_for(cell)
     }

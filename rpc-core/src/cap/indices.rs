@@ -1,8 +1,8 @@
-//! Capabilities in content as numbers.
+//! Capabilities in content, represented by their indices.
 //!
 //! Generated code of the capnp crate keeps the capabilities of a message in a table of
-//! `Box<dyn ClientHook>`. To copy content, or to find out which capability is where in
-//! it, a table will do whose hooks know nothing but their index.
+//! `Box<dyn ClientHook>`. To copy content, or to find out where in it a capability is,
+//! it is enough to have a table of hooks that know only their index.
 
 use capnp::any_pointer;
 use capnp::capability::{Promise, RemotePromise};
@@ -14,8 +14,8 @@ use capnp::traits::{FromPointerBuilder, FromPointerReader};
 pub type CapTable = Vec<Option<Box<dyn ClientHook>>>;
 
 /// Implements the capnp crate's `ClientHook` for a type that is only held and passed
-/// about: to call it that crate's event loop would be needed. `$broken` makes what a
-/// pipeline of such a call leads to.
+/// on: calling it would require that crate's event loop. `$broken` makes the hook to
+/// which a pipeline of such a call leads.
 macro_rules! hook_without_calls {
     ($of:ty, $this:ident, add_ref: $add_ref:expr, get_brand: $brand:expr, get_ptr: $ptr:expr, broken: $broken:expr) => {
         impl ::capnp::private::capability::ClientHook for $of {
@@ -81,8 +81,8 @@ macro_rules! hook_without_calls {
 }
 pub(crate) use hook_without_calls;
 
-/// A hook that knows nothing but its index in a table; tells which capability a
-/// pointer names.
+/// A hook that knows only its index in a table, and so shows which capability a pointer
+/// names.
 struct IndexHook(usize);
 
 hook_without_calls! {
@@ -98,7 +98,7 @@ pub(crate) fn index_table(len: usize) -> CapTable {
     (0..len).map(|index| Some(index_hook(index))).collect()
 }
 
-/// What an [`index_table`] has at an index.
+/// The hook that an [`index_table`] has at an index.
 pub(crate) fn index_hook(index: usize) -> Box<dyn ClientHook> {
     Box::new(IndexHook(index))
 }
@@ -108,7 +108,7 @@ pub(crate) fn index_of(hook: &dyn ClientHook) -> usize {
     hook.get_ptr()
 }
 
-/// A pointer as such, to walk a message without its schema.
+/// An untyped pointer, to walk a message without its schema.
 pub(crate) struct Pointer<'a>(pub(crate) PointerReader<'a>);
 
 impl<'a> FromPointerReader<'a> for Pointer<'a> {
@@ -120,7 +120,7 @@ impl<'a> FromPointerReader<'a> for Pointer<'a> {
     }
 }
 
-/// A struct of two pointers and nothing else, to build one without its schema.
+/// A struct of two pointers and nothing else, which can be built without a schema.
 pub(crate) struct TwoPointers<'a>(StructBuilder<'a>);
 
 impl TwoPointers<'_> {
@@ -148,8 +148,8 @@ impl<'a> FromPointerBuilder<'a> for TwoPointers<'a> {
     }
 }
 
-/// A request that somebody makes through the capnp crate's own client type,
-/// which would need that crate's event loop.
+/// A request that was made through the capnp crate's own client type and would require
+/// that crate's event loop.
 pub(crate) struct Refused {
     params: capnp::message::Builder<capnp::message::HeapAllocator>,
     broken: fn() -> Box<dyn ClientHook>,
@@ -161,7 +161,7 @@ impl Refused {
     }
 }
 
-/// What such a request fails with.
+/// The error of such a request.
 pub(crate) fn refusal() -> capnp::Error {
     capnp::Error::unimplemented(
         "call through a client that was generated for this library, not through the capnp crate's"

@@ -6,17 +6,17 @@
 //! Pending ──resolve──► Draining(target) ──queue seen empty──► Resolved(target)
 //! ```
 //!
-//! - **Pending**: nobody knows what it will be. Deliveries wait in the queue.
-//! - **Draining**: the target is known, and one thread, the one that resolved
-//!   it, takes deliveries out of the queue and hands them to the target, without
-//!   holding the lock. Whoever comes now still queues behind.
-//! - **Resolved**: the queue was seen empty under the lock, and whoever comes
-//!   now goes to the target directly. It is published, and watchers are told.
+//! - **Pending**: the target is not known yet. Deliveries wait in the queue.
+//! - **Draining**: the target is known. One thread, the one that resolved the promise,
+//!   takes deliveries out of the queue and hands them to the target without holding the
+//!   lock. Deliveries that come now still queue behind.
+//! - **Resolved**: the queue was seen empty under the lock, and deliveries that come
+//!   now go to the target directly. The target is published, and watchers are told.
 //!
-//! So what was delivered earlier arrives earlier, wherever the target is and
-//! however many connections are on the way, and no two locks are held at once.
-//! An embargo, the field of a call that somebody here still runs, and a promise
-//! of the application are all this one type.
+//! So what was delivered earlier arrives earlier, wherever the target is and however
+//! many connections are on the way, and no two locks are held at once. An embargo, the
+//! field of a call that this vat is still answering, and a promise of the application
+//! are all of this one type.
 //!
 //! The lock is a leaf: under it, only this promise's own fields are touched.
 
@@ -36,7 +36,7 @@ use crate::error::Error;
 use crate::flow::FixedWindow;
 use crate::sync::Mutex;
 
-/// A promise for a capability, resolved by somebody in this process.
+/// A promise for a capability that is resolved in this process.
 pub(crate) struct LocalPromise {
     state: Mutex<State>,
     stream: StreamSlot,
@@ -44,13 +44,15 @@ pub(crate) struct LocalPromise {
 
 struct State {
     phase: Phase,
-    /// What waits, by when it came: a call that is cancelled is found by that.
+    /// The deliveries that wait, by their places in the queue. A call that is cancelled
+    /// is found by its place.
     queue: BTreeMap<u64, Delivery>,
     next_place: u64,
     watchers: Vec<Watcher>,
-    /// Keeps the call alive that this is a field of, until it is resolved.
+    /// Keeps the call alive to which this field belongs, until the promise is resolved.
     parent: Option<Arc<Interest>>,
-    /// What resolves it, such as a wrapper, if it has to be kept alive for that.
+    /// What resolves the promise, such as a wrapper, if it has to be kept alive for
+    /// that.
     resolver: Option<Arc<dyn Any + Send + Sync>>,
     /// Keeps this promise alive while something waits in its queue, even when
     /// every client was dropped.
@@ -64,8 +66,8 @@ enum Phase {
 }
 
 impl LocalPromise {
-    /// A promise that nobody has resolved yet. `parent` is the call that it is
-    /// a field of, if any.
+    /// A promise that is not resolved yet. `parent` is the call to which the promise
+    /// belongs as a field, if there is one.
     pub(crate) fn new(parent: Option<Arc<Interest>>) -> Arc<Self> {
         Arc::new(LocalPromise {
             state: Mutex::new(State {
@@ -81,18 +83,19 @@ impl LocalPromise {
         })
     }
 
-    /// Keeps what resolves a promise that is not resolved yet. Only one thing.
+    /// Keeps `resolver` alive until the promise is resolved. Only one resolver can be
+    /// kept.
     pub(crate) fn keep_until_resolved(&self, resolver: Arc<dyn Any + Send + Sync>) {
         let before = self.state.lock().resolver.replace(resolver);
         drop(before);
     }
 
-    /// The call that this is a field of, while neither is resolved.
+    /// The call to which this field belongs, while neither is resolved.
     pub(crate) fn parent(&self) -> Option<Arc<CallCell>> {
         self.state.lock().parent.as_ref().map(|parent| Arc::clone(parent.cell()))
     }
 
-    /// Removes a call that was cancelled while it waited, if it still does.
+    /// Removes a call that was cancelled while it waited, if it is still in the queue.
     pub(crate) fn withdraw(&self, place: u64) {
         let mut state = self.state.lock();
         let gone = state.queue.remove(&place);
@@ -104,9 +107,9 @@ impl LocalPromise {
         drop(retained);
     }
 
-    /// Resolves the promise; see the state model. Only the first resolution
-    /// counts. A promise that would, over any number of others, resolve to
-    /// itself is rejected instead.
+    /// Resolves the promise; see the state model. Only the first resolution counts. A
+    /// promise that would resolve to itself, directly or through others, is rejected
+    /// instead.
     ///
     /// Must not be called under a lock.
     pub(crate) fn resolve(self: &Arc<Self>, target: Client) {
@@ -120,7 +123,7 @@ impl LocalPromise {
             }
             state.phase = Phase::Draining(target.clone());
         }
-        // Note [cycles]: first say where this leads, then look where that leads.
+        // Note [cycles]: first publish where this promise leads, then follow that path.
         // Of several threads that close a circle together, at least one sees it.
         if let Some(error) = target.circle_to(&Client::of(Arc::clone(self))) {
             target = Client::broken(error);
@@ -177,8 +180,9 @@ impl Capability for LocalPromise {
             state.next_place += 1;
             state.next_place
         };
-        // A cell has a lock of its own. It is told before the call is here: whoever
-        // takes the call on to another queue tells it, too, and after us.
+        // A cell has a lock of its own. The cell is told before the call is in the
+        // queue: a thread that takes the call on to another queue tells it, too, and
+        // must do so later.
         if let Some(cell) = &cell {
             cell.queued_in(&self, place);
         }
@@ -199,7 +203,8 @@ impl Capability for LocalPromise {
         }
         if let Some(cell) = cell {
             if cell.is_cancelled() {
-                // Whoever cancelled it may have looked before it was here.
+                // The thread that cancelled the call may have looked before the call
+                // was in the queue.
                 self.withdraw(place);
             } else if cell.waits_for_itself(&self) {
                 let error = Error::failed("the call waits for its own results");
@@ -266,13 +271,13 @@ impl Drop for LocalPromise {
             effects::defer(Effect::drop(target));
         }
         if let Some(parent) = state.parent.take() {
-            // It may cancel a call, whose own target is the field of another one.
+            // This may cancel a call whose own target is the field of another call.
             effects::defer(Effect::drop(parent));
         }
         if let Some(resolver) = state.resolver.take() {
             effects::defer(Effect::drop(resolver));
         }
-        // Closures of the application's.
+        // Watchers may hold closures of the application.
         if !state.watchers.is_empty() {
             effects::defer(Effect::drop(std::mem::take(&mut state.watchers)));
         }

@@ -1,4 +1,4 @@
-//! Capabilities: what they are, the calls that are made on them, what these carry.
+//! Capabilities, the calls that are made on them, and the content of calls.
 
 pub(crate) mod broken;
 pub(crate) mod call;

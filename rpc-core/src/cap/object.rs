@@ -6,11 +6,11 @@
 //! Idle ──call──► Running ──queue seen empty──► Idle
 //! ```
 //!
-//! A call is put into the mailbox under its lock, which is a leaf. Whoever finds
-//! the mailbox idle starts a worker for it; the worker takes calls out one by
-//! one and runs them without the lock until it sees the mailbox empty. So calls
-//! are taken up in the order in which they arrived, and nobody who delivers a
-//! call ever waits for an object.
+//! A call is put into the mailbox under the mailbox's lock, which is a leaf. A thread
+//! that finds the mailbox idle starts a worker for it. The worker takes calls out one
+//! by one and runs them without the lock, until it sees the mailbox empty. So calls
+//! start in the order in which they arrived, and a thread that delivers a call never
+//! waits for an object.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -33,9 +33,9 @@ use crate::work::executor::Executor;
 use crate::work::interrupt::Aside;
 use crate::work::role::{self, Pace};
 
-/// What stands behind a capability of this process. Generated code implements
-/// it for every server; implement it by hand for an object whose methods are not
-/// known beforehand, such as a proxy.
+/// The object behind a capability of this process. Generated code implements this trait
+/// for every server. Implement it by hand for an object whose methods are not known
+/// beforehand, such as a proxy.
 pub trait Dispatch: Send + Sync + 'static {
     /// Runs one call, on a thread where it may block (unless the object is
     /// [`Inline`](Concurrency::Inline)).
@@ -44,19 +44,20 @@ pub trait Dispatch: Send + Sync + 'static {
     /// The server itself, so that it can be recovered from a client.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
 
-    /// The mark that it was given, for those who have the same one.
+    /// The mark that the object was given, by which its owner recognises it.
     fn brand(&self) -> Option<&Brand> {
         None
     }
 
-    /// What people call it; see [`ObjectConfig::name`](crate::ObjectConfig::name).
+    /// The object's name for people; see
+    /// [`ObjectConfig::name`](crate::ObjectConfig::name).
     fn name(&self) -> Option<&str> {
         None
     }
 
-    /// The file descriptor that goes along when a capability of this object is
-    /// sent over a connection that carries any. Asked once, when the object is
-    /// made callable.
+    /// The file descriptor that travels with a capability of this object over
+    /// connections that carry file descriptors. Called once, when the object is made
+    /// callable.
     fn fd(&self) -> Option<SharedFd> {
         None
     }
@@ -70,16 +71,16 @@ pub enum Concurrency {
     /// method has returned, even if it answers later.
     #[default]
     Serial,
-    /// Each call on a worker of its own. They start in the order of arrival.
+    /// Each call on a worker of its own. Calls start in the order of arrival.
     Concurrent,
-    /// One at a time, on the thread that delivers the call, which is often the
-    /// one that serves the connection: a method must not block, or it stops the
-    /// whole connection. Waiting for a promise there is an error.
+    /// One at a time, on the thread that delivers the call, which is often one that
+    /// serves a connection: a method that blocks stops the whole connection. Waiting
+    /// for a promise there is an error.
     Inline,
 }
 
-/// An object of this process that capabilities refer to. Dropping the last of
-/// them drops the server.
+/// An object of this process, to which capabilities refer. Dropping the last of them
+/// drops the server.
 pub(crate) struct LocalObject {
     /// Present until drop.
     server: Option<Arc<dyn Dispatch>>,
@@ -88,7 +89,7 @@ pub(crate) struct LocalObject {
     executor: Arc<dyn Executor>,
     mailbox: Mutex<Mailbox>,
     stream: StreamSlot,
-    /// What a streaming call failed with: every later call fails with it, too.
+    /// The error of a streaming call: every later call fails with it, too.
     broken: OnceLock<Error>,
 }
 
@@ -126,8 +127,8 @@ impl LocalObject {
         &self.executor
     }
 
-    /// A streaming call has failed: every later call fails with that. The first one
-    /// counts.
+    /// Makes every later call fail with the error of a streaming call. Only the first
+    /// error counts.
     pub(super) fn break_stream(&self, error: &Error) {
         let _ = self.broken.set(error.clone());
     }
@@ -160,7 +161,7 @@ impl LocalObject {
         }
     }
 
-    /// Runs what is in the mailbox.
+    /// Runs the calls in the mailbox.
     pub(crate) fn run(self: &Arc<Self>) {
         match self.concurrency {
             Concurrency::Concurrent => {
@@ -201,19 +202,19 @@ impl LocalObject {
             let error = panic_error(&*panic, server.name());
             tracing::error!(%error, object = server.name(), "a method panicked");
             cell.complete(Err(error));
-            // Its drop may panic again, which nobody could make sense of.
+            // Dropping the panic's payload may panic again.
             std::mem::forget(panic);
         }
     }
 
-    /// No worker could be had: the calls that no worker is going to take are
-    /// answered with `overloaded`.
+    /// Answers the calls with `overloaded` that no worker is going to take, because
+    /// none could be started.
     fn refuse(&self) {
         let calls = {
             let mut mailbox = self.mailbox.lock();
             mailbox.worker = Worker::Idle;
             match self.concurrency {
-                // Every call has a worker of its own, but for the last one.
+                // Every call has a worker of its own, except the last one.
                 Concurrency::Concurrent => mailbox.calls.pop_back().into_iter().collect(),
                 Concurrency::Serial | Concurrency::Inline => std::mem::take(&mut mailbox.calls),
             }
@@ -263,9 +264,9 @@ impl Capability for LocalObject {
 }
 
 impl Client {
-    /// Makes an object of this process callable. It runs in the vat of the
-    /// current worker thread, or in the process-wide default vat, one call at a
-    /// time.
+    /// Makes an object of this process callable, one call at a time. The object runs in
+    /// the vat of the current worker thread or, on other threads, in the process-wide
+    /// default vat.
     pub fn from_dispatch(server: Arc<dyn Dispatch>) -> Self {
         Self::from_dispatch_with(server, Concurrency::default())
     }
@@ -277,13 +278,13 @@ impl Client {
         Client::of(LocalObject::new(server, concurrency, executor))
     }
 
-    /// The object behind it, if it is one of this process and known by now.
+    /// The object behind this client, if it is in this process and known by now.
     pub fn local_dispatch(&self) -> Option<Arc<dyn Dispatch>> {
         self.shortened().kind_as::<LocalObject>()?.server().cloned()
     }
 
-    /// The mark of the object behind it, if that is one of this process that has
-    /// one, and known by now.
+    /// The mark of the object behind this client, if the object is in this process, has
+    /// a mark, and is known by now.
     pub fn brand(&self) -> Option<Brand> {
         self.local_dispatch()?.brand().cloned()
     }
@@ -291,7 +292,7 @@ impl Client {
 
 impl Drop for LocalObject {
     fn drop(&mut self) {
-        // The server's own drop is application code: see Note [effects].
+        // Dropping the server runs application code: see Note [effects].
         if let Some(server) = self.server.take() {
             effects::defer(Effect::drop((server, self.fd.take())));
         }

@@ -1,10 +1,10 @@
 //! The content of one call, or of its results: a message and the capabilities
 //! that it refers to.
 //!
-//! Content is built in place, inside the `Call` or `Return` message that will
-//! carry it, so that sending it copies nothing: what is still missing around it
-//! (ids, target, descriptors) is filled in when it leaves. Content for somebody
-//! in this process simply never leaves.
+//! Content is built in place, inside the `Call` or `Return` message that will carry it,
+//! so that sending it copies nothing: what is still missing around it (ids, target,
+//! descriptors) is filled in when it leaves. Content for this process simply never
+//! leaves.
 
 use std::fmt;
 use std::ops::Deref;
@@ -20,15 +20,15 @@ use crate::error::{Error, Result};
 use crate::wire::message::Message;
 use crate::wire::rpc_capnp;
 
-/// Words in the first segment of a message that is built: room for a small call
-/// with its frame, in one allocation.
+/// Size of the first segment of a message that is built, in words: room for a small
+/// call with its frame, in one allocation.
 const FIRST_SEGMENT_WORDS: u32 = 32;
 
-/// The invariant behind every look-up in a [`PayloadBuilder`]: the structs were
-/// made when the builder was, and nothing takes them away.
+/// The invariant behind every look-up in a [`PayloadBuilder`]: the structs were made
+/// when the builder was, and nothing removes them.
 const IN_PLACE: &str = "a payload builder keeps the frame it was made with";
 
-/// What became of a call.
+/// The outcome of a call: its results or its error.
 pub(crate) type Outcome = Result<Payload>;
 
 /// The capability at the end of `path` in an outcome.
@@ -39,7 +39,7 @@ pub(crate) fn cap_of(outcome: &Outcome, path: &[u16]) -> Client {
     }
 }
 
-/// Which message the content lies in.
+/// The message in which content lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carrier {
     /// `Message.call.params.content`
@@ -50,9 +50,9 @@ pub(crate) enum Carrier {
     Bootstrap,
 }
 
-/// Frozen content, shared by whoever needs it. Cloning is cheap.
+/// Frozen content, which can be shared. Cloning is cheap.
 ///
-/// It is [`ReaderSegments`], so that the thread that needs a capnp reader can
+/// It implements [`ReaderSegments`], so that a thread that needs a capnp reader can
 /// open one on it: see [`open`](Self::open) and [`content`](Self::content).
 #[derive(Clone)]
 pub struct Payload {
@@ -61,7 +61,8 @@ pub struct Payload {
     caps: Caps,
 }
 
-/// Capabilities by index. Most content has none, and then none are allocated.
+/// Capabilities by index. Content without capabilities, which is most content,
+/// allocates nothing for them.
 #[derive(Clone, Default)]
 pub(crate) struct Caps(Option<Arc<[Client]>>);
 
@@ -85,8 +86,8 @@ impl Payload {
         Payload { message, carrier, caps: caps.into() }
     }
 
-    /// Results that consist of nothing but one capability, as the answer to a
-    /// bootstrap request does.
+    /// Results that consist of one capability, such as the answer to a bootstrap
+    /// request.
     pub(crate) fn of_capability(client: Client) -> Self {
         let mut builder = PayloadBuilder::for_results();
         let mut table = CapTable::new();
@@ -108,17 +109,16 @@ impl Payload {
         Payload { message: Arc::clone(&self.message), carrier: self.carrier, caps: caps.into() }
     }
 
-    /// A reader of this content, to be kept while anything read from it is in
-    /// use. Each reader may traverse eight times the message's size, and at least
-    /// 8 Mi words.
+    /// A reader of this content. Keep it while anything read from it is in use. Each
+    /// reader may traverse eight times the message's size, and at least 8 Mi words.
     pub fn open(&self) -> Reader<Payload> {
-        // The size was bounded when the message was read. What is left to bound
-        // is amplification: pointers that lead to the same words many times.
+        // The size was limited when the message was read. What remains to be limited is
+        // amplification: pointers that lead to the same words many times.
         self.open_within(8 << 20)
     }
 
-    /// As [`open`](Self::open), where whatever is read may be kept: a small
-    /// message must not turn into a large one.
+    /// As [`open`](Self::open), for content that is copied: a small message must not
+    /// turn into a large one.
     fn open_within(&self, least: usize) -> Reader<Payload> {
         let mut options = ReaderOptions::new();
         let words = self.size_in_words().saturating_mul(8).max(least);
@@ -126,8 +126,8 @@ impl Payload {
         Reader::new(self.clone(), options)
     }
 
-    /// Where the content starts in a reader that [`open`](Self::open) made. It
-    /// knows of no capability until it is imbued with a table, see
+    /// The root of the content in a reader that [`open`](Self::open) made. Capabilities
+    /// cannot be read until it is imbued with a table, see
     /// [`table_of`](crate::hook::table_of).
     ///
     /// # Errors
@@ -160,7 +160,8 @@ impl Payload {
     /// A null pointer on the way gives the null client.
     ///
     /// # Errors
-    /// Something on the way is not a struct, or the end is not a capability.
+    /// A pointer on the path does not lead to a struct, or the last one does not lead
+    /// to a capability.
     pub(crate) fn cap_at(&self, path: &[u16]) -> Result<Client> {
         Ok(match self.cap_index_at(path)? {
             Some(index) => self.caps().get(index).cloned().unwrap_or_else(Client::null),
@@ -168,8 +169,8 @@ impl Payload {
         })
     }
 
-    /// As [`cap_at`](Self::cap_at), but tells the capability's index; `None` for
-    /// a null pointer.
+    /// As [`cap_at`](Self::cap_at), but returns the capability's index; `None` for a
+    /// null pointer.
     pub(crate) fn cap_index_at(&self, path: &[u16]) -> Result<Option<usize>> {
         let reader = self.open();
         let mut content = Payload::content(&reader)?;
@@ -192,9 +193,8 @@ impl Payload {
         &EMPTY
     }
 
-    /// The same content in a message that can be completed in place: this one
-    /// when nobody else reads it and it was built here for the same carrier, a
-    /// copy otherwise.
+    /// The same content in a message that can be completed in place: this message if it
+    /// is not shared and was built here for the same carrier, a copy otherwise.
     ///
     /// # Errors
     /// The content is malformed and cannot be copied.
@@ -205,8 +205,8 @@ impl Payload {
         if fits { Ok(payload) } else { payload.copied(carrier).map(|copy| copy.0) }
     }
 
-    /// A copy in a fresh message for `carrier`, and for each of its capabilities
-    /// which one of ours it is.
+    /// A copy in a fresh message for `carrier`, and for each of the copy's capabilities
+    /// its index in this content.
     ///
     /// # Errors
     /// The content is malformed.
@@ -232,8 +232,7 @@ impl Payload {
         Ok((copy.finish(caps), origin))
     }
 
-    /// Parameters that consist of a capability and of these, as the first two
-    /// pointers.
+    /// Parameters of two pointers: a capability, and the content of this payload.
     ///
     /// # Errors
     /// The content is malformed.
@@ -299,7 +298,7 @@ impl PayloadBuilder {
         Self::with_capacity(Carrier::Call, 0)
     }
 
-    /// Nothing, which names no object.
+    /// An empty object id, which names no object.
     pub(crate) fn for_object_id() -> Self {
         Self::with_capacity(Carrier::Bootstrap, 0)
     }
@@ -327,7 +326,7 @@ impl PayloadBuilder {
         PayloadBuilder { builder, carrier }
     }
 
-    /// Where the content starts. To put capabilities in, imbue it with a table,
+    /// The root of the content. To put capabilities in, imbue the root with a table,
     /// and pass what the table holds to [`finish`](Self::finish).
     pub fn content(&mut self) -> any_pointer::Builder<'_> {
         match self.carrier {

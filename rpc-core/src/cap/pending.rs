@@ -15,8 +15,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::work::role;
 
-/// A call that was started and whose outcome may be waited for, from any thread
-/// and more than once.
+/// A call that was started. Any thread may wait for its outcome, more than once.
 ///
 /// Dropping the last handle, and the last capability that was pipelined from it,
 /// cancels the call: the callee is told, and may stop working on it.
@@ -30,7 +29,7 @@ impl Pending {
         Pending(interest)
     }
 
-    /// Waits for the outcome, however long that takes.
+    /// Waits for the outcome, without a time limit.
     ///
     /// # Errors
     /// The call failed, or this thread must not wait because it serves a
@@ -43,11 +42,11 @@ impl Pending {
         self.wait_before(Deadline::NEVER)
     }
 
-    /// Waits for the outcome no longer than `timeout`. The call itself goes on;
-    /// drop it to cancel it.
+    /// Waits for the outcome, but no longer than `timeout`. The call itself goes on
+    /// when time is up; drop this to cancel it.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait), and `overloaded` when the time is over.
+    /// The errors of [`wait`](Self::wait), and `overloaded` when time is up.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Payload> {
         match self.try_result() {
             Some(outcome) => outcome,
@@ -55,7 +54,7 @@ impl Pending {
         }
     }
 
-    /// Waits for the outcome no longer than until `deadline`.
+    /// Waits for the outcome, but no longer than until `deadline`.
     ///
     /// # Errors
     /// As [`wait_timeout`](Self::wait_timeout).
@@ -71,14 +70,14 @@ impl Pending {
         self.0.cell().wait(deadline)?.unwrap_or_else(|| Err(too_late()))
     }
 
-    /// The outcome, if it is there. Does not wait.
+    /// The outcome, if it has arrived. Does not wait.
     pub fn try_result(&self) -> Option<Result<Payload>> {
         effects::catch_up();
         self.0.cell().outcome()
     }
 
-    /// Runs a closure with the outcome on a worker, at the earliest when it is
-    /// there. The call goes on even if this handle is dropped.
+    /// Runs a closure with the outcome on a worker, once the outcome has arrived. The
+    /// call goes on even if this handle is dropped.
     pub fn on_resolve(&self, closure: impl FnOnce(Result<Payload>) + Send + 'static) {
         let keep = self.clone();
         self.0.cell().on_done(
@@ -91,7 +90,7 @@ impl Pending {
     }
 
     /// Keeps the call going until it is answered, and then runs a closure of this
-    /// library's, right where the answer comes in: it must not wait.
+    /// library on the thread that brings the answer. The closure must not wait.
     pub(crate) fn keep_until_done(self, closure: impl FnOnce(&Outcome) + Send + 'static) {
         let cell = Arc::clone(self.0.cell());
         cell.tell_when_done(Box::new(move |outcome| {
@@ -100,9 +99,9 @@ impl Pending {
         }));
     }
 
-    /// The capability that the results will have at the end of `path`, a list of
+    /// The capability that the results will hold at the end of `path`, a list of
     /// pointer fields. It can be called at once: calls on it are sent before the
-    /// results are known. The same path gives the same capability every time.
+    /// results have arrived. The same path gives the same capability every time.
     pub fn pipelined(&self, path: &[u16]) -> Client {
         self.0.cell().pipelined(path)
     }
@@ -120,8 +119,8 @@ impl Future for Pending {
             return Poll::Ready(outcome);
         }
         self.0.cell().wake_on_done(context.waker());
-        // It wakes us if the outcome comes after this look, and it was here if
-        // the outcome came before.
+        // If the outcome comes after this look, the waker registered above is woken; if
+        // the outcome came before, this look finds it.
         match self.try_result() {
             Some(outcome) => Poll::Ready(outcome),
             None => Poll::Pending,

@@ -1,13 +1,13 @@
-//! Places in results that are still to come.
+//! Places in results that may not have arrived yet.
 
 use super::client::Client;
 use super::pending::Pending;
 
 /// A place in the results of a call, whether they have arrived or not.
 ///
-/// Generated `Pipeline` types wrap one and have a method for every field that
-/// leads to a capability. For a pointer whose type the schema leaves open this
-/// is what they end in: [`as_cap`](Self::as_cap) takes it for a capability.
+/// Generated `Pipeline` types wrap this type and have a method for every field that
+/// leads to a capability. A pointer whose type the schema leaves open gives this type
+/// itself, and [`as_cap`](Self::as_cap) takes it for a capability.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     pending: Pending,
@@ -19,13 +19,13 @@ impl Pipeline {
         Pipeline { pending, path: Vec::new() }
     }
 
-    /// The capability at this place. Calls to it are sent without waiting for
-    /// the results; if there turns out to be none, they fail.
+    /// The capability at this place. Calls on it are sent without waiting for the
+    /// results. If the results turn out to hold no capability here, the calls fail.
     pub fn as_cap(&self) -> Client {
         self.pending.pipelined(&self.path)
     }
 
-    /// The place that the pointer field of this index leads to.
+    /// The place to which the pointer field with this index leads.
     #[must_use]
     pub fn get_pointer_field(&self, index: u16) -> Self {
         let mut path = Vec::with_capacity(self.path.len() + 1);

@@ -1,4 +1,4 @@
-//! Promises of the application's own.
+//! Promises of the application.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use crate::cap::client::Client;
 use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
 
-/// Makes a capability that is not known yet, and the means to say what it is.
+/// Makes a promise for a capability, and the fulfiller that resolves it.
 ///
-/// Calls on it wait, in order, until it is fulfilled. It can be passed to peers
-/// like any other capability.
+/// Calls on the promise wait, in order, until it is fulfilled. The promise can be
+/// passed to peers like any other capability.
 pub fn promise() -> (Client, Fulfiller) {
     let promise = LocalPromise::new(None);
     (Client::of(Arc::clone(&promise)), Fulfiller { promise: Some(promise) })
 }
 
-/// Says what a promise is. Dropping it breaks the promise.
+/// Resolves a promise. Dropping the fulfiller breaks the promise.
 pub struct Fulfiller {
     promise: Option<Arc<LocalPromise>>,
 }
 
 impl Fulfiller {
-    /// Resolves the promise to `target`, which may be a promise itself, or null.
-    /// A promise that would resolve to itself, however indirectly, fails
-    /// instead. Calls that waited are delivered before this returns; it does not
-    /// wait for their outcome.
+    /// Resolves the promise to `target`, which may be a promise itself, or null. A
+    /// promise that would resolve to itself, directly or through others, fails instead.
+    /// Calls that waited are delivered before this returns. This does not wait for
+    /// their outcome.
     pub fn fulfill(mut self, target: Client) {
         if let Some(promise) = self.promise.take() {
             promise.resolve(target);

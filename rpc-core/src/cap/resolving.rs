@@ -1,4 +1,4 @@
-//! Waiting until it is known what a capability is.
+//! Waiting until a capability is resolved.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,8 @@ use crate::work::executor::Job;
 use crate::work::role;
 
 impl Client {
-    /// Waits until it is known what this is, and returns that: never a promise.
+    /// Waits until this is fully resolved, and returns what it has resolved to, which
+    /// is never a promise.
     ///
     /// # Errors
     /// The promise failed, or this thread must not wait.
@@ -21,11 +22,12 @@ impl Client {
         self.resolve_before(Deadline::NEVER)
     }
 
-    /// As [`resolve`](Self::resolve), but fails with `overloaded` after
+    /// Waits as [`resolve`](Self::resolve) does, but fails with `overloaded` after
     /// `deadline`.
     ///
     /// # Errors
-    /// Also when the deadline has passed.
+    /// The errors of [`resolve`](Self::resolve), and `overloaded` when the deadline has
+    /// passed.
     pub fn resolve_deadline(&self, deadline: Instant) -> Result<Client> {
         self.resolve_before(Deadline::at(deadline))
     }
@@ -51,9 +53,9 @@ impl Client {
         }
     }
 
-    /// Waits until a little more is known about what this is, and returns that: what
-    /// the promise has resolved to, which may be another promise. `None` if this is no
-    /// promise any more.
+    /// Waits until the promise resolves one step further, and returns what it has
+    /// resolved to, which may be another promise. `None` if this is no longer a
+    /// promise.
     ///
     /// # Errors
     /// This thread must not wait.
@@ -63,7 +65,7 @@ impl Client {
             return Ok(None);
         }
         let event = Arc::new(Event::default());
-        // Otherwise it has resolved just now.
+        // If watching fails, the promise has resolved just now.
         if client.watch(Watcher::Thread(Arc::clone(&event))).is_ok() {
             effects::catch_up();
             event.wait(Deadline::NEVER)?;
@@ -72,7 +74,7 @@ impl Client {
     }
 
     /// Runs a closure on a worker with what [`more_resolved`](Self::more_resolved)
-    /// would return; at once with `None` if this is no promise any more.
+    /// would return; at once with `None` if this is no longer a promise.
     pub fn on_more_resolved(&self, closure: impl FnOnce(Option<Client>) + Send + 'static) {
         let client = self.shortened();
         let executor = role::current_executor();
@@ -87,7 +89,8 @@ impl Client {
         }
     }
 
-    /// Runs a closure on a worker once this is resolved, at once if it is.
+    /// Runs a closure on a worker once this is fully resolved; at once if it already
+    /// is.
     pub fn on_resolved(&self, closure: impl FnOnce(Result<Client>) + Send + 'static) {
         let client = self.shortened();
         let executor = role::current_executor();

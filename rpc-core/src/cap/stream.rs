@@ -1,6 +1,6 @@
-//! What is on its way in one stream.
+//! Streams: what is on its way to one capability.
 //!
-//! The lock is a leaf: it is taken by senders, and by whoever brings an answer.
+//! The lock is a leaf: it is taken by senders, and by threads that bring an answer.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::flow::FlowController;
 use crate::sync::Mutex;
 use crate::work::waiting::{self, Called, Waiters};
 
-/// The window of one capability and what fills it.
+/// The window of one capability, and the messages that fill it.
 pub(crate) struct Stream {
     state: Mutex<State>,
     began: Instant,
@@ -20,12 +20,12 @@ pub(crate) struct Stream {
 struct State {
     controller: Box<dyn FlowController>,
     in_flight: u64,
-    /// Why nothing more can be sent.
+    /// The error that ended the stream.
     failure: Option<Error>,
     waiters: Waiters,
 }
 
-/// A message that was counted and not answered yet.
+/// A message that was counted and has not been answered yet.
 pub(crate) struct InFlight {
     stream: Arc<Stream>,
     bytes: u64,
@@ -48,7 +48,7 @@ impl Stream {
     /// Counts a message that is about to be sent.
     ///
     /// # Errors
-    /// What an earlier one failed with.
+    /// The error of an earlier message.
     pub(crate) fn send(self: &Arc<Self>, bytes: u64) -> Result<InFlight> {
         let sent = self.began.elapsed();
         let mut state = self.state.lock();
@@ -60,11 +60,12 @@ impl Stream {
         Ok(InFlight { stream: Arc::clone(self), bytes, sent })
     }
 
-    /// Waits, if the window has no room, until it is half empty: whoever had to wait
-    /// goes on with several messages, and is not woken for each of them.
+    /// If the window has no room, waits until it is half empty: so a sender that had to
+    /// wait goes on with several messages, and is not woken for each of them.
     ///
     /// # Errors
-    /// What a message failed with in the meantime, or what else ends the wait.
+    /// The error of a message that failed in the meantime, or the error that ends the
+    /// wait.
     pub(crate) fn wait_for_room(&self) -> Result<()> {
         let mut enough = State::has_room as fn(&State) -> bool;
         self.wait(|state| {
@@ -74,7 +75,7 @@ impl Stream {
         })
     }
 
-    /// Whether a sender would not wait now.
+    /// Whether a sender would go on without waiting.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.state.lock();
         state.failure.is_some() || state.has_room()
@@ -83,12 +84,12 @@ impl Stream {
     /// Waits until everything was answered.
     ///
     /// # Errors
-    /// What a message failed with, or what else ends the wait.
+    /// The error of a message that failed, or the error that ends the wait.
     pub(crate) fn wait_until_empty(&self) -> Result<()> {
         self.wait(|state| state.in_flight == 0)
     }
 
-    /// Waits until the stream has failed, or is as it is wanted.
+    /// Waits until the stream has failed, or is in the wanted state.
     fn wait(&self, mut is_wanted: impl FnMut(&State) -> bool) -> Result<()> {
         let end = waiting::wait(
             &self.state,
@@ -99,7 +100,7 @@ impl Stream {
                 None => is_wanted(state).then_some(Ok(())),
             },
         )?;
-        // Without a deadline there is an end.
+        // A wait without a deadline ends only with a result.
         end.unwrap_or(Ok(()))
     }
 }
@@ -113,14 +114,14 @@ impl State {
         self.in_flight <= self.controller.window() / 2
     }
 
-    /// Whether there is something that a thread waits for.
+    /// Whether a state is reached for which a thread may wait.
     fn is_changed(&self) -> bool {
         self.failure.is_some() || self.is_half_empty()
     }
 }
 
 impl InFlight {
-    /// The message was answered, with an error or without.
+    /// Records that the message was answered, with or without an error.
     pub(crate) fn answered(self, failure: Option<&Error>) {
         let now = self.stream.began.elapsed();
         let mut state = self.stream.state.lock();
@@ -129,14 +130,16 @@ impl InFlight {
         if let Some(error) = failure {
             state.failure.get_or_insert_with(|| error.clone());
         }
-        // As many go on as there are messages that fit, and each looks for itself.
+        // Each thread looks for itself whether its message fits; those for which there
+        // is no room wait again.
         let called = if state.is_changed() { state.waiters.call_all() } else { Called::default() };
         drop(state);
         called.wake();
     }
 }
 
-/// Where a capability keeps its stream, made when it is first needed.
+/// The place where a capability keeps its stream, which is made when it is first
+/// needed.
 #[derive(Default)]
 pub(crate) struct StreamSlot(OnceLock<Arc<Stream>>);
 
@@ -152,10 +155,10 @@ impl StreamSlot {
         self.0.get().cloned()
     }
 
-    /// Goes on with the stream of a promise that has resolved to this, unless
-    /// there is one already.
+    /// Takes over the stream of a promise that has resolved to this capability, unless
+    /// there is a stream already.
     pub(crate) fn adopt(&self, stream: Arc<Stream>) {
-        // If there is one, the promise's drains by itself.
+        // If there is a stream already, the promise's stream drains by itself.
         let _ = self.0.set(stream);
     }
 }

@@ -1,4 +1,4 @@
-//! Who is told when a promise resolves.
+//! Watchers, which are told when a promise resolves.
 
 use std::sync::{Arc, Weak};
 
@@ -10,27 +10,29 @@ use crate::ids::{ExportId, Serial};
 use crate::work::event::Event;
 use crate::work::executor::{Executor, Job};
 
-/// Somebody who waits for a promise to resolve.
+/// A party that is told when a promise resolves.
 pub(crate) enum Watcher {
-    /// A peer to which the promise was exported is owed a Resolve.
+    /// An export: the peer to which the promise was exported is owed a Resolve.
     Export(ExportWatcher),
-    /// A part of this library that may go before the promise resolves.
+    /// A part of this library that may be dropped before the promise resolves.
     Observer(Weak<dyn Observer>),
     /// A thread.
     Thread(Arc<Event>),
     /// A closure of the application.
     Closure(Arc<dyn Executor>, Job),
-    /// A promise that is to be this capability, but not before.
+    /// A promise that resolves to this capability, but only when the watched promise
+    /// has resolved.
     Promise(Arc<LocalPromise>, Client),
 }
 
-/// What stands in front of a promise, and goes on when that has resolved.
+/// A part of this library that waits for a promise, and goes on when the promise has
+/// resolved.
 pub(crate) trait Observer: Send + Sync {
-    /// It has. Must not be called under a lock.
+    /// Tells that the promise has resolved. Must not be called under a lock.
     fn tell(self: Arc<Self>);
 }
 
-/// Which export of which connection waits.
+/// The export, and its connection, that wait for a promise.
 #[derive(Clone)]
 pub(crate) struct ExportWatcher {
     pub(crate) connection: Weak<dyn Connection>,
@@ -38,7 +40,7 @@ pub(crate) struct ExportWatcher {
     pub(crate) serial: Serial,
 }
 
-/// A watcher that may go before the promise resolves.
+/// Identifies a watcher that may be dropped before the promise resolves.
 pub(crate) enum WatchKey<'a> {
     Export(&'a ExportWatcher),
     /// The address of an observer.
@@ -71,7 +73,7 @@ impl Watcher {
         }
     }
 
-    /// Whether this is the one that is meant.
+    /// Whether this is the watcher with this key.
     pub(crate) fn is(&self, key: &WatchKey<'_>) -> bool {
         match (self, key) {
             (Watcher::Export(own), WatchKey::Export(export)) => own.is_same(export),

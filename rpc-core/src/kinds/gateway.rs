@@ -2,21 +2,21 @@
 //!
 //! Note [realm gateway]
 //!
-//! What a saved reference looks like is agreed on within a realm. On a connection
-//! that leads to another realm, a *gateway* stands in for each side's references on
-//! the other side: no call of `Persistent.save` crosses the connection as it is.
+//! The form of saved references is a convention within a realm. On a connection to
+//! another realm, a *gateway* translates between the references of both sides: no call
+//! of `Persistent.save` crosses the connection unchanged.
 //!
-//! - Outwards: a save of what the peer hosts becomes `gateway.import(cap, params)`.
-//!   `cap` is that capability past the gateway, because what the gateway does first
-//!   is, as a rule, to save it.
-//! - Inwards: a save that the peer makes of what is hosted here, or by a third vat,
-//!   becomes `gateway.export(cap, params)`. What turns out to be the peer's own is
-//!   saved as it is: that call only passes by.
+//! - Outwards: a save of a capability that the peer hosts becomes
+//!   `gateway.import(cap, params)`. Calls on `cap` bypass the gateway, because as a
+//!   rule the gateway's first step is to save `cap`.
+//! - Inwards: a save by the peer of a capability that this vat or a third one hosts
+//!   becomes `gateway.export(cap, params)`. A capability that turns out to be the
+//!   peer's own is saved without the gateway: that call only passes through this vat.
 //!
-//! Whether a promise is on this side or on the other one is known when it is
-//! resolved. A save of a promise waits until then, alone: other calls go on.
+//! The side of a promise is known only when the promise is resolved. A save of a
+//! promise waits until then, and only the save does: other calls go on.
 //!
-//! The protocol machine knows nothing of this but that such calls are handed to a
+//! All that the protocol machine knows of this is that such calls are handed to a
 //! [`Border`] instead of being delivered.
 
 use std::any::Any;
@@ -51,8 +51,8 @@ const FEW: usize = 16;
 /// The gateway of one connection.
 pub(crate) struct Gateway {
     client: Client,
-    /// Where the saves of a promise wait: one queue for all of them, however often
-    /// the peer saves it and changes its mind.
+    /// The queues in which the saves of a promise wait: one for all saves of a promise,
+    /// however often the peer saves the promise and cancels that.
     waiting: Mutex<HashMap<(usize, Direction), Weak<Saves>>>,
 }
 
@@ -61,7 +61,7 @@ impl Gateway {
         Arc::new(Gateway { client, waiting: Mutex::default() })
     }
 
-    /// Has a save wait until it is known what a promise is.
+    /// Makes a save wait until a promise is resolved.
     fn wait_for(
         self: &Arc<Self>,
         machine: &Arc<Machine>,
@@ -70,14 +70,15 @@ impl Gateway {
         delivery: Delivery,
     ) {
         let key = (promise.address(), direction);
-        // Whatever is found there keeps its promise alive: it is of this very one.
+        // An entry that is found belongs to this promise: it keeps its promise alive,
+        // so the address was not used again.
         let known = self.waiting.lock().get(&key).and_then(Weak::upgrade);
         let queue = known.as_ref().and_then(|saves| saves.queue.upgrade());
         if let Some(queue) = queue {
             return Client::of(queue).deliver(delivery);
         }
-        // If two threads come here at the same time there are two queues, which is
-        // as good.
+        // If two threads come here at the same time, there are two queues, which does
+        // no harm.
         let (queue, saves) = Saves::new(self, machine, promise.clone(), direction);
         {
             let mut waiting = self.waiting.lock();
@@ -86,20 +87,20 @@ impl Gateway {
             }
             waiting.insert(key, Weak::clone(&saves));
         }
-        // The queue is kept until it is watched for: a save that was cancelled at once
-        // must not leave a watcher behind.
+        // The queue is kept until the promise is watched: a save that was cancelled at
+        // once must not leave a watcher behind.
         Client::of(Arc::clone(&queue)).deliver(delivery);
         if let Err(watcher) = promise.watch(Watcher::Observer(saves)) {
-            // It was resolved just now.
+            // The promise has resolved just now.
             effects::defer(Effect::Notify(watcher));
         }
         drop(queue);
     }
 
-    /// Has the gateway do it, whose results are those of a save.
+    /// Calls the gateway instead, whose results are those of a save.
     fn redirect(&self, method: u16, cap: Client, delivery: Delivery) {
         let Delivery::Call(call) = delivery else {
-            // Only calls are saves.
+            // A disembargo is no save.
             return self.client.clone().deliver(delivery);
         };
         let CallRequest { params, cell, tail, .. } = call;
@@ -156,7 +157,7 @@ impl fmt::Debug for Gateway {
     }
 }
 
-/// A capability of another realm, past the gateway.
+/// A capability of another realm whose calls bypass the gateway.
 struct Past(Client);
 
 impl Dispatch for Past {
@@ -175,8 +176,8 @@ impl Dispatch for Past {
     }
 }
 
-/// The saves of a promise that is not resolved yet. Lives as long as one waits, and
-/// keeps the promise alive.
+/// The saves of a promise that is not resolved yet. It lives as long as a save waits,
+/// and keeps the promise alive.
 pub(crate) struct Saves {
     gateway: Arc<Gateway>,
     machine: Weak<Machine>,
@@ -186,7 +187,7 @@ pub(crate) struct Saves {
 }
 
 impl Saves {
-    /// The queue, which owns what there is to know about it.
+    /// The queue, which owns the `Saves`.
     fn new(
         gateway: &Arc<Gateway>,
         machine: &Arc<Machine>,
@@ -208,11 +209,11 @@ impl Saves {
 }
 
 impl Observer for Saves {
-    /// The promise is resolved: goes on with what it is.
+    /// Goes on with the saves once the promise is resolved.
     fn tell(self: Arc<Self>) {
         let Some(queue) = self.queue.upgrade() else { return };
         queue.resolve(match self.direction {
-            // They come by the gateway again, on their way out.
+            // The saves come to the gateway again, on their way out.
             Direction::Out => self.promise.clone(),
             Direction::In => {
                 let inwards = Inwards {
@@ -233,7 +234,7 @@ impl Drop for Saves {
     }
 }
 
-/// What a promise that the peer saves has become.
+/// What a promise that the peer saves has resolved to.
 struct Inwards {
     gateway: Arc<Gateway>,
     machine: Weak<Machine>,

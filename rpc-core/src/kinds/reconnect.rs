@@ -1,4 +1,4 @@
-//! Capabilities that are connected anew when they were disconnected.
+//! Capabilities that are connected again after they were disconnected.
 //!
 //! # State model
 //!
@@ -10,13 +10,13 @@
 //!        └────connecting fails──────┘
 //! ```
 //!
-//! A call that finds the connection ended takes the next one at once: it was not
+//! A call that finds the connection ended uses the next one at once: the call was not
 //! sent, so nothing is done twice.
 //!
-//! From the first call of a generation on, calls go to a promise, which resolves
-//! to what the connecting gives, so that they keep their order and wait for
-//! nothing here. What tells that a generation has ended names it: of however many
-//! calls that failed together only the first one makes a difference.
+//! From the first call of a generation on, calls go to a promise, which resolves to the
+//! capability that `connect` returns. So calls keep their order and do not wait here. A
+//! report that a generation has ended names the generation: of several calls that
+//! failed together, only the first one has an effect.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -33,21 +33,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 use crate::work::role;
 
-/// Makes a capability that is connected anew at the next call after one has failed
-/// as `disconnected`. `connect` finds what the calls are for, such as the bootstrap
-/// capability of a new connection, and runs on a worker, where it may wait; for the
-/// first time now.
+/// Makes a capability that is connected again at the next call after a call has failed
+/// with `disconnected`. `connect` finds the capability to which calls go, such as the
+/// bootstrap capability of a new connection. It runs on a worker, where it may wait,
+/// and for the first time now.
 ///
-/// Calls that are under way when the connection ends fail: whether they were
-/// carried out nobody knows, and it is for the caller to decide about trying again.
-/// So do calls that wait for a connecting that fails; the call after that tries
-/// once more. Capabilities that came from an earlier connection stay broken.
+/// Calls that are under way when the connection ends fail: it is not known whether they
+/// were carried out, and the caller decides whether to try again. Calls that wait for
+/// an attempt to connect fail if the attempt does; the next call makes another attempt.
+/// Capabilities that came from an earlier connection stay broken.
 ///
 /// The last handle on a [`Connection`](crate::Connection) closes it when it is dropped,
-/// so `connect` must put its own where it lives until the next one takes its place.
+/// so `connect` must keep its connection until the next one takes its place.
 ///
-/// A callee may answer with `disconnected` because of a connection of its own; that
-/// counts as well.
+/// A callee may answer with `disconnected` because of a connection of its own; such an
+/// answer counts as well.
 ///
 /// ```
 /// use capnp_threads_core::{Result, Vat, auto_reconnect};
@@ -78,8 +78,7 @@ where
     (client, control)
 }
 
-/// As [`auto_reconnect`], but connects for the first time when it is called for the
-/// first time.
+/// As [`auto_reconnect`], but connects for the first time at the first call.
 pub fn lazy_auto_reconnect<C, F>(connect: F) -> (C, ReconnectControl)
 where
     C: FromClient,
@@ -95,22 +94,22 @@ where
     (client, ReconnectControl { reconnecting })
 }
 
-/// Controls a capability that [`auto_reconnect`] made. Cloning gives another handle
-/// on the same.
+/// Controls a capability that [`auto_reconnect`] made. Cloning gives another handle on
+/// the same capability.
 #[derive(Clone)]
 pub struct ReconnectControl {
     reconnecting: Arc<Reconnecting>,
 }
 
 impl ReconnectControl {
-    /// Gives the connection up, if there is one: the next call connects anew. Calls
+    /// Gives the connection up, if there is one: the next call connects again. Calls
     /// that are under way go on.
     pub fn reset(&self) {
         let generation = self.generation();
         self.reconnecting.end_generation(generation);
     }
 
-    /// How often it was connected, or tried to be.
+    /// The number of attempts to connect so far.
     pub fn generation(&self) -> u64 {
         self.reconnecting.state.lock().generation
     }
@@ -135,12 +134,13 @@ struct Reconnecting {
 
 struct State {
     generation: u64,
-    /// What calls go to; `None` if the next one has to connect.
+    /// The capability to which calls go; `None` if the next call has to connect.
     current: Option<Client>,
 }
 
 impl Reconnecting {
-    /// Where a call goes, which ends the generation if it fails as disconnected.
+    /// The capability to which a call goes. The generation ends if the call fails with
+    /// `disconnected`.
     ///
     /// Must not be called under a lock.
     fn route(&self, cell: &Arc<CallCell>) -> Client {
@@ -157,13 +157,13 @@ impl Reconnecting {
         client
     }
 
-    /// What calls go to now, if it is connected.
+    /// The capability to which calls go now, if it is connected.
     fn connected(&self) -> Option<Client> {
         self.state.lock().current.clone()
     }
 
-    /// What calls go to, and of which generation it is. Connects if need be, without
-    /// waiting for it.
+    /// The capability to which calls go, and its generation. Starts to connect if need
+    /// be, without waiting.
     fn current(&self) -> (Client, u64) {
         let known = {
             let state = self.state.lock();
@@ -193,14 +193,14 @@ impl Reconnecting {
             job.finish(target);
         }));
         if let Err(job) = spawned {
-            // Connecting may wait, and must not do so here. Dropping what would
-            // have connected breaks the promise.
+            // Connecting may wait, and must not do so on this thread. Dropping the job
+            // breaks the promise.
             drop(job);
         }
         (client, generation)
     }
 
-    /// Lets the next call connect anew, unless another one has by now.
+    /// Lets the next call connect again, unless another call has done so by now.
     fn end_generation(&self, generation: u64) {
         let before = {
             let mut state = self.state.lock();
@@ -231,7 +231,7 @@ impl Capability for Reconnecting {
     }
 
     fn stream(&self) -> Arc<Stream> {
-        // Each generation has its own.
+        // Each generation has its own stream.
         self.current().0.stream()
     }
 
@@ -244,7 +244,7 @@ impl Capability for Reconnecting {
     }
 }
 
-/// A connecting under way.
+/// An attempt to connect that is under way.
 struct Connecting {
     promise: Option<Arc<LocalPromise>>,
     this: Weak<Reconnecting>,
@@ -259,8 +259,8 @@ impl Connecting {
     fn settle(&mut self, outcome: Result<Client>) {
         let Some(promise) = self.promise.take() else { return };
         let target = outcome.unwrap_or_else(Client::broken);
-        // First of all, or a call that is made when another one has failed finds the
-        // failure, too.
+        // This comes first. Otherwise a call that is made after another one has failed
+        // would find the same failure.
         if target.failure().is_some()
             && let Some(this) = self.this.upgrade()
         {

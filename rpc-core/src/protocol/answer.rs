@@ -1,4 +1,4 @@
-//! Answers: what the peer asked us.
+//! Answers: the peer's questions to this side.
 //!
 //! # State model
 //!
@@ -8,17 +8,17 @@
 //!            └──Finish: Return(canceled) sent──► gone
 //! ```
 //!
-//! - **Running**: the call is on its way, or somebody works on it. Calls that the
+//! - **Running**: the call is on its way, or its callee works on it. Calls that the
 //!   peer pipelines on it wait in, or pass through, the cell's fields.
 //! - **Returned**: the capabilities in the results are what the Return described
-//!   (Note [described path]); pipelined calls still find them in the cell, also
-//!   when the peer has released the exports themselves.
+//!   (Note [described path]). Pipelined calls still find them in the cell, even when
+//!   the peer has released the exports themselves.
 //!
-//! A Finish that comes first is answered at once: the peer gets its id back, and
-//! the work, which is told that nobody wants it any more, may go on for itself.
+//! A Finish that comes before the Return is answered at once: the peer gets its id
+//! back. The callee is told that the outcome is no longer wanted, and may go on.
 //!
-//! A call that was made for its pipeline only goes the same way, but no Return is sent:
-//! Note [pipeline only].
+//! A call that was made for its pipeline only has the same states, but no Return is
+//! sent: Note [pipeline only].
 //!
 //! Results without capabilities leave nothing behind: the Return says
 //! `noFinishNeeded` and the entry is gone at once. A Finish that comes
@@ -33,8 +33,8 @@ use crate::ids::{ExportId, Serial};
 pub(crate) struct Answer {
     pub(crate) serial: Serial,
     pub(crate) cell: Arc<CallCell>,
-    /// The peer's wish to know. Dropping it cancels the call. Absent once a
-    /// question of ours has taken the outcome: then only that one counts.
+    /// The peer's interest in the outcome. Dropping it cancels the call. Absent once a
+    /// question of this side has taken the outcome: then only that question counts.
     pub(crate) interest: Option<Arc<Interest>>,
     pub(crate) state: State,
     pub(crate) results_to: ResultsTo,
@@ -43,18 +43,18 @@ pub(crate) struct Answer {
 pub(crate) enum State {
     Running,
     Returned {
-        /// What the results exported, once for each descriptor: the Finish may
-        /// give them back.
+        /// The exports in the results, one for each descriptor: the Finish may release
+        /// them.
         exports: Vec<ExportId>,
     },
 }
 
-/// Where the results go.
+/// The destination of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResultsTo {
     Caller,
-    /// They stay here, for a question of ours that the peer answers with them.
+    /// They stay here, for a question of this side that the peer answers with them.
     Kept,
-    /// That question has taken them.
+    /// The question of this side has taken them.
     Taken,
 }

@@ -1,4 +1,4 @@
-//! What stands between the realms of two vats, as the protocol sees it.
+//! The border between the realms of two vats, as the protocol sees it.
 
 use std::sync::Arc;
 
@@ -9,26 +9,25 @@ use crate::cap::client::Client;
 use crate::cap::delivery::{Delivery, Route};
 use crate::cap::effects::Effect;
 
-/// Whatever sees to it that certain calls do not cross a connection as they are: see
-/// Note [realm gateway].
+/// Keeps certain calls from crossing a connection unchanged: see Note [realm gateway].
 pub(crate) trait Border: Send + Sync {
-    /// Whether this is such a call.
+    /// Whether this delivery must not cross the connection unchanged.
     fn stops(&self, delivery: &Delivery) -> bool;
 
-    /// One is about to leave for `target`, which the peer of `machine` hosts, or is to
-    /// resolve.
+    /// Takes a delivery that is about to leave for `target`, which the peer of
+    /// `machine` hosts, or will resolve.
     ///
     /// Must not be called under a lock.
     fn outwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery);
 
-    /// The peer of `machine` has sent one for `target`.
+    /// Takes a delivery that the peer of `machine` has sent for `target`.
     ///
     /// Must not be called under a lock.
     fn inwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery);
 }
 
 impl Machine {
-    /// What a delivery that crosses this connection goes to instead.
+    /// The border to which a delivery goes instead of crossing this connection.
     pub(super) fn border_for(&self, delivery: &Delivery) -> Option<Arc<dyn Border>> {
         if !self.has_border {
             return None;
@@ -39,7 +38,7 @@ impl Machine {
 }
 
 impl Txn<'_> {
-    /// Has something delivered that the peer has sent, after this transaction.
+    /// Notes the effect that delivers what the peer has sent.
     pub(super) fn deliver_inwards(&mut self, target: Route, delivery: Delivery) {
         let effect = match self.machine.border_for(&delivery) {
             Some(border) => {
@@ -52,7 +51,7 @@ impl Txn<'_> {
     }
 }
 
-/// Delivers something; what a peer hosts gets it as it is.
+/// Makes a delivery that no border stops on its way to a peer.
 ///
 /// Must not be called under a lock.
 pub(crate) fn deliver_past_border(target: Client, delivery: Delivery) {

@@ -1,4 +1,4 @@
-//! The machine as what is called over it knows it.
+//! The machine, as seen by the capabilities and calls that use it.
 
 use std::sync::Arc;
 

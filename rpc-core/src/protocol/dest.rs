@@ -1,4 +1,4 @@
-//! Places behind a connection that messages can be sent to.
+//! Places behind a connection to which messages can be sent.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -17,7 +17,7 @@ use crate::protocol::remote_promise::RemotePromise;
 use crate::sync::Mutex;
 use crate::wire::{self, Path};
 
-/// What a message to the peer may have as its target. Holds what it names.
+/// A possible target of a message to the peer. Keeps alive what it names.
 #[derive(Clone)]
 pub(crate) enum Dest {
     Import(Arc<ImportRef>),
@@ -32,7 +32,7 @@ impl Dest {
         }
     }
 
-    /// As a message names it.
+    /// The target as a message names it.
     pub(crate) fn target(&self) -> wire::Target {
         match self {
             Dest::Import(import) => wire::Target::ImportedCap(import.id().0),
@@ -42,7 +42,7 @@ impl Dest {
         }
     }
 
-    /// As a descriptor names it: it is the receiver's.
+    /// The place as a descriptor names it: as one of the receiver.
     pub(crate) fn descriptor(&self) -> wire::Descriptor {
         match self {
             Dest::Import(import) => wire::Descriptor::ReceiverHosted(import.id().0),
@@ -59,32 +59,32 @@ fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer 
 
 // Note [described path]
 //
-// When we tell a peer what a promise turned out to be, in a Resolve or in the
-// results of a Return, and that is a promise of the peer's own, the peer may have
-// calls under way to us which will come back to it through that promise. It sends
-// a Disembargo after them and lifts its embargo when that returns. This works
-// only if all the calls before the Disembargo took the same way: through the
-// place that we described, even if the promise at that place has moved on in the
-// meantime and we know a shorter way. (Otherwise calls on the short way overtake
-// those on the long one; the protocol calls it the Tribble 4-way race.)
+// A Resolve, or the results of a Return, may tell a peer that a promise has resolved to
+// a promise of the peer's own. Then the peer may have calls under way to this side that
+// will come back to it through that promise. It sends a Disembargo after them and lifts
+// its embargo when the Disembargo returns. This works only if all the calls before the
+// Disembargo took the same path: through the place that was described, even if the
+// promise at that place has resolved further in the meantime and a shorter path is
+// known. (Otherwise calls on the short path would overtake those on the long one; the
+// protocol calls this the Tribble 4-way race.)
 //
-// So what stands for a capability that was described is fixed in that moment:
-// - a promise of the peer's becomes `Pinned` to the place that was named. When
-//   that is a field of results and the Return says that the peer hosts it, the
-//   place is exchanged for what the Return named: the peer has done to its answer
-//   what this note says, so the way is the same, and the question can be finished;
-// - a promise that we exported becomes the export's `ExportSlot`, which its own
+// So what stands for a capability is fixed at the moment in which it is described:
+// - a promise of the peer becomes `Pinned` to the place that was named. If the place is
+//   a field of results, and the Return says that the peer hosts that field, the place
+//   is exchanged for what the Return named: the peer has treated its answer as this
+//   note says, so the path is the same, and the question can be finished;
+// - a promise that this side exported becomes the export's `ExportSlot`, which its own
 //   Resolve pins in turn;
 // - everything else cannot move.
 //
-// What is pinned holds an entry of the peer's, which may hold one of ours: when
-// A's promise was described as a field of B's results, and that field turned out
-// to be A's own, while another field of the same results is A's promise, the two
-// vats keep each other's entries until the connection ends, even if nobody else
-// has them. This lies in the protocol: each side counts what the other one holds,
-// and no message tells that nothing but the circle holds it.
+// A pinned capability keeps an entry of the peer alive, which may keep one of this side
+// alive. Suppose that A's promise was described as a field of B's results, that this
+// field resolved to a capability of A, and that another field of the same results is
+// A's promise. Then the two vats keep each other's entries until the connection ends,
+// even if nothing else refers to them. This is a property of the protocol: each side
+// counts what the other one holds, and no message says that only the circle holds it.
 
-/// A capability that always is whatever the peer has behind one place. To us it
+/// A capability that stands for whatever the peer has behind one place. To this side it
 /// looks settled.
 pub(crate) struct Pinned {
     machine: Arc<Machine>,
@@ -101,7 +101,7 @@ struct State {
 
 enum Place {
     There(Dest),
-    /// What has the same behind it, so that the place could be given up.
+    /// A capability with the same target, so that the place could be given up.
     Elsewhere(Client),
 }
 
@@ -122,12 +122,12 @@ impl Pinned {
         &self.machine
     }
 
-    /// The place as a message names it.
+    /// The place as a message names it, given up or not.
     pub(super) fn target(&self) -> &wire::Target {
         &self.target
     }
 
-    /// The place, or what is used instead.
+    /// The place, or the capability that is used instead.
     pub(crate) fn dest(&self) -> Result<Dest, Client> {
         match &self.state.lock().place {
             Place::There(dest) => Ok(dest.clone()),
@@ -135,18 +135,18 @@ impl Pinned {
         }
     }
 
-    /// The promise that is, or was, at that place, if anybody still has it.
+    /// The promise that is, or was, at that place, if it is still referred to.
     pub(crate) fn promise(&self) -> Option<Arc<RemotePromise>> {
         self.state.lock().promise.upgrade()
     }
 
-    /// There is a new promise for that place.
+    /// Sets the promise that stands for that place now.
     pub(super) fn stand_for(&self, promise: &Arc<RemotePromise>) {
         self.state.lock().promise = Arc::downgrade(promise);
     }
 
-    /// Gives the place up. From now on calls go to `client`, which must be behind
-    /// the same peer, or fail every call.
+    /// Gives the place up. From now on calls go to `client`, which must be behind the
+    /// same peer, or be broken.
     pub(crate) fn give_up(&self, client: Client) {
         if let Some(stream) = self.stream.get() {
             client.adopt_stream(stream);
@@ -155,7 +155,7 @@ impl Pinned {
         drop(before);
     }
 
-    /// Gives the place up if it is a field of results that have come.
+    /// Gives the place up if it is a field of results that have arrived.
     #[cfg(test)]
     pub(crate) fn give_up_field(&self) {
         if let Ok(Dest::Answer(question, _)) = self.dest()

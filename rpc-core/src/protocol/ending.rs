@@ -2,12 +2,12 @@
 //!
 //! Note [ending]
 //!
-//! First the connection is marked as dead, so that nothing new gets into the
-//! tables. Then the tables are emptied: every question, every imported promise
-//! and every embargo fails with `disconnected`; work for the peer is told that
-//! nobody wants it, and what was pipelined on it fails, too; calls that were held back
-//! go nowhere. What was in the tables is dropped after the lock. Only then do the
-//! threads learn that it is over.
+//! First the connection is marked as dead, so that nothing new gets into the tables.
+//! Then the tables are emptied: every question, every imported promise and every
+//! embargo fails with `disconnected`. Calls of the peer are cancelled, and calls that
+//! were pipelined on them fail, too; calls that were held back are not delivered. What
+//! was in the tables is dropped after the lock is released. Only then do the threads
+//! learn that the connection is over.
 
 use std::sync::Arc;
 
@@ -24,15 +24,15 @@ impl Machine {
         self.transact(|txn| txn.abort(error));
     }
 
-    /// Ends the connection without a word.
+    /// Ends the connection without telling the peer.
     pub(crate) fn disconnect(self: &Arc<Self>, error: Error) {
         self.transact(|txn| txn.disconnect(error));
     }
 
-    /// Why the connection has ended, once it has.
+    /// Why the connection has ended; `None` while it has not.
     pub(crate) fn failure(self: &Arc<Self>) -> Option<Error> {
-        // A transaction, if only to look: whoever drops something while the lock
-        // is held relies on the holder, see Note [releases].
+        // This takes a transaction although it only looks: a thread that drops a
+        // reference while the lock is held relies on the holder, see Note [releases].
         self.transact(|txn| txn.dead())
     }
 }
@@ -51,7 +51,7 @@ impl Txn<'_> {
         self.disconnect(reason);
     }
 
-    /// See Note [ending]. Does nothing the second time.
+    /// Empties the tables, see Note [ending]. Does nothing the second time.
     pub(super) fn disconnect(&mut self, error: Error) {
         if self.dead().is_some() {
             return;
@@ -87,8 +87,9 @@ impl Txn<'_> {
         }
         for (_, answer) in machine.answers.take_all() {
             if let (answer::State::Running, Some(_)) = (&answer.state, &answer.interest) {
-                // Also for those who have a field of its results: it may be a method
-                // that the peer has given one, and that waits for this one.
+                // The call is cancelled even if fields of its results are still
+                // referred to: a method to which the peer gave such a field may be
+                // waiting for this call.
                 self.effect(Effect::Cancel(Arc::clone(&answer.cell)));
                 self.effect(Effect::Complete(Arc::clone(&answer.cell), Err(error.clone())));
             }

@@ -1,4 +1,4 @@
-//! Exports: capabilities of ours that the peer may call.
+//! Exports: capabilities of this side that the peer may call.
 //!
 //! # State model
 //!
@@ -7,16 +7,16 @@
 //! Pending ──promise resolved: Resolve sent──► Resolved ──last Release──► gone
 //! ```
 //!
-//! - **Settled**: an object, or a capability of another connection for which we
-//!   stand in.
-//! - **Pending**: a promise; the peer was told so and waits for a Resolve. When
-//!   the promise turns into another promise that this peer does not have, the
-//!   entry goes on with that one and nothing is sent.
-//! - **Resolved**: the Resolve was sent. From now on calls to this entry take the
-//!   way that it described, see Note [described path].
+//! - **Settled**: an object, or a capability of another connection for which this vat
+//!   stands in.
+//! - **Pending**: a promise; the peer was told so and waits for a Resolve. If the
+//!   promise resolves to another promise that this peer does not have, the entry goes
+//!   on with that promise, stays Pending, and nothing is sent.
+//! - **Resolved**: the Resolve was sent. From now on calls to this entry take the path
+//!   that the Resolve described, see Note [described path].
 //!
-//! A capability is exported at most once at a time (a broken one each time: its
-//! entry is the Resolve that follows).
+//! A capability is exported at most once at a time (except a broken one, which gets a
+//! new entry each time, followed by its Resolve).
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,10 +31,11 @@ use crate::sync::Mutex;
 /// One export.
 pub(crate) struct Export {
     pub(crate) serial: Serial,
-    /// How often the peer was told of it, less what it released.
+    /// The number of times that the export was sent, less the number that the peer has
+    /// released.
     pub(crate) refs: u32,
     pub(crate) kind: Kind,
-    /// Under which address the capability is found, if it is to be.
+    /// The address under which the capability is found, if it can be found.
     pub(crate) key: Option<usize>,
 }
 
@@ -45,8 +46,8 @@ pub(crate) enum Kind {
 }
 
 impl Export {
-    /// The way that calls take which the peer sends to this export, now and later:
-    /// not shortened, see Note [described path].
+    /// The path of calls that the peer sends to this export, now and later. It is not
+    /// shortened, see Note [described path].
     pub(crate) fn way(&self) -> Client {
         match &self.kind {
             Kind::Settled(client) => client.clone(),
@@ -54,7 +55,7 @@ impl Export {
         }
     }
 
-    /// Where a call goes that the peer sends to this export now.
+    /// The target of a call that the peer sends to this export now.
     pub(crate) fn target(&self) -> Client {
         match &self.kind {
             Kind::Settled(client) => client.clone(),
@@ -63,8 +64,8 @@ impl Export {
     }
 }
 
-/// Where calls to an exported promise go: to the promise, and from the Resolve
-/// on where that said.
+/// The target of calls to an exported promise: the promise and, after the Resolve, what
+/// the Resolve named.
 ///
 /// Shared with the answers whose results named the promise, because the peer may
 /// send calls through those after it has released the export.
@@ -87,8 +88,8 @@ impl ExportSlot {
     }
 }
 
-/// What calls that the peer sends to an exported promise take; the application never
-/// sees it.
+/// Calls that the peer sends to an exported promise go through this. The application
+/// never sees it.
 impl Capability for ExportSlot {
     fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
         Err((self.target(), delivery))

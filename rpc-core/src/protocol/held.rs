@@ -1,22 +1,22 @@
-//! Calls of the peer that wait because too many are under way already.
+//! Calls of the peer that are held back because too many are under way already.
 //!
 //! Note [flow limit]
 //!
-//! The parameters of calls that were delivered here and are not over yet are
-//! counted, in words, each call once, wherever it is passed on to. While they are
-//! more than the flow limit, further calls wait. What is held back is the delivery:
-//! the target was looked up when the call arrived ([`Found`]), so that a Release or a
-//! Finish behind it changes nothing. No other kind of message waits, and nobody waits for
-//! the calls: neither the thread that reads nor the one that takes messages in. A
-//! peer that goes on sending calls is bounded by `Limits::held_back_bytes`.
+//! The parameters of calls that were delivered and are not over yet are counted in
+//! words. Each call counts once, wherever it is passed on to. While the sum exceeds the
+//! flow limit, further calls are held back. Only the delivery is held back: the target
+//! was looked up when the call arrived ([`Found`]), so that a Release or a Finish
+//! behind it changes nothing. Other kinds of messages are not held back, and no thread
+//! waits for the calls: neither the one that reads nor the one that takes messages in.
+//! `Limits::held_back_bytes` bounds a peer that goes on sending calls.
 //!
-//! All of them wait in one queue, and leave it in the order in which they came. With
-//! them wait
-//! - a Disembargo that is to be returned: it travels as a call does;
-//! - the end of an embargo of ours: it says that all calls which went through the
-//!   peer have come back, and some of these may be waiting. Calls in front of the
-//!   embargo could be what a method waits for that is counted, so everything up to
-//!   there is delivered, limit or not.
+//! All calls wait in one queue, and leave it in the order in which they came. With them
+//! wait
+//! - a Disembargo that has to be returned: it travels as a call does;
+//! - the end of an embargo of this side: it says that all calls which went through the
+//!   peer have come back, and some of these may be in the queue. A method whose call is
+//!   counted may be waiting for calls in front of the embargo's end. So everything up
+//!   to there is delivered, whatever the limit is.
 //!
 //! # State model
 //!
@@ -24,16 +24,17 @@
 //! Open ──call over the limit──► Holding ⇄ Releasing ──queue seen empty──► Open
 //! ```
 //!
-//! - **Open**: deliveries leave right after the transaction that they came in.
-//! - **Holding**: whatever comes joins the queue.
-//! - **Releasing**: one thread takes deliveries out of the queue, each in a
-//!   transaction of its own, and hands them over without the lock. Whatever comes
-//!   now still joins the queue, so nothing is overtaken. It goes back to Holding when
-//!   the limit is reached.
+//! - **Open**: deliveries leave right after the transaction in which they came.
+//! - **Holding**: every delivery joins the queue.
+//! - **Releasing**: one thread takes deliveries out of the queue, each in a transaction
+//!   of its own, and hands them over without the lock. Deliveries that come now still
+//!   join the queue, so nothing is overtaken. The state goes back to Holding when the
+//!   limit is reached.
 //!
-//! Whoever ends a call, and finds that something is held back, releases. The one
-//! takes words away and then looks at the queue, the other adds to the queue and
-//! then looks at the words: one of them sees the other.
+//! A thread that ends a call, and finds that something is held back, releases. This
+//! thread takes words away and then looks at the queue. A thread that holds a call back
+//! adds to the queue and then looks at the words. So one of the two sees what the other
+//! has done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,12 +48,12 @@ use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// What is known without the order lock.
+/// The part of the state that is read without the order lock.
 pub(super) struct Load {
     limit: AtomicU64,
-    /// Words of the calls that were delivered and are not over.
+    /// The words of the calls that were delivered and are not over.
     words: AtomicU64,
-    /// How many deliveries wait.
+    /// The number of deliveries that wait.
     held: AtomicUsize,
 }
 
@@ -69,20 +70,20 @@ impl Load {
         self.held.load(Ordering::SeqCst)
     }
 
-    /// Whether one more call may be delivered. One always may, however large it is
-    /// and however low the limit.
+    /// Whether one more call may be delivered. If no other is under way, a call always
+    /// may, however large it is and however low the limit.
     fn has_room(&self) -> bool {
         let words = self.words();
         words == 0 || words <= self.limit.load(Ordering::SeqCst)
     }
 }
 
-/// What waits, guarded by the order lock.
+/// The deliveries that wait, guarded by the order lock.
 #[derive(Default)]
 pub(super) struct Held {
     queue: BTreeMap<u64, Item>,
     next_place: u64,
-    /// Everything up to this place is delivered whatever the limit is.
+    /// The place up to which everything is delivered, whatever the limit is.
     forced: u64,
     bytes: u64,
     phase: Phase,
@@ -96,13 +97,12 @@ enum Phase {
     Releasing,
 }
 
-/// What the peer has named as the target of a message.
+/// The target of a message of the peer.
 pub(super) struct Found {
-    /// Where it leads as long as nothing else is received.
+    /// The target as long as no further message is received.
     pub(super) now: Route,
-    /// Where it leads later: what it stands for may be described to the peer in the
-    /// meantime, and then this call must go the same way as those that come after,
-    /// see Note [described path].
+    /// The target later on: it may be described to the peer in the meantime, and then
+    /// this call must take the same path as later calls, see Note [described path].
     pub(super) later: Route,
 }
 
@@ -111,12 +111,13 @@ impl Found {
         Found { now: Route::Client(client.clone()), later: Route::Client(client) }
     }
 
-    /// Where to, now that it is later. What else it held must go only when the delivery
-    /// is on its way: it may be what keeps a call wanted.
+    /// The target, now that it is later. What else this held must be dropped only when
+    /// the delivery is on its way, because it may be what keeps a call from being
+    /// cancelled.
     fn take(self) -> (Client, Route) {
         match self.later {
-            // It was finished before there were any results that could have been
-            // described: the place is still what it was.
+            // The call was finished before there were results that could have been
+            // described: the place is unchanged.
             Route::Field(cell, path) if cell.is_cancelled() => {
                 (self.now.client(), Route::Field(cell, path))
             }
@@ -132,17 +133,17 @@ enum Item {
         words: u64,
         cancelling: Cancelling,
     },
-    /// An embargo is over, and this is what was behind it.
+    /// The end of an embargo, with the target behind it.
     Lift(Arc<LocalPromise>, Client),
 }
 
-/// What becomes of a call that is cancelled while it waits.
+/// The effect of cancelling a call while it waits.
 #[derive(PartialEq, Eq)]
 enum Cancelling {
-    /// It goes no further.
+    /// The call is not delivered.
     Early,
-    /// It arrives nevertheless: for peers that require the early cancellation
-    /// workaround.
+    /// The call is delivered nevertheless: for peers that require the early
+    /// cancellation workaround.
     Late,
 }
 
@@ -172,13 +173,13 @@ impl Held {
 }
 
 impl Machine {
-    /// Sets how many words of calls may be under way before further ones wait.
+    /// Sets the number of words of calls under way beyond which further calls wait.
     /// [`release_held`](Self::release_held) must follow.
     pub(crate) fn set_flow_limit(&self, words: u64) {
         self.load.limit.store(words, Ordering::SeqCst);
     }
 
-    /// A call that was delivered, of so many words, is over.
+    /// Ends a delivered call of this many words.
     pub(crate) fn call_is_over(self: &Arc<Self>, words: u64) {
         self.load.words.fetch_sub(words, Ordering::SeqCst);
         if self.load.held() > 0 {
@@ -187,7 +188,7 @@ impl Machine {
     }
 
     /// Delivers what was held back, as far as the limit allows, unless another thread
-    /// is at it.
+    /// is doing so.
     ///
     /// Must not be called under a lock.
     // The methods themselves are for one lifetime only.
@@ -218,7 +219,7 @@ impl Machine {
         }
     }
 
-    /// Nobody wants a call any more that waits, or waited, at this place.
+    /// Takes back a cancelled call that waits, or waited, at this place.
     ///
     /// Must not be called under a lock.
     pub(crate) fn withdraw_held(self: &Arc<Self>, place: u64) {
@@ -226,14 +227,14 @@ impl Machine {
         if let Some(Item::Delivery { delivery, .. }) = gone {
             delivery.fail(&Error::failed("the call was cancelled"));
         }
-        // It may have been all that waited in front of a Disembargo.
+        // The call may have been all that waited in front of a Disembargo.
         self.release_held();
     }
 }
 
 impl Txn<'_> {
-    /// Has something delivered that the peer has sent: right after this transaction,
-    /// or when there is room for it. `words` is the size of a call.
+    /// Hands over a delivery of the peer: right after this transaction, or when there
+    /// is room for it. `words` is the size of a call.
     pub(super) fn hand_over(
         &mut self,
         target: Found,
@@ -257,7 +258,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// An embargo is over, as far as the peer is concerned.
+    /// Ends an embargo whose Disembargo has come back from the peer.
     pub(super) fn lift(&mut self, promise: Arc<LocalPromise>, target: Client) {
         if self.order.held.is_open() {
             return self.effect(Effect::Resolve(promise, Route::Client(target)));
@@ -270,9 +271,9 @@ impl Txn<'_> {
         if let Item::Delivery { target, .. } = &mut item
             && let Route::Field(cell, path) = &target.now
         {
-            // Only another lock can tell what it is; but that must be had before the
-            // peer finishes the call. A promise stands in until right after this
-            // transaction.
+            // The target can be looked up only under another lock, but must be looked
+            // up before the peer finishes the call. A promise stands in for it until
+            // right after this transaction.
             let promise = LocalPromise::new(None);
             let route = Route::Field(Arc::clone(cell), path.clone());
             self.effect(Effect::Resolve(Arc::clone(&promise), route));
@@ -286,12 +287,13 @@ impl Txn<'_> {
         }
         held.queue.insert(held.next_place, item);
         self.machine.load.held.fetch_add(1, Ordering::SeqCst);
-        // Looked at after it is here: see the state model.
+        // The words are looked at after the delivery has joined the queue: see the
+        // state model.
         self.effect(Effect::ReleaseHeld(Arc::clone(self.machine) as _));
     }
 
-    /// The caller has finished a call, and is one of those that do so although they
-    /// want it to arrive: if it waits, it goes on waiting.
+    /// For callers that finish a call although they want it to be delivered: if the
+    /// call waits, it goes on waiting.
     pub(super) fn let_arrive(&mut self, cell: &CallCell) {
         if let Some(place) = cell.goes_on_waiting()
             && let Some(Item::Delivery { cancelling, .. }) = self.order.held.queue.get_mut(&place)
@@ -341,7 +343,7 @@ impl Txn<'_> {
         Some(item)
     }
 
-    /// The connection has ended: nothing is delivered any more.
+    /// Drops everything that waits, because the connection has ended.
     pub(super) fn drop_held(&mut self, error: &Error) {
         let places: Vec<u64> = self.order.held.queue.keys().copied().collect();
         for place in places {

@@ -1,4 +1,4 @@
-//! Imports: capabilities of the peer that we may call.
+//! Imports: capabilities of the peer that this side may call.
 //!
 //! # State model
 //!
@@ -7,16 +7,16 @@
 //! Promised(Pending) ──Resolve──► Promised(Resolved) ──last handle dropped──► gone
 //! ```
 //!
-//! The handle ([`ImportRef`]) is what clients hold; however often the peer sends
-//! the same import, there is one handle while any client lives. `refs` counts how
-//! often the peer has sent it: the one Release gives all of them back.
+//! The handle ([`ImportRef`]) is what clients hold. However often the peer sends the
+//! same import, there is one handle while any client lives. `refs` counts how often the
+//! peer has sent the import; a single Release gives all of these references back.
 //!
-//! "The last handle was dropped" and "the peer sends it again" are decided in one
-//! step under the order lock: dropping only reports (Note [releases]), and the
-//! entry goes only if no handle lives when the report is read.
+//! "The last handle was dropped" and "the peer sends it again" are decided in one step
+//! under the order lock: dropping only reports (Note [releases]), and the entry is
+//! removed only if no handle lives when the report is read.
 //!
-//! A file descriptor that came with an import lives in the handle. Closing one may
-//! take its time, so it is an effect.
+//! A file descriptor that came with an import lives in the handle. Closing it may take
+//! time, so that is an effect.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
@@ -44,7 +44,7 @@ pub(crate) struct Import {
 pub(crate) enum Kind {
     Settled,
     Promised {
-        /// The same promise for everybody who has it.
+        /// The promise, shared by all clients.
         node: Weak<RemotePromise>,
         /// What stands for it where it was described: Note [described path].
         pinned: Weak<Pinned>,
@@ -54,7 +54,8 @@ pub(crate) enum Kind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resolution {
-    /// Whether anything was sent through the promise. See Note [embargo].
+    /// The promise is not resolved. `called` says whether anything was sent through it:
+    /// Note [embargo].
     Pending {
         called: bool,
     },
@@ -67,7 +68,7 @@ pub(crate) struct ImportRef {
     machine: Arc<Machine>,
     id: ImportId,
     stream: StreamSlot,
-    /// What came with it.
+    /// The file descriptor that came with the import.
     fd: OnceLock<SharedFd>,
 }
 
@@ -84,15 +85,16 @@ impl ImportRef {
         self.id
     }
 
-    /// Keeps a file descriptor that came with it, unless it has one. (The first
-    /// time it may have come without, because the message had too many.)
+    /// Keeps a file descriptor that came with the import, unless there is one already.
+    /// (The first time the import may have come without it, because the message had too
+    /// many.)
     pub(super) fn keep_fd(&self, fd: SharedFd) {
         if let Err(fd) = self.fd.set(fd) {
             effects::defer(Effect::drop(fd));
         }
     }
 
-    /// Sends a delivery to it. Must not be called under a lock.
+    /// Sends a delivery to the import. Must not be called under a lock.
     pub(super) fn send(self: Arc<Self>, delivery: Delivery) {
         let machine = Arc::clone(&self.machine);
         machine.deliver_to(Dest::Import(self), delivery);

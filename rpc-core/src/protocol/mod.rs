@@ -3,19 +3,17 @@
 //!
 //! Note [locks]
 //!
-//! - Each connection has one *order lock*. [`Machine::transact`] takes it and
-//!   gives a [`Txn`]; whatever needs the lock is a method of that. What is queued
-//!   inside one transaction stands in the outbox in that order, so choosing a
-//!   target, changing an entry and queueing the message are one step.
-//! - Nothing waits under it: the outbox takes messages without bound, and whoever
-//!   has to wait for room does so before.
+//! - Each connection has one *order lock*. [`Machine::transact`] takes it and makes a
+//!   [`Txn`]; every function that needs the lock is a method of that type. Messages
+//!   stand in the outbox in the order of their transactions, so choosing a target,
+//!   changing an entry and queueing the message are one step.
+//! - Nothing waits under it: the outbox takes messages without bound, and a thread that
+//!   has to wait for room does so before it takes the lock.
 //! - No application code runs under it; see Note [effects].
-//! - Two order locks are never held at once. What another connection has to do
-//!   is an effect.
+//! - Two order locks are never held at once. Work for another connection is an effect.
 //! - Leaf locks (a promise, a call, a mailbox, a slot) may be taken under it, one
 //!   at a time, and nothing is taken under a leaf lock.
-//! - The tables are concurrent maps: what looks, counts or dumps needs no lock at
-//!   all.
+//! - The tables are concurrent maps: looking, counting and dumping need no lock at all.
 
 mod answer;
 pub(crate) mod border;
@@ -78,34 +76,34 @@ pub(crate) struct Machine {
     room: Arc<Room>,
     load: Load,
     has_border: bool,
-    /// Until the end of the connection. The lock is a leaf.
+    /// Present until the end of the connection. The lock is a leaf.
     border: Mutex<Option<Arc<dyn Border>>>,
     outbox: Arc<dyn Outbox>,
-    /// The same as the phase tells, for those who look without the lock.
+    /// Whether the phase is `Resting`, for threads that look without the lock.
     resting: AtomicBool,
     activity: AtomicUsize,
 }
 
-/// What does not change while a connection lives.
+/// The settings of a connection, which do not change while it lives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// The windows of streams.
     pub(crate) flow: FlowSource,
-    /// How many file descriptors may travel with a message, by the limits and by
-    /// what the transport can do.
+    /// Maximum number of file descriptors that travel with a message, by the limits and
+    /// by the transport.
     pub(crate) fds: usize,
 }
 
-/// What the peer gets when it asks without having a capability, and who is asked
-/// about what it saves.
+/// What the peer gets when it asks for a capability without having one, and what
+/// handles its saves.
 #[derive(Default)]
 pub(crate) struct Offers {
-    /// What it is answered if it does not say what it asks for.
+    /// The answer to a request without a name.
     pub(crate) bootstrap: Option<Client>,
-    /// What is called with the name if it asks for something by name.
+    /// What is called with the name when the peer asks for a capability by name.
     pub(crate) restorer: Option<Client>,
-    /// What certain calls go to instead of crossing.
+    /// Where certain calls go instead of crossing the connection.
     pub(crate) border: Option<Arc<dyn Border>>,
 }
 
@@ -113,7 +111,7 @@ pub(crate) struct Offers {
 #[derive(Clone, Default)]
 pub(crate) struct FlowSource {
     pub(crate) control: FlowControl,
-    /// How much the transport buffers, if it can tell.
+    /// Returns how much the transport buffers, if the transport knows.
     pub(crate) transport: Option<Arc<dyn Fn() -> Option<u64> + Send + Sync>>,
 }
 
@@ -129,30 +127,30 @@ pub(crate) trait Outbox: Send + Sync {
     /// back.
     fn push(&self, message: wire::Message);
 
-    /// This side rests, behind what was pushed: see Note [rest]. Called as `push`.
+    /// Queues the statement that this side rests: see Note [rest]. Called under the
+    /// rules of `push`.
     fn push_rest(&self) {}
 
-    /// Messages may have been pushed by `machine`. Called after each step, without
-    /// a lock. Must not wait.
+    /// Makes sure that messages which `machine` may have pushed are sent. Called after
+    /// each step, without a lock. Must not wait.
     fn wake(&self, machine: &Machine) {
         let _ = machine;
     }
 
-    /// Nothing will be pushed any more, and every table is empty. Called without
-    /// a lock.
+    /// Called without a lock when nothing more will be pushed and every table is empty.
     fn disconnected(&self);
 }
 
-/// What only the holder of the order lock may touch.
+/// The state that only the holder of the order lock may touch.
 struct Order {
     phase: Phase,
     question_ids: IdPool,
     export_ids: IdPool,
     embargo_ids: IdPool,
-    /// Which export a capability already is, by its address.
+    /// The exports of capabilities, by the capability's address.
     exported: HashMap<usize, ExportId>,
     offers: Offers,
-    /// What the peer has sent and is not delivered yet: Note [flow limit].
+    /// What the peer has sent and has not been delivered yet: Note [flow limit].
     held: Held,
     next_serial: u64,
     pipelines: Pipelines,
@@ -165,7 +163,7 @@ struct Pipelines {
     peer: Peer,
 }
 
-/// Whether the peer does without a Return where none is wanted.
+/// Whether the peer leaves out the Return where none is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Peer {
     #[default]
@@ -176,11 +174,11 @@ enum Peer {
 #[derive(Clone, Debug)]
 enum Phase {
     Live,
-    /// Nothing begins here until the peer has said something: see Note [rest].
+    /// This side begins nothing until a message of the peer arrives: see Note [rest].
     Resting,
-    /// Why every call fails from now on.
+    /// The connection has ended: every call fails with this error.
     Dead(Error),
-    /// The same, of a connection that was not used when it ended.
+    /// The connection was unused when it ended: every call fails with this error.
     DeadUnused(Error),
 }
 
@@ -191,12 +189,12 @@ pub(crate) struct Txn<'m> {
     effects: Vec<Effect>,
     /// Messages that must come right after the one that is being made.
     trailing: Vec<wire::Message>,
-    /// The file descriptors that came with the message that is being received. What
-    /// nobody takes is closed after the transaction.
+    /// The file descriptors that came with the message that is being received. Those
+    /// that no capability takes are closed after the transaction.
     arrived: wire::Attached,
 }
 
-/// Why a connection must end: what the peer is told.
+/// The error with which a connection must end, and which the peer is told.
 pub(crate) struct Abort(pub(crate) Error);
 
 impl Abort {
@@ -245,7 +243,7 @@ impl Machine {
         })
     }
 
-    /// Makes one step, then what it left to be done.
+    /// Makes one step, then runs its effects.
     ///
     /// Must not be called under a lock.
     pub(crate) fn transact<R>(self: &Arc<Self>, step: impl FnOnce(&mut Txn<'_>) -> R) -> R {
@@ -254,10 +252,11 @@ impl Machine {
         self.step(scope, order, step)
     }
 
-    /// As [`transact`](Self::transact), or nothing if somebody else makes a step
-    /// right now.
+    /// As [`transact`](Self::transact), but does nothing if another thread is making a
+    /// step.
     fn try_transact<R>(self: &Arc<Self>, step: impl FnOnce(&mut Txn<'_>) -> R) -> Option<R> {
-        // Asked before the scope is entered: this thread may be the holder.
+        // The lock is tried before the scope is entered, because this thread may be its
+        // holder.
         let order = self.order.try_lock()?;
         let scope = LockScope::enter(self.address());
         Some(self.step(scope, order, step))
@@ -290,12 +289,12 @@ impl Machine {
         result
     }
 
-    /// Whether no call of the peer's is outstanding. More may come at any moment.
+    /// Whether no call of the peer is outstanding. More may come at any moment.
     pub(crate) fn is_quiet(&self) -> bool {
         self.answers.len() == 0
     }
 
-    /// How many calls are under way, in both directions together.
+    /// The number of calls that are under way, in both directions together.
     pub(crate) fn calls_under_way(&self) -> usize {
         self.questions.len() + self.answers.len()
     }
@@ -314,7 +313,7 @@ impl Txn<'_> {
         self.effects.push(effect);
     }
 
-    /// Queues a message for the peer, if it is still there.
+    /// Queues a message for the peer, unless the connection has ended.
     fn send(&mut self, message: wire::Message) {
         if let Phase::Live | Phase::Resting = self.order.phase {
             tracing::trace!(?message, "send");
@@ -324,7 +323,7 @@ impl Txn<'_> {
         }
     }
 
-    /// Queues a message, and what must come right after it.
+    /// Queues a message, and the messages that must come right after it.
     fn send_with_trailing(&mut self, message: wire::Message) {
         self.send(message);
         for message in std::mem::take(&mut self.trailing) {
@@ -332,7 +331,7 @@ impl Txn<'_> {
         }
     }
 
-    /// Ends the connection when a peer asks for more than it reads.
+    /// Ends the connection if the peer does not read what it asks for.
     fn check_backlog(&mut self) {
         let limit = self.limits().backlog_bytes;
         let queued = self.machine.room.bytes() as u64;
@@ -349,7 +348,7 @@ impl Txn<'_> {
         Serial(self.order.next_serial)
     }
 
-    /// Why every call fails, if the connection has ended.
+    /// The error with which every call fails, if the connection has ended.
     fn dead(&self) -> Option<Error> {
         match &self.order.phase {
             Phase::Live | Phase::Resting => None,

@@ -1,4 +1,4 @@
-//! Questions: what we asked the peer.
+//! Questions: this side's calls to the peer.
 //!
 //! # State model
 //!
@@ -9,20 +9,19 @@
 //! ```
 //!
 //! - **Asked**: the call was sent. Pipelined fields name it as their target.
-//! - **Returned**: the fields are resolved and nobody has a reason to send more
-//!   to it, except for paths that were described to the peer and lead back to us
-//!   (see Note [described path]); usually there is none and the Finish follows in
-//!   the same transaction. When the Return said `noFinishNeeded`, the entry is
-//!   gone at once.
-//! - **Finished**: nobody wanted the result. The Finish said so and gave up the
-//!   results' capabilities; when the Return comes nothing of it is imported, and
-//!   only then is the id free.
+//! - **Returned**: the fields are resolved. Nothing more is sent to the question,
+//!   except on paths that were described to the peer and lead back to this side (see
+//!   Note [described path]). Usually there is none, and the Finish follows in the same
+//!   transaction. If the Return said `noFinishNeeded`, the entry is gone at once.
+//! - **Finished**: the result was no longer wanted. The Finish said so and gave up the
+//!   results' capabilities. When the Return comes, nothing of it is imported, and only
+//!   then is the id free.
 //!
 //! A question of which only the pipeline is wanted is Asked until its Finish, which
 //! ends it: Note [pipeline only].
 //!
-//! An id is used again only after both messages. [`QuestionRef`]s count who can
-//! still name the question.
+//! An id is used again only after both messages. The [`QuestionRef`] is shared by
+//! everything that may still name the question.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -41,7 +40,7 @@ use crate::work::room::Permit;
 pub(crate) struct Question {
     pub(crate) serial: Serial,
     pub(crate) state: State,
-    /// Its place among those that are outstanding, until the Return or the
+    /// The question's place among those that are outstanding, until the Return or the
     /// cancellation.
     pub(crate) permit: Option<Permit>,
 }
@@ -55,7 +54,7 @@ pub(crate) enum State {
     },
 }
 
-/// Where the results of a question go.
+/// The destination of a question's results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Results {
     /// Here.
@@ -63,68 +62,71 @@ pub(crate) enum Results {
     Here,
     /// They stay with the peer: Note [tail calls].
     Kept,
-    /// They stay with the peer, which has told that they are there.
+    /// They stay with the peer, which has said that they exist.
     Returned,
-    /// They stay with the peer, which does not tell: Note [pipeline only].
+    /// They stay with the peer, which does not say when they exist:
+    /// Note [pipeline only].
     Unwanted,
 }
 
 // Note [pipeline only]
 //
-// A question of which only the pipeline is wanted says `onlyPromisePipeline`. It
-// gets no Return, so its Finish alone ends it, and says releaseResultCaps for
-// whatever the peer may have exported. A peer that does not know the hint returns
-// nevertheless, perhaps when the Finish has been sent already. So that such a Return
-// is not taken for that of another question, these have ids of their own, from 2^31
-// on, which are not used twice. After the first such Return, and when the ids are
-// used up, ordinary questions are asked instead.
+// A question of which only the pipeline is wanted says `onlyPromisePipeline`. It gets
+// no Return, so its Finish alone ends it, and says releaseResultCaps for whatever the
+// peer may have exported. A peer that does not know the hint returns nevertheless,
+// perhaps after the Finish was sent. So that such a Return is not taken for that of
+// another question, these questions have ids of their own, from 2^31 on, which are not
+// used twice. After the first such Return, and when the ids are used up, ordinary
+// questions are asked instead.
 //
 // On the other side, a call that came with the hint keeps its outcome in its cell,
 // where pipelined calls find it, until the Finish.
 
 // Note [tail calls]
 //
-// A call of the peer's that is answered by making a call to that same peer needs
-// no results to travel: we send our Call with sendResultsTo.yourself, and right
-// behind it a Return that says takeFromOtherQuestion. The peer connects the two.
-// Our question gets a Return, too, which only says that the results were sent
-// elsewhere; it stays open beyond that, because calls that the peer has pipelined
-// on its own question still come to us, and go back as pipelined calls on ours
-// (that is the described path of the answer). What its fields turn out to be is
-// never told here: a promise for one stays a promise. It ends when the peer
-// finishes its question. When the peer finishes early, so do we: cancelling goes
-// through.
+// If a call of the peer is answered by a call to the same peer, the results need not
+// travel: this side sends its Call with sendResultsTo.yourself, and right behind it a
+// Return that says takeFromOtherQuestion. The peer connects the two. This side's
+// question gets a Return, too, which only says that the results were sent elsewhere.
+// The question stays open beyond that, because calls that the peer has pipelined on its
+// own question still come to this side, and go back as pipelined calls on this side's
+// question (that is the described path of the answer). This side never learns what the
+// question's fields resolve to: a promise for a field stays a promise. The question
+// ends when the peer finishes its own. When the peer finishes early, this side does so,
+// too: so cancelling goes through.
 //
 // On the other side, a call that came with sendResultsTo.yourself keeps its
 // outcome in its cell, for the one question that takes it (`ResultsTo::Kept` in
 // `answer.rs`).
 
-/// What a question that waits for its Return knows.
+/// The state of a question that waits for its Return.
 #[derive(Default)]
 pub(crate) struct Asked {
     pub(crate) results: Results,
-    /// Whom to tell; nobody for a bootstrap, of which only the field counts.
+    /// The call that is told; `None` for a bootstrap request, of which only the field
+    /// is used.
     pub(crate) cell: Option<Arc<CallCell>>,
     pub(crate) fields: BTreeMap<Path, Field>,
-    /// What the parameters exported, once for each descriptor: the Return may
-    /// give them back.
+    /// The exports in the parameters, one for each descriptor: the Return may release
+    /// them.
     pub(crate) params: Vec<ExportId>,
 }
 
 /// A pipelined field.
 #[derive(Default)]
 pub(crate) struct Field {
-    /// The same path gives the same promise as long as somebody has it.
+    /// The promise for the field. While it is referred to, the same path gives the same
+    /// promise.
     pub(crate) node: Weak<RemotePromise>,
-    /// Whether anything was sent through it, also through a promise that is
-    /// gone since. See Note [embargo].
+    /// Whether anything was sent through the field, even through a promise that has
+    /// since been dropped. See Note [embargo].
     pub(crate) called: bool,
     /// What stands for it where it was described: Note [described path].
     pub(crate) pinned: Weak<Pinned>,
 }
 
 impl Field {
-    /// Where it was described, `client` is as good from now on.
+    /// Lets `client` take the field's place wherever the field was described.
     pub(crate) fn give_up_place(&self, client: Client) -> Client {
         if let Some(pinned) = self.pinned.upgrade() {
             pinned.give_up(client.clone());

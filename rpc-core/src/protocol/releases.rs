@@ -3,17 +3,17 @@
 //! Note [releases]
 //!
 //! The last reference to an import or a question may be dropped anywhere: by an
-//! application thread, in the middle of a transaction, inside another drop. So
-//! dropping takes no lock that could be held already. It pushes a report to a
-//! queue of the connection and then *tries* to take the order lock to work the
-//! queue off. If somebody holds the lock, that somebody works the queue off
-//! before unlocking, and looks once more after. (A thread that is in a transaction
-//! of another connection leaves it for after that.) One of the two always sees the
-//! report: we push and then try the lock, the holder unlocks and then looks at
-//! the queue, with a fence between on both sides.
+//! application thread, in the middle of a transaction, inside another drop. So dropping
+//! takes no lock that could be held already. It pushes a report to a queue of the
+//! connection and then *tries* to take the order lock to work the queue off. If another
+//! thread holds the lock, that thread works the queue off before it unlocks, and looks
+//! once more afterwards. (A thread that is in a transaction of another connection
+//! leaves this until the transaction is over.) One of the two threads always sees the
+//! report: the one that drops pushes and then tries the lock; the holder unlocks and
+//! then looks at the queue. Both have a fence between the two steps.
 //!
-//! Under the lock the report is no more than a hint: whether the entry goes is
-//! decided by looking whether references to it exist now.
+//! Under the lock the report is only a hint: an entry is removed if no references to it
+//! exist at that time.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::ids::{ImportId, QuestionId, Serial};
 use crate::sync::atomic::{Ordering, fence};
 use crate::wire;
 
-/// The last reference to something was dropped.
+/// The report that the last reference to an entry was dropped.
 #[derive(Debug)]
 pub(crate) enum Released {
     Import(ImportId),
@@ -32,20 +32,21 @@ pub(crate) enum Released {
 }
 
 impl Machine {
-    /// Reports a drop. Never waits, takes no lock that is held, runs nothing of
-    /// the application.
+    /// Reports a drop. Never waits, takes no lock that is held, and runs no application
+    /// code.
     pub(super) fn released(self: &Arc<Self>, what: Released) {
         self.releases.push(what);
         match LockScope::current() {
             None => self.flush_releases(),
-            // The transaction that we are in ends with that.
+            // The transaction that this thread is in works the reports off at its end.
             Some(owner) if owner == self.address() => {}
-            // We are in a transaction of another connection: no second lock.
+            // This thread is in a transaction of another connection, and must not take
+            // a second lock.
             Some(_) => effects::defer(Effect::FlushReleases(Arc::clone(self) as _)),
         }
     }
 
-    /// Works the reports off unless somebody else is going to.
+    /// Works the reports off unless another thread is going to.
     pub(crate) fn flush_releases(self: &Arc<Self>) {
         loop {
             fence(Ordering::SeqCst);
@@ -57,7 +58,7 @@ impl Machine {
 }
 
 impl Txn<'_> {
-    /// Works the reports off; the end of every transaction.
+    /// Works the reports off. This is the end of every transaction.
     pub(super) fn process_releases(&mut self) {
         while let Some(released) = self.machine.releases.pop() {
             match released {
@@ -71,7 +72,7 @@ impl Txn<'_> {
         let machine = self.machine;
         let gone = machine.imports.with(id, |import| import.handle.strong_count() == 0);
         if gone != Some(true) {
-            // It came back, or was reported twice.
+            // The entry is referred to again, or was reported twice.
             return;
         }
         if let Some(import) = machine.imports.remove(id) {
@@ -91,7 +92,7 @@ impl Txn<'_> {
             Some(question::State::Asked(asked))
                 if matches!(asked.results, Results::Returned | Results::Unwanted) =>
             {
-                // Nothing of the results came here, or will.
+                // No results have come to this side, or will.
                 self.send_finish(id, true);
                 self.forget_question(id);
                 if let Some(cell) = asked.cell {
@@ -101,8 +102,8 @@ impl Txn<'_> {
             Some(question::State::Asked(asked)) => {
                 self.send_finish(id, true);
                 let params = asked.params;
-                // Nobody here waits for it any more, and there are peers that send
-                // no Return for what was finished first.
+                // Nothing waits for the question any more, and some peers send no
+                // Return for a question that was finished first.
                 let permit = machine.questions.with(id, |question| {
                     question.state = question::State::Finished { params };
                     question.permit.take()
@@ -113,7 +114,8 @@ impl Txn<'_> {
                 }
             }
             Some(question::State::Returned) => {
-                // Its capabilities were imported: they have counts of their own.
+                // The results' capabilities were imported, and have counts of their
+                // own.
                 self.send_finish(id, false);
                 self.forget_question(id);
             }
@@ -127,8 +129,8 @@ impl Txn<'_> {
         self.send(wire::Message::Finish(wire::Finish {
             question: id.0,
             release_results,
-            // A call of ours is delivered before a Finish can cancel it, and what may
-            // be cancelled is up to the peer.
+            // The peer delivers a call before a Finish can cancel it, and the peer
+            // decides what may be cancelled.
             early_cancellation_workaround: false,
         }));
     }
@@ -159,8 +161,8 @@ mod tests {
         }
     }
 
-    /// Drops the only reference to a question while the order lock is taken, and
-    /// has somebody look at the connection after that.
+    /// Drops the only reference to a question while the order lock is held, and then
+    /// looks at the connection.
     fn finishes_after(look: impl FnOnce(&Arc<Machine>)) -> usize {
         let sent = Arc::new(Sent::default());
         let outbox = Arc::clone(&sent) as Arc<dyn Outbox>;

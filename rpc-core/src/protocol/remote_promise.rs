@@ -1,4 +1,4 @@
-//! Promises that a peer will resolve.
+//! Promises that a peer resolves.
 //!
 //! # State model
 //!
@@ -12,10 +12,10 @@
 //!   destination and the target is not behind the same peer, the target is an
 //!   embargo, see Note [embargo].
 //!
-//! The state changes only under the order lock of its connection. So choosing
-//! "still remote" and queueing the call are one step, and so are resolving and
-//! queueing the Disembargo. The lock in here is a leaf that lets other threads
-//! look at the state without the order lock.
+//! The state changes only under the order lock of the promise's connection. So finding
+//! the promise Remote and queueing the call are one step, and so are resolving the
+//! promise and queueing the Disembargo. The promise's own lock is a leaf that lets
+//! other threads look at the state without the order lock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,13 +55,13 @@ impl RemotePromise {
         })
     }
 
-    /// The connection whose peer resolves it.
+    /// The connection whose peer resolves the promise.
     pub(crate) fn machine(&self) -> &Arc<Machine> {
         &self.machine
     }
 
-    /// Where it is now. Only under the machine's order lock does the answer stay
-    /// true.
+    /// Where the promise leads now. The answer stays true only under the machine's
+    /// order lock.
     pub(crate) fn location(&self) -> Result<Client, Dest> {
         match &self.state.lock().phase {
             Phase::Remote(dest) => Err(dest.clone()),
@@ -69,8 +69,8 @@ impl RemotePromise {
         }
     }
 
-    /// Resolves it, under its machine's order lock. Returns whom to tell, and
-    /// what to drop, after that.
+    /// Resolves the promise, under its machine's order lock. Returns the effects that
+    /// tell its watchers and drop what is no longer needed.
     pub(crate) fn resolve(self: &Arc<Self>, target: Client) -> Vec<Effect> {
         let (before, watchers) = {
             let mut state = self.state.lock();
@@ -81,14 +81,14 @@ impl RemotePromise {
             (before, std::mem::take(&mut state.watchers))
         };
         drop(before);
-        // A window is for the way, and the way stays the same only behind the
-        // same peer. Elsewhere a new one begins, while the old one drains.
+        // A window belongs to a path, and the path stays the same only behind the same
+        // peer. Elsewhere a new window begins, while the old one drains.
         if let Some(stream) = self.stream.get()
             && target.connection().is_some_and(|other| connection::is_same(other, &*self.machine))
         {
             target.adopt_stream(stream);
         }
-        // See Note [cycles]: it was published first.
+        // See Note [cycles]: the target was published first.
         if let Some(error) = target.circle_to(&Client::of(Arc::clone(self))) {
             let broken = Phase::Resolved(Client::broken(error));
             let before = std::mem::replace(&mut self.state.lock().phase, broken);

@@ -1,21 +1,20 @@
-//! Ending a connection that nobody uses, so that nothing is lost that begins just
-//! then.
+//! Ending an unused connection without losing what begins at the same time.
 //!
 //! Note [rest]
 //!
-//! A side whose tables are empty may say that it *rests*, as far as the transport
-//! can carry that. From then on it begins nothing; with empty tables all that could
-//! begin is a Bootstrap. The other side hears of it in order with the messages. If
-//! its tables are empty, too, it ends the connection in the same step, and nothing
-//! is under way in either direction: what it sent before, the resting side had
-//! received, or its tables would not be empty now. Otherwise something of its own
-//! is under way, which wakes the resting side when it arrives. Two sides that rest
-//! at the same time both end.
+//! A side whose tables are empty may say that it *rests*, if the transport can carry
+//! that. From then on it begins nothing; with empty tables, all that could begin is a
+//! Bootstrap. The other side learns of the rest in order with the messages. If the
+//! other side's tables are empty, too, it ends the connection in the same step, and
+//! nothing is under way in either direction: if the resting side had not received
+//! everything, the other side's tables would not be empty. If they are not empty, a
+//! message of the other side is under way, which wakes the resting side when it
+//! arrives. If both sides rest at the same time, both end the connection.
 //!
-//! So whoever wants the peer's bootstrap capability while its own side rests has to
-//! wait until the connection is awake again or has ended, and in the latter case
-//! makes a new one, as somebody does who finds that the connection has ended in the
-//! meantime. Nothing was sent, and nothing failed.
+//! So a thread that wants the peer's bootstrap capability while its own side rests has
+//! to wait until the connection is awake again or has ended. If it has ended, the
+//! thread makes a new connection, as it would if it had found the connection ended.
+//! Nothing was sent, and nothing failed.
 
 use std::sync::Arc;
 
@@ -23,17 +22,17 @@ use super::{Machine, Phase, Txn};
 use crate::error::Error;
 use crate::sync::atomic::Ordering;
 
-/// Why nothing can begin on a connection, though none of it has failed.
+/// Why nothing can begin on a connection that has not failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unused {
-    /// This side rests: it is still open what the other one says.
+    /// This side rests, and the other side has not reacted yet.
     Resting,
-    /// It has ended while nobody used it.
+    /// The connection has ended while it was unused.
     Ended,
 }
 
 impl Machine {
-    /// Rests, if every table is empty. Returns whether it does.
+    /// Makes this side rest if every table is empty. Returns whether it rests.
     pub(crate) fn rest(self: &Arc<Self>) -> bool {
         self.transact(|txn| {
             let may = matches!(txn.order.phase, Phase::Live) && self.snapshot().is_empty();
@@ -46,7 +45,7 @@ impl Machine {
         })
     }
 
-    /// The peer rests: that is the end, unless something is going on here.
+    /// Handles the peer's rest: ends the connection, unless something is going on here.
     pub(crate) fn peer_rests(self: &Arc<Self>) {
         self.end_if_unused();
     }
@@ -67,14 +66,14 @@ impl Machine {
         self.resting.load(Ordering::SeqCst)
     }
 
-    /// How often something was sent or received. Wraps around.
+    /// The number of messages sent or received. Wraps around.
     pub(crate) fn activity(&self) -> usize {
         self.activity.load(Ordering::Relaxed)
     }
 }
 
 impl Txn<'_> {
-    /// The peer has said something.
+    /// Ends a rest, because a message of the peer has arrived.
     pub(super) fn wake_up(&mut self) {
         if let Phase::Resting = self.order.phase {
             self.order.phase = Phase::Live;
@@ -82,12 +81,12 @@ impl Txn<'_> {
         }
     }
 
-    /// The end of a rest, for those who look without the lock.
+    /// Shows the end of a rest to threads that look without the lock.
     pub(super) fn stop_resting(&self) {
         self.machine.resting.store(false, Ordering::SeqCst);
     }
 
-    /// What stands in the way of something new, if nothing has failed.
+    /// Why nothing new can begin, although nothing has failed.
     pub(super) fn unused(&self) -> Option<Unused> {
         match &self.order.phase {
             Phase::Live | Phase::Dead(_) => None,

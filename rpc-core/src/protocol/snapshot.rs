@@ -10,7 +10,7 @@ use crate::cap::capability::Capability;
 use crate::cap::client::Client;
 use crate::ids::ExportId;
 
-/// How much a connection holds at one moment.
+/// What a connection holds at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
@@ -18,19 +18,19 @@ pub struct Snapshot {
     pub questions: usize,
     /// Calls of the peer that it has not finished.
     pub answers: usize,
-    /// Capabilities that the peer holds of us.
+    /// Capabilities of this side that the peer holds.
     pub exports: usize,
-    /// Capabilities that we hold of the peer.
+    /// Capabilities of the peer that this side holds.
     pub imports: usize,
     /// Promises that wait for earlier calls to come back.
     pub embargoes: usize,
     /// Bytes queued to be sent.
     pub queued_bytes: usize,
-    /// Words of the calls of the peer that were delivered and are not over: what the
-    /// flow limit is for.
+    /// Words of the peer's calls that were delivered and are not over, which the flow
+    /// limit bounds.
     pub words_in_flight: u64,
-    /// Calls of the peer that the flow limit holds back, and what must not overtake
-    /// them.
+    /// Calls of the peer that the flow limit holds back, and deliveries that must not
+    /// overtake them.
     pub held_back: usize,
 }
 
@@ -42,21 +42,21 @@ impl Snapshot {
     }
 }
 
-/// One capability that the peer holds of us; see
+/// One capability of this side that the peer holds; see
 /// [`Connection::exports`](crate::Connection::exports).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exported {
-    /// Its number on the wire.
+    /// The capability's id on the wire.
     pub id: ExportId,
-    /// How often the peer was sent it without having released it.
+    /// The number of times that the capability was sent and has not been released.
     pub references: u32,
-    /// What it is, for people: with the name of the object, if that has one.
+    /// A description for people, with the object's name if it has one.
     pub object: String,
 }
 
-/// What a machine holds that its peer must hold, too, when no message is under
-/// way: ids, and for capabilities how often they were sent.
+/// The part of a machine's state that must agree with its peer's when no message is
+/// under way: ids, and for capabilities how often they were sent.
 #[cfg(test)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holdings {
@@ -81,12 +81,14 @@ impl Machine {
         }
     }
 
-    /// What the peer holds of us, by number, without the order lock.
+    /// The capabilities of this side that the peer holds, by id, without the order
+    /// lock.
     pub(crate) fn exported(&self) -> Vec<Exported> {
         let mut entries = Vec::new();
         self.exports.for_each(|id, entry| entries.push((id, entry.refs, entry.target())));
         entries.sort_by_key(|(id, ..)| id.0);
-        // Not while the table is looked at: that may take the locks of promises.
+        // The description is made when the table is no longer looked at: it may take
+        // the locks of promises.
         let told = |(id, references, target): (ExportId, u32, Client)| Exported {
             id,
             references,
@@ -95,7 +97,7 @@ impl Machine {
         entries.into_iter().map(told).collect()
     }
 
-    /// Every entry that the peer has a counterpart of, by its number on the wire.
+    /// Every entry of which the peer has a counterpart, by its id on the wire.
     #[cfg(test)]
     pub(crate) fn holdings(&self) -> Holdings {
         let mut holdings = Holdings::default();
@@ -114,8 +116,9 @@ impl Machine {
         holdings
     }
 
-    /// Gives up the fields of results that came, where they were described. Vats
-    /// can keep each other's entries alive through these, see Note [described path].
+    /// Gives up the described places that are fields of results which have arrived.
+    /// Vats can keep each other's entries alive through these, see
+    /// Note [described path].
     #[cfg(test)]
     pub(crate) fn give_up_described_fields(&self) {
         let mut described = Vec::new();
@@ -135,7 +138,7 @@ impl Machine {
     /// Checks what must hold of the tables between any two steps.
     ///
     /// # Errors
-    /// A sentence for the first thing that does not.
+    /// A sentence about the first rule that does not hold.
     pub(crate) fn check(self: &Arc<Self>) -> Result<(), String> {
         self.transact(|txn| self.check_tables(&txn.order))
     }

@@ -1,5 +1,5 @@
-//! The concurrent maps that a connection's tables are, and the pools that ids
-//! come from.
+//! The concurrent maps of which a connection's tables consist, and the pools from which
+//! ids are taken.
 
 use std::fmt;
 use std::hash::Hash;
@@ -15,13 +15,14 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// wait for each other.
 pub(crate) struct Table<K: Eq + Hash, V> {
     map: Map<K, V>,
-    /// To count the map's own entries takes a lock for each shard.
+    /// The number of entries. Counting the map's own entries would take a lock for each
+    /// shard.
     count: AtomicUsize,
 }
 
 impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     pub(crate) fn new() -> Self {
-        // A few shards: all writers of one connection hold its order lock.
+        // A few shards are enough: all writers of one connection hold its order lock.
         Table { map: Map::with_shards(4), count: AtomicUsize::new(0) }
     }
 
@@ -44,7 +45,7 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
         self.map.contains(key)
     }
 
-    /// Looks at, or changes, one entry. `step` must not touch this table.
+    /// Runs `step` on one entry. `step` must not touch this table.
     pub(crate) fn with<R>(&self, key: K, step: impl FnOnce(&mut V) -> R) -> Option<R> {
         self.map.with(key, step)
     }
@@ -73,8 +74,8 @@ impl<K: Eq + Hash + fmt::Debug, V> fmt::Debug for Table<K, V> {
     }
 }
 
-/// Ids that are free. Hands out low ids first, so that both sides' tables stay
-/// small.
+/// The ids that are free. Ids that were given back are used first, the last one before
+/// the others, so that ids stay low and both sides' tables small.
 #[derive(Debug, Default)]
 pub(crate) struct IdPool {
     next: u32,
@@ -82,8 +83,8 @@ pub(crate) struct IdPool {
 }
 
 impl IdPool {
-    /// An id that nobody uses, or `None` when all 2^30 are taken. Higher ones
-    /// have a meaning of their own at level 3.
+    /// Takes a free id; `None` when all 2^30 are taken. Higher ids have a meaning of
+    /// their own at level 3.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
         if let Some(id) = self.free.pop() {
             return Some(id);
@@ -97,7 +98,7 @@ impl IdPool {
 
     /// Gives back an id that [`allocate`](Self::allocate) handed out.
     pub(crate) fn release(&mut self, id: u32) {
-        // An id that is given back twice shows in `in_use`.
+        // An id that is given back twice makes `in_use` wrong.
         debug_assert!(id < self.next, "id {id} was never handed out");
         self.free.push(id);
     }

@@ -2,9 +2,9 @@
 //!
 //! Note [models]
 //!
-//! Normally these are `parking_lot`'s and the standard library's. With `--cfg
-//! rpc_model` they are shuttle's: all threads of a test are then coroutines on one
-//! thread, a scheduler decides at each operation which of them goes on, and an
+//! Normally these are `parking_lot`'s and the standard library's. With
+//! `--cfg rpc_model` they are shuttle's: all threads of a test are then coroutines on
+//! one thread, a scheduler decides at each operation which of them goes on, and an
 //! interleaving that fails can be repeated. In such a build only the tests in modules
 //! called `models` work, which run inside `explore`.
 //!

@@ -131,8 +131,8 @@ impl Called {
         self
     }
 
-    /// Unparks the threads, at the end of the batch if this thread works one off: Note
-    /// [waking together].
+    /// Unparks the threads, at the end of the batch if this thread works one off:
+    /// Note [waking together].
     pub(crate) fn wake(self) {
         self.for_each(waking::wake);
     }

@@ -1,4 +1,4 @@
-//! Calls that nobody wants any more, and what lets go of them.
+//! How calls are cancelled.
 
 use std::sync::{Arc, Weak};
 
@@ -16,8 +16,8 @@ impl CallCell {
         self.state.lock().demand == Demand::Cancelled
     }
 
-    /// Runs a closure when the caller loses interest; drops it when the call is
-    /// settled before.
+    /// Runs a closure when the caller loses interest; drops the closure if the call is
+    /// settled first.
     pub(crate) fn on_cancel(&self, executor: Arc<dyn Executor>, closure: Job) {
         let mut state = self.state.lock();
         match (state.demand, &state.phase) {
@@ -35,8 +35,8 @@ impl CallCell {
         }
     }
 
-    /// From now on a cancellation ends the waits of the method that runs for this call.
-    /// Must not be called under a lock.
+    /// Makes a cancellation end the waits of the method that runs for this call, from
+    /// now on. Must not be called under a lock.
     pub(crate) fn interrupts(&self, method: &Arc<Scope>) {
         let mut state = self.state.lock();
         let cancelled = state.demand == Demand::Cancelled;
@@ -52,7 +52,7 @@ impl CallCell {
         matches!(self.state.lock().phase, Phase::Done(_))
     }
 
-    /// Nobody wants the outcome any more.
+    /// Cancels the call: its outcome is no longer wanted.
     ///
     /// Must not be called under a lock.
     pub(crate) fn cancel(self: &Arc<Self>) {
@@ -75,14 +75,14 @@ impl CallCell {
         if let Some(method) = method {
             method.cancel();
         }
-        // The last reference to the question sends its Finish. Nothing else would
-        // end the call, for which a peer may still have a name.
+        // Dropping the last reference to the question sends its Finish. Nothing else
+        // would end the call, which a peer may still be able to name.
         if question.is_some() {
             let error = Error::failed("the call was cancelled");
             effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
         }
         drop(question);
-        // Calls whose outcome is each other's form chains.
+        // Calls that wait for each other's outcome form chains.
         if let Some(other) = taken_from {
             effects::defer(Effect::drop(other));
         }
@@ -104,7 +104,7 @@ impl CallCell {
         }
     }
 
-    /// The call is about to wait in a promise's queue, at this place.
+    /// Records that the call is about to wait in a promise's queue, at this place.
     pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) {
         let mut state = self.state.lock();
         let before = state.queued_in.replace((Queue::Promise(Arc::downgrade(promise)), place));
@@ -112,8 +112,8 @@ impl CallCell {
         drop(before);
     }
 
-    /// The call, which has just come in, is held back at this place. For use under
-    /// the order lock of its connection.
+    /// Records that the call, which has just arrived, is held back at this place. For
+    /// use under the order lock of its connection.
     pub(crate) fn held_by(&self, connection: Weak<dyn Connection>, place: u64) {
         let mut state = self.state.lock();
         let before = state.queued_in.replace((Queue::Held(connection), place));
@@ -121,8 +121,8 @@ impl CallCell {
         drop(before);
     }
 
-    /// If the call is held back: the place, at which it stays if it is cancelled. For
-    /// use under the order lock of its connection.
+    /// If the call is held back, makes it stay at its place even if it is cancelled,
+    /// and returns that place. For use under the order lock of its connection.
     pub(crate) fn goes_on_waiting(&self) -> Option<u64> {
         let mut state = self.state.lock();
         let held = match state.queued_in.take() {
@@ -136,7 +136,7 @@ impl CallCell {
         Some(held.1)
     }
 
-    /// The call left the queue that it waited in.
+    /// Records that the call has left the queue in which it waited.
     pub(crate) fn left_queue(&self) {
         let left = self.state.lock().queued_in.take();
         drop(left);
@@ -144,12 +144,13 @@ impl CallCell {
 
     // ---- The flow limit
 
-    /// The call is delivered, and counts as so many words until it is over.
+    /// Records that the call was delivered and counts as `words` words until it is
+    /// over.
     pub(crate) fn counts_as(&self, words: u64) {
         self.state.lock().words = words;
     }
 
-    /// The call is over, as far as the flow limit is concerned.
+    /// Ends the call as far as the flow limit is concerned.
     pub(crate) fn no_longer_counts(&self) {
         let words = std::mem::take(&mut self.state.lock().words);
         self.give_back(words);

@@ -12,24 +12,24 @@ use crate::cap::payload::Outcome;
 use crate::error::Error;
 use crate::wire::Path;
 
-/// The most calls that one may wait for, one behind the other, before that is
-/// taken for a circle.
+/// Maximum length of a chain of calls that wait for each other. A longer one is taken
+/// for a circle.
 const MAX_WAITS: usize = 1 << 16;
 
 impl CallCell {
-    /// Makes the outcome of `other` this call's, too, but for the capabilities in
-    /// `fields`, which take the place of those that are there.
+    /// Makes the outcome of `other` the outcome of this call, too, with the
+    /// capabilities in `fields` in place of those in the outcome.
     ///
     /// Must not be called under a lock.
     pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>, fields: Vec<(Path, Client)>) {
         self.take_changed(other, Change::Fields(fields));
     }
 
-    /// Makes this call the same as `other`, on its side of a membrane: its outcome
-    /// is that of `other`, and calls that are pipelined on it go to the fields of
-    /// `other`, all of it with what it carries across. Returns the fields that must
-    /// be handed over by [`hand_over_across`](Self::hand_over_across) when `other`
-    /// is on its way.
+    /// Makes this call the counterpart of `other` on its side of a membrane: its
+    /// outcome is that of `other`, and calls that are pipelined on it go to the fields
+    /// of `other`; the capabilities in all of them cross the membrane. Returns the
+    /// fields that must be handed over by [`hand_over_across`](Self::hand_over_across)
+    /// once `other` is on its way.
     ///
     /// Must not be called under a lock.
     pub(crate) fn take_across(
@@ -43,7 +43,8 @@ impl CallCell {
             let mut state = self.state.lock();
             if state.early.is_none() && matches!(state.phase, Phase::Waiting) {
                 state.early = Some(Early::Behind(Arc::downgrade(&cell), crossing.clone()));
-                // Found as long as they hand over what they queued.
+                // The fields stay in the map, so that they are found while they hand
+                // over what they queued.
                 let known = state.fields.iter();
                 fields = known
                     .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
@@ -57,8 +58,8 @@ impl CallCell {
         fields
     }
 
-    /// Resolves fields of this call to those of `other`. They are asked for only
-    /// now: a call without fields gets into a queue faster.
+    /// Resolves fields of this call to those of `other`. The fields of `other` are made
+    /// only now, because a call without fields gets into a queue faster.
     pub(crate) fn hand_over_across(
         self: &Arc<Self>,
         fields: Vec<(Path, Arc<LocalPromise>)>,
@@ -71,8 +72,8 @@ impl CallCell {
         let fields = fields.into_iter();
         let fields =
             fields.map(|(path, field)| (field, crossing.client(&other.pipelined(&path)))).collect();
-        // Not right here: calls may wait in the fields of those that wait in these,
-        // and so on.
+        // This is deferred: calls may wait in the fields of calls that wait in these
+        // fields, and so on.
         effects::defer(Effect::ResolveFields(Arc::clone(self), fields));
     }
 
@@ -83,11 +84,11 @@ impl CallCell {
             state.taken_from = Some(other);
             drop(state);
         } else {
-            // Nobody wants it: nor do we want the other one.
+            // This call is not wanted, so neither is the other one.
             drop(state);
             drop(other);
         }
-        // See Note [cycles]: it was published first. A circle would keep itself
+        // See Note [cycles]: the wait was published first. A circle would keep itself
         // alive for ever.
         if cell.comes_from(self) {
             return self.complete(Err(Error::failed("a call was answered with its own outcome")));
@@ -103,8 +104,8 @@ impl CallCell {
         has_fields && promise.parent().is_some_and(|parent| parent.comes_from(self))
     }
 
-    /// Whether the outcome of this call is, or cannot come before, that of `end`,
-    /// over any number of others.
+    /// Whether the outcome of this call is that of `end`, or cannot come before it,
+    /// directly or through other calls.
     fn comes_from(self: &Arc<Self>, end: &Arc<Self>) -> bool {
         let mut cell = Arc::clone(self);
         for _ in 0..MAX_WAITS {
@@ -130,7 +131,7 @@ impl CallCell {
 }
 
 impl Change {
-    /// What the outcome of the one call is as that of the other.
+    /// Turns the outcome of one call into that of the other.
     pub(super) fn of(self, outcome: &Outcome) -> Outcome {
         match self {
             Change::Fields(fields) => with_fields(outcome, fields),
@@ -139,8 +140,8 @@ impl Change {
     }
 }
 
-/// The outcome with other capabilities in place of those in some fields. Where
-/// several of these are one capability, it is behind all of them.
+/// The outcome with other capabilities in place of those in some fields. If several
+/// fields hold the same capability, the replacement waits for all of theirs.
 fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
     let payload = outcome.clone()?;
     if fields.is_empty() {
@@ -149,7 +150,7 @@ fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
     let mut caps = payload.caps().to_vec();
     let mut replaced = BTreeSet::new();
     for (path, client) in fields {
-        // Where there is none, calls through the field fail by themselves.
+        // If the field holds no capability, calls through it fail by themselves.
         if let Ok(Some(index)) = payload.cap_index_at(&path)
             && let Some(cap) = caps.get_mut(index)
         {

@@ -3,31 +3,38 @@
 //! # State model
 //!
 //! ```text
-//! Waiting ──sent to a peer──► Asked(question)
-//!    │                           │
-//!    └────────complete───────────┴──► Returning ──► Completing ──► Done
+//! Waiting ──sent to a peer───────────────────────► Asked(question)
+//! Waiting ──tail call to the peer that asked─────► Forwarded(question)
+//! Asked ──answered with another call's outcome───► Waiting
+//! Asked, Forwarded ──cancelled───────────────────► Waiting
+//! Waiting, Asked, Forwarded ──complete───────────► Returning
+//! Returning ──Return that awaits a Finish queued─► Completing
+//! Returning ──no such Return─────────────────────► Done
+//! Completing ──published─────────────────────────► Done
 //! ```
 //!
-//! - **Waiting**: on its way in a queue of this process, or with an object of
-//!   this process. Pipelined fields are [`LocalPromise`]s.
-//! - **Asked**: a question on a connection. Pipelined fields belong to the
-//!   question and calls on them go to the peer at once; those that were made
-//!   while waiting resolve to the question's.
-//! - **Forwarded**: as asked, but the outcome never comes here: the peer that
-//!   wants it has it already, see Note [tail calls].
+//! - **Waiting**: the call is on its way in a queue of this process, with an object of
+//!   this process, or waits for the outcome of another call. Pipelined fields are
+//!   [`LocalPromise`]s. A cancelled question also leads back here; an error then
+//!   completes the call.
+//! - **Asked**: the call is a question on a connection. Pipelined fields belong to the
+//!   question and calls on them go to the peer at once; fields that were made while
+//!   waiting resolve to the question's fields.
+//! - **Forwarded**: as Asked, but the outcome never comes here: the peer that wants it
+//!   has it already, see Note [tail calls].
 //! - **Returning**: the outcome is known. The fields that were made in this
 //!   process hand over what they queued; new ones lead straight to the results.
 //! - **Completing**: a peer that waits for the outcome was sent its Return. The
 //!   capabilities in the outcome are now what that Return described, see
 //!   Note [described path]. The change is made in the transaction that queues the
-//!   Return, so that no pipelined call of the peer's sees it too early or too
-//!   late.
+//!   Return, so that no pipelined call of the peer's sees it too early or too late.
+//!   Without such a Return, or with one that needs no Finish, Returning leads to Done.
 //! - **Done**: the waiting threads see the outcome.
 //!
-//! The fields come before the Return, and the Return before the waiting threads:
-//! every call that was pipelined is on its way before the peer can answer what it
-//! was told (its Disembargo must not overtake such a call), and before anybody
-//! can call what the results contain.
+//! The fields come before the Return, and the Return before the waiting threads: every
+//! call that was pipelined is on its way before the peer can react to the Return (the
+//! peer's Disembargo must not overtake such a call), and before a thread can call what
+//! the results contain.
 //!
 //! The lock is a leaf. What is taken out under it is dropped after it.
 
@@ -61,14 +68,14 @@ pub(crate) struct CallCell {
     interest: OnceLock<Weak<Interest>>,
 }
 
-/// Who asked.
+/// The party that made the call.
 pub(crate) enum Sink {
-    /// Somebody in this process, who reads the outcome from the cell.
+    /// This process, which reads the outcome from the cell.
     Here,
-    /// A peer, who is sent a Return.
+    /// A peer, which is sent a Return.
     Answer(Weak<dyn Connection>, AnswerId, Serial),
-    /// A peer, for a question of ours that it will answer with this outcome: it
-    /// is told that the call has ended, and the outcome stays in the cell.
+    /// A peer that will answer a question of this side with this outcome: the peer is
+    /// told that the call has ended, and the outcome stays in the cell.
     Kept(Weak<dyn Connection>, AnswerId, Serial),
 }
 
@@ -77,33 +84,34 @@ struct State {
     demand: Demand,
     /// The fields that were made in this process, by path.
     fields: BTreeMap<Path, Weak<LocalPromise>>,
-    /// At how many of them it is time to forget those that are gone.
+    /// Number of fields at which those that are gone are swept out.
     sweep_at: usize,
-    /// What calls that are pipelined before the outcome go to, if that is not for
-    /// the phase to say.
+    /// Where calls go that are pipelined before the outcome is known, if the phase does
+    /// not determine it.
     early: Option<Early>,
-    /// How many batches of those are being handed over to a question's fields.
+    /// The number of batches of fields that are being handed over to a question's
+    /// fields.
     handovers: usize,
     watchers: Vec<Watcher>,
     /// The threads that wait for the outcome.
     waiters: Waiters,
     /// The queue in which the call waits, and its place there.
     queued_in: Option<(Queue, u64)>,
-    /// How many words it counts as on the connection that it came from:
-    /// Note [flow limit].
+    /// The number of words as which the call counts on the connection over which it
+    /// came: Note [flow limit].
     words: u64,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
-    /// The method that runs for this call, if it is to be interrupted.
+    /// The method that runs for this call, if it allows interruption.
     method: Option<Arc<Scope>>,
     /// The other call whose outcome will be this one's.
     taken_from: Option<Arc<Interest>>,
 }
 
-/// Where a call waits.
+/// The queue in which a call waits.
 enum Queue {
-    /// For a promise to resolve.
+    /// The queue of a promise that is not resolved.
     Promise(Weak<LocalPromise>),
-    /// On the connection that it came from, for others to end.
+    /// The calls that the call's connection holds back until others end.
     Held(Weak<dyn Connection>),
 }
 
@@ -119,28 +127,29 @@ enum Phase {
 /// Where pipelined calls go before the outcome is known.
 #[derive(Clone)]
 enum Early {
-    /// To what the callee has given out.
+    /// To the capabilities that the callee has given out.
     Given(Payload),
-    /// To the fields of another call, which is this one behind a membrane.
-    /// Weak: whoever wants this one wants that one, too.
+    /// To the fields of another call, which is this call's counterpart behind a
+    /// membrane. The reference is weak: the interest in this call keeps the other one
+    /// alive, too.
     Behind(Weak<CallCell>, Crossing),
 }
 
-/// Whether a thread has taken on to carry the outcome to the next phases.
+/// Whether a thread carries the outcome to the next phases.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Carrier {
     Wanted,
     Found,
 }
 
-/// Whether anybody still wants the outcome.
+/// Whether the outcome is still wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Demand {
     Wanted,
     Cancelled,
 }
 
-/// Who can tell what is at the end of a path.
+/// Where the capability at the end of a path can be looked up.
 pub(crate) enum Elsewhere {
     /// The connection of this question.
     Question(Arc<dyn Question>),
@@ -148,28 +157,28 @@ pub(crate) enum Elsewhere {
     Behind(Arc<CallCell>, Crossing),
 }
 
-/// Who is told when a call is done.
+/// What is told when a call is done.
 enum Watcher {
-    /// A call whose outcome is the same, but for what is in these fields.
+    /// A call whose outcome is the same, apart from this change.
     Call(Arc<CallCell>, Change),
     Closure(Arc<dyn Executor>, Box<dyn FnOnce(Outcome) + Send>),
     Waker(std::task::Waker),
-    /// Part of this library, which runs it wherever it is.
+    /// A closure of this library, which runs on the thread that brings the outcome.
     Internal(Box<dyn FnOnce(&Outcome) + Send>),
-    /// The same, but before anybody else hears of the outcome.
+    /// A closure of this library that runs before the outcome is published.
     First(Box<dyn FnOnce(&Outcome) + Send>),
 }
 
-/// What makes the outcome of one call that of another.
+/// The change that turns the outcome of one call into that of another.
 enum Change {
     /// These capabilities take the place of those in these fields.
     Fields(Vec<(Path, Client)>),
-    /// It crosses a membrane.
+    /// The outcome crosses a membrane.
     Crossing(Crossing),
 }
 
-/// The wish to know a call's outcome. When the last one is dropped the call is
-/// cancelled.
+/// The interest in a call's outcome. When the last reference to it is dropped, the call
+/// is cancelled.
 pub(crate) struct Interest {
     cell: Arc<CallCell>,
 }
@@ -182,9 +191,9 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        // The last wish may go in the middle of a transaction, with a reference
-        // to a field; and with it the wish for the call that this one waits for,
-        // and so on: see Note [effects].
+        // The last interest may be dropped in the middle of a transaction, with a
+        // reference to a field; and with it the interest in the call for which this one
+        // waits, and so on: see Note [effects].
         if !self.cell.is_done() {
             effects::defer(Effect::Cancel(Arc::clone(&self.cell)));
         }
@@ -192,7 +201,7 @@ impl Drop for Interest {
 }
 
 impl CallCell {
-    /// `hint` is what the caller will not do.
+    /// `hint` says what the caller will not make use of.
     pub(crate) fn new(sink: Sink, hint: Hint) -> (Arc<CallCell>, Arc<Interest>) {
         let cell = Arc::new(CallCell {
             state: Mutex::new(State {
@@ -215,7 +224,7 @@ impl CallCell {
             interest: OnceLock::new(),
         });
         let interest = Arc::new(Interest { cell: Arc::clone(&cell) });
-        // The cell is new: nobody has set it before.
+        // The cell is new, so the value is not set yet.
         let _ = cell.interest.set(Arc::downgrade(&interest));
         (cell, interest)
     }
@@ -224,13 +233,13 @@ impl CallCell {
         self.hint
     }
 
-    /// Whether somebody in this process made the call.
+    /// Whether this process made the call.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self.sink, Sink::Here)
     }
 
-    /// The peer's question that this answers with its outcome, if it is one of
-    /// this connection's.
+    /// The peer's question that this call's outcome answers, if it came over
+    /// `connection`.
     pub(crate) fn asked_by(&self, connection: &dyn Connection) -> Option<(AnswerId, Serial)> {
         match &self.sink {
             Sink::Answer(own, id, serial) if connection::is_same(own.as_ptr(), connection) => {
@@ -285,7 +294,7 @@ impl CallCell {
         let (outcome, fields, first) = {
             let mut state = self.state.lock();
             if state.handovers > 0 {
-                // The last of them comes here again.
+                // The last handover calls this again.
                 return;
             }
             let outcome = match &mut state.phase {
@@ -328,8 +337,8 @@ impl CallCell {
         }
     }
 
-    /// Sends the Return if a peer asked, and tells what calls that are pipelined
-    /// from now on find in the outcome.
+    /// Sends the Return if a peer made the call, and returns the outcome as calls find
+    /// it that are pipelined from now on.
     fn send_return(&self, outcome: Outcome) -> Outcome {
         match &self.sink {
             Sink::Here => outcome,
@@ -339,8 +348,8 @@ impl CallCell {
                     outcome
                 }
                 Some(connection) => {
-                    // Content without capabilities leaves without a copy, if
-                    // nobody else holds it; and nobody looks for any in it.
+                    // Content without capabilities leaves without a copy if it is not
+                    // shared; and no pipelined call needs it.
                     self.let_go_of_content(&outcome);
                     connection.return_answer(*id, *serial, outcome)
                 }
@@ -367,8 +376,8 @@ impl CallCell {
         }
     }
 
-    /// The Return was queued, with these capabilities described. For use under
-    /// the order lock of its connection.
+    /// Records that the Return was queued, with these capabilities described. For use
+    /// under the order lock of the connection.
     pub(crate) fn described(&self, outcome: &Outcome) {
         let mut state = self.state.lock();
         let before = std::mem::replace(&mut state.phase, Phase::Completing(outcome.clone()));
@@ -376,7 +385,7 @@ impl CallCell {
         drop(before);
     }
 
-    /// The outcome, once it is there.
+    /// The outcome; `None` until the call is done.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         match &self.state.lock().phase {
             Phase::Done(outcome) => Some(outcome.clone()),
@@ -384,7 +393,7 @@ impl CallCell {
         }
     }
 
-    /// Waits for the outcome on behalf of the application; `None` when the deadline came
+    /// Waits for the outcome on behalf of the application; `None` if the deadline comes
     /// first.
     ///
     /// # Errors
@@ -410,18 +419,18 @@ impl CallCell {
         self.watch(Watcher::Closure(executor, closure));
     }
 
-    /// Runs a closure of this library's with the outcome, right where it comes in.
+    /// Runs a closure of this library with the outcome, on the thread that brings it.
     pub(crate) fn tell_when_done(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
         self.watch(Watcher::Internal(closure));
     }
 
-    /// As [`tell_when_done`](Self::tell_when_done), before anybody can act upon the
-    /// outcome.
+    /// As [`tell_when_done`](Self::tell_when_done), but before the outcome is
+    /// published.
     pub(crate) fn tell_first(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
         self.watch(Watcher::First(closure));
     }
 
-    /// Wakes a task when the outcome is there.
+    /// Wakes a task when the call is done.
     pub(crate) fn wake_on_done(&self, waker: &std::task::Waker) {
         let known = self
             .state
@@ -448,8 +457,8 @@ impl CallCell {
 
 impl Drop for CallCell {
     fn drop(&mut self) {
-        // Closures of the application's, and calls whose outcome is this one's,
-        // and so on.
+        // The watchers may hold closures of the application, and calls that take this
+        // call's outcome, which have watchers in turn.
         let words = std::mem::take(&mut self.state.get_mut().words);
         self.give_back(words);
         let state = self.state.get_mut();

@@ -1,4 +1,4 @@
-//! Calling what a call is going to return.
+//! Pipelining: calls on capabilities that a call is going to return.
 
 use std::sync::{Arc, Weak};
 
@@ -23,7 +23,8 @@ impl CallCell {
             match cell.pipelined_here(path) {
                 Ok(client) => break client,
                 Err(Elsewhere::Question(question)) => {
-                    // Otherwise its Return came in between, and the phase has changed.
+                    // Otherwise the question's Return came in between, and the phase
+                    // has changed.
                     if let Some(client) = question.field(path) {
                         break client;
                     }
@@ -40,8 +41,8 @@ impl CallCell {
         client
     }
 
-    /// As [`pipelined`](Self::pipelined), but gives up when that takes more than
-    /// this call's own lock. For use under an order lock.
+    /// As [`pipelined`](Self::pipelined), but gives up if it would need another lock
+    /// than this call's own. For use under an order lock.
     pub(crate) fn pipelined_here(self: &Arc<Self>, path: &[u16]) -> Result<Client, Elsewhere> {
         let parent = self.interest.get().and_then(Weak::upgrade);
         let mut state = self.state.lock();
@@ -76,9 +77,9 @@ impl CallCell {
         Ok(cap_of(&outcome, path))
     }
 
-    /// Gives the pipeline out before the outcome is known: pipelined calls, those
-    /// that wait and those to come, go to the capabilities in `payload`. Only the
-    /// first one counts, and only before the outcome.
+    /// Gives the pipeline out before the outcome is known: pipelined calls that wait
+    /// and those to come go to the capabilities in `payload`. Only the first pipeline
+    /// counts, and only before the outcome.
     ///
     /// Must not be called under a lock.
     pub(crate) fn set_pipeline(&self, payload: Payload) {
@@ -91,7 +92,8 @@ impl CallCell {
             }
             state.early = Some(Early::Given(payload.clone()));
             let fields = std::mem::take(&mut state.fields);
-            // Found as long as they hand over what they queued.
+            // The fields stay in the map, so that they are found while they hand over
+            // what they queued.
             let live: Vec<_> = fields
                 .into_iter()
                 .filter_map(|(path, field)| Some((path, field.upgrade()?)))
@@ -106,9 +108,9 @@ impl CallCell {
         }
     }
 
-    /// The call was sent as a question. Returns the fields that must now be
-    /// resolved to the question's fields, by [`Effect::ResolveFields`] if there
-    /// are any; `None` when nobody wants the call any more.
+    /// Records that the call was sent as a question. Returns the fields that must now
+    /// be resolved to the question's fields, by [`Effect::ResolveFields`] if there are
+    /// any; `None` if the call is no longer wanted.
     ///
     /// For use under the order lock.
     pub(crate) fn asked(
@@ -135,8 +137,8 @@ impl CallCell {
         Some(fields)
     }
 
-    /// The question was answered with a reference to another call; the outcome
-    /// comes from there. For use under the order lock.
+    /// Records that the question was answered with a reference to another call, from
+    /// which the outcome will come. For use under the order lock.
     pub(crate) fn no_longer_asked(&self) {
         let mut state = self.state.lock();
         let before = match state.phase {
@@ -147,7 +149,7 @@ impl CallCell {
         drop(before);
     }
 
-    /// The fields that [`asked`](Self::asked) gave out are resolved.
+    /// Records that the fields which [`asked`](Self::asked) gave out are resolved.
     pub(crate) fn fields_resolved(self: &Arc<Self>) {
         self.state.lock().handovers -= 1;
         self.finish_completion();
@@ -168,7 +170,7 @@ impl State {
     }
 }
 
-/// What becomes of a pipelined call where none was to be made.
+/// The error of a pipelined call on a call that was made without a pipeline.
 fn not_pipelined() -> Error {
     Error::failed(
         "the call was made without promise pipelining: \

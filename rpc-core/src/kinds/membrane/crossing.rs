@@ -1,6 +1,6 @@
-//! What a membrane knows of all that crosses it.
+//! What a membrane knows of everything that crosses it.
 //!
-//! Both locks in here and in `wrapped` are leaves: under them nothing is dropped
+//! The locks in this file and in `wrapped` are leaves: under them nothing is dropped
 //! that may run application code, and no other lock is taken.
 
 use std::collections::HashMap;
@@ -15,25 +15,26 @@ use crate::cap::crossing::{Barrier, Direction};
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 
-/// At how many calls it is looked for the first time which of them have ended.
+/// Number of calls at which those that have ended are swept out for the first time.
 const FIRST_SWEEP: usize = 16;
 
 pub(super) struct Shared {
     policy: Arc<dyn MembranePolicy>,
-    /// What passages through the same barrier have in common.
+    /// The barrier, which its passages have in common.
     root: Arc<Root>,
     state: Mutex<State>,
 }
 
-/// The identity of a barrier. Not empty, so that each has an address of its own.
+/// The identity of a barrier. Not of size zero, so that each has an address of its own.
 struct Root {
     _identity: u8,
 }
 
 struct State {
-    /// Why nothing passes any more.
+    /// The error of everything that would pass, once the membrane is revoked.
     revoked: Option<Error>,
-    /// The wrappers, by the address of what they wrap and the side they are for.
+    /// The wrappers, by the address of what they wrap and the direction in which it
+    /// crosses.
     wrappers: HashMap<(usize, Direction), Weak<Wrapped>>,
     /// The calls under way, and some that have ended.
     calls: Vec<Weak<CallCell>>,
@@ -70,10 +71,10 @@ impl Shared {
         Arc::ptr_eq(&self.root, &other.root)
     }
 
-    /// What a capability, which has been shortened, is on the other side.
+    /// What stands on the other side for a capability, which has been shortened.
     pub(super) fn cross_settled(self: &Arc<Self>, client: Client, direction: Direction) -> Client {
         if client.address() == 0 {
-            // Null and broken ones are the same everywhere.
+            // Null and broken capabilities are the same on both sides.
             return client;
         }
         let mut depth = 0;
@@ -103,9 +104,9 @@ impl Shared {
         Client::of(wrapped)
     }
 
-    /// Asks the policy. It is application code, but what it starts waits until the
-    /// call is on its way, as far as anything waits on this thread: among it may be
-    /// the next call that comes here. (See Note [effects].)
+    /// Asks the policy, which is application code. Effects of that code are run only
+    /// when the call is on its way, because one of them may be the next call that comes
+    /// here. (See Note [effects].)
     pub(super) fn decide(
         &self,
         direction: Direction,
@@ -119,7 +120,7 @@ impl Shared {
         };
         catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|panic| {
             tracing::error!("the policy of a membrane panicked");
-            // Its own drop may panic again, which nobody could make sense of.
+            // Dropping the panic's payload may panic again.
             std::mem::forget(panic);
             Err(Error::failed("the policy of a membrane panicked"))
         })
@@ -139,7 +140,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A wrapper goes.
+    /// Removes a wrapper that is being dropped.
     pub(super) fn forget(&self, key: (usize, Direction), wrapped: *const Wrapped) {
         let mut state = self.state.lock();
         if state.wrappers.get(&key).is_some_and(|own| own.as_ptr() == wrapped) {
@@ -160,8 +161,8 @@ impl Shared {
             state.revoked = Some(error.clone());
             (std::mem::take(&mut state.wrappers), std::mem::take(&mut state.calls))
         };
-        // The wrappers first: whoever hears that a call has failed finds that
-        // they fail, too.
+        // The wrappers come first: code that learns that a call has failed must find
+        // that they fail, too.
         for wrapped in wrappers.into_values().filter_map(|wrapped| wrapped.upgrade()) {
             wrapped.revoke(error);
         }

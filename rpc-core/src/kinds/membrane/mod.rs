@@ -1,15 +1,16 @@
-//! Membranes: barriers that capabilities cannot be carried around.
+//! Membranes: barriers past which capabilities cannot be passed.
 //!
-//! A membrane stands between an inside and an outside. Whatever capability passes
+//! A membrane stands between an inside and an outside. Every capability that passes
 //! through it, in parameters or in results, is replaced by a wrapper of the same
-//! membrane; a wrapper that passes back is replaced by what it wraps. So nothing
-//! that the two sides exchange leads past the membrane, and its
-//! [policy](MembranePolicy) sees every call from one side to the other.
+//! membrane; a wrapper that passes back is replaced by what it wraps. So nothing that
+//! the two sides exchange leads past the membrane, and its [policy](MembranePolicy)
+//! sees every call from one side to the other.
 //!
-//! A wrapped promise is a promise: it resolves when what it wraps does, to that
-//! in the same membrane, or to the thing itself if it turns out to be of the side
-//! that looks at it. Calls through a membrane keep their order and are passed on
-//! at once, those that are pipelined on other calls through it as well.
+//! A wrapped promise is a promise: it resolves when the promise behind it does, to a
+//! wrapper of what that has resolved to, or to the capability itself if it turns out to
+//! belong to the side that holds the wrapper. Calls through a membrane keep their order
+//! and are passed on at once, including those that are pipelined on other calls through
+//! it.
 
 mod crossing;
 mod wrapped;
@@ -25,16 +26,16 @@ use crate::error::{Error, Result};
 
 use self::crossing::Shared;
 
-/// What may pass a membrane.
+/// Decides what may pass a membrane.
 ///
-/// The methods run on whichever thread brings a call, often one that serves a
-/// connection: they must decide at once and not wait. A panic fails the call.
+/// The methods run on the thread that delivers a call, often one that serves a
+/// connection: they must decide without waiting. A panic fails the call.
 ///
-/// Treat both directions alike: a promise that crosses may turn out to be of the
-/// side that it came to, and calls on it then do not cross any more.
+/// Treat both directions alike: a promise that crosses may resolve to a capability of
+/// the side to which it came, and then calls on it no longer cross.
 pub trait MembranePolicy: Send + Sync + 'static {
-    /// What becomes of a call that comes from outside and is for `target`, which
-    /// is inside. `target` is not wrapped: calling it bypasses the membrane.
+    /// Decides about a call from outside on `target`, which is inside. `target` is not
+    /// wrapped: calling it bypasses the membrane.
     ///
     /// # Errors
     /// What the call fails with instead of passing.
@@ -43,8 +44,7 @@ pub trait MembranePolicy: Send + Sync + 'static {
         Ok(Passage::Through)
     }
 
-    /// What becomes of a call that comes from inside and is for `target`, which
-    /// is outside and not wrapped.
+    /// Decides about a call from inside on `target`, which is outside and not wrapped.
     ///
     /// # Errors
     /// What the call fails with instead of passing.
@@ -53,21 +53,21 @@ pub trait MembranePolicy: Send + Sync + 'static {
         Ok(Passage::Through)
     }
 
-    /// Whether a call through a promise, if it is to be anything but passed
-    /// through, waits until it is known where the promise leads, and is decided
-    /// about again: it may turn out not to cross the membrane. By default it does.
+    /// Whether a call on a promise that would be redirected or refused waits until the
+    /// promise is resolved; then the policy is asked again, if the call crosses the
+    /// membrane at all. The default is `true`.
     fn waits_for_promises(&self) -> bool {
         true
     }
 
-    /// Whether the file descriptors of capabilities pass. By default they do not:
-    /// what is done with one is seen by nobody, and cannot be revoked.
+    /// Whether the file descriptors of capabilities pass. By default they do not: the
+    /// membrane cannot see what is done with a descriptor, nor revoke it.
     fn passes_fds(&self) -> bool {
         false
     }
 }
 
-/// A policy that others hold, too.
+/// A policy that is shared.
 impl<P: MembranePolicy + ?Sized> MembranePolicy for Arc<P> {
     fn inbound_call(&self, interface_id: u64, method_id: u16, target: &Client) -> Result<Passage> {
         (**self).inbound_call(interface_id, method_id, target)
@@ -90,15 +90,16 @@ impl<P: MembranePolicy + ?Sized> MembranePolicy for Arc<P> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Passage {
-    /// It goes through, and what it carries is wrapped and unwrapped.
+    /// The call goes through, and the capabilities that it carries are wrapped and
+    /// unwrapped.
     Through,
-    /// It goes, as it is, to this capability of the caller's side. Use
-    /// [`Membrane::carry_in`] and [`Membrane::carry_out`] to have that one bring
-    /// things to the other side.
+    /// The call goes unchanged to this capability of the caller's side. That capability
+    /// can use [`Membrane::carry_in`] and [`Membrane::carry_out`] to bring content to
+    /// the other side.
     Redirect(Client),
 }
 
-/// Lets everything pass, until it is revoked.
+/// The policy that lets everything pass.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has no content")]
 pub struct Transparent;
@@ -118,7 +119,7 @@ impl MembranePolicy for Transparent {}
 /// #     }
 /// # }
 ///
-/// /// Lets nothing in but greetings.
+/// /// Lets only greetings in.
 /// struct GreetingsOnly;
 ///
 /// impl MembranePolicy for GreetingsOnly {
@@ -148,39 +149,40 @@ pub struct Membrane {
 }
 
 impl Membrane {
-    /// A membrane of its own.
+    /// A membrane around a barrier of its own.
     pub fn new(policy: impl MembranePolicy) -> Self {
         Membrane { shared: Shared::new(Arc::new(policy), None) }
     }
 
-    /// Another passage through the same barrier: what went in by one of them
-    /// comes out by the other as itself, and the other way round. Each has its
-    /// own policy and is revoked alone.
+    /// Another membrane around the same barrier: what passed one of them in one
+    /// direction passes the other back as itself. Each has its own policy and is
+    /// revoked separately.
     #[must_use]
     pub fn sibling(&self, policy: impl MembranePolicy) -> Self {
         Membrane { shared: Shared::new(Arc::new(policy), Some(&self.shared)) }
     }
 
-    /// What stands outside for a capability that is inside. The same one while
-    /// it exists; and if `inner` itself stands for something outside, that.
+    /// The wrapper that stands outside for a capability that is inside. It is the same
+    /// wrapper while it exists. If `inner` itself is a wrapper of a capability outside,
+    /// this returns that capability.
     #[must_use]
     pub fn wrap<C: FromClient>(&self, inner: &C) -> C {
         C::from_client(self.crossing(Direction::Out).client(inner.as_client()))
     }
 
-    /// What stands inside for a capability that is outside.
+    /// The wrapper that stands inside for a capability that is outside.
     #[must_use]
     pub fn wrap_reverse<C: FromClient>(&self, outer: &C) -> C {
         C::from_client(self.crossing(Direction::In).client(outer.as_client()))
     }
 
-    /// Content from outside as it is to be seen inside.
+    /// Content from outside in the form for the inside.
     #[must_use]
     pub fn carry_in(&self, content: &Payload) -> Payload {
         self.crossing(Direction::In).payload(content)
     }
 
-    /// Content from inside as it is to be seen outside.
+    /// Content from inside in the form for the outside.
     #[must_use]
     pub fn carry_out(&self, content: &Payload) -> Payload {
         self.crossing(Direction::Out).payload(content)
@@ -190,18 +192,18 @@ impl Membrane {
         Crossing::new(Arc::clone(&self.shared) as _, direction)
     }
 
-    /// Ends every way through it: all its wrappers, in both directions, let go of
-    /// what they wrap and fail from now on with `error`, and so do the calls that
-    /// are under way through it, which are cancelled behind it. Promises resolve
-    /// to that error.
+    /// Ends everything that leads through the membrane: all its wrappers, in both
+    /// directions, release what they wrap and fail from now on with `error`. Calls that
+    /// are under way through it fail with `error`, too, and are cancelled behind it.
+    /// Promises resolve to that error.
     ///
-    /// What went in and was put back to where it came from is not affected, nor
-    /// are calls that were redirected. Only the first time counts.
+    /// A capability that went in and came back to where it came from is not affected,
+    /// nor are calls that were redirected. Only the first revocation counts.
     pub fn revoke(&self, error: Error) {
         self.shared.revoke(&error);
     }
 
-    /// Why it was revoked, if it was.
+    /// The error with which the membrane was revoked, if it was.
     pub fn revoked(&self) -> Option<Error> {
         self.shared.revoked()
     }
@@ -215,42 +217,40 @@ impl fmt::Debug for Membrane {
     }
 }
 
-/// Makes a capability that can be taken back, and the means to do so. Everything
-/// that is reached through it is taken back with it: this is a [`Membrane`] that
-/// lets everything pass.
+/// Makes a capability that can be revoked, and its revoker. Everything that is reached
+/// through the capability is revoked with it: this is a [`Membrane`] that lets
+/// everything pass.
 pub fn revocable<C: FromClient>(client: &C) -> (C, Revoker) {
     let membrane = Membrane::new(Transparent);
     (membrane.wrap(client), Revoker { membrane })
 }
 
-/// Takes a [revocable] capability back. Dropping it does not, unless
-/// [`on_drop`](Self::on_drop) says so.
+/// Revokes a [revocable] capability. Dropping the revoker does not revoke it; see
+/// [`on_drop`](Self::on_drop).
 #[derive(Clone, Debug)]
 pub struct Revoker {
     membrane: Membrane,
 }
 
 impl Revoker {
-    /// Makes every call fail with `error`, now and later; see
-    /// [`Membrane::revoke`].
+    /// Makes every call fail with `error`, from now on; see [`Membrane::revoke`].
     pub fn revoke(&self, error: Error) {
         self.membrane.revoke(error);
     }
 
-    /// Whether the capability was taken back.
+    /// Whether the capability was revoked.
     pub fn is_revoked(&self) -> bool {
         self.membrane.revoked().is_some()
     }
 
-    /// A guard that takes the capability back when it is dropped.
+    /// A guard that revokes the capability when it is dropped.
     #[must_use = "dropping the guard revokes the capability"]
     pub fn on_drop(self) -> RevokeOnDrop {
         RevokeOnDrop { revoker: self }
     }
 }
 
-/// Takes a revocable capability back when it is dropped: see
-/// [`Revoker::on_drop`].
+/// Revokes a revocable capability when it is dropped: see [`Revoker::on_drop`].
 #[derive(Debug)]
 pub struct RevokeOnDrop {
     revoker: Revoker,

@@ -1,18 +1,24 @@
-//! What stands on one side of a membrane for a capability of the other side.
+//! Wrappers: what stands on one side of a membrane for a capability of the other side.
 //!
 //! # State model
 //!
 //! ```text
-//!            ┌──what it wraps has resolved──► Told
-//! Watching ──┤                                  │
-//!            └───────────revoked────────────────┴──► Revoked
+//! NotYet ──watched, or a call or a stream waits──► Watching ──promise resolved──► Told
+//!
+//! NotYet, Watching, Told ──revoked──► Told, with an error in place of the capability
 //! ```
 //!
-//! A wrapper of something settled is always settled, until it is revoked. That of
-//! a promise is *pending* for as long as the promise is, as long as calls wait in it
-//! for the promise (see `hold`), and as long as it has a stream that it has not
-//! passed on. What it has become is found by following the promise and wrapping
-//! what that is now ([`Client::shortened`]).
+//! - **NotYet**: the wrapper will not be told when the promise that it wraps resolves. A
+//!   wrapper of a settled capability stays so until it is revoked.
+//! - **Watching**: the wrapper will be told.
+//! - **Told**: the waiting calls, the stream and the watchers have gone on.
+//!
+//! A wrapper of a settled capability is settled. A wrapper of a promise is *pending* as
+//! long as the promise is, as long as calls wait in the wrapper for the promise (see
+//! `hold`), and as long as it has a stream that it has not passed on. What it resolves
+//! to is found by following the promise and wrapping what the promise has resolved to
+//! ([`Client::shortened`]). A revoked wrapper has an error in `State::inner`, and is
+//! settled whatever it wrapped.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -37,30 +43,30 @@ use crate::wire::Hint;
 pub(super) struct Wrapped {
     this: Weak<Wrapped>,
     membrane: Arc<Shared>,
-    /// From what it wraps to whoever has it.
+    /// From the side of what this wraps to the side of its holders.
     direction: Direction,
-    /// The address of what it wraps.
+    /// The address of what this wraps.
     address: usize,
-    /// How many wrappers there are behind this one.
+    /// The number of wrappers behind this one.
     depth: usize,
     state: Mutex<State>,
     stream: StreamSlot,
 }
 
 struct State {
-    /// What it wraps, or why it fails.
+    /// What this wraps, or the error with which the membrane was revoked.
     inner: Result<Client, Error>,
-    /// What it was when somebody last asked, if that is not this any more: kept, so
-    /// that it is the same when the next one asks.
+    /// What this had resolved to at the last look, if to something else; kept so that
+    /// the next look finds the same wrapper.
     became: Client,
     watch: Watch,
     watchers: Vec<Watcher>,
-    /// Where calls wait for the promise that this wraps. It keeps this alive for as
-    /// long as any do.
+    /// The queue in which calls wait for the promise that this wraps. While calls wait,
+    /// the queue keeps this wrapper alive.
     held: Weak<LocalPromise>,
 }
 
-/// Whether it hears of the promise that it wraps.
+/// Whether the wrapper has been told that the promise has resolved.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Watch {
     NotYet,
@@ -68,17 +74,17 @@ enum Watch {
     Told,
 }
 
-/// What there is to know about where a wrapper leads.
+/// Where a wrapper leads.
 enum Inside {
-    /// To what is behind it.
+    /// To the capability behind it.
     Wraps(Client),
-    /// It has not passed on yet what waits in it.
+    /// Nowhere yet: calls or a stream that wait in it have not been passed on.
     Waits,
     Fails(Error),
 }
 
 impl Wrapped {
-    /// The most membranes that one capability may lead through.
+    /// Maximum number of membranes through which one capability may lead.
     pub(super) const MAX_DEPTH: usize = 64;
 
     pub(super) fn too_deep() -> Error {
@@ -120,7 +126,7 @@ impl Wrapped {
         self.depth
     }
 
-    /// What it wraps.
+    /// What this wraps.
     pub(super) fn inner(&self) -> Result<Client, Error> {
         self.state.lock().inner.clone()
     }
@@ -151,7 +157,8 @@ impl Wrapped {
 
     // ---- Calls
 
-    /// Lets a call through: as another call, with the outcome of which it ends.
+    /// Lets a call through: makes another call, whose outcome becomes that of the first
+    /// one.
     fn pass(&self, inner: Client, call: CallRequest) {
         if let Err(error) = self.membrane.register(&call.cell) {
             return Delivery::Call(call).fail(&error);
@@ -175,14 +182,15 @@ impl Wrapped {
         call.cell.hand_over_across(fields, &cell, &crossing);
     }
 
-    /// Where a call waits until the promise that this wraps has resolved.
+    /// Returns the queue in which a call waits until the promise that this wraps has
+    /// resolved.
     fn hold(self: &Arc<Self>, inner: &Client, call: CallRequest) -> (Client, Delivery) {
         let held = {
             let mut state = self.state.lock();
             match state.held.upgrade() {
                 Some(held) => held,
                 None if state.watch == Watch::Told => {
-                    // It has resolved a moment ago.
+                    // The promise has resolved just now.
                     drop(state);
                     return (Client::of(Arc::clone(self)), Delivery::Call(call));
                 }
@@ -200,7 +208,7 @@ impl Wrapped {
 
     // ---- Resolution
 
-    /// Sees to it that this is told when the promise behind it resolves.
+    /// Makes sure that this wrapper is told when the promise behind it resolves.
     fn watch_inner(&self, inner: &Client) {
         {
             let mut state = self.state.lock();
@@ -210,12 +218,13 @@ impl Wrapped {
             state.watch = Watch::Watching;
         }
         if let Err(watcher) = inner.watch(Watcher::Observer(Weak::clone(&self.this) as _)) {
-            // It has resolved already. Not right here: there may be locks.
+            // The promise has resolved already. This is deferred because the thread may
+            // hold locks.
             effects::defer(Effect::Notify(watcher));
         }
     }
 
-    /// Lets go of what it wraps, for good.
+    /// Releases what this wraps, for good.
     pub(super) fn revoke(self: &Arc<Self>, error: &Error) {
         let (before, became) = {
             let mut state = self.state.lock();
@@ -234,7 +243,8 @@ impl Capability for Wrapped {
     fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
         let call = match delivery {
             Delivery::Call(call) => call,
-            // As for an object: no peer was told that this is its own.
+            // Refused, as an object refuses it: no peer was told that this is one of
+            // its own.
             Delivery::Disembargo(echo) => {
                 echo.refuse();
                 return Ok(());
@@ -271,8 +281,8 @@ impl Capability for Wrapped {
         Some(self.inner().unwrap_or_else(Client::broken))
     }
 
-    /// It is not the stream of what is behind: a call that is not let through does not
-    /// end that one.
+    /// A wrapper has a stream of its own: a call that is refused does not end the
+    /// stream of what is behind the wrapper.
     fn stream(&self) -> Arc<Stream> {
         if let Some(stream) = self.stream.get() {
             return stream;
@@ -284,14 +294,15 @@ impl Capability for Wrapped {
         };
         let stream = Stream::new(controller);
         self.adopt_stream(Arc::clone(&stream));
-        // Or that of whoever was faster, here or where this has led by now.
+        // Another thread may have been faster, here or at what this has resolved to by
+        // now.
         match self.stream.get() {
             Some(stream) => stream,
             None => self.resolved().map_or(stream, |next| next.stream()),
         }
     }
 
-    /// Here, or where this has led by now.
+    /// Takes over a stream here, or at what this has resolved to by now.
     fn adopt_stream(&self, stream: Arc<Stream>) {
         {
             let state = self.state.lock();
@@ -329,7 +340,7 @@ impl Capability for Wrapped {
         if client.kind_as::<Wrapped>().is_none() && client.next_resolved().is_none() {
             return None;
         }
-        // Promises behind it may lead to further wrappers, and on and on.
+        // Promises behind this wrapper may lead to further wrappers, and so on.
         let mut wrappers = vec![self.this.upgrade()?];
         loop {
             if let Some(wrapped) = client.clone().into_kind_as::<Wrapped>() {
@@ -365,7 +376,8 @@ impl Capability for Wrapped {
     }
 
     fn leads_to(&self) -> Option<Client> {
-        // What is sent there comes by here, on whichever side it stays.
+        // Everything that is sent to this wrapper goes on to what it wraps, whichever
+        // side that is on.
         self.inner().ok()
     }
 
@@ -403,8 +415,8 @@ impl Capability for Wrapped {
 }
 
 impl Observer for Wrapped {
-    /// What this wraps has resolved, or it was revoked: lets go what waits, and
-    /// tells who wants to know. Must not be called under a lock.
+    /// Called when what this wraps has resolved, or when the wrapper is revoked: passes
+    /// on what waits, and tells the watchers. Must not be called under a lock.
     fn tell(self: Arc<Self>) {
         let next = match self.inner() {
             Ok(inner) => Arc::clone(&self.membrane).cross(&inner, self.direction),
@@ -412,7 +424,8 @@ impl Observer for Wrapped {
         };
         self.keep(&next);
         let (mut released, mut streaming) = (None, None);
-        // Until nothing is left under the lock that lets nothing come any more.
+        // Repeated until nothing waits. Under the same lock the wrapper becomes Told,
+        // so that nothing more can come.
         let watchers = loop {
             let (held, stream) = {
                 let mut state = self.state.lock();
@@ -439,7 +452,7 @@ impl Observer for Wrapped {
     }
 }
 
-/// Whether it is the one that was found before.
+/// Whether `found` is what was found before.
 fn is<T>(before: Option<&Arc<T>>, found: &Arc<T>) -> bool {
     before.is_some_and(|before| Arc::ptr_eq(before, found))
 }
@@ -464,7 +477,7 @@ impl Drop for Wrapped {
                 effects::defer(Effect::drop(inner));
             }
         }
-        // Closures of the application's.
+        // Watchers may hold closures of the application.
         if !state.watchers.is_empty() {
             effects::defer(Effect::drop(std::mem::take(&mut state.watchers)));
         }
