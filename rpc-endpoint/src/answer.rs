@@ -3,9 +3,9 @@
 use std::io::{BufReader, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::address::EndpointAddress;
+use super::deadline::Deadline;
 use super::link::Link;
 use super::network::{Shared, shut};
 use super::parameters::Dialect;
@@ -18,7 +18,7 @@ const ATTEMPTS: usize = 3;
 
 /// Lets a socket introduce itself, and serves it if it is accepted.
 pub(super) fn run(network: &Arc<Shared>, socket: &Arc<TcpStream>, ip: IpAddr, ticket: u64) {
-    let deadline = Instant::now() + network.parameters.connect_timeout;
+    let deadline = Deadline::after(network.parameters.connect_timeout);
     let mut input = Input::until(socket.clone(), deadline);
     let hello = introduction(network, &mut input, socket);
     network.introduced(ticket);
@@ -58,7 +58,7 @@ fn settle(
     hello: &Hello,
     socket: &Arc<TcpStream>,
     ip: IpAddr,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Option<Arc<Link>> {
     let refuse = |reply: &Reply| {
         // It does not matter to us whether the peer learns of it.
@@ -82,10 +82,15 @@ fn settle(
             }
         },
     };
-    if local.is_full_for(&from) {
+    let turned_away = |reason: &str| {
+        network.notes.add(|| format!("a dial of {from} from {ip} was turned away: {reason}"));
+    };
+    if local.events.len() >= network.parameters.max_events_in_all {
+        turned_away("the program does not receive the events that wait");
         return None;
     }
-    match local.arrive(&from, hello.kind, socket, deadline) {
+    let place = network.place(ip).map_err(turned_away).ok()?;
+    match local.arrive(&from, hello.kind, socket, place, deadline) {
         Some(link) => Some(link),
         None if local.is_closed() => refuse(&Reply::Invalid),
         None => refuse(&Reply::Crossed),

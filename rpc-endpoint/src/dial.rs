@@ -4,12 +4,13 @@ use std::io::{self, BufReader, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use capnp_threads_transport::is_exhaustion;
 
-use super::address::EndpointId;
-use super::error::{ConnectError, ConnectErrorCode};
+use super::address::{EndpointAddress, EndpointId};
+use super::deadline::Deadline;
+use super::error::{ConnectErrorCode, Unreached};
 use super::link::Link;
 use super::machine::Dialled;
 use super::network::shut;
@@ -18,7 +19,7 @@ use super::stream::{self, Input};
 use super::wire::{self, DialectTerms, Hello, Reply, WireError};
 
 /// Dials on a thread of its own, which then serves the socket.
-pub(super) fn spawn(link: &Arc<Link>, dialect: Dialect, deadline: Instant) {
+pub(super) fn spawn(link: &Arc<Link>, dialect: Dialect, deadline: Deadline) {
     let dialler = link.clone();
     // A dial can be stuck in the system, so that it is not waited for.
     let started = thread::Builder::new()
@@ -41,7 +42,7 @@ pub(super) fn spawn(link: &Arc<Link>, dialect: Dialect, deadline: Instant) {
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-fn run(link: &Arc<Link>, dialect: Dialect, deadline: Instant) {
+fn run(link: &Arc<Link>, dialect: Dialect, deadline: Deadline) {
     let mut pause = FIRST_PAUSE;
     loop {
         match dial(link, dialect, deadline) {
@@ -54,14 +55,14 @@ fn run(link: &Arc<Link>, dialect: Dialect, deadline: Instant) {
                 return;
             }
             Ok(Answer::Crossed) => {
-                let until = deadline.min(Instant::now() + pause);
+                let until = deadline.min(Deadline::after(pause));
                 if link.dial_crossed(until) == Dialled::Done {
                     return;
                 }
                 if until == deadline {
                     let reason = "the peer answered that it is connecting or connected to us, but \
                                   it did not come; it may hold an old connection for alive";
-                    let error = ConnectError::new(ConnectErrorCode::Timeout, reason);
+                    let error = Unreached::new(ConnectErrorCode::Timeout, reason);
                     link.dial_given_up(&error);
                     return;
                 }
@@ -96,19 +97,19 @@ enum Answer {
     Needless,
 }
 
-fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Instant) -> Result<Answer, ConnectError> {
+fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Deadline) -> Result<Answer, Unreached> {
     let network = &link.local.network;
     if dialect == Dialect::Original && !network.is_dialable() {
-        return Err(ConnectError::failed(
+        return Err(Unreached::failed(
             "in the original dialect, peers must be able to dial this network",
         ));
     }
     let Some(parts) = link.address.parts() else {
-        return Err(ConnectError::failed(&format!(
-            "{:?} is not an address; write host:port:endpoint",
-            link.address
-        )));
+        return Err(no_parts(&link.address));
     };
+    if deadline.is_over() {
+        return Err(Unreached::timeout());
+    }
     let socket = Arc::new(open(link, parts.host, parts.port, deadline)?);
     let mut input = Input::until(socket.clone(), deadline);
     let mut dialect = dialect;
@@ -124,13 +125,13 @@ fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Instant) -> Result<Answer,
             }
             Reply::Crossed => return Ok(Answer::Crossed),
             Reply::Invalid => {
-                return Err(ConnectError::new(
+                return Err(Unreached::new(
                     ConnectErrorCode::NotFound,
                     "the peer has no such endpoint",
                 ));
             }
             Reply::HostMismatch { claimed, numeric, resolved } => {
-                return Err(ConnectError::failed(&format!(
+                return Err(Unreached::failed(&format!(
                     "the peer does not believe that we are {claimed:?}: it sees {numeric:?}, \
                      known as {resolved:?}; set Parameters::external_host"
                 )));
@@ -139,11 +140,25 @@ fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Instant) -> Result<Answer,
                 dialect = Dialect::Versioned;
             }
             Reply::UnsupportedVersion(version) => {
-                return Err(ConnectError::failed(&format!(
+                return Err(Unreached::failed(&format!(
                     "the peer only knows version {version:#x} of the protocol"
                 )));
             }
         }
+    }
+}
+
+/// Why an address cannot be dialled that has not three parts, or whose numbers are none.
+fn no_parts(address: &EndpointAddress) -> Unreached {
+    let mut parts = address.as_str().rsplitn(3, ':');
+    let (endpoint, port, host) = (parts.next(), parts.next(), parts.next());
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match (host, port, endpoint) {
+        (Some(_), Some(port), Some(endpoint)) if !is_number(port) && is_number(endpoint) => {
+            let reason = format!("there is no port {port:?}: ports are numbers here, not names");
+            Unreached::new(ConnectErrorCode::NotFound, &reason)
+        }
+        _ => Unreached::failed("this is not an address; write host:port:endpoint"),
     }
 }
 
@@ -154,7 +169,7 @@ fn introduce(
     endpoint: EndpointId,
     dialect: Dialect,
     mut socket: &TcpStream,
-) -> Result<Option<DialectTerms>, ConnectError> {
+) -> Result<Option<DialectTerms>, Unreached> {
     let local = &link.local;
     let Some(terms) = link.dial_terms() else { return Ok(None) };
     let kind = match dialect {
@@ -165,28 +180,28 @@ fn introduce(
     let from = local.network.is_dialable().then(|| local.address.clone());
     let hello = wire::encode_hello(&Hello { endpoint, from, kind });
     // It is short, and nothing else waits in the socket.
-    socket.write_all(&hello).map_err(|error| ConnectError::failed(&error))?;
+    socket.write_all(&hello).map_err(|error| Unreached::failed(&error))?;
     Ok(Some(kind))
 }
 
 /// Connects to the first of the host's addresses that answers.
-fn open(link: &Link, host: &str, port: u16, deadline: Instant) -> Result<TcpStream, ConnectError> {
-    let not_found = |error: &io::Error| ConnectError::new(ConnectErrorCode::NotFound, error);
+fn open(link: &Link, host: &str, port: u16, deadline: Deadline) -> Result<TcpStream, Unreached> {
+    let not_found = |error: &io::Error| Unreached::new(ConnectErrorCode::NotFound, error);
     let addresses: Vec<SocketAddr> =
         (host, port).to_socket_addrs().map_err(|error| not_found(&error))?.collect();
-    let mut failure = ConnectError::new(ConnectErrorCode::NotFound, "the name has no address");
+    let mut failure = Unreached::new(ConnectErrorCode::NotFound, "the name has no address");
     for (index, address) in addresses.iter().enumerate() {
-        let rest = deadline.saturating_duration_since(Instant::now());
+        let rest = deadline.rest().unwrap_or(Duration::MAX);
         let attempts = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let share = rest / attempts;
         if share.is_zero() {
-            return Err(ConnectError::timeout());
+            return Err(Unreached::timeout());
         }
         match link.local.network.parameters.tcp.connect_stream(*address, share) {
             Ok(stream) => return Ok(stream),
             Err(error) if is_exhaustion(&error) => return Err(exhausted(&error)),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                failure = ConnectError::timeout();
+                failure = Unreached::timeout();
             }
             Err(error) => failure = not_found(&error),
         }
@@ -194,13 +209,13 @@ fn open(link: &Link, host: &str, port: u16, deadline: Instant) -> Result<TcpStre
     Err(failure)
 }
 
-fn exhausted(error: &io::Error) -> ConnectError {
-    ConnectError::new(ConnectErrorCode::InsufficientResources, error)
+fn exhausted(error: &io::Error) -> Unreached {
+    Unreached::new(ConnectErrorCode::InsufficientResources, error)
 }
 
-fn failed(error: WireError) -> ConnectError {
+fn failed(error: WireError) -> Unreached {
     match error {
-        WireError::Io(error) if error.kind() == io::ErrorKind::TimedOut => ConnectError::timeout(),
-        error => ConnectError::failed(&error),
+        WireError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Unreached::timeout(),
+        error => Unreached::failed(&error),
     }
 }

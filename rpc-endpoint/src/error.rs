@@ -2,13 +2,17 @@
 
 use thiserror::Error;
 
+use super::address::EndpointAddress;
+
 /// Why an endpoint could not be connected to.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("cannot connect: {reason}")]
+#[error("cannot connect to {to}: {reason}")]
 #[non_exhaustive]
 pub struct ConnectError {
-    /// What kind of failure it was, for programs.
+    /// The kind of failure, for programs.
     pub code: ConnectErrorCode,
+    /// The endpoint that was to be reached.
+    pub to: EndpointAddress,
     /// What happened, for people.
     pub reason: String,
 }
@@ -17,28 +21,39 @@ pub struct ConnectError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectErrorCode {
-    /// There is no such host, nobody listens there, or no such endpoint.
+    /// There is no such host or port, nobody listens there, or there is no such endpoint.
     NotFound,
     /// This process or system is out of descriptors, threads or memory.
     InsufficientResources,
     /// The time ran out.
     Timeout,
-    /// Anything else: a malformed address, a broken handshake, an endpoint of
-    /// our own that is closed.
+    /// Anything else: a malformed address, a broken handshake, or an endpoint of this
+    /// program that is closed.
     Failed,
 }
 
-impl ConnectError {
-    pub(super) fn new(code: ConnectErrorCode, reason: &(impl ToString + ?Sized)) -> Self {
-        ConnectError { code, reason: reason.to_string() }
+/// A [`ConnectError`] before it is said which endpoint was to be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unreached {
+    pub(crate) code: ConnectErrorCode,
+    pub(crate) reason: String,
+}
+
+impl Unreached {
+    pub(crate) fn new(code: ConnectErrorCode, reason: &(impl ToString + ?Sized)) -> Self {
+        Unreached { code, reason: reason.to_string() }
     }
 
-    pub(super) fn failed(reason: &(impl ToString + ?Sized)) -> Self {
+    pub(crate) fn failed(reason: &(impl ToString + ?Sized)) -> Self {
         Self::new(ConnectErrorCode::Failed, reason)
     }
 
-    pub(super) fn timeout() -> Self {
+    pub(crate) fn timeout() -> Self {
         Self::new(ConnectErrorCode::Timeout, "the time ran out")
+    }
+
+    pub(crate) fn at(self, to: &EndpointAddress) -> ConnectError {
+        ConnectError { code: self.code, to: to.clone(), reason: self.reason }
     }
 }
 
@@ -46,12 +61,11 @@ impl ConnectError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// This connection was closed by this program.
+    /// This program has closed the connection.
     #[error("cannot send: the connection was closed by this program")]
     Closed,
-    /// The peer is gone, its socket broke, the endpoint was closed, or the
-    /// message is too long for the peer. Only in the last case the connection
-    /// can still be used.
+    /// The peer is gone, its socket broke, the endpoint was closed, or the message is too
+    /// long for the peer. Only in the last case can the connection still be used.
     #[error("cannot send: {0}")]
     Failed(String),
 }
@@ -60,27 +74,33 @@ pub enum SendError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TrySendError {
-    /// So much is waiting to be sent that [`send`](super::Connection::send) would
-    /// block.
-    #[error("cannot send now: what was sent before still waits for the peer")]
+    /// So much waits to be sent that [`send`](super::Connection::send) would block.
+    #[error("cannot send now: earlier messages still wait for the peer")]
     Full,
     /// It cannot be sent at all.
     #[error(transparent)]
     Send(#[from] SendError),
 }
 
-/// The endpoint is closed, and [`EndpointClosed`](super::Event::EndpointClosed)
-/// was received: there is nothing more to receive, ever.
+/// Why there is nothing more to receive, ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("cannot receive: the endpoint is closed")]
 #[non_exhaustive]
-pub struct ReceiveError;
+pub enum ReceiveError {
+    /// The endpoint is closed, and its last event,
+    /// [`EndpointClosed`](super::Event::EndpointClosed), was received.
+    #[error("cannot receive: the endpoint is closed")]
+    Closed,
+    /// The endpoint belongs to the process from which this one was forked.
+    #[error("cannot receive: the endpoint belongs to the process from which this one was forked")]
+    Forked,
+}
 
 /// Why an endpoint could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NewEndpointError {
-    /// The network is closed, or all endpoint ids have been used.
+    /// The network is closed, all endpoint ids have been used, or the network belongs to
+    /// the process from which this one was forked.
     #[error("cannot make an endpoint: {0}")]
     Failed(String),
 }

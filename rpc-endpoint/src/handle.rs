@@ -4,12 +4,16 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use capnp_threads_transport::fork::Owner;
 use thiserror::Error;
 
 use super::address::{ConnectionId, EndpointAddress};
-use super::error::{ConnectError, NewEndpointError, ReceiveError, SendError, TrySendError};
+use super::deadline::Deadline;
+use super::error::{
+    ConnectError, NewEndpointError, ReceiveError, SendError, TrySendError, Unreached,
+};
 use super::event::Event;
 use super::inbox::{Ending, Inbox, Taken};
 use super::link::Link;
@@ -109,13 +113,26 @@ impl Endpoint {
         to: &EndpointAddress,
         hints: ConnectHints,
     ) -> Result<Connection, ConnectError> {
-        let route = if *to == self.local.address {
+        self.open(to, hints).map_err(|unreached| unreached.at(to))
+    }
+
+    pub(super) fn open(
+        &self,
+        to: &EndpointAddress,
+        hints: ConnectHints,
+    ) -> Result<Connection, Unreached> {
+        let route = self.route(to, hints)?;
+        Ok(Connection { route, is_closed: AtomicBool::new(false) })
+    }
+
+    fn route(&self, to: &EndpointAddress, hints: ConnectHints) -> Result<Route, Unreached> {
+        self.local.network.owner.check().map_err(|error| Unreached::failed(&error))?;
+        Ok(if *to == self.local.address {
             Route::Own(self.local.clone(), self.local.connect_to_itself()?)
         } else {
             let (link, lcid) = self.local.connect(to, hints)?;
             Route::Peer(link, lcid)
-        };
-        Ok(Connection { route, is_closed: AtomicBool::new(false) })
+        })
     }
 
     /// Waits for the next event.
@@ -124,7 +141,7 @@ impl Endpoint {
     /// [`Event::EndpointClosed`] was received before.
     pub fn receive(&self) -> Result<Event, ReceiveError> {
         loop {
-            if let Some(event) = self.next(None)? {
+            if let Some(event) = self.next(Deadline::NEVER)? {
                 return Ok(event);
             }
         }
@@ -135,11 +152,14 @@ impl Endpoint {
     /// # Errors
     /// [`Event::EndpointClosed`] was received before.
     pub fn receive_timeout(&self, timeout: Duration) -> Result<Option<Event>, ReceiveError> {
-        self.next(Some(Instant::now() + timeout))
+        self.next(Deadline::after(timeout))
     }
 
     /// `None` if the deadline has passed.
-    fn next(&self, deadline: Option<Instant>) -> Result<Option<Event>, ReceiveError> {
+    fn next(&self, deadline: Deadline) -> Result<Option<Event>, ReceiveError> {
+        if !self.is_ours() {
+            return Err(ReceiveError::Forked);
+        }
         while let Some(entry) = self.local.events.pop(deadline)? {
             // What a claimant gets is skipped.
             if let Some(event) = self.local.event(entry) {
@@ -156,6 +176,9 @@ impl Endpoint {
     /// `None` if there is no such connection, its end was received, or it was
     /// claimed before.
     pub fn claim(&self, connection: ConnectionId) -> Option<Incoming> {
+        if !self.is_ours() {
+            return None;
+        }
         self.local.claim(connection).map(Incoming::of)
     }
 
@@ -164,7 +187,23 @@ impl Endpoint {
     /// not block. The last event will be [`Event::EndpointClosed`], without
     /// events for the single connections. Closing twice is harmless.
     pub fn close(&self) {
-        self.local.close();
+        if self.is_ours() {
+            self.local.close();
+        }
+    }
+
+    /// Drops a peer at once, with all connections in both directions and the socket that
+    /// they share; `false` if it is not connected. What was sent and not delivered yet is
+    /// lost. The loss is reported with [`Event::ConnectionLost`], and to the peer, too.
+    ///
+    /// Does not block, and keeps nobody from connecting anew.
+    pub fn drop_peer(&self, peer: &EndpointAddress) -> bool {
+        self.is_ours() && self.local.drop_peer(peer, "this program dropped the peer")
+    }
+
+    /// Whether it belongs to this process, and not to the one from which it was forked.
+    fn is_ours(&self) -> bool {
+        self.local.network.owner.is_this_process()
     }
 
     pub(super) fn local(&self) -> &Arc<Local> {
@@ -174,8 +213,10 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        self.local.close();
-        self.local.events.clear();
+        if self.is_ours() {
+            self.local.close();
+            self.local.events.clear();
+        }
     }
 }
 
@@ -233,6 +274,8 @@ impl Connection {
     }
 
     fn transmit(&self, message: Vec<u8>, may_wait: bool) -> Result<(), TrySendError> {
+        let checked = self.local().network.owner.check();
+        checked.map_err(|error| SendError::Failed(error.to_string()))?;
         match &self.route {
             Route::Peer(link, lcid) => link.send(*lcid, &self.is_closed, message, may_wait),
             Route::Own(local, inbox) => {
@@ -244,9 +287,19 @@ impl Connection {
     /// Closes the connection after what was sent. The peer receives everything,
     /// and then learns of it. Does not block. Closing twice is harmless.
     pub fn close(&self) {
+        if !self.local().network.owner.is_this_process() {
+            return;
+        }
         match &self.route {
             Route::Peer(link, lcid) => link.close(*lcid, &self.is_closed),
             Route::Own(local, inbox) => local.close_to_itself(inbox, &self.is_closed),
+        }
+    }
+
+    fn local(&self) -> &Local {
+        match &self.route {
+            Route::Peer(link, _) => &link.local,
+            Route::Own(local, _) => local,
         }
     }
 
@@ -284,6 +337,7 @@ impl fmt::Debug for Connection {
 /// Dropping it makes everything that still arrives on it be ignored.
 pub struct Incoming {
     inbox: Arc<Inbox>,
+    owner: Owner,
 }
 
 /// Why nothing can be received on a connection.
@@ -307,7 +361,7 @@ impl Incoming {
     /// # Errors
     /// [`IncomingError::Lost`] and [`IncomingError::EndpointClosed`].
     pub fn receive(&self) -> Result<Option<Vec<u8>>, IncomingError> {
-        self.take(None)
+        self.take(Deadline::NEVER)
     }
 
     /// Waits for the next message for a while.
@@ -315,10 +369,11 @@ impl Incoming {
     /// # Errors
     /// [`IncomingError::TimedOut`], and those of [`receive`](Self::receive).
     pub fn receive_timeout(&self, timeout: Duration) -> Result<Option<Vec<u8>>, IncomingError> {
-        self.take(Some(Instant::now() + timeout))
+        self.take(Deadline::after(timeout))
     }
 
-    fn take(&self, deadline: Option<Instant>) -> Result<Option<Vec<u8>>, IncomingError> {
+    fn take(&self, deadline: Deadline) -> Result<Option<Vec<u8>>, IncomingError> {
+        self.owner.check().map_err(|error| IncomingError::Lost(error.to_string()))?;
         match self.inbox.take(deadline) {
             Taken::Message(message) => {
                 self.inbox.message_taken(message.len());
@@ -332,7 +387,7 @@ impl Incoming {
     }
 
     pub(super) fn of(inbox: Arc<Inbox>) -> Self {
-        Incoming { inbox }
+        Incoming { inbox, owner: Owner::this_process() }
     }
 
     /// Forgets what has arrived and will arrive; who waits for it gets the end.
@@ -358,7 +413,9 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.inbox.abandon();
+        if self.owner.is_this_process() {
+            self.inbox.abandon();
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use super::address::{ConnectionId, EndpointAddress};
+use super::deadline::Deadline;
 use super::error::ReceiveError;
 use super::link::Link;
 
@@ -56,6 +56,11 @@ impl Events {
         }
     }
 
+    /// How many entries wait.
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().queue.len()
+    }
+
     /// Forgets what nobody will take.
     pub(super) fn clear(&self) {
         let forgotten = std::mem::take(&mut self.state.lock().queue);
@@ -63,12 +68,12 @@ impl Events {
         drop(forgotten);
     }
 
-    /// Waits for the next entry, until a deadline if there is one.
-    pub(super) fn pop(&self, deadline: Option<Instant>) -> Result<Option<Entry>, ReceiveError> {
+    /// Waits for the next entry; `None` if there was none in time.
+    pub(super) fn pop(&self, deadline: Deadline) -> Result<Option<Entry>, ReceiveError> {
         let mut state = self.state.lock();
         loop {
             if state.is_over {
-                return Err(ReceiveError);
+                return Err(ReceiveError::Closed);
             }
             if let Some(entry) = state.queue.pop_front() {
                 if let Entry::EndpointClosed = entry {
@@ -77,24 +82,11 @@ impl Events {
                 }
                 return Ok(Some(entry));
             }
-            if !wait(&self.available, &mut state, deadline) {
+            if !deadline.wait(&self.available, &mut state) {
                 return Ok(None);
             }
         }
     }
-}
-
-/// Waits; `false` if the deadline has passed.
-pub(super) fn wait<T>(
-    condvar: &Condvar,
-    guard: &mut MutexGuard<'_, T>,
-    deadline: Option<Instant>,
-) -> bool {
-    match deadline {
-        None => condvar.wait(guard),
-        Some(deadline) => return !condvar.wait_until(guard, deadline).timed_out(),
-    }
-    true
 }
 
 /// The messages of one incoming connection.
@@ -233,7 +225,7 @@ impl Inbox {
     }
 
     /// Waits for what the claimant gets next.
-    pub(super) fn take(&self, deadline: Option<Instant>) -> Taken {
+    pub(super) fn take(&self, deadline: Deadline) -> Taken {
         let mut state = self.state.lock();
         loop {
             if let Some(message) = state.messages.pop_front() {
@@ -243,7 +235,7 @@ impl Inbox {
                 self.available.notify_all();
                 return Taken::End(end.clone());
             }
-            if !wait(&self.available, &mut state, deadline) {
+            if !deadline.wait(&self.available, &mut state) {
                 return Taken::TimedOut;
             }
         }

@@ -47,6 +47,8 @@
 
 mod address;
 mod answer;
+mod census;
+mod deadline;
 mod dial;
 mod error;
 mod event;
@@ -56,6 +58,7 @@ mod link;
 mod local;
 mod machine;
 mod network;
+mod notes;
 mod parameters;
 mod stream;
 #[cfg(test)]

@@ -10,7 +10,8 @@
 //!    claims of an endpoint). No reference into a registry outlives the statement
 //!    that made it, so that no link is ever locked under a shard.
 //! 3. one of these, which are leaves: the events of an endpoint, an inbox, the
-//!    sockets that linger or are half open, the count of threads.
+//!    sockets that linger or are half open, the places of peers that have dialled, the
+//!    count of threads.
 //!
 //! The lock of an endpoint's connections to itself is taken before 3 and with
 //! nothing else.
@@ -20,18 +21,19 @@
 //! then waits for anybody.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::address::{ConnectionId, EndpointAddress};
-use super::error::{ConnectError, SendError, TrySendError};
-use super::inbox::{Delivery, Ending, Entry, Inbox, wait};
+use super::census::Place;
+use super::deadline::Deadline;
+use super::error::{SendError, TrySendError, Unreached};
+use super::inbox::{Delivery, Ending, Entry, Inbox};
 use super::local::Local;
-use super::machine::{Connect, Dialled, HangUp, Inbound, Output, Peer, Piece, Refusal};
+use super::machine::{Connect, Dialled, HangUp, Held, Inbound, Output, Peer, Piece, Refusal};
 use super::wire::{Control, DialectTerms, Terms};
 
 pub(super) struct Link {
@@ -50,6 +52,8 @@ pub(super) struct Link {
     resumed: Condvar,
     /// Bytes came since somebody last asked.
     pub(super) heard: Arc<AtomicBool>,
+    /// The place that the peer occupies because it has dialled.
+    place: Mutex<Option<Place>>,
 }
 
 struct State {
@@ -60,6 +64,8 @@ struct State {
     is_paused: bool,
     /// How many wait for room.
     senders: usize,
+    /// What the census knows of.
+    counted: Held,
 }
 
 /// What a dial of the peer came to.
@@ -78,7 +84,14 @@ impl Link {
         peer: Peer,
         socket: Option<Arc<TcpStream>>,
     ) -> Arc<Self> {
-        let state = State { peer, socket, inboxes: HashMap::new(), is_paused: false, senders: 0 };
+        let state = State {
+            peer,
+            socket,
+            inboxes: HashMap::new(),
+            is_paused: false,
+            senders: 0,
+            counted: Held::default(),
+        };
         Arc::new(Link {
             address,
             id,
@@ -89,7 +102,25 @@ impl Link {
             room: Condvar::new(),
             resumed: Condvar::new(),
             heard: Arc::new(AtomicBool::new(false)),
+            place: Mutex::default(),
         })
+    }
+
+    /// The peer has dialled, and occupies a place as long as it stays.
+    pub(super) fn occupy(&self, place: Place) {
+        let old = self.place.lock().replace(place);
+        drop(old);
+    }
+
+    /// The peer has left.
+    pub(super) fn vacate(&self) {
+        let place = self.place.lock().take();
+        drop(place);
+    }
+
+    /// The host from which the peer has dialled, if it occupies a place for that.
+    pub(super) fn host(&self) -> Option<IpAddr> {
+        self.place.lock().as_ref().map(Place::host)
     }
 
     /// Takes one step of the machine with all its consequences.
@@ -107,10 +138,27 @@ impl Link {
         for output in out {
             self.perform(state, output);
         }
+        self.count(state);
         if state.peer.has_work() || state.peer.is_written() {
             self.work.notify_one();
         }
         result
+    }
+
+    /// Tells the census what is held for the peer now.
+    fn count(&self, state: &mut State) {
+        let held = state.peer.held();
+        if held != state.counted {
+            self.local.network.census.change(state.counted, held);
+            state.counted = held;
+        }
+    }
+
+    /// Drops the peer if more is held for it than it may have.
+    fn check_share(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) {
+        if let Some(objection) = self.local.network.census.objection(state.counted) {
+            self.step_in(state, |peer, out| peer.drop_by(&objection, out));
+        }
     }
 
     fn perform(self: &Arc<Self>, state: &mut State, output: Output) {
@@ -135,6 +183,10 @@ impl Link {
                 let peer = self.address.clone();
                 local.events.push(Entry::Lost { peer, link: self.id, reason, connections });
             }
+            Output::Contested(reason) => {
+                let (peer, here) = (&self.address, &local.address);
+                local.network.notes.add(|| format!("{here} has {peer} as a peer: {reason}"));
+            }
             Output::Leave => local.forget(self),
             Output::Wake => {
                 self.changed.notify_all();
@@ -154,6 +206,14 @@ impl Link {
     }
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Messages that nobody will receive any more.
+        let counted = self.state.get_mut().counted;
+        self.local.network.census.change(counted, Held::default());
+    }
+}
+
 /// Ends all incoming connections; says which ones were not claimed.
 fn end_all(state: &mut State, end: &Ending) -> Vec<ConnectionId> {
     let inboxes = state.inboxes.drain().map(|(_, inbox)| inbox);
@@ -165,10 +225,7 @@ fn end_all(state: &mut State, end: &Ending) -> Vec<ConnectionId> {
 impl Link {
     /// Opens a connection, waiting for dials and closings to be decided; `None`
     /// if the link is dead and another is to be looked for.
-    pub(super) fn connect(
-        self: &Arc<Self>,
-        deadline: Instant,
-    ) -> Result<Option<u32>, ConnectError> {
+    pub(super) fn connect(self: &Arc<Self>, deadline: Deadline) -> Result<Option<u32>, Unreached> {
         let mut state = self.state.lock();
         loop {
             match self.step_in(&mut state, Peer::connect) {
@@ -176,8 +233,8 @@ impl Link {
                 Connect::Gone => return Ok(None),
                 Connect::Refused(error) => return Err(error),
                 Connect::Wait => {
-                    if !wait(&self.changed, &mut state, Some(deadline)) {
-                        return Err(ConnectError::timeout());
+                    if !deadline.wait(&self.changed, &mut state) {
+                        return Err(Unreached::timeout());
                     }
                 }
             }
@@ -209,7 +266,7 @@ impl Link {
 
     /// Our dial crossed one of the peer, which is waited for until a deadline.
     /// Whether it is decided what becomes of the link.
-    pub(super) fn dial_crossed(self: &Arc<Self>, deadline: Instant) -> Dialled {
+    pub(super) fn dial_crossed(self: &Arc<Self>, deadline: Deadline) -> Dialled {
         let mut state = self.state.lock();
         self.step_in(&mut state, Peer::dial_crossed);
         self.await_their_turn(&mut state, deadline)
@@ -217,7 +274,7 @@ impl Link {
 
     /// Our dial failed. One of the peer that waits takes its place, until a
     /// deadline.
-    pub(super) fn dial_failed(self: &Arc<Self>, error: &ConnectError, deadline: Instant) {
+    pub(super) fn dial_failed(self: &Arc<Self>, error: &Unreached, deadline: Deadline) {
         let mut state = self.state.lock();
         let next = self.step_in(&mut state, |peer, out| peer.dial_failed(error.clone(), out));
         if next == Dialled::TheirTurn {
@@ -226,13 +283,13 @@ impl Link {
         }
     }
 
-    pub(super) fn dial_given_up(self: &Arc<Self>, error: &ConnectError) {
+    pub(super) fn dial_given_up(self: &Arc<Self>, error: &Unreached) {
         self.step(|peer, out| peer.dial_given_up(error.clone(), out));
     }
 
-    fn await_their_turn(&self, state: &mut MutexGuard<'_, State>, deadline: Instant) -> Dialled {
+    fn await_their_turn(&self, state: &mut MutexGuard<'_, State>, deadline: Deadline) -> Dialled {
         while state.peer.is_init() {
-            if !wait(&self.changed, state, Some(deadline)) {
+            if !deadline.wait(&self.changed, state) {
                 return Dialled::TheirTurn;
             }
         }
@@ -246,7 +303,7 @@ impl Link {
         ticket: u64,
         terms: DialectTerms,
         socket: &Arc<TcpStream>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Arrival {
         let network = &self.local.network;
         let mut state = self.state.lock();
@@ -265,7 +322,7 @@ impl Link {
                 Inbound::Crossed => return Arrival::Crossed,
                 Inbound::Gone => return Arrival::Gone,
                 Inbound::Wait => {
-                    if !wait(&self.changed, &mut state, Some(deadline)) {
+                    if !deadline.wait(&self.changed, &mut state) {
                         state.peer.inbound_gave_up(ticket);
                         return Arrival::Crossed;
                     }
@@ -317,6 +374,16 @@ impl Link {
         }
     }
 
+    /// Gives the peer up at once, with all connections in both directions.
+    pub(super) fn drop_peer(self: &Arc<Self>, reason: &str) {
+        self.step(|peer, out| peer.drop_by(reason, out));
+    }
+
+    /// Whether so much waits to be written that what can be left out should be.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.state.lock().peer.is_backed_up()
+    }
+
     /// The endpoint is closed.
     pub(super) fn shut_down(self: &Arc<Self>) {
         let mut state = self.state.lock();
@@ -357,12 +424,19 @@ impl Link {
     }
 
     pub(super) fn control(self: &Arc<Self>, control: Control) {
-        self.step(|peer, out| peer.control(control, out));
+        let mut state = self.state.lock();
+        self.step_in(&mut state, |peer, out| peer.control(control, out));
+        if let Control::Created { .. } = control {
+            self.check_share(&mut state);
+        }
     }
 
     /// Whether a piece of a message whose head arrived is wanted.
     pub(super) fn data(self: &Arc<Self>, lcid: u32, length: u32, more: bool) -> bool {
-        self.step(|peer, out| peer.data(lcid, length, more, out))
+        let mut state = self.state.lock();
+        let is_wanted = self.step_in(&mut state, |peer, out| peer.data(lcid, length, more, out));
+        self.check_share(&mut state);
+        is_wanted
     }
 
     /// A whole message arrived.
@@ -381,6 +455,7 @@ impl Link {
                 self.step_in(&mut state, |peer, _| peer.message_taken(lcid, length));
             }
         }
+        self.count(&mut state);
     }
 
     pub(super) fn broken(self: &Arc<Self>, reason: &(impl ToString + ?Sized)) {
@@ -407,7 +482,7 @@ impl Link {
         }
     }
 
-    /// Whether the peer has left the registry, or is about to.
+    /// Whether the peer has left the registry, or is about to leave it.
     pub(super) fn is_dead(&self) -> bool {
         self.state.lock().peer.is_dead()
     }

@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Place;
+use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 
 use super::address::{ConnectionId, EndpointAddress, EndpointId};
+use super::census::Place;
+use super::deadline::Deadline;
 use super::dial;
-use super::error::{ConnectError, ConnectErrorCode, SendError};
+use super::error::{ConnectErrorCode, SendError, Unreached};
 use super::event::Event;
-use super::inbox::{Delivery, Ending, Entry, Events, Inbox};
+use super::inbox::{self, Delivery, Ending, Events, Inbox};
 use super::link::{Arrival, Link};
 use super::machine::Peer;
 use super::network::Shared;
@@ -66,17 +67,24 @@ impl Local {
         self: &Arc<Self>,
         to: &EndpointAddress,
         hints: ConnectHints,
-    ) -> Result<(Arc<Link>, u32), ConnectError> {
+    ) -> Result<(Arc<Link>, u32), Unreached> {
         let timeout = hints.timeout.unwrap_or(self.network.parameters.connect_timeout);
-        let deadline = Instant::now() + timeout;
+        let deadline = Deadline::after(timeout);
         loop {
             let (link, is_new) = self.find_or_create(to)?;
             if is_new {
                 let dialect = hints.dialect.unwrap_or(self.network.parameters.dialect);
                 dial::spawn(&link, dialect, deadline);
             }
-            if let Some(lcid) = link.connect(deadline)? {
-                return Ok((link, lcid));
+            match link.connect(deadline) {
+                Ok(Some(lcid)) => return Ok((link, lcid)),
+                Ok(None) => {}
+                // The dial was that of somebody who had less time.
+                Err(error)
+                    if !is_new
+                        && error.code == ConnectErrorCode::Timeout
+                        && !deadline.is_over() => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -84,14 +92,15 @@ impl Local {
     fn find_or_create(
         self: &Arc<Self>,
         to: &EndpointAddress,
-    ) -> Result<(Arc<Link>, bool), ConnectError> {
+    ) -> Result<(Arc<Link>, bool), Unreached> {
         self.check_open()?;
         let (link, is_new) = match self.links.entry(to.clone()) {
-            Place::Occupied(place) => (place.get().clone(), false),
-            Place::Vacant(place) => {
+            Entry::Occupied(entry) => (entry.get().clone(), false),
+            Entry::Vacant(entry) => {
                 let peer = Peer::dialling(self.network.rules);
                 let link = Link::new(self.clone(), to.clone(), self.next_id(), peer, None);
-                place.insert(link.clone());
+                entry.insert(link.clone());
+                self.network.census.peer_came();
                 (link, true)
             }
         };
@@ -103,27 +112,29 @@ impl Local {
         Ok((link, is_new))
     }
 
-    /// A dial for this endpoint arrived. Returns the link if it is accepted, with
-    /// the reply as the first that is to be written.
+    /// A dial for this endpoint arrived. Returns the link if it is accepted, which then
+    /// occupies the place, with the reply as the first that is to be written.
     pub(super) fn arrive(
         self: &Arc<Self>,
         from: &EndpointAddress,
         terms: DialectTerms,
         socket: &Arc<TcpStream>,
-        deadline: Instant,
+        place: Place,
+        deadline: Deadline,
     ) -> Option<Arc<Link>> {
         let ticket = self.network.next_ticket();
         loop {
             let now = self.network.now();
             let (link, is_new) = match self.links.entry(from.clone()) {
-                Place::Occupied(place) => (place.get().clone(), false),
-                Place::Vacant(place) => {
+                Entry::Occupied(entry) => (entry.get().clone(), false),
+                Entry::Vacant(entry) => {
                     let rules = self.network.rules;
                     let reply = self.network.reply_to(terms);
                     let peer = Peer::accepting(rules, terms, reply, now);
                     let socket = Some(socket.clone());
                     let link = Link::new(self.clone(), from.clone(), self.next_id(), peer, socket);
-                    place.insert(link.clone());
+                    entry.insert(link.clone());
+                    self.network.census.peer_came();
                     (link, true)
                 }
             };
@@ -131,25 +142,25 @@ impl Local {
                 link.shut_down();
                 return None;
             }
-            if is_new {
-                return Some(link);
-            }
             let we_yield = self.address > *from;
-            match link.arrive(we_yield, ticket, terms, socket, deadline) {
-                Arrival::Accepted => return Some(link),
+            let arrival = if is_new {
+                Arrival::Accepted
+            } else {
+                link.arrive(we_yield, ticket, terms, socket, deadline)
+            };
+            match arrival {
+                Arrival::Accepted => {
+                    link.occupy(place);
+                    // It may have left in the meantime.
+                    if link.is_dead() {
+                        link.vacate();
+                    }
+                    return Some(link);
+                }
                 Arrival::Crossed => return None,
                 Arrival::Gone => {}
             }
         }
-    }
-
-    /// Whether there are so many peers that one more is not welcome.
-    pub(super) fn is_full_for(&self, from: &EndpointAddress) -> bool {
-        let limit = self.network.parameters.max_peers;
-        // A peer that was reported as lost may not have left the registry yet.
-        self.links.len() >= limit
-            && !self.links.contains_key(from)
-            && self.links().iter().filter(|link| !link.is_dead()).count() >= limit
     }
 
     fn next_id(&self) -> u32 {
@@ -158,7 +169,25 @@ impl Local {
 
     /// A link is dead.
     pub(super) fn forget(&self, link: &Arc<Link>) {
-        self.links.remove_if(&link.address, |_, other| Arc::ptr_eq(other, link));
+        if self.links.remove_if(&link.address, |_, other| Arc::ptr_eq(other, link)).is_some() {
+            self.network.census.peer_left();
+        }
+        link.vacate();
+    }
+
+    /// Whether so much waits to be written to a peer that what can be left out should be.
+    pub(super) fn is_backed_up(&self, peer: &EndpointAddress) -> bool {
+        let link = self.links.get(peer).map(|link| link.clone());
+        link.is_some_and(|link| link.is_backed_up())
+    }
+
+    /// Gives a peer up at once; `false` if there is none.
+    pub(super) fn drop_peer(&self, address: &EndpointAddress, reason: &str) -> bool {
+        let link = self.links.get(address).map(|link| link.clone());
+        let Some(link) = link else { return false };
+        let is_alive = !link.is_dead();
+        link.drop_peer(reason);
+        is_alive
     }
 
     pub(super) fn links(&self) -> Vec<Arc<Link>> {
@@ -169,9 +198,9 @@ impl Local {
         self.is_closed.load(Ordering::SeqCst)
     }
 
-    fn check_open(&self) -> Result<(), ConnectError> {
+    fn check_open(&self) -> Result<(), Unreached> {
         if self.is_closed() {
-            return Err(ConnectError::failed("the endpoint is closed"));
+            return Err(Unreached::failed("the endpoint is closed"));
         }
         Ok(())
     }
@@ -206,18 +235,18 @@ impl Local {
 /// Receiving.
 impl Local {
     /// What the application gets for an entry, if it is of any interest to it.
-    pub(super) fn event(&self, entry: Entry) -> Option<Event> {
+    pub(super) fn event(&self, entry: inbox::Entry) -> Option<Event> {
         Some(match entry {
-            Entry::Opened(inbox) => {
+            inbox::Entry::Opened(inbox) => {
                 inbox.event_taken();
                 Event::ConnectionOpened { connection: inbox.connection, from: inbox.from.clone() }
             }
-            Entry::Message(inbox) => {
+            inbox::Entry::Message(inbox) => {
                 let message = inbox.take_announced()?;
                 inbox.message_taken(message.len());
                 Event::Received { connection: inbox.connection, message }
             }
-            Entry::Closed(inbox) => {
+            inbox::Entry::Closed(inbox) => {
                 inbox.event_taken();
                 if inbox.is_claimed() {
                     return None;
@@ -225,14 +254,14 @@ impl Local {
                 self.claimable.remove(&inbox.connection);
                 Event::ConnectionClosed { connection: inbox.connection }
             }
-            Entry::Lost { peer, reason, connections, .. } => {
+            inbox::Entry::Lost { peer, reason, connections, .. } => {
                 for connection in connections {
                     self.claimable.remove(&connection);
                 }
                 Event::ConnectionLost { peer, reason }
             }
-            Entry::NetworkFailed(reason) => Event::NetworkFailed { reason },
-            Entry::EndpointClosed => Event::EndpointClosed,
+            inbox::Entry::NetworkFailed(reason) => Event::NetworkFailed { reason },
+            inbox::Entry::EndpointClosed => Event::EndpointClosed,
         })
     }
 
@@ -244,20 +273,20 @@ impl Local {
 
 /// Connections to itself.
 impl Local {
-    pub(super) fn connect_to_itself(&self) -> Result<Arc<Inbox>, ConnectError> {
+    pub(super) fn connect_to_itself(&self) -> Result<Arc<Inbox>, Unreached> {
         let mut own = self.own.lock();
         if own.is_closed {
-            return Err(ConnectError::failed("the endpoint is closed"));
+            return Err(Unreached::failed("the endpoint is closed"));
         }
         let lcid = FIRST_CONNECTION.checked_add(own.count).ok_or_else(|| {
-            ConnectError::new(ConnectErrorCode::Failed, "all connection ids have been used")
+            Unreached::new(ConnectErrorCode::Failed, "all connection ids have been used")
         })?;
         own.count += 1;
         let connection = ConnectionId::new(0, lcid);
         let inbox = Inbox::new(connection, self.address.clone(), None);
         own.open.insert(connection, inbox.clone());
         self.claimable.insert(connection, inbox.clone());
-        self.events.push(Entry::Opened(inbox.clone()));
+        self.events.push(inbox::Entry::Opened(inbox.clone()));
         Ok(inbox)
     }
 
@@ -275,7 +304,7 @@ impl Local {
             return Err(SendError::Failed("the endpoint was closed".to_owned()));
         }
         if inbox.push(message) == Delivery::Announce {
-            self.events.push(Entry::Message(inbox.clone()));
+            self.events.push(inbox::Entry::Message(inbox.clone()));
         }
         Ok(())
     }
@@ -287,7 +316,7 @@ impl Local {
         }
         own.open.remove(&inbox.connection);
         if inbox.end(Ending::Closed) == Delivery::Announce {
-            self.events.push(Entry::Closed(inbox.clone()));
+            self.events.push(inbox::Entry::Closed(inbox.clone()));
         }
     }
 }

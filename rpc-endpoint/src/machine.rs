@@ -34,13 +34,14 @@
 //!   that the peer had not seen.
 
 mod fifo;
+mod ids;
 mod intake;
 mod outbox;
 mod peer;
 mod streams;
 
 pub(super) use outbox::Piece;
-pub(super) use peer::{Connect, Dialled, HangUp, Inbound, Output, Peer, Refusal, Rules};
+pub(super) use peer::{Connect, Dialled, HangUp, Held, Inbound, Output, Peer, Refusal, Rules};
 
 #[cfg(test)]
 mod tests;

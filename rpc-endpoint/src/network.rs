@@ -4,30 +4,37 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use capnp_threads_transport::{Closer, is_exhaustion, tcp};
+use capnp_threads_transport::fork::Owner;
+use capnp_threads_transport::{Address, Closer, Listener, is_exhaustion, tcp};
 use dashmap::DashMap;
 use parking_lot::{Condvar, Mutex};
 
 use super::address::{EndpointAddress, EndpointId};
 use super::answer;
+use super::census::{Census, Leaving, Limits, Place};
+use super::deadline::Deadline;
 use super::error::NewEndpointError;
 use super::inbox::Entry;
 use super::local::Local;
 use super::machine::Rules;
+use super::notes::Notes;
 use super::parameters::Parameters;
-use super::wire::{self, DialectTerms, MIN_WINDOW, Reply, Stamp, Terms, WireLimits};
+use super::wire::{self, DialectTerms, Reply, Stamp, Terms, WireLimits};
 
 /// Errors of the listening socket in a row that are survived, apart from a lack
 /// of resources, which always is.
 const ENOUGH_ERRORS: u32 = 100;
 
 pub(super) struct Shared {
+    pub(super) owner: Owner,
     pub(super) parameters: Parameters,
     pub(super) rules: Rules,
+    pub(super) census: Census,
+    pub(super) notes: Notes,
     /// Where peers dial; `None` if they cannot.
     listening: Option<Listening>,
     locals: DashMap<EndpointId, Arc<Local>>,
@@ -37,8 +44,10 @@ pub(super) struct Shared {
     incarnation: u64,
     serial: AtomicU64,
     tickets: AtomicU64,
+    /// Sockets that were accepted, and whose threads have not ended.
+    inbound: AtomicUsize,
     half_open: Mutex<BTreeMap<u64, Arc<TcpStream>>>,
-    lingering: Mutex<Vec<(Instant, Arc<TcpStream>)>>,
+    lingering: Mutex<Vec<(Deadline, Arc<TcpStream>)>>,
     /// How many threads serve sockets.
     threads: Mutex<usize>,
     thread_ended: Condvar,
@@ -60,7 +69,8 @@ struct Timekeeper {
 impl Shared {
     /// Begins to listen at a host and port, or does not listen at all.
     pub(super) fn start(at: Option<(&str, u16)>, parameters: Parameters) -> io::Result<Arc<Self>> {
-        let listener = at.map(|at| parameters.tcp.listen(at)).transpose()?;
+        parameters.check()?;
+        let listener = at.map(|at| listen(at, &parameters)).transpose()?;
         let mut listening = None;
         if let Some((host, _)) = at
             && let Some(listener) = &listener
@@ -72,7 +82,10 @@ impl Shared {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let micros = since_1970.unwrap_or_default().as_micros();
         let shared = Arc::new(Shared {
+            owner: Owner::this_process(),
             rules: rules(&parameters),
+            census: Census::new(limits(&parameters)),
+            notes: Notes::default(),
             parameters,
             listening,
             locals: DashMap::new(),
@@ -82,6 +95,7 @@ impl Shared {
             incarnation: u64::try_from(micros).unwrap_or(u64::MAX),
             serial: AtomicU64::new(0),
             tickets: AtomicU64::new(0),
+            inbound: AtomicUsize::new(0),
             half_open: Mutex::default(),
             lingering: Mutex::default(),
             threads: Mutex::new(0),
@@ -174,12 +188,20 @@ impl Shared {
     }
 }
 
+fn listen((host, port): (&str, u16), parameters: &Parameters) -> io::Result<tcp::Listener> {
+    let address = Address::Tcp { host: host.to_owned(), port };
+    match address.listen_with(&parameters.tcp)? {
+        Listener::Tcp(listener) => Ok(listener),
+        _ => unreachable!("the address is one of TCP"),
+    }
+}
+
 /// The host that is put into addresses.
 fn dialable_host(host: &str, parameters: &Parameters) -> io::Result<String> {
     if let Some(external) = &parameters.external_host {
         return Ok(external.clone());
     }
-    if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+    if host == "*" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "nobody can dial the unspecified address; set Parameters::external_host",
@@ -193,11 +215,22 @@ fn rules(parameters: &Parameters) -> Rules {
     Rules {
         max_message: parameters.max_message,
         max_connections: parameters.max_connections,
-        max_events: parameters.max_events.max(1),
-        receive_queue: parameters.receive_queue.max(MIN_WINDOW),
+        max_events: parameters.max_events,
+        receive_queue: parameters.receive_queue,
+        max_held: parameters.max_received,
         heartbeat: millis(parameters.heartbeat),
         patience: millis(parameters.patience),
+        probes_older: parameters.probe_older_dialects,
         linger: millis(parameters.linger),
+    }
+}
+
+fn limits(parameters: &Parameters) -> Limits {
+    Limits {
+        connections: parameters.max_connections_in_all,
+        bytes: parameters.max_received_in_all,
+        peers: parameters.max_peers,
+        peers_per_host: parameters.max_peers_per_host,
     }
 }
 
@@ -205,6 +238,7 @@ fn rules(parameters: &Parameters) -> Rules {
 impl Shared {
     pub(super) fn new_local(self: &Arc<Self>) -> Result<Arc<Local>, NewEndpointError> {
         let failed = |reason: &str| NewEndpointError::Failed(reason.to_owned());
+        self.owner.check().map_err(|error| failed(&error.to_string()))?;
         let mut next = self.next_local.lock();
         let id = next.ok_or_else(|| failed("all endpoint ids have been used"))?;
         if self.is_closed() {
@@ -239,6 +273,10 @@ impl Shared {
 
     /// Closes everything and waits for the threads that serve sockets.
     pub(super) fn close(&self) {
+        // A forked child has none of the threads, and must not touch the sockets.
+        if !self.owner.is_this_process() {
+            return;
+        }
         self.stop();
         let mut threads = self.threads.lock();
         while *threads > 0 {
@@ -299,13 +337,19 @@ impl Shared {
         self.stop();
     }
 
-    /// Leaves the handshake to a thread of its own. When there are too many, the
-    /// oldest is given up: an honest one takes a round trip.
+    /// Leaves the handshake to a thread of its own. If there are too many, the oldest is
+    /// given up: an honest one takes a round trip.
     fn welcome(self: &Arc<Self>, socket: Arc<TcpStream>, ip: IpAddr) {
+        let Some(counted) = Inbound::count(self) else {
+            self.notes.add(|| {
+                format!("a dial from {ip} was turned away: too many sockets have not ended yet")
+            });
+            return;
+        };
         let ticket = self.next_ticket();
         {
             let mut half_open = self.half_open.lock();
-            if half_open.len() >= self.parameters.max_half_open.max(1)
+            if half_open.len() >= self.parameters.max_half_open
                 && let Some((_, oldest)) = half_open.pop_first()
             {
                 shut(&oldest);
@@ -316,12 +360,32 @@ impl Shared {
             shut(&socket);
         }
         let shared = self.clone();
-        let started =
-            self.spawn("endpoint-answer", move || answer::run(&shared, &socket, ip, ticket));
+        let started = self.spawn("endpoint-answer", move || {
+            let _counted = counted;
+            answer::run(&shared, &socket, ip, ticket);
+        });
         // Without a thread, the socket is dropped.
         if started.is_err() {
             self.introduced(ticket);
         }
+    }
+
+    /// A place for a peer that dials, unless there is none.
+    pub(super) fn place(&self, ip: IpAddr) -> Result<Place, &'static str> {
+        self.census.place(ip, |host| {
+            // Those that were reported as lost, but have not left yet, would otherwise keep
+            // a program out that has heard of it.
+            let mut leaving = Leaving::default();
+            for link in self.all_locals().iter().flat_map(|local| local.links()) {
+                if let Some(from) = link.host()
+                    && link.is_dead()
+                {
+                    leaving.all += 1;
+                    leaving.of_host += usize::from(from == host);
+                }
+            }
+            leaving
+        })
     }
 
     /// A socket has introduced itself, or failed to.
@@ -331,7 +395,7 @@ impl Shared {
 
     /// Shuts a socket down after a while.
     pub(super) fn linger(&self, socket: &Arc<TcpStream>) {
-        let deadline = Instant::now() + self.parameters.linger;
+        let deadline = Deadline::after(self.parameters.linger);
         self.lingering.lock().push((deadline, socket.clone()));
     }
 
@@ -348,9 +412,8 @@ impl Shared {
         let mut keeper = self.timekeeper.lock();
         while !keeper.is_over {
             self.timekeeper_changed.wait_for(&mut keeper, pause);
-            let now = Instant::now();
             self.lingering.lock().retain(|(deadline, socket)| {
-                let is_due = *deadline <= now;
+                let is_due = deadline.is_over();
                 if is_due {
                     shut(socket);
                 }
@@ -361,6 +424,7 @@ impl Shared {
                     link.tick();
                 }
             }
+            self.notes.log();
         }
     }
 }
@@ -378,5 +442,26 @@ impl Drop for Counted {
     fn drop(&mut self) {
         *self.0.threads.lock() -= 1;
         self.0.thread_ended.notify_all();
+    }
+}
+
+/// A socket that was accepted, from then on until its threads have ended.
+struct Inbound(Arc<Shared>);
+
+impl Inbound {
+    /// `None` if there are too many. There may be more than there may be peers, for a
+    /// peer that has left has a thread until its socket has ended.
+    fn count(network: &Arc<Shared>) -> Option<Self> {
+        let parameters = &network.parameters;
+        let most = parameters.max_peers.saturating_add(parameters.max_half_open).saturating_mul(2);
+        let counted = Inbound(network.clone());
+        let before = network.inbound.fetch_add(1, Ordering::Relaxed);
+        (before < most).then_some(counted)
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.0.inbound.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -4,11 +4,12 @@ use std::io::{self, BufReader, IoSlice, Read};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 use std::{collections::HashMap, mem};
 
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
+use super::deadline::Deadline;
 use super::link::Link;
 use super::machine::Piece;
 use super::network::shut;
@@ -21,30 +22,32 @@ const BUDGET: usize = 128 << 10;
 /// Messages up to this length are copied to be written together.
 const SHORT: usize = 4 << 10;
 
+/// The longest time that every system accepts for a read.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The reading side of a socket.
 pub(super) struct Input {
     socket: Arc<TcpStream>,
-    /// Reads fail after it.
-    deadline: Option<Instant>,
+    /// When reads begin to fail.
+    deadline: Deadline,
     heard: Option<Arc<AtomicBool>>,
 }
 
 impl Input {
     /// To be used in a handshake.
-    pub(super) fn until(socket: Arc<TcpStream>, deadline: Instant) -> BufReader<Self> {
-        let input = Input { socket, deadline: Some(deadline), heard: None };
+    pub(super) fn until(socket: Arc<TcpStream>, deadline: Deadline) -> BufReader<Self> {
+        let input = Input { socket, deadline, heard: None };
         BufReader::with_capacity(64 << 10, input)
     }
 }
 
 impl Read for Input {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        if let Some(deadline) = self.deadline {
-            let rest = deadline.saturating_duration_since(Instant::now());
+        if let Some(rest) = self.deadline.rest() {
             if rest.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.socket.set_read_timeout(Some(rest))?;
+            self.socket.set_read_timeout(Some(rest.min(LONGEST)))?;
         }
         let count = (&*self.socket).read(room).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
@@ -68,12 +71,12 @@ pub(super) fn serve(link: &Arc<Link>, dialect: Dialect, mut input: BufReader<Inp
     }
     let (writer, writers_socket) = (link.clone(), socket.clone());
     let started = link.local.network.spawn("endpoint-write", move || {
-        write_all(&writer, &writers_socket);
+        write_all(&writer, dialect, &writers_socket);
     });
     if let Err(error) = started {
         link.broken(&format!("there is no thread for the socket: {error}"));
     }
-    input.get_mut().deadline = None;
+    input.get_mut().deadline = Deadline::NEVER;
     input.get_mut().heard = Some(link.heard.clone());
     let outcome = match socket.set_read_timeout(None) {
         Ok(()) => read_all(link, dialect, &mut input),
@@ -131,11 +134,11 @@ fn read_all(
     Ok(())
 }
 
-fn write_all(link: &Arc<Link>, socket: &TcpStream) {
+fn write_all(link: &Arc<Link>, dialect: Dialect, socket: &TcpStream) {
     let mut output = Output::default();
     let mut pieces = Vec::new();
     while link.next_pieces(BUDGET, &mut pieces) {
-        if let Err(error) = output.write(socket, &mem::take(&mut pieces)) {
+        if let Err(error) = output.write(dialect, socket, &mem::take(&mut pieces)) {
             link.broken(&error);
             shut(socket);
             return;
@@ -158,18 +161,20 @@ struct Output {
 }
 
 impl Output {
-    fn write(&mut self, socket: &TcpStream, pieces: &[Piece]) -> io::Result<()> {
+    fn write(&mut self, dialect: Dialect, socket: &TcpStream, pieces: &[Piece]) -> io::Result<()> {
         self.bytes.clear();
         self.long.clear();
         for (index, piece) in pieces.iter().enumerate() {
             match piece {
                 Piece::Reply(reply) => self.bytes.extend_from_slice(reply),
-                Piece::Control(control) => Header::Control(*control).encode(&mut self.bytes),
+                Piece::Control(control) => {
+                    Header::Control(*control).encode(dialect, &mut self.bytes);
+                }
                 Piece::Data { lcid, more, message, range } => {
                     // The machine lets no longer message through.
                     let length = u32::try_from(range.len()).unwrap_or(u32::MAX);
                     let header = Header::Data { lcid: *lcid, length, more: *more };
-                    header.encode(&mut self.bytes);
+                    header.encode(dialect, &mut self.bytes);
                     if range.len() <= SHORT {
                         self.bytes.extend_from_slice(&message[range.clone()]);
                     } else {

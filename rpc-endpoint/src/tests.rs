@@ -8,13 +8,14 @@ mod crossing;
 mod faults;
 mod handshakes;
 mod leaving;
+mod limits;
 mod multiplexed;
 mod originals;
 mod raw;
 mod scripts;
 mod vats;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -67,10 +68,20 @@ fn expect_lost(endpoint: &Endpoint, lost: &EndpointAddress) -> String {
     reason
 }
 
+/// Waits until something holds that other threads bring about.
+#[track_caller]
+fn until(holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < AMPLE, "it does not come about");
+        std::thread::yield_now();
+    }
+}
+
 /// Nothing but the end is to come.
 fn expect_end(endpoint: &Endpoint) {
     endpoint.close();
     assert_eq!(next(endpoint), Event::EndpointClosed);
-    assert_eq!(endpoint.receive(), Err(ReceiveError));
-    assert_eq!(endpoint.receive_timeout(AMPLE), Err(ReceiveError));
+    assert_eq!(endpoint.receive(), Err(ReceiveError::Closed));
+    assert_eq!(endpoint.receive_timeout(AMPLE), Err(ReceiveError::Closed));
 }

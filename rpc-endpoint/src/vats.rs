@@ -13,6 +13,7 @@
 mod events;
 pub(super) mod hello;
 mod id;
+mod places;
 mod session;
 mod stream;
 
@@ -22,18 +23,22 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use capnp_threads_core::transport::{PeerDescription, Transport};
 use capnp_threads_core::{Accepted, Error, Reached, Result, VatNetwork};
+use capnp_threads_transport::fork::Owner;
 use parking_lot::{Condvar, Mutex};
 
 pub use id::{EndpointVat, InvalidVatId};
 
+use self::places::{Place, Places};
 use self::session::{Progress, Session};
+use super::deadline::Deadline;
 use super::{ConnectErrorCode, ConnectionId, Endpoint, EndpointAddress, Network, Parameters};
 
-/// How many vats are remembered with which nothing is going on.
+/// The most vats that are remembered. Those with which there is no session are forgotten
+/// first.
 const MAX_REMEMBERED: usize = 4096;
 
 /// A network of vats that reach each other over endpoints, for an
@@ -84,6 +89,7 @@ struct Shared {
     connect_timeout: Duration,
     send_queue: usize,
     serials: AtomicU64,
+    places: Arc<Places>,
     state: Mutex<State>,
     /// A session was accepted or is over, or this vat accepts no more.
     changed: Condvar,
@@ -93,10 +99,17 @@ struct Shared {
 struct State {
     peers: HashMap<Arc<str>, Known>,
     /// The sessions that others began and nobody has accepted yet.
-    arrived: VecDeque<(Arc<Session>, EndpointAddress)>,
+    arrived: VecDeque<Arrived>,
     /// The sessions that the halves of others belong to.
     theirs: HashMap<ConnectionId, Arc<Session>>,
     phase: Phase,
+}
+
+/// A session that another vat began.
+struct Arrived {
+    session: Arc<Session>,
+    from: EndpointAddress,
+    place: Place,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -159,6 +172,7 @@ impl EndpointNetwork {
             id: own.shared_id().clone(),
             connect_timeout: parameters.connect_timeout,
             send_queue: parameters.send_queue,
+            places: Places::new(parameters.max_sessions, parameters.max_sessions_per_peer),
             endpoint,
             serials: AtomicU64::new(0),
             state: Mutex::default(),
@@ -180,8 +194,36 @@ impl EndpointNetwork {
 
     /// How many vats this one has a connection with, or is about to.
     pub fn peer_count(&self) -> usize {
+        if !self.shared.is_ours() {
+            return 0;
+        }
         let state = self.shared.state.lock();
         state.peers.values().filter(|known| known.session.is_some()).count()
+    }
+
+    /// Drops a vat at once, with its session and every socket that this depends on;
+    /// `false` if there is no session. Other vats that share the socket, because they share
+    /// the endpoint of that one, are dropped with it.
+    ///
+    /// Does not block, and keeps nobody from connecting anew.
+    pub fn drop_peer(&self, peer: &EndpointVat) -> bool {
+        const REASON: &str = "this program dropped the vat";
+        if !self.shared.is_ours() {
+            return false;
+        }
+        let session = {
+            let state = self.shared.state.lock();
+            state.peers.get(peer.id()).and_then(|known| known.session.clone())
+        };
+        let Some(session) = session else { return false };
+        for link in self.shared.endpoint.local().links() {
+            if session.depends_on(link.id) {
+                link.drop_peer(REASON);
+            }
+        }
+        session.over(REASON);
+        self.shared.settle(&session);
+        true
     }
 }
 
@@ -193,32 +235,38 @@ impl VatNetwork for EndpointNetwork {
     /// [`Parameters::connect_timeout`] for each address. Does not wait for the
     /// vat to answer.
     fn connect(&self, peer: &EndpointVat) -> Result<Reached> {
+        self.shared.owner().check()?;
         self.shared.connect(peer)
     }
 
     fn accept(&self) -> Result<Option<Accepted<EndpointVat>>> {
+        self.shared.owner().check()?;
         let mut state = self.shared.state.lock();
         loop {
             if state.phase == Phase::ShutDown {
                 return Ok(None);
             }
-            if let Some((session, from)) = state.arrived.pop_front() {
+            if let Some(Arrived { session, from, place }) = state.arrived.pop_front() {
                 drop(state);
                 let peer = EndpointVat::of_shared(session.peer.clone()).at(from.clone());
-                return Ok(Some(Accepted { peer, transport: transport(&session, &from) }));
+                let transport = transport(&session, &from, Some(place));
+                return Ok(Some(Accepted { peer, transport }));
             }
             self.shared.changed.wait(&mut state);
         }
     }
 
     fn shutdown(&self) {
+        if !self.shared.is_ours() {
+            return;
+        }
         let arrived = {
             let mut state = self.shared.state.lock();
             state.phase = Phase::ShutDown;
             std::mem::take(&mut state.arrived)
         };
         self.shared.changed.notify_all();
-        for (session, _) in arrived {
+        for Arrived { session, .. } in arrived {
             session.decline();
         }
     }
@@ -229,6 +277,10 @@ const SHUTTING_DOWN: &str = "this vat is shutting down";
 
 impl Drop for EndpointNetwork {
     fn drop(&mut self) {
+        // A forked child has no such thread.
+        if !self.shared.is_ours() {
+            return;
+        }
         self.shared.endpoint.close();
         if let Some(dispatcher) = self.dispatcher.take()
             && dispatcher.join().is_err()
@@ -250,12 +302,22 @@ impl fmt::Debug for EndpointNetwork {
     }
 }
 
-fn transport(session: &Arc<Session>, address: &EndpointAddress) -> Transport {
+/// The transport of a session, which occupies the place if another vat began it.
+fn transport(session: &Arc<Session>, address: &EndpointAddress, place: Option<Place>) -> Transport {
     let description = format!("{} ({address})", session.peer);
-    stream::transport(session, PeerDescription::from_address(description))
+    stream::transport(session, PeerDescription::from_address(description), place)
 }
 
 impl Shared {
+    fn owner(&self) -> Owner {
+        self.endpoint.local().network.owner
+    }
+
+    /// Whether it belongs to this process, and not to the one from which it was forked.
+    fn is_ours(&self) -> bool {
+        self.owner().is_this_process()
+    }
+
     fn next_serial(&self) -> u64 {
         self.serials.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -268,7 +330,7 @@ impl Shared {
         let mut last = None;
         for address in &addresses {
             match session.dial(address) {
-                Ok(()) => return Ok(Reached::Peer(transport(&session, address))),
+                Ok(()) => return Ok(Reached::Peer(transport(&session, address, None))),
                 Err(error) => last = Some((address, error)),
             }
         }
@@ -291,7 +353,7 @@ impl Shared {
     /// A new session with a vat, and where to try to reach it; `None` if there is a
     /// session already. Waits while one is being closed.
     fn begin(self: &Arc<Self>, peer: &EndpointVat) -> Option<(Arc<Session>, Vec<EndpointAddress>)> {
-        let deadline = Instant::now() + self.connect_timeout;
+        let deadline = Deadline::after(self.connect_timeout);
         let mut state = self.state.lock();
         loop {
             let known = state.known(peer.shared_id());
@@ -300,7 +362,7 @@ impl Shared {
                 Progress::Over => known.session = None,
                 Progress::Alone | Progress::Together => return None,
                 Progress::Leaving | Progress::LeavingAlone => {
-                    if self.changed.wait_until(&mut state, deadline).timed_out() {
+                    if !deadline.wait(&self.changed, &mut state) {
                         // See Note [halves]: what comes of it now comes too late.
                         session.over("the vat did not close its half in time");
                     }

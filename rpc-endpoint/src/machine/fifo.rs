@@ -49,6 +49,10 @@ impl Fifo {
         self.bytes
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.urgent.len() + self.pieces.len()
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.is_empty()
     }

@@ -5,7 +5,7 @@ use super::streams::FRAGMENT_COST;
 /// One incoming connection.
 #[derive(Debug)]
 pub(super) struct Intake {
-    /// Bytes that arrived of an incomplete message.
+    /// Bytes that have arrived of an incomplete message.
     assembled: u64,
     /// Units of whole messages that wait to be received.
     unread: i64,
@@ -23,6 +23,11 @@ impl Intake {
     /// Whether a message is incomplete.
     pub(super) fn is_assembling(&self) -> bool {
         self.assembled > 0
+    }
+
+    /// Bytes that have arrived of an incomplete message.
+    pub(super) fn assembled(&self) -> u64 {
+        self.assembled
     }
 
     pub(super) fn unread(&self) -> i64 {

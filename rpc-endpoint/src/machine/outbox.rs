@@ -49,6 +49,25 @@ impl Outbox {
         }
     }
 
+    /// Allows the peer to send more on a connection. What it was allowed before and was
+    /// not told yet is added: a peer that sends, but does not read, cannot pile these up.
+    pub(super) fn grant(&mut self, lcid: u32, units: u32) {
+        let urgent = either!(self, queue => &mut queue.urgent);
+        let waiting = urgent.iter_mut().find_map(|piece| match piece {
+            Piece::Control(Control::Credit { lcid: other, units }) if *other == lcid => Some(units),
+            _ => None,
+        });
+        match waiting {
+            Some(waiting) => *waiting = waiting.saturating_add(units),
+            None => urgent.push_back(Piece::Control(Control::Credit { lcid, units })),
+        }
+    }
+
+    /// How many pieces wait, about.
+    pub(super) fn len(&self) -> usize {
+        either!(self, queue => queue.len())
+    }
+
     pub(super) fn created(&mut self, lcid: u32) {
         either!(self, queue => queue.created(lcid));
     }

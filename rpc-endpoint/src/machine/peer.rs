@@ -1,12 +1,14 @@
 //! The states of one peer and the steps between them.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 
 use super::fifo::Fifo;
+use super::ids::Ids;
 use super::intake::Intake;
 use super::outbox::{Outbox, Piece};
 use super::streams::Streams;
-use crate::error::ConnectError;
+use crate::error::Unreached;
 use crate::parameters::Dialect;
 use crate::wire::{Control, DialectTerms, FIRST_CONNECTION, Stamp};
 
@@ -21,9 +23,22 @@ pub(crate) struct Rules {
     pub(crate) max_connections: usize,
     pub(crate) max_events: usize,
     pub(crate) receive_queue: u32,
+    /// Bytes that may be held for the peer.
+    pub(crate) max_held: u64,
     pub(crate) heartbeat: u64,
     pub(crate) patience: u64,
+    /// Whether a silent peer of an older dialect is asked for a sign of life.
+    pub(crate) probes_older: bool,
     pub(crate) linger: u64,
+}
+
+/// What is held for a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Open incoming connections.
+    pub(crate) connections: usize,
+    /// Bytes of messages that are incomplete, or wait to be received.
+    pub(crate) bytes: u64,
 }
 
 /// What is to be done after a step, in this order, before anybody else may step.
@@ -35,6 +50,8 @@ pub(crate) enum Output {
     Closed(u32),
     /// Every connection is gone.
     Lost(String),
+    /// Somebody else seems to claim the peer's address; the text says why.
+    Contested(&'static str),
     /// Remove the peer from the registry.
     Leave,
     /// What others wait for may have happened.
@@ -60,7 +77,7 @@ pub(crate) enum Connect {
     Wait,
     /// This peer is dead; look for another in the registry.
     Gone,
-    Refused(ConnectError),
+    Refused(Unreached),
 }
 
 /// The answer to a dial of the peer.
@@ -101,9 +118,11 @@ pub(crate) struct Peer {
     rules: Rules,
     outbox: Outbox,
     hang_up: Option<HangUp>,
-    /// Units of messages that wait to be received and that no credit limits, and
-    /// openings and closings that do.
+    /// Units of messages that wait to be received and that no credit limits.
     unread: i64,
+    /// Units of all messages that wait to be received.
+    all_unread: i64,
+    /// Openings and closings that wait to be received.
     events: usize,
 }
 
@@ -117,7 +136,7 @@ enum State {
         waiting: Option<u64>,
     },
     /// Our dial was refused.
-    Invalid(ConnectError),
+    Invalid(Unreached),
     Valid(Live),
     /// A `CloseSocket` is queued, or was written at a time.
     Closing(Live, Option<u64>),
@@ -130,14 +149,20 @@ struct Live {
     dialect: Dialect,
     outgoing: HashSet<u32>,
     incoming: BTreeMap<u32, Intake>,
-    /// The last connection that the peer created, 0 if none.
-    last_in: u32,
+    /// What the peer created.
+    created: Ids,
+    /// Bytes of all incomplete messages.
+    assembled: u64,
     /// The next connection that we create.
     next_out: u32,
     /// The longest message that the peer accepts.
     their_max_message: u32,
     /// When the peer last said where it stands.
     stamp: Stamp,
+    /// The peer knows probes.
+    can_probe: bool,
+    /// It was told that somebody else claims the address.
+    is_contested: bool,
     /// When bytes of the peer were last seen.
     heard: u64,
     /// When the peer was asked for a sign of life that did not come yet.
@@ -156,10 +181,13 @@ impl Live {
             dialect: terms.dialect(),
             outgoing: HashSet::new(),
             incoming: BTreeMap::new(),
-            last_in: 0,
+            created: Ids::new(),
+            assembled: 0,
             next_out: FIRST_CONNECTION,
             their_max_message,
             stamp,
+            can_probe: terms.dialect() >= Dialect::Versioned,
+            is_contested: false,
             heard: now,
             asked: None,
             asked_since_tick: false,
@@ -170,12 +198,30 @@ impl Live {
     fn last_out(&self) -> u32 {
         if self.next_out == FIRST_CONNECTION { 0 } else { self.next_out - 1 }
     }
+
+    /// The last connection that the peer created, 0 if none.
+    fn last_in(&self) -> u32 {
+        self.created.last()
+    }
 }
 
 fn outbox_for(terms: DialectTerms) -> Outbox {
     match terms {
         DialectTerms::Multiplexed(terms) => Outbox::Streams(Streams::new(terms.window)),
         _ => Outbox::Fifo(Fifo::default()),
+    }
+}
+
+/// What is held.
+impl Peer {
+    pub(crate) fn held(&self) -> Held {
+        let unread = u64::try_from(self.all_unread).unwrap_or(0);
+        match &self.state {
+            State::Valid(live) | State::Closing(live, _) => {
+                Held { connections: live.incoming.len(), bytes: unread + live.assembled }
+            }
+            _ => Held { connections: 0, bytes: unread },
+        }
     }
 }
 
@@ -189,6 +235,7 @@ impl Peer {
             outbox: Outbox::Fifo(Fifo::default()),
             hang_up: None,
             unread: 0,
+            all_unread: 0,
             events: 0,
         }
     }
@@ -235,15 +282,24 @@ impl Peer {
                 out.push(Output::Wake);
                 Inbound::Accepted
             }
-            State::Valid(live) | State::Closing(live, _) if is_newer(terms, live) => {
-                self.fail("the peer dialled anew".to_owned(), out);
+            State::Valid(live) | State::Closing(live, _)
+                if age(terms, live) > Some(Ordering::Equal) =>
+            {
+                let reason = if is_restarted(terms, live) { RESTARTED } else { REDIALLED };
+                self.fail(reason.to_owned(), out);
                 Inbound::Gone
             }
             State::Valid(live) => {
-                if live.dialect == Dialect::Versioned && live.asked.is_none() {
+                // A late dial is none of a peer that has lost us. Of any other, the peer
+                // that is connected may be dead without our knowing.
+                let is_late = age(terms, live).is_some() && !is_restarted(terms, live);
+                if live.can_probe && !is_late && live.asked.is_none() {
                     live.asked = Some(now);
                     live.asked_since_tick = true;
                     self.outbox.urgent(Piece::Control(Control::Probe));
+                }
+                if is_restarted(terms, live) && !std::mem::replace(&mut live.is_contested, true) {
+                    out.push(Output::Contested(OLDER));
                 }
                 Inbound::Crossed
             }
@@ -281,7 +337,7 @@ impl Peer {
     }
 
     /// Our dial failed.
-    pub(crate) fn dial_failed(&mut self, error: ConnectError, out: &mut Vec<Output>) -> Dialled {
+    pub(crate) fn dial_failed(&mut self, error: Unreached, out: &mut Vec<Output>) -> Dialled {
         if let State::Init { waiting: Some(_), .. } = self.state {
             return self.dial_crossed(out);
         }
@@ -290,7 +346,7 @@ impl Peer {
     }
 
     /// Our dial failed, and so did waiting for the peer's.
-    pub(crate) fn dial_given_up(&mut self, error: ConnectError, out: &mut Vec<Output>) {
+    pub(crate) fn dial_given_up(&mut self, error: Unreached, out: &mut Vec<Output>) {
         let State::Init { .. } = self.state else { return };
         out.push(Output::Leave);
         self.state = State::Invalid(error);
@@ -308,13 +364,26 @@ impl Peer {
     }
 }
 
-fn is_newer(terms: DialectTerms, live: &Live) -> bool {
+const REDIALLED: &str = "the peer dialled anew";
+const RESTARTED: &str = "the peer dialled anew with a later incarnation: it was restarted, or \
+                         another network claims its address";
+const OLDER: &str = "a dial has an earlier incarnation than the peer that is connected: the peer \
+                     was restarted and its clock went back, or another network claims its address";
+
+/// How old a dial is compared with the peer's connection, if both say so.
+fn age(terms: DialectTerms, live: &Live) -> Option<Ordering> {
     match terms {
-        DialectTerms::Multiplexed(terms) => {
-            live.dialect == Dialect::Multiplexed && terms.stamp > live.stamp
+        DialectTerms::Multiplexed(terms) if live.dialect == Dialect::Multiplexed => {
+            Some(terms.stamp.cmp(&live.stamp))
         }
-        _ => false,
+        _ => None,
     }
+}
+
+/// Whether a dial comes from another incarnation than the peer's connection.
+fn is_restarted(terms: DialectTerms, live: &Live) -> bool {
+    let DialectTerms::Multiplexed(terms) = terms else { return false };
+    live.dialect == Dialect::Multiplexed && terms.stamp.incarnation != live.stamp.incarnation
 }
 
 #[cfg(test)]

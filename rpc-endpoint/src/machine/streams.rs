@@ -124,6 +124,11 @@ impl Streams {
         self.ready.clear();
     }
 
+    /// Each stream that can send counts as one piece.
+    pub(super) fn len(&self) -> usize {
+        self.urgent.len() + self.ready.len()
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.urgent.is_empty() || !self.ready.is_empty() || self.is_lasts_turn()
     }

@@ -78,9 +78,7 @@ fn a_dial_that_waits_takes_over_when_ours_fails() {
             ours.expect_hello(dialect, here.address(), &listener.address());
             let mut waiting = Raw::dial(here.address());
             waiting.send(&hello(dialect, &listener.address(), here.address()));
-            while !here.local().links()[0].has_waiting_dial() {
-                thread::yield_now();
-            }
+            until(|| here.local().links()[0].has_waiting_dial());
             drop(ours);
             waiting.expect_words(&[0]);
             connecting.join().unwrap().unwrap();

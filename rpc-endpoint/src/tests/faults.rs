@@ -40,13 +40,69 @@ fn check_dropped(dialect: Dialect, words: &[u32], expected: &str) {
 fn unknown_and_unopened_connection_ids_are_rejected() {
     for dialect in OLD {
         check_dropped(dialect, &[1, 1024], "not open");
-        check_dropped(dialect, &[0, 1024, 0, 1025, 1, 1024, 1, 1024], "not open");
+        check_dropped(dialect, &[0, 1024, 0, 1026, 1, 1024, 1, 1025], "not open");
         check_dropped(dialect, &[1024, 0], "not open");
         check_dropped(dialect, &[0, 1024, 1025, 0], "not open");
+        check_dropped(dialect, &[0, 1030, 1029, 0], "not open");
+        check_dropped(dialect, &[0, 1030, 1, 1029], "not open");
         check_dropped(dialect, &[0, 7], "connection 7");
         check_dropped(dialect, &[0, 1, 0, 2], "connection 1");
         check_dropped(dialect, &[0, 1024, 0, 1024], "connection 1024");
-        check_dropped(dialect, &[0, 1030, 0, 1029], "connection 1029");
+        check_dropped(dialect, &[0, 1024, 1, 1024, 0, 1024], "connection 1024");
+        check_dropped(dialect, &[0, 1030, 0, 1029, 0, 1029], "connection 1029");
+    }
+}
+
+/// Haskell nodes number connections under a lock, and write outside of it.
+#[test]
+fn connections_may_be_created_in_any_order() {
+    for dialect in OLD {
+        let network = network(dialect);
+        let here = endpoint(&network);
+        let mut raw = Raw::dial(here.address());
+        raw.introduce(dialect, &greater(), here.address());
+        raw.words(&[0, 1029, 0, 1026, 0, 1030, 1, 1029, 1, 1030, 0, 1024]);
+        let opened = [(); 3].map(|()| next_opened(&here, &greater()));
+        assert_eq!(opened.map(ConnectionId::lightweight), [1029, 1026, 1030]);
+        expect_closed(&here, opened[0]);
+        expect_closed(&here, opened[2]);
+        let last = next_opened(&here, &greater());
+        raw.words(&[1024, 2]);
+        raw.send(b"ok");
+        expect_received(&here, last, b"ok");
+        // What was seen last is the highest one.
+        raw.words(&[1, 1024, 1, 1026]);
+        raw.expect_words(&[2, 1030]);
+    }
+}
+
+#[test]
+fn what_another_thread_wrote_behind_the_end_of_a_connection_is_dropped() {
+    for dialect in OLD {
+        let network = network(dialect);
+        let here = endpoint(&network);
+        let mut raw = Raw::dial(here.address());
+        raw.introduce(dialect, &greater(), here.address());
+        raw.words(&[0, 1024, 0, 1025, 1, 1024]);
+        let [first, second] = [(); 2].map(|()| next_opened(&here, &greater()));
+        expect_closed(&here, first);
+        raw.words(&[1024, 4]);
+        raw.send(b"late");
+        raw.words(&[1025, 2]);
+        raw.send(b"ok");
+        expect_received(&here, second, b"ok");
+        // The end of a connection behind that of the socket, which is refused because this
+        // side has one open.
+        let _forth = here.connect(&greater(), ConnectHints::new()).unwrap();
+        raw.expect_words(&[0, 1024]);
+        raw.words(&[2, 0, 1, 1025, 1025, 4]);
+        raw.send(b"late");
+        expect_closed(&here, second);
+        raw.words(&[0, 1026, 1026, 2]);
+        raw.send(b"ok");
+        let third = next_opened(&here, &greater());
+        expect_received(&here, third, b"ok");
+        expect_end(&here);
     }
 }
 
@@ -65,9 +121,52 @@ fn unknown_control_words_drop_the_peer() {
         check_dropped(dialect, &[6, 0, 0], "control word 6");
         check_dropped(dialect, &[1023], "control word 1023");
     }
-    for word in [3, 4, 5] {
-        let expected = format!("control word {word}");
-        check_dropped(Dialect::Original, &[word], &expected);
+    check_dropped(Dialect::Original, &[5], "control word 5");
+}
+
+/// The releases 0.5.0 and 0.5.1 have the handshake of the original dialect, and probes.
+#[test]
+fn peers_of_the_original_dialect_may_probe() {
+    let network = Network::bind("127.0.0.1", 0, parameters(Dialect::Original)).unwrap();
+    let here = endpoint(&network);
+    let mut raw = Raw::dial(here.address());
+    raw.introduce(Dialect::Original, &greater(), here.address());
+    raw.words(&[3]);
+    raw.expect_words(&[4]);
+    // One that probes can be probed.
+    let mut again = Raw::dial(here.address());
+    again.send(&hello(Dialect::Original, &greater(), here.address()));
+    again.expect_words(&[2]);
+    raw.expect_words(&[3]);
+    raw.words(&[4, 0, 1024]);
+    next_opened(&here, &greater());
+    expect_end(&here);
+}
+
+#[test]
+fn silent_peers_of_older_dialects_are_asked_for_a_sign_of_life_where_that_is_wanted() {
+    for dialect in OLD {
+        let parameters = Parameters {
+            probe_older_dialects: true,
+            heartbeat: Duration::from_millis(5),
+            patience: Duration::from_millis(5),
+            ..parameters(dialect)
+        };
+        let network = Network::bind("127.0.0.1", 0, parameters).unwrap();
+        let here = endpoint(&network);
+        let mut raw = Raw::dial(here.address());
+        raw.introduce(dialect, &greater(), here.address());
+        let probe = if dialect == Dialect::Original {
+            // It is known to answer because it asks.
+            raw.words(&[3]);
+            raw.expect_words(&[4]);
+            3
+        } else {
+            4
+        };
+        raw.expect_words(&[probe]);
+        let reason = expect_lost(&here, &greater());
+        assert!(reason.contains("sign of life"), "{reason}");
     }
 }
 
@@ -208,7 +307,7 @@ fn an_address_that_is_too_long_is_not_read() {
 #[test]
 fn a_peer_that_is_not_received_from_is_made_to_wait() {
     for dialect in OLD {
-        let small = Parameters { receive_queue: 1, ..parameters(dialect) };
+        let small = Parameters { receive_queue: 64 << 10, ..parameters(dialect) };
         let network = Network::bind("127.0.0.1", 0, small).unwrap();
         let here = endpoint(&network);
         let there = super::network(dialect);

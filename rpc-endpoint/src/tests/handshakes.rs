@@ -113,6 +113,8 @@ fn invalid_addresses_have_their_codes() {
         for (address, code) in [
             (EndpointAddress::from("nonsense"), ConnectErrorCode::Failed),
             (EndpointAddress::from("127.0.0.1:1:x"), ConnectErrorCode::Failed),
+            (EndpointAddress::from("127.0.0.1:no-such-service:x"), ConnectErrorCode::Failed),
+            (EndpointAddress::from("127.0.0.1:no-such-service:0"), ConnectErrorCode::NotFound),
             (EndpointAddress::from("name.invalid:1:0"), ConnectErrorCode::NotFound),
             (EndpointAddress::new("127.0.0.1", port, 0), ConnectErrorCode::NotFound),
         ] {
@@ -120,6 +122,9 @@ fn invalid_addresses_have_their_codes() {
             for _ in 0..2 {
                 let error = here.connect(&address, ConnectHints::new()).unwrap_err();
                 assert_eq!(error.code, code, "{address}: {error}");
+                assert_eq!(error.to, address);
+                let expected = format!("cannot connect to {address}: ");
+                assert!(error.to_string().starts_with(&expected), "{error}");
             }
         }
         expect_end(&here);
@@ -366,4 +371,25 @@ fn a_host_that_nobody_can_dial_needs_an_external_one() {
     assert!(here.address().as_str().starts_with("localhost:"));
     let _connection = connect(&there, &here);
     next_opened(&here, there.address());
+}
+
+#[test]
+fn a_connect_does_not_end_with_the_dial_of_one_that_had_less_time() {
+    let network = network(Dialect::Versioned);
+    let here = std::sync::Arc::new(endpoint(&network));
+    let listener = RawListener::new();
+    let connect = |timeout| {
+        let (here, address) = (here.clone(), listener.address());
+        let hints = ConnectHints::new().timeout(timeout);
+        crate::testing::Blocked::spawn(move || here.connect(&address, hints))
+    };
+    // The second one waits for the dial of the first.
+    let (hasty, patient) = (connect(Duration::from_millis(50)), connect(AMPLE));
+    let mute = listener.accept();
+    assert_eq!(hasty.join().unwrap_err().code, ConnectErrorCode::Timeout);
+    let mut raw = listener.accept();
+    raw.expect_hello(Dialect::Versioned, here.address(), &listener.address());
+    raw.words(&[0]);
+    patient.join().unwrap();
+    drop(mute);
 }

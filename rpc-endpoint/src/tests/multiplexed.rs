@@ -253,12 +253,8 @@ fn two_idle_endpoints_keep_each_other_alive() {
     // A few heartbeats, told by bytes that come without anybody's sending any.
     let link = one.local().links().remove(0);
     for _ in 0..5 {
-        while !link.heard.load(std::sync::atomic::Ordering::Relaxed) {
-            thread::yield_now();
-        }
-        while link.heard.load(std::sync::atomic::Ordering::Relaxed) {
-            thread::yield_now();
-        }
+        until(|| link.heard.load(std::sync::atomic::Ordering::Relaxed));
+        until(|| !link.heard.load(std::sync::atomic::Ordering::Relaxed));
     }
     connection.send(&[b"alive"]).unwrap();
     expect_received(&other, id, b"alive");

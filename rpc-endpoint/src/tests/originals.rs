@@ -57,8 +57,8 @@ fn receiving_after_the_end_fails_every_time() {
     network.close();
     assert_eq!(here.receive(), Ok(Event::EndpointClosed));
     for _ in 0..3 {
-        assert_eq!(here.receive(), Err(ReceiveError));
-        assert_eq!(here.receive_timeout(AMPLE), Err(ReceiveError));
+        assert_eq!(here.receive(), Err(ReceiveError::Closed));
+        assert_eq!(here.receive_timeout(AMPLE), Err(ReceiveError::Closed));
     }
 }
 
@@ -279,9 +279,7 @@ fn clients_that_vanish_at_random_lose_no_ping_of_others() {
         }
         assert_eq!(answered.load(Ordering::Relaxed), CLIENTS / 3 * 2 * PINGS);
         // All of them are gone; nothing of them stays.
-        while !here.local().links().is_empty() {
-            thread::yield_now();
-        }
+        until(|| here.local().links().is_empty());
         here.close();
         echo.join().unwrap();
         assert!(here.local().claimable.is_empty());

@@ -227,9 +227,7 @@ fn run(world: &mut World, faults: bool) {
     }
     // Sockets that nobody needs go by themselves.
     for end in &world.ends {
-        while !end.local().links().is_empty() {
-            std::thread::yield_now();
-        }
+        until(|| end.local().links().is_empty());
     }
     for end in 0..world.ends.len() {
         world.ends[end].close();
@@ -240,7 +238,7 @@ fn run(world: &mut World, faults: bool) {
 }
 
 fn expect_nothing(end: &Endpoint) {
-    assert_eq!(end.receive(), Err(ReceiveError));
+    assert_eq!(end.receive(), Err(ReceiveError::Closed));
 }
 
 fn run_all(faults: bool) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::hello::{self, Hello, Kind};
 use super::session::{Progress, Session};
-use super::{Phase, SHUTTING_DOWN, Shared};
+use super::{Arrived, Phase, SHUTTING_DOWN, Shared};
+use crate::deadline::Deadline;
 use crate::handle::Incoming;
 use crate::inbox::{Entry, Inbox};
 use crate::{ConnectHints, EndpointAddress};
@@ -17,7 +18,7 @@ impl Shared {
     /// The thread that receives them.
     pub(super) fn receive_events(self: &Arc<Self>) {
         // Ends with the endpoint.
-        while let Ok(Some(entry)) = self.endpoint.local().events.pop(None) {
+        while let Ok(Some(entry)) = self.endpoint.local().events.pop(Deadline::NEVER) {
             match entry {
                 Entry::Opened(inbox) => inbox.event_taken(),
                 Entry::Message(inbox) => {
@@ -48,7 +49,7 @@ impl Shared {
         // What is not taken further is dropped here, with what still comes of it.
         let incoming = Incoming::of(inbox);
         match hello::decode(message) {
-            Err(error) => tracing::warn!(%from, %error, "a connection that is no vat's"),
+            Err(error) => self.note(|| format!("{from} opened what is no half of a vat: {error}")),
             Ok(hello) => {
                 if let Err(refusal) = self.bring_together(&hello, incoming, &from) {
                     tracing::debug!(%from, refusal, "a vat was refused");
@@ -102,15 +103,16 @@ impl Shared {
             None if hello.answers != 0 => return Ok(()),
             None if state.phase == Phase::ShutDown => return Err(SHUTTING_DOWN.to_owned()),
             None => {
+                let place = self.places.take(connection.heavyweight())?;
                 let session = Session::new(self, name.clone(), from.clone());
                 let old = state.known(&name).session.replace(session.clone());
-                // What is still to come of one that is closed on this side comes.
-                if let Some(old) = old
-                    && old.progress() != Progress::Leaving
-                {
-                    old.over("the vat has begun anew");
+                if let Some(old) = old {
+                    // Nobody needs to accept one that is over.
+                    state.arrived.retain(|other| !Arc::ptr_eq(&other.session, &old));
+                    self.replaced(&old, from);
                 }
-                state.arrived.push_back((session.clone(), from.clone()));
+                let (session, from) = (session.clone(), from.clone());
+                state.arrived.push_back(Arrived { session: session.clone(), from, place });
                 session
             }
         };
@@ -121,9 +123,29 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells a vat that its half is not wanted. It is told nothing if that would
-    /// have to wait.
+    /// A vat has begun another session, as it does after a restart.
+    fn replaced(&self, old: &Arc<Session>, from: &EndpointAddress) {
+        // What is still to come of one that is closed on this side comes.
+        if old.progress() == Progress::Leaving {
+            return;
+        }
+        if let Some(other) = old.came_from()
+            && other != *from
+        {
+            let vat = &old.peer;
+            self.note(|| {
+                format!("the vat {vat}, last at {other}, begins anew at {from}: it has moved, or two vats have one id")
+            });
+        }
+        old.over("the vat has begun anew");
+    }
+
+    /// Tells a vat that its half is not wanted. It is told nothing if that would have to
+    /// wait, or if much waits to be read by it already.
     pub(super) fn refuse(&self, refused: &Hello, to: &EndpointAddress, reason: &str) {
+        if self.endpoint.local().is_backed_up(to) {
+            return;
+        }
         let refusal = Hello {
             kind: Kind::Refusal(reason.to_owned()),
             serial: self.next_serial(),
@@ -142,6 +164,10 @@ impl Shared {
         if let Err(error) = told {
             tracing::debug!(%to, error, "a vat could not be told that it is refused");
         }
+    }
+
+    fn note(&self, text: impl FnOnce() -> String) {
+        self.endpoint.local().network.notes.add(text);
     }
 
     fn half_ended(&self, inbox: &Arc<Inbox>) {

@@ -16,7 +16,7 @@
 
 use std::io::Read;
 
-use super::id::MAX_ID;
+use super::id::{MAX_ID, is_valid};
 use crate::wire::{WireError, read_payload, read_u32, read_u64};
 
 const MAGIC: u32 = 0x5250_4331;
@@ -87,8 +87,8 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Result<Hello, WireError> {
         1 => Kind::Refusal(read_text(input, MAX_REASON)?),
         _ => return Err(WireError::violation(&format!("a half of an unknown kind, {number}"))),
     };
-    if serial == 0 || from.is_empty() {
-        return Err(WireError::violation("a half without a name"));
+    if serial == 0 || !is_valid(&from) {
+        return Err(WireError::violation("a half without a number, or whose sender has no name"));
     }
     Ok(Hello { kind, serial, answers, to, from })
 }
@@ -140,6 +140,14 @@ mod tests {
             let mut bytes = good.clone();
             bytes[place] = byte;
             assert!(decode(&bytes).is_err(), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_id_is_refused() {
+        for from in ["", "a@b", "a\0b", "a\nb"] {
+            let hello = Hello { from: from.to_owned(), ..hello(Kind::Half) };
+            assert!(decode(&encode(&hello)).is_err(), "{from:?}");
         }
     }
 

@@ -33,18 +33,23 @@ pub struct EndpointVat {
     hints: Vec<EndpointAddress>,
 }
 
-/// A text that is no vat's id: it is empty, longer than 255 bytes, or contains `@`.
+/// A text that is no vat's id: it is empty, longer than 255 bytes, or contains `@` or a
+/// control character.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is no id of a vat: it needs 1 to 255 bytes without an @")]
+#[error("{0:?} is no id of a vat: it needs 1 to 255 bytes without @ and control characters")]
 pub struct InvalidVatId(String);
+
+pub(super) fn is_valid(id: &str) -> bool {
+    !id.is_empty() && id.len() <= MAX_ID && !id.contains(|c: char| c == '@' || c.is_control())
+}
 
 impl EndpointVat {
     /// A vat whose address is not known.
     ///
     /// # Errors
-    /// The id is empty, longer than 255 bytes, or contains `@`.
+    /// The id is empty, longer than 255 bytes, or contains `@` or a control character.
     pub fn new(id: &str) -> Result<Self, InvalidVatId> {
-        if id.is_empty() || id.len() > MAX_ID || id.contains('@') {
+        if !is_valid(id) {
             return Err(InvalidVatId(id.to_owned()));
         }
         Ok(EndpointVat { id: id.into(), hints: Vec::new() })
@@ -138,6 +143,8 @@ mod tests {
         for wrong in ["", "@a:1:0", &"x".repeat(MAX_ID + 1)] {
             assert!(wrong.parse::<EndpointVat>().is_err(), "{wrong}");
         }
-        assert!(EndpointVat::new("a@b").is_err());
+        for wrong in ["a@b", "a\0b", "a\nb", "\u{7f}"] {
+            assert!(EndpointVat::new(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -3,14 +3,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::Shared;
 use super::hello::{self, Hello, Kind};
+use crate::deadline::Deadline;
+use crate::error::Unreached;
 use crate::handle::{Connection, Incoming};
-use crate::{ConnectError, ConnectHints, ConnectionId, EndpointAddress, SendError, TrySendError};
+use crate::{ConnectHints, ConnectionId, EndpointAddress, SendError, TrySendError};
 
 // Note [halves]
 //
@@ -126,6 +127,14 @@ impl Session {
     pub(super) fn depends_on(&self, link: u32) -> bool {
         self.halves.lock().links.contains(&link)
     }
+
+    /// Where the half of the other vat came from, if it has come.
+    pub(super) fn came_from(&self) -> Option<EndpointAddress> {
+        match &self.halves.lock().theirs {
+            Theirs::Here { incoming, .. } => Some(incoming.from().clone()),
+            Theirs::Awaited | Theirs::Over(_) => None,
+        }
+    }
 }
 
 /// Our half.
@@ -134,7 +143,7 @@ impl Session {
     ///
     /// # Errors
     /// There is no connection to be had. Another address may be tried.
-    pub(super) fn dial(&self, address: &EndpointAddress) -> Result<(), ConnectError> {
+    pub(super) fn dial(&self, address: &EndpointAddress) -> Result<(), Unreached> {
         self.halves.lock().ours = Ours::Opening;
         let outcome = self.open(address);
         if outcome.is_err() {
@@ -149,6 +158,7 @@ impl Session {
     /// # Errors
     /// It cannot be opened, or is closed.
     pub(super) fn ours(&self) -> io::Result<Arc<Connection>> {
+        self.shared.owner().check()?;
         let mut halves = self.halves.lock();
         let address = loop {
             match std::mem::replace(&mut halves.ours, Ours::Opening) {
@@ -180,7 +190,7 @@ impl Session {
         self.open(&address).map_err(|error| {
             self.halves.lock().ours = Ours::Closed;
             self.over(&error.reason);
-            io::Error::new(io::ErrorKind::NotConnected, error)
+            io::Error::new(io::ErrorKind::NotConnected, error.at(&address))
         })
     }
 
@@ -193,8 +203,8 @@ impl Session {
     }
 
     /// What `Ours::Opening` stands for.
-    fn open(&self, address: &EndpointAddress) -> Result<Arc<Connection>, ConnectError> {
-        let connection = Arc::new(self.shared.endpoint.connect(address, ConnectHints::new())?);
+    fn open(&self, address: &EndpointAddress) -> Result<Arc<Connection>, Unreached> {
+        let connection = Arc::new(self.shared.endpoint.open(address, ConnectHints::new())?);
         let answers = {
             let mut halves = self.halves.lock();
             // Before anything is sent: either the loss of the socket is seen by
@@ -212,7 +222,7 @@ impl Session {
             to: self.peer.to_string(),
             from: self.shared.id.to_string(),
         };
-        connection.send_vec(hello::encode(&hello)).map_err(|error| ConnectError::failed(&error))?;
+        connection.send_vec(hello::encode(&hello)).map_err(|error| Unreached::failed(&error))?;
         let mut halves = self.halves.lock();
         // It may have been closed in the meantime. It was opened all the same: the
         // other side waits for it to be able to go on.
@@ -272,7 +282,8 @@ impl Session {
     ///
     /// # Errors
     /// It does not come, or not before the deadline.
-    pub(super) fn theirs(&self, deadline: Instant) -> io::Result<Option<Arc<Incoming>>> {
+    pub(super) fn theirs(&self, deadline: Deadline) -> io::Result<Option<Arc<Incoming>>> {
+        self.shared.owner().check()?;
         let mut halves = self.halves.lock();
         loop {
             if halves.reading == Reading::Unwanted {
@@ -285,7 +296,7 @@ impl Session {
                 }
                 Theirs::Awaited => {}
             }
-            if self.changed.wait_until(&mut halves, deadline).timed_out() {
+            if !deadline.wait(&self.changed, &mut halves) {
                 let reason = format!("the vat {} did not answer in time", self.peer);
                 return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
             }
@@ -294,6 +305,9 @@ impl Session {
 
     /// What it brings is not wanted any more; whoever waits for it gets the end.
     pub(super) fn stop_reading(&self) {
+        if !self.shared.is_ours() {
+            return;
+        }
         let mut halves = self.halves.lock();
         halves.reading = Reading::Unwanted;
         if let Theirs::Here { incoming, .. } = &halves.theirs {
@@ -337,6 +351,9 @@ impl Session {
 
     /// Closes our half for good.
     pub(super) fn finish(self: &Arc<Self>) {
+        if !self.shared.is_ours() {
+            return;
+        }
         // A half that was never opened is, for the other side waits for it. If that
         // fails, so does waiting.
         let _ = self.ours();
@@ -345,6 +362,9 @@ impl Session {
 
     /// Ends both directions.
     pub(super) fn shut_down(self: &Arc<Self>) {
+        if !self.shared.is_ours() {
+            return;
+        }
         self.stop_reading();
         self.close_open();
     }

@@ -4,7 +4,6 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
-use std::time::Instant;
 
 use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::{
@@ -13,13 +12,21 @@ use capnp_threads_core::transport::{
 };
 use capnp_threads_transport::framing::{FramedReader, FramedWriter};
 
+use super::places::Place;
 use super::session::Session;
+use crate::deadline::Deadline;
 use crate::handle::{Connection, Incoming, IncomingError};
 
 /// The most that is sent as one message of the endpoint, in bytes.
 const LARGEST_PIECE: usize = 64 << 10;
 
-pub(super) fn transport(session: &Arc<Session>, peer: PeerDescription) -> Transport {
+/// The place is kept by all three parts.
+pub(super) fn transport(
+    session: &Arc<Session>,
+    peer: PeerDescription,
+    place: Option<Place>,
+) -> Transport {
+    let place = place.map(Arc::new);
     let send_buffer = session.shared.send_queue as u64;
     let pieces = |session: &Arc<Session>| Pieces { session: session.clone(), ours: None };
     Transport {
@@ -29,12 +36,14 @@ pub(super) fn transport(session: &Arc<Session>, peer: PeerDescription) -> Transp
             chunk: Vec::new(),
             taken: 0,
             is_over: false,
+            _place: place.clone(),
         }))),
         writer: Box::new(Writer {
             framed: FramedWriter::new(pieces(session)).writing_now(Pieces::write_now),
             session: session.clone(),
+            _place: place.clone(),
         }),
-        control: Arc::new(Control { session: session.clone(), peer, send_buffer }),
+        control: Arc::new(Control { session: session.clone(), peer, send_buffer, _place: place }),
     }
 }
 
@@ -68,6 +77,7 @@ struct Chunks {
     chunk: Vec<u8>,
     taken: usize,
     is_over: bool,
+    _place: Option<Arc<Place>>,
 }
 
 impl Chunks {
@@ -104,7 +114,7 @@ impl Chunks {
             // hear of us. Theirs can also be read when ours is closed; and if ours
             // could not be opened, theirs does not come, and why is told then.
             let _ = self.session.ours();
-            let deadline = Instant::now() + self.session.shared.connect_timeout;
+            let deadline = Deadline::after(self.session.shared.connect_timeout);
             self.theirs = self.session.theirs(deadline)?;
         }
         Ok(self.theirs.clone())
@@ -136,6 +146,7 @@ impl Drop for Chunks {
 struct Writer {
     framed: FramedWriter<Pieces>,
     session: Arc<Session>,
+    _place: Option<Arc<Place>>,
 }
 
 impl MessageWriter for Writer {
@@ -224,6 +235,7 @@ struct Control {
     session: Arc<Session>,
     peer: PeerDescription,
     send_buffer: u64,
+    _place: Option<Arc<Place>>,
 }
 
 impl TransportControl for Control {

@@ -23,6 +23,10 @@ const PROBE: u32 = 4;
 const PROBE_ACK: u32 = 5;
 const CREDIT: u32 = 6;
 
+/// In the original dialect, of which only the releases 0.5.0 and 0.5.1 know probes.
+const ORIGINAL_PROBE: u32 = 3;
+const ORIGINAL_PROBE_ACK: u32 = 4;
+
 /// A message about connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
@@ -35,9 +39,9 @@ pub(crate) enum Control {
     CloseSocket { last_in: u32 },
     /// The sending endpoint is no more. Not in the original dialect.
     CloseEndpoint,
-    /// Asks for an ack. Not in the original dialect.
+    /// Asks for an ack. In the original dialect, only some releases do.
     Probe,
-    /// Answers a probe. Not in the original dialect.
+    /// Answers a probe.
     ProbeAck,
     /// The receiver of a connection allows `units` more on it. Only in the
     /// multiplexed dialect.
@@ -55,9 +59,9 @@ pub(crate) enum Header {
 
 impl Header {
     /// Appends the header's bytes. `more` has no place in the older dialects.
-    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, dialect: Dialect, bytes: &mut Vec<u8>) {
         match *self {
-            Header::Control(control) => control.encode(bytes),
+            Header::Control(control) => control.encode(dialect, bytes),
             Header::Data { lcid, length, more } => {
                 push(bytes, &[lcid, if more { length | MORE } else { length }]);
             }
@@ -66,13 +70,16 @@ impl Header {
 }
 
 impl Control {
-    fn encode(self, bytes: &mut Vec<u8>) {
+    fn encode(self, dialect: Dialect, bytes: &mut Vec<u8>) {
+        let is_original = dialect == Dialect::Original;
         match self {
             Control::Created { lcid } => push(bytes, &[CREATED, lcid]),
             Control::Close { lcid } => push(bytes, &[CLOSE, lcid]),
             Control::CloseSocket { last_in } => push(bytes, &[CLOSE_SOCKET, last_in]),
             Control::CloseEndpoint => push(bytes, &[CLOSE_ENDPOINT]),
+            Control::Probe if is_original => push(bytes, &[ORIGINAL_PROBE]),
             Control::Probe => push(bytes, &[PROBE]),
+            Control::ProbeAck if is_original => push(bytes, &[ORIGINAL_PROBE_ACK]),
             Control::ProbeAck => push(bytes, &[PROBE_ACK]),
             Control::Credit { lcid, units } => push(bytes, &[CREDIT, lcid, units]),
         }
@@ -99,6 +106,8 @@ pub(crate) fn read_header(
         CREATED => Control::Created { lcid: read_u32(input)? },
         CLOSE => Control::Close { lcid: read_u32(input)? },
         CLOSE_SOCKET => Control::CloseSocket { last_in: read_u32(input)? },
+        ORIGINAL_PROBE if dialect == Dialect::Original => Control::Probe,
+        ORIGINAL_PROBE_ACK if dialect == Dialect::Original => Control::ProbeAck,
         CLOSE_ENDPOINT if dialect >= Dialect::Versioned => Control::CloseEndpoint,
         PROBE if dialect >= Dialect::Versioned => Control::Probe,
         PROBE_ACK if dialect >= Dialect::Versioned => Control::ProbeAck,

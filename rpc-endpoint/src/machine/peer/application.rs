@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use super::{Connect, HangUp, Live, Output, Peer, Refusal, State};
-use crate::error::ConnectError;
+use crate::error::Unreached;
 use crate::machine::intake::{Intake, units};
-use crate::machine::outbox::Piece;
 use crate::parameters::Dialect;
 use crate::wire::Control;
 
 /// What an endpoint that is closed says last.
 fn farewell(live: &Live) -> Control {
     match live.dialect {
-        Dialect::Original => Control::CloseSocket { last_in: live.last_in },
+        Dialect::Original => Control::CloseSocket { last_in: live.last_in() },
         Dialect::Versioned | Dialect::Multiplexed => Control::CloseEndpoint,
     }
 }
@@ -30,7 +29,7 @@ impl Peer {
             State::Valid(live) => {
                 let lcid = live.next_out;
                 let Some(next) = lcid.checked_add(1) else {
-                    return Connect::Refused(ConnectError::failed(
+                    return Connect::Refused(Unreached::failed(
                         "all connection ids have been used; close all connections to the peer",
                     ));
                 };
@@ -80,6 +79,16 @@ impl Peer {
         }
     }
 
+    /// Gives the peer up at once, with all connections in both directions.
+    pub(crate) fn drop_by(&mut self, reason: &str, out: &mut Vec<Output>) {
+        match &self.state {
+            // Whoever waits for the dial is told.
+            State::Init { .. } => self.dial_given_up(Unreached::failed(reason), out),
+            State::Valid(_) | State::Closing(..) => self.fail(reason.to_owned(), out),
+            State::Invalid(_) | State::Closed | State::Failed(_) => {}
+        }
+    }
+
     /// The endpoint is closed.
     pub(crate) fn shut_down(&mut self, out: &mut Vec<Output>) {
         match &mut self.state {
@@ -105,13 +114,14 @@ impl Peer {
     /// A message, or only the news of one, was received by the application.
     pub(crate) fn message_taken(&mut self, lcid: u32, length: usize) {
         let units = units(length);
+        self.all_unread -= units;
         let Some(intake) = self.intake(lcid) else {
             self.unread -= units;
             return;
         };
         intake.change_unread(-units);
         if let Some(units) = intake.grant() {
-            self.outbox.urgent(Piece::Control(Control::Credit { lcid, units }));
+            self.outbox.grant(lcid, units);
         }
     }
 
@@ -120,13 +130,22 @@ impl Peer {
         self.events = self.events.saturating_sub(1);
     }
 
+    /// Whether so much waits to be written that what can be left out should be.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        /// Pieces that wait, about.
+        const MANY: usize = 1024;
+        self.outbox.len() > MANY
+    }
+
     /// Whether nothing more is to be read for now.
     pub(crate) fn must_pause(&self) -> bool {
         let (State::Valid(live) | State::Closing(live, _)) = &self.state else { return false };
         let queue = i64::from(self.rules.receive_queue);
         // In the multiplexed dialect, these are messages of closed connections.
         let limit = if live.dialect == Dialect::Multiplexed { queue * 16 } else { queue };
-        self.unread >= limit || self.events >= self.rules.max_events
+        // Incomplete messages alone would not become fewer by waiting.
+        let is_full = self.all_unread > 0 && self.held().bytes >= self.rules.max_held;
+        self.unread >= limit || is_full || self.events >= self.rules.max_events
     }
 
     /// The intake that limits a connection by credit.

@@ -15,7 +15,8 @@ impl Peer {
             Control::CloseSocket { last_in } => self.peer_closes_socket(last_in, out),
             Control::CloseEndpoint => self.peer_closed_endpoint(out),
             Control::Probe => {
-                if let State::Valid(_) | State::Closing(..) = self.state {
+                if let State::Valid(live) | State::Closing(live, _) = &mut self.state {
+                    live.can_probe = true;
                     self.outbox.urgent(Piece::Control(Control::ProbeAck));
                 }
             }
@@ -40,14 +41,12 @@ impl Peer {
             self.reopen(out);
         }
         let State::Valid(live) = &mut self.state else { return };
-        if lcid < FIRST_CONNECTION || lcid <= live.last_in {
-            let last = live.last_in;
-            self.violation(&format!("connection {lcid} was created after {last}"), out);
+        if !live.created.insert(lcid) {
+            self.violation(&format!("connection {lcid} was created, whose number is not new"), out);
         } else if live.incoming.len() >= self.rules.max_connections {
             let limit = self.rules.max_connections;
             self.violation(&format!("more than {limit} connections"), out);
         } else {
-            live.last_in = lcid;
             live.incoming.insert(lcid, Intake::new(self.rules.receive_queue));
             self.events += 1;
             out.push(Output::Opened(lcid));
@@ -65,6 +64,8 @@ impl Peer {
                 self.close_if_unused(out);
             }
             Some(_) => self.violation(&format!("connection {lcid} ended within a message"), out),
+            // See Note [ids need only be new].
+            None if live.dialect < Dialect::Multiplexed && live.created.contains(lcid) => {}
             None => self.violation(&format!("connection {lcid} was closed, but not open"), out),
         }
     }
@@ -73,7 +74,7 @@ impl Peer {
         match &mut self.state {
             State::Valid(live) => {
                 let agreed = live.outgoing.is_empty() && last_in >= live.last_out();
-                let reply = Control::CloseSocket { last_in: live.last_in };
+                let reply = Control::CloseSocket { last_in: live.last_in() };
                 if !self.close_incoming(out) {
                     return;
                 }
@@ -148,10 +149,16 @@ impl Peer {
     ) -> bool {
         let (State::Valid(live) | State::Closing(live, _)) = &mut self.state else { return false };
         let Some(intake) = live.incoming.get_mut(&lcid) else {
-            self.violation(&format!("data on connection {lcid}, which is not open"), out);
+            // See Note [ids need only be new].
+            if live.dialect == Dialect::Multiplexed || !live.created.contains(lcid) {
+                self.violation(&format!("data on connection {lcid}, which is not open"), out);
+            }
             return false;
         };
+        live.assembled -= intake.assembled();
         let total = intake.fragment(length, more);
+        live.assembled += intake.assembled();
+        let assembled = live.assembled;
         if total > self.rules.max_message.into() {
             let limit = self.rules.max_message;
             self.violation(
@@ -166,8 +173,17 @@ impl Peer {
                 return false;
             }
             if more && let Some(units) = intake.grant() {
-                self.outbox.urgent(Piece::Control(Control::Credit { lcid, units }));
+                self.outbox.grant(lcid, units);
             }
+        }
+        if assembled > self.rules.max_held {
+            let limit = self.rules.max_held;
+            let reason = format!(
+                "the peer has sent {assembled} bytes of messages that are incomplete; the limit is \
+                 {limit}"
+            );
+            self.fail(reason, out);
+            return false;
         }
         true
     }
@@ -183,6 +199,7 @@ impl Peer {
             Some(_) => self.unread += units(length),
             None => return false,
         }
+        self.all_unread += units(length);
         true
     }
 
@@ -221,7 +238,7 @@ impl Peer {
         if !live.outgoing.is_empty() || !live.incoming.is_empty() {
             return;
         }
-        self.outbox.last(Control::CloseSocket { last_in: live.last_in });
+        self.outbox.last(Control::CloseSocket { last_in: live.last_in() });
         // Nobody can wait for Valid now, but a dial may for the end of Closing.
         if let State::Valid(live) = std::mem::replace(&mut self.state, State::Closed) {
             self.state = State::Closing(live, None);

@@ -56,7 +56,8 @@ impl Peer {
                 let silence = now.saturating_sub(live.heard);
                 self.fail(format!("the peer gave no sign of life for {silence} ms"), out);
             }
-            None if live.dialect == Dialect::Multiplexed
+            None if (live.dialect == Dialect::Multiplexed
+                || live.can_probe && self.rules.probes_older)
                 && now.saturating_sub(live.heard) >= self.rules.heartbeat =>
             {
                 live.asked = Some(now);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::super::Piece;
 use super::super::peer::{Connect, Dialled, HangUp, Inbound, Output, Peer, Refusal, Rules};
-use crate::error::ConnectError;
+use crate::error::Unreached;
+use crate::parameters::Dialect;
 use crate::wire::{Control, DialectTerms, Stamp, Terms};
 
 const RULES: Rules = Rules {
@@ -12,8 +13,10 @@ const RULES: Rules = Rules {
     max_connections: 10,
     max_events: 10,
     receive_queue: 64 << 10,
+    max_held: 4 << 20,
     heartbeat: 100,
     patience: 200,
+    probes_older: false,
     linger: 50,
 };
 
@@ -128,14 +131,14 @@ fn the_newest_of_the_dials_that_wait_takes_over() {
     assert_eq!(arrive(&mut peer, 2, true), Inbound::Wait);
     assert_eq!(arrive(&mut peer, 1, true), Inbound::Crossed);
     assert_eq!(peer.connect(&mut Vec::new()), Connect::Wait);
-    let next = peer.dial_failed(ConnectError::timeout(), &mut Vec::new());
+    let next = peer.dial_failed(Unreached::timeout(), &mut Vec::new());
     assert_eq!(next, Dialled::TheirTurn);
     assert_eq!(arrive(&mut peer, 2, true), Inbound::Accepted);
     assert_eq!(connected(&mut peer), 1024);
     // What comes too late changes nothing.
     assert!(!peer.dial_accepted(DialectTerms::Original, 0, &mut Vec::new()));
     assert_eq!(peer.dial_crossed(&mut Vec::new()), Dialled::Done);
-    peer.dial_given_up(ConnectError::timeout(), &mut Vec::new());
+    peer.dial_given_up(Unreached::timeout(), &mut Vec::new());
     assert!(!peer.is_dead());
 }
 
@@ -144,7 +147,7 @@ fn a_dial_that_fails_alone_is_invalid() {
     let mut peer = Peer::dialling(RULES);
     peer.inbound(true, 1, DialectTerms::Original, &[], 0, &mut Vec::new());
     peer.inbound_gave_up(1);
-    let error = ConnectError::timeout();
+    let error = Unreached::timeout();
     let out = outputs(&mut peer, |peer, out| peer.dial_failed(error.clone(), out));
     assert_eq!(out, [Output::Leave, Output::Wake]);
     assert_eq!(peer.connect(&mut Vec::new()), Connect::Refused(error));
@@ -164,6 +167,155 @@ fn stamps_tell_late_dials_from_new_ones() {
     let answer = peer.inbound(true, 1, multiplexed(6), &[], 0, &mut Vec::new());
     assert_eq!(answer, Inbound::Gone);
     assert!(peer.is_dead());
+}
+
+/// A dial with this incarnation arrives, with the first serial.
+fn dialled_by(peer: &mut Peer, incarnation: u64) -> (Inbound, Vec<Output>) {
+    let mut out = Vec::new();
+    let terms = DialectTerms::Multiplexed(Terms {
+        stamp: Stamp { incarnation, serial: 1 },
+        window: 64 << 10,
+        max_message: 1 << 20,
+    });
+    let answer = peer.inbound(true, 1, terms, &[], 0, &mut out);
+    (answer, out)
+}
+
+#[test]
+fn a_later_incarnation_takes_the_place_and_that_is_told() {
+    let mut peer = accepted(multiplexed(5));
+    let (answer, out) = dialled_by(&mut peer, 2);
+    assert_eq!(answer, Inbound::Gone);
+    let Output::Lost(reason) = &out[0] else { panic!("{out:?}") };
+    assert!(reason.contains("it was restarted, or another network claims its address"), "{reason}");
+}
+
+#[test]
+fn an_earlier_incarnation_is_told_once_and_waits_for_the_one_that_is_connected() {
+    // As of a peer whose clock went back, or behind one that claims the latest there is.
+    for connected in [1, u64::MAX] {
+        let stamp = Stamp { incarnation: connected, serial: 5 };
+        let terms = Terms { stamp, window: 64 << 10, max_message: 1 << 20 };
+        let mut peer = accepted(DialectTerms::Multiplexed(terms));
+        let (answer, out) = dialled_by(&mut peer, 0);
+        assert_eq!(answer, Inbound::Crossed);
+        let [Output::Contested(reason)] = out[..] else { panic!("{out:?}") };
+        assert!(reason.contains("another network claims its address"), "{reason}");
+        // It is asked for a sign of life at once, and given up if there is none.
+        assert_eq!(take(&mut peer, 0), [Piece::Control(Control::Probe)]);
+        let (answer, out) = dialled_by(&mut peer, 0);
+        assert_eq!((answer, &out[..]), (Inbound::Crossed, &[][..]));
+        assert_eq!(take(&mut peer, 0), []);
+        outputs(&mut peer, |peer, out| peer.tick(100, false, out));
+        let out = outputs(&mut peer, |peer, out| peer.tick(200, false, out));
+        assert!(matches!(out[0], Output::Lost(_)), "{out:?}");
+        assert!(peer.is_dead());
+    }
+}
+
+#[test]
+fn a_late_dial_is_no_reason_to_ask_for_a_sign_of_life() {
+    let mut peer = accepted(multiplexed(5));
+    let answer = peer.inbound(true, 1, multiplexed(4), &[], 0, &mut Vec::new());
+    assert_eq!(answer, Inbound::Crossed);
+    assert_eq!(take(&mut peer, 0), []);
+}
+
+#[test]
+fn what_is_held_is_counted_until_it_is_received() {
+    for terms in [DialectTerms::Original, DialectTerms::Versioned, multiplexed(1)] {
+        let mut peer = accepted(terms);
+        let held = |peer: &Peer| (peer.held().connections, peer.held().bytes);
+        control(&mut peer, Control::Created { lcid: 1024 });
+        control(&mut peer, Control::Created { lcid: 1025 });
+        assert_eq!(held(&peer), (2, 0));
+        if terms.dialect() == Dialect::Multiplexed {
+            assert!(peer.data(1024, 500, true, &mut Vec::new()));
+            assert_eq!(held(&peer), (2, 500));
+        }
+        assert!(peer.data(1024, 500, false, &mut Vec::new()));
+        assert!(peer.message_arrived(1024, 1000));
+        assert_eq!(held(&peer), (2, 1016));
+        // Also beyond the end of its connection, and of the peer.
+        control(&mut peer, Control::Close { lcid: 1024 });
+        assert_eq!(held(&peer), (1, 1016));
+        outputs(&mut peer, |peer, out| peer.broken("lost".to_owned(), out));
+        assert_eq!(held(&peer), (0, 1016));
+        peer.message_taken(1024, 1000);
+        assert_eq!(held(&peer), (0, 0));
+    }
+}
+
+#[test]
+fn a_peer_waits_when_much_is_held_and_is_dropped_when_that_is_incomplete() {
+    let mut peer = accepted(multiplexed(1));
+    let lcids = 1024..1030;
+    for lcid in lcids.clone() {
+        control(&mut peer, Control::Created { lcid });
+    }
+    // Several long messages at once, of which one is complete.
+    let mut sent = 0;
+    let mut piece = |peer: &mut Peer, lcid, out: &mut Vec<Output>| {
+        sent += 32 << 10;
+        (peer.data(lcid, 32 << 10, true, out), sent)
+    };
+    assert!(peer.data(1029, 1000, false, &mut Vec::new()) && peer.message_arrived(1029, 1000));
+    let mut out = Vec::new();
+    for lcid in lcids.take(5).cycle() {
+        if peer.must_pause() {
+            break;
+        }
+        assert!(piece(&mut peer, lcid, &mut out).0);
+    }
+    assert!(peer.held().bytes >= RULES.max_held);
+    // With nothing to be received, waiting would be of no use.
+    peer.message_taken(1029, 1000);
+    assert!(!peer.must_pause());
+    let reason = loop {
+        let (wanted, sent) = piece(&mut peer, 1024, &mut out);
+        if !wanted {
+            assert!(sent > RULES.max_held);
+            let Output::Lost(reason) = &out[0] else { panic!("{out:?}") };
+            break reason;
+        }
+    };
+    assert!(reason.contains("incomplete"), "{reason}");
+}
+
+#[test]
+fn credit_that_nobody_reads_does_not_pile_up() {
+    let mut peer = accepted(multiplexed(1));
+    control(&mut peer, Control::Created { lcid: 1024 });
+    control(&mut peer, Control::Created { lcid: 1025 });
+    for _ in 0..1000 {
+        for lcid in [1024, 1025] {
+            assert!(peer.data(lcid, 50_000, false, &mut Vec::new()));
+            assert!(peer.message_arrived(lcid, 50_000));
+            peer.message_taken(lcid, 50_000);
+        }
+    }
+    let units = 1000 * 50_016;
+    let credit = |lcid| Piece::Control(Control::Credit { lcid, units });
+    assert_eq!(take(&mut peer, 0), [credit(1024), credit(1025)]);
+}
+
+#[test]
+fn a_peer_is_dropped_in_every_state() {
+    let dropped = |peer: &mut Peer| outputs(peer, |peer, out| peer.drop_by("why", out));
+    let mut peer = accepted(multiplexed(1));
+    let lost = Output::Lost("why".to_owned());
+    let gone = [Output::Leave, Output::HangUp(HangUp::Now), Output::Wake];
+    assert_eq!(dropped(&mut peer), [&[lost][..], &gone].concat());
+    assert_eq!(dropped(&mut peer), []);
+    // Nothing is lost of one that is being left.
+    let mut peer = accepted(multiplexed(1));
+    let lcid = connected(&mut peer);
+    peer.close(lcid, &mut Vec::new());
+    assert_eq!(dropped(&mut peer), gone);
+    // And of one that is being dialled, whoever waits is told.
+    let mut peer = Peer::dialling(RULES);
+    assert_eq!(dropped(&mut peer), [Output::Leave, Output::Wake]);
+    assert_eq!(peer.connect(&mut Vec::new()), Connect::Refused(Unreached::failed("why")));
 }
 
 #[test]

@@ -116,8 +116,10 @@ const RULES: Rules = Rules {
     max_connections: 1000,
     max_events: 40,
     receive_queue: 64 << 10,
+    max_held: 4 << 20,
     heartbeat: 1000,
     patience: 1000,
+    probes_older: false,
     linger: 1000,
 };
 

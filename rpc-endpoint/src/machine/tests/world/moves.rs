@@ -6,7 +6,7 @@ use super::super::super::Piece;
 use super::super::super::peer::{Dialled, HangUp, Inbound, Output, Peer};
 use super::{Arriving, Event, Item, Key, PeerRef, RULES, World};
 use crate::address::EndpointAddress;
-use crate::error::ConnectError;
+use crate::error::Unreached;
 use crate::wire::{Control, DialectTerms, Stamp, Terms};
 
 impl World {
@@ -138,7 +138,7 @@ impl World {
             }
             Item::Invalid => {
                 assert!(self.disturbed);
-                self.dial_failed(pipe, ConnectError::failed("invalid"));
+                self.dial_failed(pipe, Unreached::failed("invalid"));
             }
             Item::Piece(piece) => {
                 if let Some(peer) = self.pipes[pipe].readers[side].clone() {
@@ -150,13 +150,13 @@ impl World {
                 if let Some(peer) = self.pipes[pipe].readers[side].clone() {
                     self.step(&peer, |peer, out| peer.broken("the end".to_owned(), out));
                 } else if side == 0 {
-                    self.dial_failed(pipe, ConnectError::failed("the end"));
+                    self.dial_failed(pipe, Unreached::failed("the end"));
                 }
             }
         }
     }
 
-    pub(super) fn dial_failed(&mut self, pipe: usize, error: ConnectError) {
+    pub(super) fn dial_failed(&mut self, pipe: usize, error: Unreached) {
         let Some(peer) = self.pipes[pipe].dialler.take() else { return };
         let mut out = Vec::new();
         let next = peer.borrow_mut().peer.dial_failed(error, &mut out);
@@ -312,6 +312,7 @@ impl World {
                     assert!(removed.is_some_and(|other| Rc::ptr_eq(&other, peer)));
                     continue;
                 }
+                Output::Contested(_) => continue,
                 Output::Wake => {
                     peer.borrow_mut().wakes += 1;
                     continue;
