@@ -13,7 +13,7 @@ fn line(line: &str) -> String {
     let mut rest = line.trim();
     while let Some((before, address, after)) = next_address(rest) {
         clean.push_str(&prose(before));
-        clean.push_str(&format!("<{address}>"));
+        clean.extend(["<", address, ">"]);
         rest = after;
     }
     clean.push_str(&prose(rest));

@@ -9,6 +9,7 @@ use crate::store::Record;
 
 /// How much a store keeps for somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "users make it")]
 pub struct Quota {
     /// The number of references.
     pub references: u64,
@@ -20,6 +21,7 @@ pub struct Quota {
 ///
 /// [`PersistenceBuilder::quotas`]: crate::PersistenceBuilder::quotas
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Quotas {
     /// For each owner. References for nobody in particular count as those of one more
     /// owner. Default: 1 000 references, 16 MiB.

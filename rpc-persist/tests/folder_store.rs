@@ -64,7 +64,8 @@ fn a_key_is_not_used_twice() {
 #[test]
 fn quotas_hold_after_opening_again_and_end_with_the_records() {
     let folder = tempfile::tempdir().unwrap();
-    let quotas = Quotas { owner: Quota { references: 2, bytes: 1 << 20 }, ..Quotas::default() };
+    let mut quotas = Quotas::default();
+    quotas.owner = Quota { references: 2, bytes: 1 << 20 };
     let alices = record(Some("alice"), b"state");
     let store = FolderStore::open(folder.path()).unwrap();
     for key in [1, 2] {

@@ -276,7 +276,8 @@ fn the_store_does_not_contain_the_secret() {
 #[test]
 fn nobody_saves_more_than_is_allowed() {
     let vat = Vat::new();
-    let quotas = Quotas { owner: Quota { references: 2, bytes: 1 << 20 }, ..Quotas::default() };
+    let mut quotas = Quotas::default();
+    quotas.owner = Quota { references: 2, bytes: 1 << 20 };
     let persistence = counters(&vat, MemoryStore::new()).quotas(quotas).build();
     let counter: test_call_order::Client = persistence.export(Counter(AtomicU32::new(0)));
     let alice = Owner::new("alice");

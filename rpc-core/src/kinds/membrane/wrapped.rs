@@ -8,10 +8,10 @@
 //! NotYet, Watching, Told ──revoked──► Told, with an error in place of the capability
 //! ```
 //!
-//! - **NotYet**: the wrapper will not be told when the promise that it wraps resolves. A
+//! - `NotYet`: the wrapper will not be told when the promise that it wraps resolves. A
 //!   wrapper of a settled capability stays so until it is revoked.
-//! - **Watching**: the wrapper will be told.
-//! - **Told**: the waiting calls, the stream and the watchers have gone on.
+//! - `Watching`: the wrapper will be told.
+//! - `Told`: the waiting calls, the stream and the watchers have gone on.
 //!
 //! A wrapper of a settled capability is settled. A wrapper of a promise is *pending* as
 //! long as the promise is, as long as calls wait in the wrapper for the promise (see
