@@ -118,7 +118,7 @@ fn there_is_no_embargo_when_a_promise_is_rejected() {
     let early = raw.net.call(&promised, 2, &[]);
     raw.expect(&["call 0 on 4 (2)"]);
     raw.send(raw::reject(4, Error::overloaded("not today")));
-    // Once nobody can name it any more it is released.
+    // Once it can no longer be named, it is released.
     raw.expect(&["release 4 x1"]);
     let late = raw.net.call(&promised, 3, &[]);
     assert_eq!(late.error(), Error::overloaded("not today"));
@@ -208,8 +208,8 @@ fn results_that_are_our_own_answer_wait_for_the_calls_that_come_back() {
     raw.finish();
 }
 
-/// Note [embargo]: whoever reads the results is not ahead of the pipelined calls
-/// either.
+/// Note [embargo]: calls on what is read out of the results do not overtake the
+/// pipelined calls either.
 #[test]
 fn a_reader_of_the_results_is_not_ahead_of_the_pipelined_calls() {
     let mut net = Net::new();

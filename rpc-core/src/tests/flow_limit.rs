@@ -270,7 +270,7 @@ fn a_disembargo_is_returned_behind_the_calls_that_are_held_back() {
         "call 0 on 4 (3)",
         "disembargo receiverLoopback 70 on 4",
     ]);
-    // Alone it waits for nobody.
+    // Alone, it does not wait.
     raw.send(disembargo(on(1), 71));
     raw.expect(&["disembargo receiverLoopback 71 on 4"]);
     drop(theirs);
@@ -397,7 +397,7 @@ fn a_call_whose_results_stay_here_counts_until_they_are_there() {
     raw.finish();
 }
 
-/// Work that nobody wants any more has its parameters nevertheless.
+/// The parameters of work that is no longer wanted still count.
 #[test]
 fn a_cancelled_call_counts_until_its_object_is_done_with_it() {
     let (mut raw, object) = one_at_a_time(limits());
