@@ -1,4 +1,4 @@
-//! Capabilities in and out of messages.
+//! How capabilities get into messages and out of them.
 
 use std::sync::{Arc, Weak};
 
@@ -22,9 +22,9 @@ use crate::wire::{self, Attached, CapTable, Descriptor, Hint, Path, PromisedAnsw
 /// A capability as a message will name it.
 pub(super) struct Described {
     pub(super) descriptor: Descriptor,
-    /// Where calls go that the peer sends through it: Note [described path].
+    /// The path of calls that the peer sends through it: Note [described path].
     pub(super) path: Client,
-    /// What travels with it.
+    /// The file descriptor that travels with it.
     pub(super) fd: Option<SharedFd>,
 }
 
@@ -57,26 +57,26 @@ pub(super) enum View<'a> {
     Remote(Arc<RemotePromise>),
     /// What this peer has behind one place: see Note [described path].
     Pinned(&'a Pinned),
-    /// Something else that it is, for good.
+    /// Another capability that will not resolve any further.
     Settled,
-    /// Something else that may still become another thing.
+    /// Another capability that may still resolve.
     Promise,
 }
 
-/// Who hosts what a descriptor of the peer's names.
+/// The host of what a descriptor of the peer names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// The peer: reached by the same way as the promise that it resolves.
+    /// The peer: reached by the same path as the promise that resolves to it.
     Peer,
-    /// We, or somebody we stand in for: calls that went through the peer come
-    /// back first. See Note [embargo].
+    /// This vat, or one for which it stands in: calls that went through the peer must
+    /// come back first. See Note [embargo].
     Reflected,
 }
 
 impl Txn<'_> {
     // ---- Out
 
-    /// Names several capabilities, all or none.
+    /// Names several capabilities: all of them, or none.
     pub(super) fn describe_all(&mut self, caps: &[Client]) -> Result<Vec<Described>, Error> {
         let mut described: Vec<Described> = Vec::with_capacity(caps.len());
         let mut fds = 0;
@@ -84,7 +84,7 @@ impl Txn<'_> {
             match self.describe(client) {
                 Ok(mut one) => {
                     if one.fd.is_some() {
-                        // The peer keeps one for each capability.
+                        // The peer keeps one file descriptor for each capability.
                         let again = |other: &Described| {
                             other.fd.is_some() && other.export() == one.export()
                         };
@@ -105,11 +105,11 @@ impl Txn<'_> {
         Ok(described)
     }
 
-    /// Takes back what was described but is not going to be sent.
+    /// Takes back descriptions that are not going to be sent.
     pub(super) fn withdraw(&mut self, exports: impl Iterator<Item = ExportId>) {
         self.trailing.clear();
         for id in exports {
-            // They were counted up a moment ago, under the same lock.
+            // The exports were counted up just now, under the same lock.
             let _ = self.release_export(id, 1);
         }
     }
@@ -150,7 +150,8 @@ impl Txn<'_> {
                 View::Promise => {
                     let id = self.export(&client, ExportAs::Promise)?;
                     let Some(slot) = self.slot_of(id) else {
-                        // It was resolved in the meantime: name what it is now.
+                        // The promise has resolved in the meantime: name what it has
+                        // resolved to.
                         let _ = self.release_export(id, 1);
                         continue;
                     };
@@ -160,8 +161,8 @@ impl Txn<'_> {
         }
     }
 
-    /// What stands for a promise of the peer's, which is at `dest`, where it was
-    /// described: the same thing for everybody who still has it.
+    /// What stands for a promise of the peer, at `dest`, where it was described: one
+    /// capability, shared while it is referred to.
     fn pinned(&self, promise: &Arc<RemotePromise>, dest: Dest) -> Client {
         let known = self.with_pinned(&dest, |pinned| pinned.upgrade()).flatten();
         Client::of(known.unwrap_or_else(|| {
@@ -171,7 +172,7 @@ impl Txn<'_> {
         }))
     }
 
-    /// Looks at, or changes, what stands for an open place of the peer's.
+    /// Runs `step` on what stands for an open place of the peer.
     fn with_pinned<R>(&self, dest: &Dest, step: impl FnOnce(&mut Weak<Pinned>) -> R) -> Option<R> {
         match dest {
             Dest::Import(import) => {
@@ -191,8 +192,8 @@ impl Txn<'_> {
         }
     }
 
-    /// The place of the peer's that something is behind, as what is described is
-    /// pinned to it; nothing that is not behind the peer.
+    /// The place of the peer to which a described `target` is pinned; `None` if
+    /// `target` is not behind the peer.
     pub(super) fn place_of(&self, target: &Client) -> Option<Client> {
         let target = target.shortened();
         match self.view(&target) {
@@ -202,8 +203,7 @@ impl Txn<'_> {
         }
     }
 
-    /// Names a capability that has failed: it travels as a promise that turns out
-    /// to have.
+    /// Names a broken capability: it travels as a promise that resolves to the error.
     fn describe_broken(&mut self, error: Error) -> Result<Described, Error> {
         let client = Client::broken(error.clone());
         let id = self.export(&client, ExportAs::Broken)?;
@@ -301,7 +301,7 @@ impl Txn<'_> {
         promise.watch(Watcher::Export(ExportWatcher { connection, id, serial }))
     }
 
-    /// Counts an export down. When nothing is left of it, it is gone.
+    /// Counts an export down, and removes it at zero.
     pub(super) fn release_export(&mut self, id: ExportId, count: u32) -> Result<(), Abort> {
         let machine = self.machine;
         let left = machine.exports.with(id, |export| {
@@ -325,7 +325,7 @@ impl Txn<'_> {
         }
     }
 
-    /// Cuts the ties of an export that left the table.
+    /// Undoes the links to an export that has left the table.
     pub(super) fn bury_export(&mut self, id: ExportId, export: Export) {
         if let Some(key) = export.key
             && self.order.exported.get(&key) == Some(&id)
@@ -340,7 +340,7 @@ impl Txn<'_> {
         drop(export);
     }
 
-    /// A promise that was exported has resolved: tells the peer.
+    /// Tells the peer that an exported promise has resolved.
     pub(crate) fn resolve_export(&mut self, id: ExportId, serial: crate::ids::Serial) {
         let machine = self.machine;
         let entry = machine.exports.with(id, |export| match &export.kind {
@@ -357,8 +357,8 @@ impl Txn<'_> {
             let target = slot.target().shortened();
             let elsewhere = matches!(self.view(&target), View::Promise);
             if elsewhere && !self.order.exported.contains_key(&target.address()) {
-                // Another promise that this peer does not have: the entry goes on
-                // with that one.
+                // The target is another promise that this peer does not have: the entry
+                // goes on with it.
                 if self.watch(&target, id, serial).is_err() {
                     continue;
                 }
@@ -371,7 +371,7 @@ impl Txn<'_> {
             let mut fd = None;
             let (resolution, path) = match self.view(&target) {
                 View::Broken(error) => (Err(error.clone()), target.clone()),
-                // Peers take a Resolve to `none` for a mistake.
+                // Peers treat a Resolve to `none` as a mistake.
                 View::Null => {
                     (Err(Error::failed("the promise turned out to be null")), target.clone())
                 }
@@ -404,10 +404,10 @@ impl Txn<'_> {
         descriptors.map(|(index, descriptor)| self.import(descriptor, index)).collect()
     }
 
-    /// Looks up what the descriptor at an index names. What the peer hosts is
-    /// counted, and keeps what came with it. The client is not shortened: for a
-    /// promise that the peer sends back to us it is the way that calls of the
-    /// peer's take to it.
+    /// Looks up what the descriptor at an index names. A capability that the peer hosts
+    /// is counted, and keeps the file descriptor that came with it. The client is not
+    /// shortened: for a promise that the peer sends back to this side, it is the path
+    /// of the peer's calls on it.
     pub(super) fn import(
         &mut self,
         descriptor: &Descriptor,
@@ -435,8 +435,8 @@ impl Txn<'_> {
             Descriptor::ReceiverAnswer(answer) => {
                 let client = match self.answer_field(answer) {
                     Ok(Route::Client(client)) => client,
-                    // Only another connection can tell what it is. A promise
-                    // stands in until right after this transaction.
+                    // The target can be looked up only under another lock. A promise
+                    // stands in for it until right after this transaction.
                     Ok(route) => {
                         let promise = LocalPromise::new(None);
                         self.effect(Effect::Resolve(Arc::clone(&promise), route));
@@ -455,7 +455,7 @@ impl Txn<'_> {
         })
     }
 
-    /// What the peer may name as a field of an answer.
+    /// The target that the peer names as a field of an answer.
     fn answer_field(&self, answer: &PromisedAnswer) -> Result<Route, Error> {
         let (cell, path) = self.answer_place(answer)?;
         Ok(match cell.pipelined_here(&path) {
@@ -464,7 +464,7 @@ impl Txn<'_> {
         })
     }
 
-    /// The call that a field of an answer belongs to, and the field.
+    /// The call to which a field of an answer belongs, and the field.
     pub(super) fn answer_place(
         &self,
         answer: &PromisedAnswer,
@@ -543,10 +543,10 @@ impl Txn<'_> {
         Ok(Client::of(promise))
     }
 
-    /// A way that leads to a place of the peer's for good, as the promise that the
-    /// place still is, if it is one: for calls that come after all those that were
-    /// to take the way. They are sent to the same place, and when the promise
-    /// resolves it waits for what was sent there.
+    /// Exchanges a path that is pinned to a place of the peer for the promise at that
+    /// place, if there still is one. For calls that come after all those that had to
+    /// take the path: they are sent to the same place, and when the promise resolves,
+    /// it waits for what was sent there.
     pub(super) fn unpinned(&mut self, way: Client) -> Client {
         let target = way.shortened();
         let View::Pinned(pinned) = self.view(&target) else { return way };
@@ -569,8 +569,8 @@ impl Txn<'_> {
         handle
     }
 
-    /// Remembers that something was sent towards a place that may be a promise.
-    /// See Note [embargo].
+    /// Records that something was sent towards a place that may be a promise. See
+    /// Note [embargo].
     pub(super) fn mark_called(&mut self, dest: &Dest) {
         match dest {
             Dest::Import(import) => {
@@ -611,8 +611,8 @@ impl Import {
         Ok(())
     }
 
-    /// The handle that clients share, made anew if the last one was dropped and
-    /// its release has not been noticed yet.
+    /// The handle that clients share. A new one is made if the last one was dropped and
+    /// its release has not been processed yet.
     fn handle(&mut self, machine: &Arc<super::Machine>, id: ImportId) -> Arc<ImportRef> {
         self.handle.upgrade().unwrap_or_else(|| {
             let handle = ImportRef::new(Arc::clone(machine), id);

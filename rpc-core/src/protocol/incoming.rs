@@ -1,4 +1,4 @@
-//! What the peer sends: one function for each kind of message.
+//! What the peer sends, with one function for each kind of message.
 
 use std::sync::Arc;
 
@@ -64,11 +64,11 @@ impl Txn<'_> {
         }
     }
 
-    /// The peer does not know one of our messages.
+    /// Handles an echo of a message of this side that the peer does not know.
     fn receive_unimplemented(&mut self, echoed: Option<Box<wire::Message>>) -> Result<(), Abort> {
         match echoed.map(|message| *message) {
-            // A peer of level 0 has no use for our promises: it never calls what
-            // the Resolve gave it, so that is given back.
+            // A peer of level 0 has no use for promises: it never calls what the
+            // Resolve exported, so that export is released.
             Some(wire::Message::Resolve(wire::Resolve { resolution: Ok(descriptor), .. })) => {
                 match super::descriptors::exported(&descriptor) {
                     Some(id) => self.release_export(id, 1),
@@ -107,7 +107,7 @@ impl Txn<'_> {
                 let error = "this vat offers no bootstrap capability on this connection";
                 Effect::Complete(cell, Err(Error::failed(error)))
             }
-            // It is for the application to find, which may take its time.
+            // The application looks the object up, which may take time.
             (Some(object), _, Some(restorer)) => {
                 let object = Payload::received(object, Carrier::Bootstrap, Vec::new());
                 let request = CallRequest {
@@ -249,9 +249,9 @@ impl Txn<'_> {
                 Err(Abort::new(format!("a second Return for question {id}")))
             }
             Some(question::State::Finished { params }) => {
-                // Our Finish gave up the results, whatever they are. If they are
-                // those of a call that came back to us, nobody wants that one any
-                // more; the peer may have finished it already.
+                // The Finish of this side gave up the results, whatever they are. If
+                // they are those of a call that came back to this side, that call is no
+                // longer wanted either; the peer may have finished it already.
                 if let wire::Outcome::TakeFromOtherQuestion(other) = ret.outcome
                     && let Ok(interest) = self.take_answer(AnswerId(other))
                 {
@@ -272,8 +272,8 @@ impl Txn<'_> {
                     }
                 };
                 if let Err((asked, abort)) = settled {
-                    // It is in no table any more: who waits for it must hear of
-                    // the end, too.
+                    // The question is in no table any more, so its waiters are told of
+                    // the end here.
                     let error = Error::disconnected(format!(
                         "the peer answered against the rules: {}",
                         abort.0.reason()
@@ -284,20 +284,22 @@ impl Txn<'_> {
                 if ret.no_finish_needed {
                     self.forget_question(id);
                 }
-                // Otherwise the Finish follows with the last reference, which
-                // usually was given up just now.
+                // Otherwise the Finish follows when the last reference is dropped,
+                // which usually has just happened.
                 Ok(())
             }
         }
     }
 
-    /// The peer does not know that nobody wants this: Note [pipeline only].
+    /// Handles a Return that is not wanted, because the peer does not know the hint:
+    /// Note [pipeline only].
     fn receive_unwanted_return(&mut self, id: QuestionId, ret: &wire::Return) -> Result<(), Abort> {
         if id.0 - question::FIRST_PIPELINE_ONLY >= self.order.pipelines.asked {
             return Err(Abort::new(format!("Return for question {id}, which was not asked")));
         }
         self.order.pipelines.peer = Peer::Answers;
-        // What it was given is known as long as the question is not finished.
+        // The exports in the parameters are known as long as the question is not
+        // finished.
         let params = self.machine.questions.with(id, |entry| match &mut entry.state {
             question::State::Asked(asked) => std::mem::take(&mut asked.params),
             question::State::Returned | question::State::Finished { .. } => Vec::new(),
@@ -325,7 +327,7 @@ impl Txn<'_> {
                 return self.settle_with_results(id, asked, content);
             }
             wire::Outcome::ResultsSentElsewhere if asked.results == Results::Kept => {
-                // The fields go on leading to the peer: Note [tail calls].
+                // The fields still lead to the peer: Note [tail calls].
                 let asked = Asked { results: Results::Returned, ..asked };
                 self.machine
                     .questions
@@ -369,9 +371,9 @@ impl Txn<'_> {
             Err(abort) => return Err((Box::new(asked), abort)),
         };
         let payload = Payload::received(frame, Carrier::Return, caps.clone());
-        // First the fields that something was sent through: each may put an
-        // embargo in the place of the capability, also for those who read the
-        // results. See Note [embargo].
+        // The fields through which something was sent come first: each may put an
+        // embargo in the place of the capability, even in the results that are read.
+        // See Note [embargo].
         let (called, quiet): (Vec<_>, Vec<_>) =
             asked.fields.into_iter().partition(|(_, field)| field.called);
         for (path, field) in called.into_iter().chain(quiet) {
@@ -412,7 +414,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Settles a question with something that has no capabilities of the peer's.
+    /// Settles a question with an outcome that holds no capabilities of the peer.
     pub(super) fn settle_with(&mut self, asked: Asked, outcome: Outcome) {
         for (path, field) in asked.fields {
             let target = field.give_up_place(cap_of(&outcome, &path));
@@ -426,13 +428,14 @@ impl Txn<'_> {
         }
     }
 
-    /// Takes over the peer's wish to know the outcome of a call that it made to us.
+    /// Takes over the peer's interest in the outcome of a call that it made to this
+    /// side.
     fn take_answer(&mut self, id: AnswerId) -> Result<Arc<Interest>, Abort> {
         let taken = self.machine.answers.with(id, |entry| match entry.results_to {
             ResultsTo::Kept => {
                 entry.results_to = ResultsTo::Taken;
-                // The peer need not finish its question when ours is, so it must
-                // not keep the call alive.
+                // The peer need not finish its question when this side's question ends,
+                // so its question must not keep the call alive.
                 entry.interest.take().ok_or("has been taken before")
             }
             ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
@@ -443,7 +446,7 @@ impl Txn<'_> {
             .map_err(|why| Abort::new(format!("takeFromOtherQuestion: question {id} {why}")))
     }
 
-    /// The results are those of a call that the peer made to us.
+    /// Settles a question with the results of a call that the peer made to this side.
     fn settle_from_answer(
         &mut self,
         id: QuestionId,
@@ -454,8 +457,8 @@ impl Txn<'_> {
             Ok(interest) => interest,
             Err(abort) => return Err((Box::new(asked), abort)),
         };
-        // As in `settle_with_results`, what stands behind an embargo does so for
-        // those who read the results, too.
+        // As in `settle_with_results`, capabilities that are behind an embargo are so
+        // in the results that are read, too.
         let mut embargoed = Vec::new();
         for (path, field) in asked.fields {
             let node = field.node.upgrade();
@@ -494,7 +497,7 @@ impl Txn<'_> {
 
     fn receive_finish(&mut self, finish: &wire::Finish) -> Result<(), Abort> {
         let id = AnswerId(finish.question);
-        // Peers differ in whether they finish what needs no Finish.
+        // Some peers finish even a question that needs no Finish.
         let Some(entry) = self.machine.answers.remove(id) else { return Ok(()) };
         if finish.early_cancellation_workaround {
             self.let_arrive(&entry.cell);
@@ -504,7 +507,8 @@ impl Txn<'_> {
             answer::State::Running => {
                 let outcome = match entry.results_to {
                     ResultsTo::Caller => wire::Outcome::Canceled,
-                    // Whoever asked to keep the results expects nothing else.
+                    // A peer that asked this side to keep the results expects this
+                    // Return.
                     ResultsTo::Kept | ResultsTo::Taken => wire::Outcome::ResultsSentElsewhere,
                 };
                 self.send(wire::Message::Return(wire::Return {
@@ -554,8 +558,8 @@ impl Txn<'_> {
         let target = match resolve.resolution {
             Err(error) => Client::broken(error),
             Ok(descriptor) => {
-                // Looked up even if nobody wants it: its references are ours to
-                // give back.
+                // The target is looked up even if it is not wanted, because this side
+                // has to release its references.
                 let (target, origin) = self.import(&descriptor, 0)?;
                 let dest = || wire::Target::ImportedCap(id.0);
                 self.settled_target(target, origin, called && node.is_some(), dest)
@@ -568,8 +572,8 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// What a promise of the peer's resolves to, given what the peer named: that,
-    /// or an embargo in front of it. See Note [embargo].
+    /// What a promise of the peer resolves to: the capability that the peer named, or
+    /// an embargo in front of it. See Note [embargo].
     fn settled_target(
         &mut self,
         way: Client,
@@ -582,7 +586,8 @@ impl Txn<'_> {
         if let View::Pinned(pinned) = self.view(&target)
             && *pinned.target() == promise
         {
-            // See Note [cycles]. Also if nobody has the promise any more.
+            // See Note [cycles]. This holds even if the promise is no longer referred
+            // to.
             let broken = Client::broken(Error::failed("a promise was resolved to itself"));
             pinned.give_up(broken.clone());
             return broken;
@@ -594,17 +599,17 @@ impl Txn<'_> {
             (_, View::Null | View::Broken(_))
             | (Origin::Peer, View::Import(_) | View::Pinned(_)) => target,
             (Origin::Peer, View::Remote(next)) => {
-                // From one promise of the peer's to the next: what was sent
-                // through the first counts for the second.
+                // From one promise of the peer to the next: what was sent through the
+                // first one counts for the second one.
                 if let Err(dest) = next.location() {
                     self.mark_called(&dest);
                 }
                 target
             }
-            // Either we host it, or the promise that the peer named has turned out
-            // to be ours already. What the embargo leads to in the end is the way
-            // that the earlier calls took when they came back, even if we know a
-            // shorter one by then: see Note [described path].
+            // Either this side hosts the target, or the promise that the peer named has
+            // already resolved to a capability of this side. In the end the embargo
+            // leads to the path that the earlier calls took when they came back, even
+            // if a shorter one is known by then: see Note [described path].
             (Origin::Peer | Origin::Reflected, _) => self.embargo(way, promise),
         }
     }

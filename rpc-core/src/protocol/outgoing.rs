@@ -1,4 +1,4 @@
-//! What we send: calls, bootstrap requests, results.
+//! What this side sends: calls, bootstrap requests, results.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::protocol::remote_promise::RemotePromise;
 use crate::wire::{self, CapTable, Content, Hint, Path};
 use crate::work::room::Permit;
 
-/// Words that a message needs beside its content and its descriptors.
+/// Size of a message without its content and its descriptors, in words.
 const FRAME_WORDS: usize = 16;
 
 impl Machine {
@@ -45,12 +45,12 @@ impl Machine {
         })
     }
 
-    /// Asks the peer for its bootstrap capability, or for what it has under the
-    /// name that is given; nothing if nobody uses the connection and it ends. The
-    /// promise can be called at once.
+    /// Asks the peer for its bootstrap capability, or for the capability that it offers
+    /// under the given name. The promise can be called at once. An error if the
+    /// connection is unused and ends.
     ///
-    /// `permit` is the place among the questions, if it had to be waited for, or why
-    /// there is none.
+    /// `permit` is the place among the questions, if this thread waited for one, or the
+    /// reason why there is none.
     pub(crate) fn try_bootstrap(
         self: &Arc<Self>,
         object: Option<Payload>,
@@ -83,15 +83,15 @@ impl Machine {
         })
     }
 
-    /// Sends the outcome of a call that the peer made. Gives back the outcome
-    /// with the capabilities that calls pipelined from now on are for.
+    /// Sends the outcome of a call that the peer made. Returns the outcome with the
+    /// capabilities to which calls are delivered that are pipelined from now on.
     pub(crate) fn return_answer(
         self: &Arc<Self>,
         id: AnswerId,
         serial: Serial,
         outcome: Outcome,
     ) -> Outcome {
-        // A copy is made where results must both leave and stay, outside the lock.
+        // Results that must both leave and stay are copied, outside the lock.
         let results = match outcome {
             Err(error) => Err(error),
             Ok(payload) if payload.caps().is_empty() => Ok(Results {
@@ -118,13 +118,13 @@ enum Finish {
 /// Results on their way out.
 struct Results {
     sent: Result<Payload, Error>,
-    /// For each capability of `sent`, which one of `kept` it is.
+    /// For each capability of `sent`, its index in `kept`.
     origin: Vec<usize>,
     kept: Payload,
 }
 
-/// Makes sure that nothing about sending can fail later: the content is one that
-/// can be completed in place. Fails the delivery otherwise.
+/// Makes sure that sending cannot fail later, because the content can be completed in
+/// place. Fails the delivery otherwise.
 fn prepared(delivery: Delivery) -> Option<Delivery> {
     match delivery {
         Delivery::Call(mut call) => match call.params.prepared(Carrier::Call) {
@@ -150,7 +150,7 @@ impl Txn<'_> {
         }
     }
 
-    /// A disembargo that the peer sent has come to where it leaves towards the
+    /// Returns a disembargo of the peer, which has come to where it leaves towards the
     /// peer.
     pub(super) fn return_disembargo(&mut self, target: &wire::Target, echo: Echo) {
         if echo.is_from(&**self.machine) {
@@ -185,8 +185,8 @@ impl Txn<'_> {
             Hint::OnlyPipeline if self.may_ask_for_pipeline() => {
                 (question::Results::Unwanted, Hint::OnlyPipeline)
             }
-            // Who passes a call on does not say for its caller what a peer may take
-            // amiss, see `Client::call_without_pipeline`.
+            // A call that is passed on leaves out this hint, which not every peer
+            // supports: see `Client::call_without_pipeline`.
             Hint::NoPipelining if cell.is_own() => (results, Hint::NoPipelining),
             _ => (results, Hint::None),
         };
@@ -202,7 +202,8 @@ impl Txn<'_> {
             return self.effect(Effect::Complete(cell, Err(error)));
         };
         let Some(fields) = cell.asked(Arc::clone(&question) as _, tail) else {
-            // Cancelled before it left: as if it had never been made.
+            // The call was cancelled before it left: it is as if it had never been
+            // made.
             self.forget_question(question.id());
             self.withdraw(exports.into_iter());
             let error = Error::failed("the call was cancelled");
@@ -234,10 +235,10 @@ impl Txn<'_> {
         }
     }
 
-    /// The answer that a call may be a tail call for: the one that its outcome is
-    /// for, if it is owed to the peer that the call goes to.
+    /// The answer for which a call may be a tail call: the one that gets the call's
+    /// outcome, if it is owed to the peer to which the call goes.
     fn tail_answer(&self, cell: &CallCell, tail: Tail) -> Option<AnswerId> {
-        // Who wants no Return is not sent one that names another question.
+        // A peer that wants no Return is not sent one that names another question.
         if tail == Tail::No || cell.hint() == Hint::OnlyPipeline {
             return None;
         }
@@ -248,7 +249,7 @@ impl Txn<'_> {
         (owed == Some(true)).then_some(id)
     }
 
-    /// Answers the peer with the results of a question that it was just sent.
+    /// Answers the peer with the results of a question that was just sent to it.
     fn return_from_question(&mut self, id: AnswerId, question: QuestionId) {
         self.machine.answers.with(id, |entry| {
             entry.state = answer::State::Returned { exports: Vec::new() };
@@ -271,8 +272,8 @@ impl Txn<'_> {
         self.check_size(params.size_in_words(), params.caps().len())
     }
 
-    /// Whether a message may still name a place: a question that needed no Finish
-    /// is gone, and its id may be another one's.
+    /// Whether a message may still name a place: a question that needed no Finish is
+    /// gone, and its id may belong to another question.
     pub(super) fn nameable(&self, dest: &Dest) -> Result<(), Error> {
         let Dest::Answer(question, _) = dest else { return Ok(()) };
         let known =
@@ -283,7 +284,8 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Rule: a message over the limit fails the one call at its sender.
+    /// Checks the size of a message: one over the limit fails only its own call, at the
+    /// sender.
     fn check_size(&self, words: usize, caps: usize) -> Result<(), Error> {
         let words = words + 3 * caps + FRAME_WORDS;
         let limit = self.limits().message_words;
@@ -312,7 +314,7 @@ impl Txn<'_> {
         Some(QuestionRef::new(Arc::clone(self.machine), id, serial))
     }
 
-    /// Both sides have forgotten a question: its id is free.
+    /// Frees the id of a question that both sides have forgotten.
     pub(super) fn forget_question(&mut self, id: QuestionId) {
         if let Some(entry) = self.machine.questions.remove(id) {
             self.free_question(id);
@@ -326,14 +328,14 @@ impl Txn<'_> {
         }
     }
 
-    /// Whether a question may be asked that wants no Return.
+    /// Whether a question that wants no Return may be asked.
     fn may_ask_for_pipeline(&self) -> bool {
         let Pipelines { asked, peer } = self.order.pipelines;
         peer == Peer::TakesHints && asked < question::FIRST_PIPELINE_ONLY
     }
 
-    /// The promise for the field of a question's results: the same one for the
-    /// same path. `None` if the results are there already.
+    /// The promise for a field of a question's results: the same promise for the same
+    /// path. `None` if the results have arrived already.
     pub(crate) fn question_field(
         &mut self,
         question: &Arc<QuestionRef>,
@@ -366,7 +368,8 @@ impl Txn<'_> {
     ) -> Outcome {
         let machine = self.machine;
         if machine.answers.with(id, |entry| entry.serial == serial) != Some(true) {
-            // Finished before, or the connection has ended: nobody waits.
+            // The question is finished, or the connection has ended: no Return is
+            // wanted.
             return results.map(|results| results.kept);
         }
         let described = results.and_then(|results| {
@@ -375,11 +378,11 @@ impl Txn<'_> {
             let described = self.describe_all(&caps)?;
             Ok((frame, described, results.origin, results.kept))
         });
-        // Without capabilities there is nothing that a Finish would end.
+        // Without capabilities, a Finish would have nothing to release.
         let hint = machine.answers.with(id, |entry| entry.cell.hint());
         let finish = match &described {
             Ok((_, described, ..)) if described.is_empty() => Finish::NotNeeded,
-            // Nor is there any pipelined call that has to learn of the error.
+            // Here there is no pipelined call either that has to learn of the error.
             Err(_) if hint == Some(Hint::NoPipelining) => Finish::NotNeeded,
             _ => Finish::Awaited,
         };
@@ -427,8 +430,8 @@ impl Txn<'_> {
         kept
     }
 
-    /// A call has ended of which the peer wants the pipeline only, which is in the
-    /// call's cell.
+    /// Records the end of a call of which the peer wants only the pipeline. The outcome
+    /// stays in the call's cell.
     pub(crate) fn keep_answer(&mut self, id: AnswerId, serial: Serial) {
         self.machine.answers.with(id, |entry| {
             if entry.serial == serial {
@@ -437,7 +440,7 @@ impl Txn<'_> {
         });
     }
 
-    /// A call has ended whose results the peer wants to stay here.
+    /// Sends the Return of a call whose results the peer wants to stay here.
     pub(crate) fn return_kept(&mut self, id: AnswerId, serial: Serial) {
         let returned = self.machine.answers.with(id, |entry| {
             let ours = entry.serial == serial;

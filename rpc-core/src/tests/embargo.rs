@@ -22,7 +22,7 @@ fn with_remote_promise(net: Net) -> (Raw, Client, Client) {
     (raw, server, promised)
 }
 
-/// Rule 13: an embargo keeps calls 0 to 5 in order.
+/// Note [embargo]: an embargo keeps calls 0 to 5 in order.
 #[test]
 fn calls_after_the_return_wait_for_those_that_were_pipelined_before() {
     let mut net = Net::new();
@@ -60,7 +60,7 @@ fn calls_after_the_return_wait_for_those_that_were_pipelined_before() {
     net.finish();
 }
 
-/// Rule 13.
+/// Note [embargo]: there is nothing to wait for.
 #[test]
 fn there_is_no_embargo_when_nothing_was_sent_through_the_promise() {
     let mut net = Net::new();
@@ -82,7 +82,7 @@ fn there_is_no_embargo_when_nothing_was_sent_through_the_promise() {
     net.finish();
 }
 
-/// Rule 13, "no embargo towards null": such a Disembargo makes peers abort.
+/// Note [embargo]: a Disembargo towards null would make peers abort.
 #[test]
 fn there_is_no_embargo_towards_null_or_an_error() {
     let outcomes = [
@@ -111,14 +111,14 @@ fn there_is_no_embargo_towards_null_or_an_error() {
     }
 }
 
-/// Rules 13 and 20: an exception in a Resolve is no local capability.
+/// Note [embargo]: `Resolve.exception` does not lead back to this side.
 #[test]
 fn there_is_no_embargo_when_a_promise_is_rejected() {
     let (mut raw, server, promised) = with_remote_promise(Net::new());
     let early = raw.net.call(&promised, 2, &[]);
     raw.expect(&["call 0 on 4 (2)"]);
     raw.send(raw::reject(4, Error::overloaded("not today")));
-    // Once nobody can name it any more it is released.
+    // Once it can no longer be named, it is released.
     raw.expect(&["release 4 x1"]);
     let late = raw.net.call(&promised, 3, &[]);
     assert_eq!(late.error(), Error::overloaded("not today"));
@@ -129,7 +129,7 @@ fn there_is_no_embargo_when_a_promise_is_rejected() {
     raw.finish();
 }
 
-/// Rule 13: a promise of the peer's resolves to an object of ours.
+/// Note [embargo]: a promise of the peer resolves to an object of this side.
 #[test]
 fn a_resolve_to_our_object_waits_for_the_calls_that_come_back() {
     let mut net = Net::new();
@@ -153,8 +153,8 @@ fn a_resolve_to_our_object_waits_for_the_calls_that_come_back() {
     raw.finish();
 }
 
-/// Rule 13: a promise of the peer's resolves to the results of a call that we
-/// are still working on.
+/// Note [embargo]: a promise of the peer resolves to the results of a call that this
+/// side is still answering.
 #[test]
 fn a_resolve_to_our_answer_waits_for_the_calls_that_come_back() {
     let mut net = Net::new();
@@ -179,7 +179,7 @@ fn a_resolve_to_our_answer_waits_for_the_calls_that_come_back() {
     raw.finish();
 }
 
-/// Rule 13: the same when a Return names what we host.
+/// Note [embargo]: a Return names a capability that this side hosts.
 #[test]
 fn results_that_are_our_own_answer_wait_for_the_calls_that_come_back() {
     let mut net = Net::new();
@@ -208,8 +208,8 @@ fn results_that_are_our_own_answer_wait_for_the_calls_that_come_back() {
     raw.finish();
 }
 
-/// Note [embargo]: whoever reads the results is not ahead of the pipelined calls
-/// either.
+/// Note [embargo]: calls on what is read out of the results do not overtake the
+/// pipelined calls either.
 #[test]
 fn a_reader_of_the_results_is_not_ahead_of_the_pipelined_calls() {
     let mut net = Net::new();
@@ -258,7 +258,7 @@ fn two_paths_to_one_capability_are_both_waited_for() {
     raw.finish();
 }
 
-/// Rule 13: what reflects may be a capability of a third vat.
+/// Note [embargo]: the capability that comes back may be one of a third vat.
 #[test]
 fn a_promise_that_turns_out_to_be_behind_another_connection_of_ours_is_embargoed() {
     let mut net = Net::new();
@@ -286,7 +286,7 @@ fn a_promise_that_turns_out_to_be_behind_another_connection_of_ours_is_embargoed
     net.finish();
 }
 
-/// Rule 15.
+/// `Disembargo.target` is still named by the message, so it must not be released before.
 #[test]
 fn the_disembargo_goes_out_before_the_finish_and_the_release_of_what_it_names() {
     let mut net = Net::new();
@@ -303,7 +303,7 @@ fn the_disembargo_goes_out_before_the_finish_and_the_release_of_what_it_names() 
     raw.finish();
 }
 
-/// Rule 15: the echo stands behind the calls, even when those wait in a queue.
+/// `Disembargo.receiverLoopback` follows the calls, even if they wait in a queue.
 #[test]
 fn a_disembargo_is_returned_behind_the_calls_before_it() {
     let mut net = Net::new();
@@ -342,7 +342,7 @@ fn a_disembargo_is_returned_behind_the_calls_before_it() {
     raw.finish();
 }
 
-/// Rule 15.
+/// `Disembargo.senderLoopback`: the target must lead back to the sender.
 #[test]
 fn a_disembargo_that_does_not_lead_back_ends_the_connection() {
     let targets: [(crate::wire::Target, &str); 5] = [
@@ -385,9 +385,9 @@ fn lifting_an_embargo_that_does_not_exist_ends_the_connection() {
     raw.finish();
 }
 
-/// Rule 12, the Tribble 4-way race, with two vats. A promise P of B's becomes a
-/// promise Q of A's, which at the same time becomes an object X of B's. All
-/// calls that A makes through P must take the long way until A's Disembargo has
+/// Note [described path]: the Tribble 4-way race, with two vats. A promise P of B
+/// resolves to a promise Q of A, which at the same time resolves to an object X of B.
+/// All calls that A makes through P must take the long path until A's Disembargo has
 /// come back, although B could find X at once.
 #[test]
 fn tribbles_four_way_race_keeps_the_order_between_two_vats() {
@@ -436,8 +436,8 @@ fn tribbles_four_way_race_keeps_the_order_between_two_vats() {
     net.finish();
 }
 
-/// Rule 12, with results in place of an exported promise: what a Return described
-/// is frozen for the calls that are pipelined on it.
+/// Note [described path], with results in place of an exported promise: what a Return
+/// described stays fixed for the calls that are pipelined on it.
 #[test]
 fn results_that_name_a_promise_of_the_caller_keep_the_described_way() {
     let mut net = Net::new();
@@ -471,7 +471,7 @@ fn results_that_name_a_promise_of_the_caller_keep_the_described_way() {
     net.finish();
 }
 
-/// Rule 14.
+/// Note [embargo]: the mark moves on to the promise to which the first one resolves.
 #[test]
 fn merged_promises_share_the_mark_that_something_was_sent() {
     let mut net = Net::new();
@@ -496,7 +496,7 @@ fn merged_promises_share_the_mark_that_something_was_sent() {
     raw.finish();
 }
 
-/// Rule 14: from a pipelined field to a promise of the peer's.
+/// Note [embargo]: the mark moves from a pipelined field to a promise of the peer.
 #[test]
 fn a_field_that_becomes_a_promise_hands_its_mark_on() {
     let mut net = Net::new();
@@ -519,7 +519,7 @@ fn a_field_that_becomes_a_promise_hands_its_mark_on() {
     raw.finish();
 }
 
-/// Rule 16.
+/// A path in the `transform` of a `PromisedAnswer` always leads to the same promise.
 #[test]
 fn the_same_path_of_the_same_call_is_the_same_promise() {
     let mut net = Net::new();
@@ -548,7 +548,7 @@ fn the_same_path_of_the_same_call_is_the_same_promise() {
     raw.finish();
 }
 
-/// Rule 16: also when the one that was called through is gone since.
+/// Note [embargo]: even if the promise that was called through has since been dropped.
 #[test]
 fn a_path_that_was_called_and_dropped_is_embargoed_all_the_same() {
     let mut net = Net::new();
@@ -568,8 +568,9 @@ fn a_path_that_was_called_and_dropped_is_embargoed_all_the_same() {
     raw.finish();
 }
 
-/// Rule 16, on the answering side: what the peer pipelines on one path waits in
-/// one queue, also across the moment when the results are known.
+/// On the answering side: calls that the peer pipelines on one path of a
+/// `PromisedAnswer` wait in one queue, even across the moment when the results become
+/// known.
 #[test]
 fn calls_that_a_peer_pipelines_on_one_path_stay_in_order() {
     let mut net = Net::new();
@@ -634,8 +635,7 @@ fn what_is_embargoed_is_unresolved_until_the_embargo_is_lifted() {
     raw.finish();
 }
 
-/// Rule 17: calls that wait on a promise are delivered before those who wait for
-/// it to resolve see it.
+/// Calls that wait in a promise are delivered before watchers see that it has resolved.
 #[test]
 fn queued_calls_arrive_before_those_who_wait_for_the_promise_are_told() {
     let mut net = Net::new();
@@ -660,8 +660,7 @@ fn queued_calls_arrive_before_those_who_wait_for_the_promise_are_told() {
     net.finish();
 }
 
-/// Rule 17: first the pipelined capabilities resolve, then callers see the
-/// result.
+/// First the pipelined capabilities resolve, then callers see the result.
 #[test]
 fn pipelined_fields_are_resolved_when_the_caller_sees_the_result() {
     let mut raw = Raw::new(Net::new(), None);
@@ -757,12 +756,12 @@ fn an_embargo_in_front_of_a_promise_that_goes_back_and_forth_holds() {
     raw.finish();
 }
 
-/// Rule 12, for the vat that waits. A promise of ours is exported and comes back
-/// as the peer's result; while the calls that were pipelined on that result are
-/// under way it becomes a promise of the peer's, and the peer is told so: from now
-/// on what arrives through the export goes back to the peer. The embargo may be
-/// lifted then, but it must lead where those calls went, although by now we know a
-/// shorter way.
+/// Note [described path], for the vat that waits. A promise of this side is exported
+/// and comes back as the peer's result. While the calls that were pipelined on that
+/// result are under way, it resolves to a promise of the peer, and the peer is told so:
+/// from now on, what arrives through the export goes back to the peer. The embargo may
+/// be lifted then, but it must lead where those calls went, although a shorter path is
+/// known by now.
 #[test]
 fn an_embargo_leads_where_the_calls_before_it_went() {
     let mut net = Net::new();
@@ -906,7 +905,7 @@ fn a_described_field_that_leads_back_keeps_its_question_but_no_place() {
     raw.finish();
 }
 
-/// Rule 28: the calls that wait behind an embargo fail with the connection.
+/// Note [ending]: the calls that wait behind an embargo fail with the connection.
 #[test]
 fn an_embargo_is_rejected_when_the_connection_ends() {
     let mut net = Net::new();

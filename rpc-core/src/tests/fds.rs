@@ -286,7 +286,7 @@ fn what_comes_too_late_or_in_vain_is_closed() {
     raw.send(ret(0, late));
     assert!(is_closed(&weak));
 
-    // A Resolve of a promise that nobody has any more.
+    // A Resolve of a promise that is no longer referred to.
     let resolve = |fd| {
         let resolution = Ok(Descriptor::SenderHosted(5));
         Message::Resolve(Resolve { promise: 9, resolution, fds: Attached::to_only(Some(fd)) })

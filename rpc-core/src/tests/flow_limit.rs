@@ -97,7 +97,8 @@ fn raising_the_limit_delivers_what_was_held_back_in_order() {
     raw.finish();
 }
 
-/// Rule 31: a Return, or two vats that call each other back wait for ever.
+/// Note [flow limit]: if a Return were held back, two vats that call each other back
+/// would wait for ever.
 #[test]
 fn answers_and_resolutions_pass_what_is_held_back() {
     let (mut raw, object) = one_at_a_time(limits());
@@ -126,7 +127,7 @@ fn answers_and_resolutions_pass_what_is_held_back() {
     raw.finish();
 }
 
-/// Rule 31: what a call is for was looked up before.
+/// Note [flow limit]: the call's target was looked up when the call arrived.
 #[test]
 fn a_call_that_is_held_back_finds_a_target_that_is_released_behind_it() {
     let (mut raw, object) = one_at_a_time(limits());
@@ -247,7 +248,7 @@ fn what_is_held_back_keeps_the_question_that_it_goes_to() {
     raw.finish();
 }
 
-/// Rule 15: it travels as a call does.
+/// Note [flow limit]: a Disembargo travels as a call does.
 #[test]
 fn a_disembargo_is_returned_behind_the_calls_that_are_held_back() {
     let (mut raw, object) = one_at_a_time(limits());
@@ -269,7 +270,7 @@ fn a_disembargo_is_returned_behind_the_calls_that_are_held_back() {
         "call 0 on 4 (3)",
         "disembargo receiverLoopback 70 on 4",
     ]);
-    // Alone it waits for nobody.
+    // Alone, it does not wait.
     raw.send(disembargo(on(1), 71));
     raw.expect(&["disembargo receiverLoopback 71 on 4"]);
     drop(theirs);
@@ -396,7 +397,7 @@ fn a_call_whose_results_stay_here_counts_until_they_are_there() {
     raw.finish();
 }
 
-/// Work that nobody wants any more has its parameters nevertheless.
+/// The parameters of work that is no longer wanted still count.
 #[test]
 fn a_cancelled_call_counts_until_its_object_is_done_with_it() {
     let (mut raw, object) = one_at_a_time(limits());
@@ -455,7 +456,7 @@ fn too_much_that_is_held_back_ends_the_connection() {
     raw.finish();
 }
 
-/// Rule 28.
+/// Note [ending], for calls that are held back.
 #[test]
 fn what_is_held_back_is_gone_with_its_connection() {
     let mut net = Net::new();

@@ -231,7 +231,7 @@ fn a_return_for_a_pipeline_that_was_never_asked_for_ends_the_connection() {
     }
 }
 
-/// Rule 28.
+/// Note [ending], for a call with `onlyPromisePipeline`.
 #[test]
 fn a_pipeline_breaks_with_its_connection() {
     let mut raw = Raw::new(Net::new(), None);

@@ -30,7 +30,7 @@ pub(super) const METHOD: u16 = 7;
 /// After so many messages a test that waits for silence gives up.
 const MANY: usize = 3_000;
 
-/// Limits at which nothing ever waits: there is nobody to wait for.
+/// Limits at which nothing ever waits: no other thread could end the wait.
 pub(super) fn limits() -> Limits {
     Limits {
         questions: u32::MAX,
@@ -40,7 +40,7 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-/// What a machine sent and nobody has delivered yet.
+/// What a machine has sent and has not been delivered yet.
 #[derive(Default)]
 pub(super) struct Wire {
     queue: Mutex<VecDeque<Item>>,
@@ -85,7 +85,7 @@ pub(super) struct Net {
     sides: Vec<Side>,
     actors: Vec<Actor>,
     calls: Vec<Arc<Settled>>,
-    /// What was delivered, for whoever reads a failure.
+    /// What was delivered, to be printed with a failure.
     journal: Vec<String>,
     journal_off: bool,
 }

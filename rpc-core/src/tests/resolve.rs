@@ -18,7 +18,7 @@ fn with_exported_promise(net: Net) -> (Raw, Client, Call, Client, Fulfiller) {
     (raw, server, put, promised, fulfiller)
 }
 
-/// Rule 10.
+/// `CapDescriptor.senderPromise` is only for a promise that is not resolved yet.
 #[test]
 fn a_resolved_promise_is_never_exported_as_a_promise() {
     let mut net = Net::new();
@@ -42,7 +42,8 @@ fn a_resolved_promise_is_never_exported_as_a_promise() {
     raw.finish();
 }
 
-/// Rule 11: promise to promise to capability.
+/// From a promise to a promise to a capability: the export goes on (`export.rs`,
+/// Pending).
 #[test]
 fn a_promise_that_becomes_another_promise_keeps_its_export_without_a_message() {
     let mut net = Net::new();
@@ -66,7 +67,7 @@ fn a_promise_that_becomes_another_promise_keeps_its_export_without_a_message() {
     raw.finish();
 }
 
-/// Rule 11: the other promise has an export of its own.
+/// The other promise has an export of its own.
 #[test]
 fn a_promise_that_becomes_a_promise_that_is_exported_resolves_to_that() {
     let mut net = Net::new();
@@ -90,7 +91,7 @@ fn a_promise_that_becomes_a_promise_that_is_exported_resolves_to_that() {
     raw.finish();
 }
 
-/// Rules 11 and 19: a Resolve is always sent, whatever the promise became.
+/// `Resolve`: one is always sent, whatever the promise resolves to.
 #[test]
 fn every_kind_of_resolution_of_an_exported_promise_is_told() {
     let mut net = Net::new();
@@ -130,7 +131,7 @@ fn every_kind_of_resolution_of_an_exported_promise_is_told() {
     raw.finish();
 }
 
-/// Rule 11: a promise of another vat's is no answer to who waits for a Resolve.
+/// A peer that waits for a `Resolve` is not helped by a promise of a third vat.
 #[test]
 fn a_promise_that_becomes_a_promise_of_a_third_vat_resolves_when_that_does() {
     let mut net = Net::new();
@@ -159,7 +160,7 @@ fn a_promise_that_becomes_a_promise_of_a_third_vat_resolves_when_that_does() {
     raw.finish();
 }
 
-/// Rule 18: who made the parameters before and sends them after.
+/// The parameters are made before the promise resolves, and sent afterwards.
 #[test]
 fn a_call_goes_to_what_the_promise_is_when_it_is_sent() {
     let mut net = Net::new();
@@ -180,8 +181,8 @@ fn a_call_goes_to_what_the_promise_is_when_it_is_sent() {
     raw.finish();
 }
 
-/// Rule 20: in parameters and in results, each its own promise, and the Resolve
-/// right behind the message.
+/// In parameters and in results, each broken capability is a promise of its own, and
+/// its `Resolve.exception` follows right behind the message.
 #[test]
 fn broken_capabilities_travel_as_promises_that_fail() {
     let mut net = Net::new();
@@ -210,7 +211,7 @@ fn broken_capabilities_travel_as_promises_that_fail() {
     raw.finish();
 }
 
-/// Rule 20, from one machine to the other.
+/// `Resolve.exception` from one machine to the other.
 #[test]
 fn a_broken_capability_arrives_as_one_that_fails_in_the_same_way() {
     let mut net = Net::new();
@@ -232,7 +233,7 @@ fn a_broken_capability_arrives_as_one_that_fails_in_the_same_way() {
     net.finish();
 }
 
-/// Rule 20.
+/// A `Resolve` for a promise that was released: its `cap` is released, too.
 #[test]
 fn a_resolve_for_a_promise_that_was_released_gives_the_replacement_back() {
     let mut net = Net::new();
@@ -250,7 +251,7 @@ fn a_resolve_for_a_promise_that_was_released_gives_the_replacement_back() {
     raw.finish();
 }
 
-/// Rule 20: what the replacement brings is counted where it is held otherwise.
+/// The replacement in `Resolve.cap` is counted, even if it is imported already.
 #[test]
 fn a_replacement_that_nobody_wants_is_counted_with_the_import_that_it_is() {
     let mut raw = Raw::new(Net::new(), None);
@@ -262,7 +263,7 @@ fn a_replacement_that_nobody_wants_is_counted_with_the_import_that_it_is() {
     raw.finish();
 }
 
-/// Rule 20: the promise was dropped, but is still named by what was described.
+/// The promise was dropped, but a described path still names it: Note [described path].
 #[test]
 fn a_promise_that_only_a_described_path_holds_is_resolved_in_silence() {
     let mut net = Net::new();
@@ -285,7 +286,7 @@ fn a_promise_that_only_a_described_path_holds_is_resolved_in_silence() {
     raw.finish();
 }
 
-/// Rule 20, and "repeated Resolves are unchecked".
+/// A `Resolve` must be for a promise, and for each promise there must be only one.
 #[test]
 fn a_resolve_that_is_against_the_rules_ends_the_connection() {
     let cases: [(&[(u32, Descriptor)], &str); 3] = [
@@ -336,7 +337,7 @@ fn an_import_does_not_change_between_promise_and_object() {
     }
 }
 
-/// Rule 19: at once, and by way of others.
+/// Note [cycles]: directly, and through other promises.
 #[test]
 fn a_promise_that_is_resolved_to_itself_is_rejected() {
     let mut net = Net::new();
@@ -361,7 +362,7 @@ fn a_promise_that_is_resolved_to_itself_is_rejected() {
     net.finish();
 }
 
-/// Rule 19: an object's answer is the field of that very answer.
+/// Note [cycles]: an object answers with a field of that very answer.
 #[test]
 fn results_that_contain_their_own_field_are_rejected_there() {
     let mut net = Net::new();
@@ -378,7 +379,8 @@ fn results_that_contain_their_own_field_are_rejected_there() {
     net.finish();
 }
 
-/// Rule 19: the peer gives the promise back, and it is fulfilled with that.
+/// Note [cycles]: the peer gives the promise back, and it is fulfilled with that
+/// capability.
 #[test]
 fn a_promise_that_is_resolved_to_itself_by_way_of_the_peer_is_rejected() {
     // In whichever order the messages cross.
@@ -421,7 +423,7 @@ fn a_promise_that_is_resolved_to_itself_by_way_of_the_peer_is_rejected() {
     }
 }
 
-/// Rule 19: each side fulfils its promise with the other's, at the same time.
+/// Note [cycles]: each side fulfils its promise with the other's, at the same time.
 #[test]
 fn two_promises_of_two_vats_that_become_each_other_are_rejected() {
     for (a_first, b_called) in [(true, false), (false, false), (true, true), (false, true)] {
@@ -469,9 +471,9 @@ fn two_promises_of_two_vats_that_become_each_other_are_rejected() {
     }
 }
 
-/// Rule 19: the circle closes when nobody has the promises any more, except that
-/// each vat describes the other's as its own. It must not keep itself alive, nor
-/// a call go round in it.
+/// Note [cycles]: the circle closes when only the descriptions of the two vats still
+/// refer to the promises. It must not keep itself alive, and no call may go round in
+/// it.
 #[test]
 fn a_circle_that_nobody_holds_any_more_goes_away() {
     for called in [false, true] {
@@ -496,7 +498,7 @@ fn a_circle_that_nobody_holds_any_more_goes_away() {
     }
 }
 
-/// Rule 19: a circle over two promises of each vat.
+/// Note [cycles]: a circle over two promises of each vat.
 #[test]
 fn a_circle_of_four_promises_over_two_vats_is_rejected() {
     let mut net = Net::new();
@@ -531,7 +533,7 @@ fn a_circle_of_four_promises_over_two_vats_is_rejected() {
     net.finish();
 }
 
-/// Rule 29.
+/// `Message.unimplemented`, which echoes a Resolve.
 #[test]
 fn an_echoed_resolve_gives_back_what_it_exported() {
     let mut net = Net::new();
@@ -560,7 +562,7 @@ fn an_echoed_resolve_gives_back_what_it_exported() {
     raw.finish();
 }
 
-/// Rule 29.
+/// `Message.unimplemented`, which echoes an indispensable message.
 #[test]
 fn an_echo_of_a_message_that_we_need_ends_the_connection() {
     type Fill = fn(crate::wire::rpc_capnp::message::Builder<'_>);
@@ -578,7 +580,7 @@ fn an_echo_of_a_message_that_we_need_ends_the_connection() {
     }
 }
 
-/// Rule 29, and the scenario "level 3 messages to a vat without a network".
+/// `Message.unimplemented`, for messages of level 3 to a vat that has no network.
 #[test]
 fn messages_that_are_not_known_are_echoed() {
     type Fill = fn(crate::wire::rpc_capnp::message::Builder<'_>);

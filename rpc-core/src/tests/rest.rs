@@ -1,4 +1,4 @@
-//! Connections that end because nobody uses them. See Note [rest].
+//! Connections that end because they are unused. See Note [rest].
 
 use super::net::{End, Net};
 use crate::cap::client::Client;

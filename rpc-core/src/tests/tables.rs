@@ -13,7 +13,7 @@ use crate::sync::Mutex;
 use crate::wire::rpc_capnp;
 use crate::wire::{Descriptor, Message, Outcome, Return};
 
-/// Rule 2.
+/// `Return` and `Finish`: a whole call.
 #[test]
 fn a_call_returns_and_leaves_nothing_behind() {
     let mut net = Net::new();
@@ -34,8 +34,8 @@ fn a_call_returns_and_leaves_nothing_behind() {
     net.finish();
 }
 
-/// Rule 1: what we send says `false` where the wire's default is `true`, except
-/// that a Finish before the Return gives the results up.
+/// `releaseParamCaps` and `releaseResultCaps` are sent as `false`, although their
+/// default is `true`, except that a Finish before the Return gives the results up.
 #[test]
 fn flags_that_default_to_true_are_set_deliberately() {
     let returned = frame(raw::ret(0, 0, &[]));
@@ -56,7 +56,7 @@ fn flags_that_default_to_true_are_set_deliberately() {
     }
 }
 
-/// Rule 1: a peer that leaves the flag as it is has its parameters released.
+/// `Return.releaseParamCaps` defaults to `true`: this releases the parameters.
 #[test]
 fn a_return_with_default_flags_releases_the_parameters() {
     let mut net = Net::new();
@@ -76,7 +76,8 @@ fn a_return_with_default_flags_releases_the_parameters() {
     raw.finish();
 }
 
-/// Rule 1: a Finish with default flags gives the results' capabilities back.
+/// `Finish.releaseResultCaps` defaults to `true`: this releases the results'
+/// capabilities.
 #[test]
 fn a_finish_with_default_flags_releases_the_results() {
     let mut net = Net::new();
@@ -89,7 +90,7 @@ fn a_finish_with_default_flags_releases_the_results() {
     raw.finish();
 }
 
-/// Rule 2.
+/// `QuestionId`: when it may be used again.
 #[test]
 fn a_question_id_is_used_again_only_after_both_return_and_finish() {
     let mut raw = Raw::new(Net::new(), None);
@@ -134,7 +135,7 @@ fn a_cancelled_call_makes_room_for_another_one_before_it_returns() {
     raw.finish();
 }
 
-/// Rule 2: the Finish waits while a pipelined field may still be described.
+/// The Finish waits while a described path still leads through a pipelined field.
 #[test]
 fn an_id_stays_taken_while_the_path_through_it_is_described() {
     let mut net = Net::new();
@@ -168,7 +169,7 @@ fn an_id_stays_taken_while_the_path_through_it_is_described() {
     raw.finish();
 }
 
-/// Rule 2.
+/// `Return.noFinishNeeded`, received.
 #[test]
 fn no_finish_is_sent_when_the_return_says_that_none_is_needed() {
     let mut raw = Raw::new(Net::new(), None);
@@ -189,8 +190,8 @@ fn no_finish_is_sent_when_the_return_says_that_none_is_needed() {
     raw.finish();
 }
 
-/// Rule 2: what was described as a field of a question that needed no Finish does
-/// not become a field of the next question with that id.
+/// What was described as a field of a question with `noFinishNeeded` does not become a
+/// field of the next question with that id.
 #[test]
 fn a_described_field_of_a_question_that_is_gone_is_named_no_more() {
     let mut net = Net::new();
@@ -235,7 +236,7 @@ fn ret_outcome(label: u64) -> Outcome {
     Outcome::Results(content::message(content::results(label, &[]), Vec::new()))
 }
 
-/// Rule 2: a Return that needs no Finish may come after the Finish was sent.
+/// A Return with `noFinishNeeded` may come after the Finish was sent.
 #[test]
 fn a_return_that_needs_no_finish_frees_a_cancelled_question() {
     let mut raw = Raw::new(Net::new(), None);
@@ -254,7 +255,7 @@ fn a_return_that_needs_no_finish_frees_a_cancelled_question() {
     raw.finish();
 }
 
-/// Rule 3.
+/// A `Finish` may follow a Return that said `noFinishNeeded`.
 #[test]
 fn a_finish_for_an_unknown_answer_is_ignored() {
     let mut raw = Raw::new(Net::new(), None);
@@ -265,7 +266,7 @@ fn a_finish_for_an_unknown_answer_is_ignored() {
     raw.finish();
 }
 
-/// Rule 3: neither dropping again nor the Return brings a second Finish.
+/// `Finish`: neither dropping again nor the Return causes a second one.
 #[test]
 fn one_finish_is_sent_however_a_question_ends() {
     let mut raw = Raw::new(Net::new(), None);
@@ -283,7 +284,7 @@ fn one_finish_is_sent_however_a_question_ends() {
     raw.finish();
 }
 
-/// Rule 4.
+/// `Finish` before the Return, sent by this side: its `releaseResultCaps` covers the results.
 #[test]
 fn a_return_after_our_finish_imports_nothing() {
     let mut raw = Raw::new(Net::new(), None);
@@ -298,7 +299,7 @@ fn a_return_after_our_finish_imports_nothing() {
     raw.finish();
 }
 
-/// Rule 4.
+/// `Finish` before the Return, sent by the peer.
 #[test]
 fn no_results_are_sent_after_a_finish_was_received() {
     let mut net = Net::new();
@@ -340,7 +341,7 @@ fn a_finish_that_crosses_the_return_leaks_nothing() {
     net.finish();
 }
 
-/// Rule 5: the Resolve belongs to the entry, not to the number.
+/// `Resolve.promiseId`: the Resolve belongs to the entry, not to the number.
 #[test]
 fn an_export_id_is_not_resolved_for_the_promise_that_had_it_before() {
     let mut net = Net::new();
@@ -361,7 +362,7 @@ fn an_export_id_is_not_resolved_for_the_promise_that_had_it_before() {
     raw.finish();
 }
 
-/// Rule 5: also when another promise has the number now.
+/// `Resolve.promiseId`, even if another promise has the number now.
 #[test]
 fn two_promises_that_had_one_export_id_after_each_other_resolve_apart() {
     let mut net = Net::new();
@@ -384,7 +385,7 @@ fn two_promises_that_had_one_export_id_after_each_other_resolve_apart() {
     raw.finish();
 }
 
-/// Rule 6.
+/// `Release.referenceCount` gives all references back at once.
 #[test]
 fn an_import_is_released_once_with_all_its_references() {
     let mut raw = Raw::new(Net::new(), None);
@@ -404,9 +405,9 @@ fn an_import_is_released_once_with_all_its_references() {
     raw.finish();
 }
 
-/// Rule 6, and "Ids, imports, shutdown": the last handle goes and the same import
-/// comes in one message. We hold import 4 only through a promise of ours that
-/// resolved to it and that the peer still imports; the Return releases that
+/// Note [releases]: one message drops the last handle of an import and brings the
+/// import again. This side holds import 4 only through a promise of its own that
+/// resolved to the import and that the peer still imports. The Return releases that
 /// promise, as a parameter, and brings import 4 again.
 #[test]
 fn an_import_whose_release_is_pending_comes_to_life_again() {
@@ -443,7 +444,7 @@ fn an_import_whose_release_is_pending_comes_to_life_again() {
     raw.finish();
 }
 
-/// Rule 7, "a failing send leaks no export and reuses its ids".
+/// A failed send leaks no export, and its ids are used again.
 #[test]
 fn a_call_that_cannot_be_sent_leaks_no_export_and_no_id() {
     let mut net = Net::new();
@@ -468,7 +469,7 @@ fn a_call_that_cannot_be_sent_leaks_no_export_and_no_id() {
     raw.finish();
 }
 
-/// Rules 7 and 32: the call fails at the sender, before anything is entered.
+/// `Limits::message_words`: the call fails at the sender, before anything is entered.
 #[test]
 fn a_message_over_the_size_limit_fails_its_call_alone() {
     let mut net = Net::new();
@@ -487,7 +488,7 @@ fn a_message_over_the_size_limit_fails_its_call_alone() {
     raw.finish();
 }
 
-/// Rules 7 and 32: the same for results.
+/// `Limits::message_words`, for results.
 #[test]
 fn results_over_the_size_limit_become_an_exception_and_export_nothing() {
     let mut net = Net::new();
@@ -507,7 +508,7 @@ fn results_over_the_size_limit_become_an_exception_and_export_nothing() {
     raw.finish();
 }
 
-/// Rule 8.
+/// An answer to a `Bootstrap` keeps its capability after a `Release` of the export.
 #[test]
 fn a_bootstrap_answer_outlives_the_export_that_it_was_sent_as() {
     let mut net = Net::new();
@@ -525,7 +526,7 @@ fn a_bootstrap_answer_outlives_the_export_that_it_was_sent_as() {
     raw.finish();
 }
 
-/// Rule 9.
+/// An `importedCap` that does not exist, as the target of a call.
 #[test]
 fn a_call_to_a_dead_export_ends_the_connection() {
     let mut net = Net::new();
@@ -538,8 +539,8 @@ fn a_call_to_a_dead_export_ends_the_connection() {
     raw.finish();
 }
 
-/// Rule 9, and the pitfall "a non-capability as pipelined target aborts the
-/// connection; it should fail that call".
+/// A `promisedAnswer` that is not outstanding, or does not lead to a capability, as the
+/// target of a call.
 #[test]
 fn a_dead_or_malformed_promised_answer_fails_that_call_alone() {
     let mut net = Net::new();

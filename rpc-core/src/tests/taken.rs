@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::wire::message::Message;
 use crate::wire::{Outcome, ResultsTo};
 
-/// Rules 15 and 16: what an embargo holds back, it holds back for whoever reads
-/// the results and for whoever asks for the field again.
+/// Note [embargo]: calls wait behind the embargo whether their capability comes from
+/// the results or from asking for the field again.
 #[test]
 fn results_that_are_taken_from_another_call_stand_behind_the_embargo() {
     let mut net = Net::new();
@@ -110,8 +110,8 @@ fn end_passed_back(mut raw: Raw, server: Client, held: IncomingCall) {
     raw.finish();
 }
 
-/// Rule 24, at the first caller: there are peers that finish the call which they
-/// passed back only when it has returned.
+/// Note [tail calls], at the first caller: some peers finish the call that they passed
+/// back only when it has returned.
 #[test]
 fn losing_interest_cancels_the_call_that_came_back() {
     let (mut raw, server, asked, held) = passed_back();
@@ -122,7 +122,7 @@ fn losing_interest_cancels_the_call_that_came_back() {
     end_passed_back(raw, server, held);
 }
 
-/// Rules 22 and 24: the Finish crosses the Return.
+/// `Return.takeFromOtherQuestion`: the Finish crosses the Return.
 #[test]
 fn a_call_that_came_back_for_one_that_is_finished_is_cancelled() {
     let (mut raw, server, asked, held) = passed_back();
@@ -172,8 +172,8 @@ fn named_twice(cap: &Client) -> Payload {
     Payload::received(frame.into(), Carrier::Return, vec![cap.clone()])
 }
 
-/// Rule 15, where two pipelined paths turn out to be one capability: whoever reads
-/// it in the results is behind the calls through both, in whichever order the
+/// Note [embargo], where two pipelined paths lead to one capability: calls on the
+/// capability in the results follow the calls through both paths, in whatever order the
 /// peer sends those on.
 #[test]
 fn results_stand_behind_the_embargoes_of_all_paths_that_lead_to_them() {

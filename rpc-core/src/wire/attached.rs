@@ -1,37 +1,38 @@
-//! Which file descriptors travel with which capabilities.
+//! The file descriptors that travel with capabilities.
 //!
-//! On the wire, a capability descriptor may name one of the file descriptors that
-//! came with its message by index. Each is for one capability: the first that
-//! names it. An index beyond what has come stands for none, so a sender may send
-//! fewer than it meant to, and what nobody names is closed.
+//! On the wire, a capability descriptor may name one of the file descriptors that came
+//! with its message by index. Each is for one capability: the first that names it. An
+//! index beyond the file descriptors that came stands for none, so a sender may send
+//! fewer than it meant to. A file descriptor that no capability names is closed.
 
 use crate::fd::SharedFd;
 
 /// The index that names no file descriptor.
 pub(super) const NONE: u8 = u8::MAX;
 
-/// The most file descriptors that capabilities of one message can name.
+/// Maximum number of file descriptors that capabilities of one message can name.
 pub(crate) const MAX_FDS: usize = NONE as usize;
 
-/// File descriptors together with the index of the capability that each is for;
-/// none, usually, which costs nothing.
+/// File descriptors, each with the index of its capability. Usually there are none,
+/// which costs nothing.
 ///
-/// Closing one may take its time, so nothing that holds any is dropped under a lock.
+/// Closing a file descriptor may take time, so this must not be dropped under a lock
+/// unless it is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Attached(Vec<(usize, SharedFd)>);
 
 impl Attached {
-    /// What travels with a message that names one capability.
+    /// The file descriptor of a message that names one capability.
     pub(crate) fn to_only(fd: Option<SharedFd>) -> Self {
         Attached(fd.map(|fd| (0, fd)).into_iter().collect())
     }
 
-    /// Adds one for a capability that has none yet.
+    /// Adds a file descriptor for a capability that has none yet.
     pub(crate) fn add(&mut self, cap: usize, fd: SharedFd) {
         self.0.push((cap, fd));
     }
 
-    /// The one for a capability.
+    /// Takes the file descriptor of a capability.
     pub(crate) fn take(&mut self, cap: usize) -> Option<SharedFd> {
         let at = self.0.iter().position(|(owner, _)| *owner == cap)?;
         Some(self.0.swap_remove(at).1)
@@ -41,7 +42,7 @@ impl Attached {
         self.0.is_empty()
     }
 
-    /// For each its index on the wire and its capability.
+    /// For each file descriptor, its index on the wire and its capability.
     pub(crate) fn indices(&self) -> impl Iterator<Item = (u8, usize)> {
         (0..NONE).zip(self.0.iter().map(|(owner, _)| *owner))
     }
@@ -52,8 +53,8 @@ impl Attached {
     }
 }
 
-/// What came with a message, while it is read who gets it. What is left in here is
-/// closed.
+/// The file descriptors that came with a message, while the message is read. Those that
+/// are left in here are closed.
 pub(super) struct Arrived(Vec<Option<SharedFd>>);
 
 impl Arrived {
@@ -61,7 +62,7 @@ impl Arrived {
         Arrived(fds.into_iter().map(Some).collect())
     }
 
-    /// Gives out the one at an index, once.
+    /// Takes the file descriptor at an index, once.
     pub(super) fn claim(&mut self, index: u8) -> Option<SharedFd> {
         self.0.get_mut(usize::from(index))?.take()
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind};
 
-/// The most details that an exception may carry over the wire.
+/// Maximum number of details of a received exception; the rest is left out.
 const MAX_DETAILS: u32 = 64;
 
 /// Reads a message.
@@ -37,7 +37,7 @@ pub(crate) fn decode(mut frame: Frame) -> Result<Message, Error> {
     Ok(shape.with_frame(frame))
 }
 
-/// Whether we are reading a message, or one inside an `unimplemented`.
+/// Whether the message is read by itself or inside an `unimplemented`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Depth {
     Outer,
@@ -91,7 +91,7 @@ fn read(root: message::Reader<'_>, depth: Depth, arrived: &mut Arrived) -> Resul
             Depth::Echoed => None,
             Depth::Outer => match read(echoed?, Depth::Echoed, arrived)? {
                 Shape::Whole(message) => Some(Box::new(message)),
-                // Its content is of no use to anybody.
+                // The content of such a message is not needed.
                 Shape::Object(_) | Shape::Call(..) | Shape::Results(..) | Shape::Unknown => None,
             },
         })),
@@ -170,9 +170,9 @@ fn read_call(call: call::Reader<'_>, arrived: &mut Arrived) -> Result<Shape, Err
     };
     let hint = match (call.get_no_promise_pipelining(), call.get_only_promise_pipeline()) {
         (true, false) => Hint::NoPipelining,
-        // Only a pipeline of a call whose results stay with us is of use to nobody.
+        // The hint makes no sense for a call whose results stay with this side.
         (false, true) if results_to != ResultsTo::Yourself => Hint::OnlyPipeline,
-        // Whoever says both means neither: it is a hint, after all.
+        // A caller that gives both hints gets neither: they are only hints.
         _ => Hint::None,
     };
     Ok(Shape::Call(Call {
@@ -260,7 +260,7 @@ fn read_promised_answer(answer: promised_answer::Reader<'_>) -> Result<PromisedA
     Ok(PromisedAnswer { question: answer.get_question_id(), path })
 }
 
-/// Reads what can be read: a reason that is not UTF-8 is still a reason.
+/// Reads as much as possible: a reason that is not UTF-8 is still a reason.
 fn read_exception(exception: exception::Reader<'_>) -> Result<Error, Error> {
     let kind = match exception.get_type() {
         Ok(exception::Type::Overloaded) => ErrorKind::Overloaded,

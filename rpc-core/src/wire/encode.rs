@@ -14,10 +14,11 @@ use super::{
 };
 use crate::error::{Error, ErrorKind};
 
-/// Room for any message without content, in one allocation.
+/// Size of the allocation for a message without content, in words, which holds any of
+/// them.
 const SMALL_WORDS: u32 = 16;
 
-/// What may be copied of an unknown message, beyond twice its size.
+/// Words that may be copied of an unknown message beyond twice its size.
 const ECHO_WORDS: usize = 64;
 
 /// Makes the frame for a message.
@@ -25,8 +26,7 @@ const ECHO_WORDS: usize = 64;
 /// Content is completed in place, in the message that it was built in.
 ///
 /// # Errors
-/// The content was built for another kind of message, was received, or somebody else
-/// has it, too.
+/// The content was built for another kind of message, was received, or is shared.
 pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
     match message {
         Message::Call(call) => {
@@ -144,9 +144,9 @@ fn encode_small(message: Message) -> Result<Frame, Error> {
             let reader = capnp::message::Reader::new(&frame, options);
             let original = reader.get_root::<message::Reader<'_>>()?;
             if let Err(error) = root.set_unimplemented(original) {
-                // It held something that cannot be copied, such as capability
-                // pointers, or too much of it. That it was not understood is what
-                // matters.
+                // The message held something that cannot be copied, such as capability
+                // pointers, or too much to copy. It matters only that the message was
+                // not understood.
                 tracing::debug!(%error, "echoing an unknown message without its content");
                 builder = small();
                 builder.init_root::<message::Builder<'_>>().init_unimplemented();
@@ -162,7 +162,7 @@ fn encode_small(message: Message) -> Result<Frame, Error> {
     Ok(framed(builder, fds))
 }
 
-/// A message that is complete, with what travels beside it.
+/// A complete message, with the file descriptors that travel with it.
 fn framed(builder: Builder<HeapAllocator>, fds: Attached) -> Frame {
     let mut frame = Frame::from(builder);
     if !fds.is_empty() {
@@ -259,7 +259,7 @@ fn write_exception(mut out: exception::Builder<'_>, error: &Error) {
         ErrorKind::Disconnected => exception::Type::Disconnected,
         ErrorKind::Unimplemented => exception::Type::Unimplemented,
     });
-    // Peers of older releases make up for a missing type from these two.
+    // Older peers, which do not know the type, derive it from these two fields.
     out.set_obsolete_is_callers_fault(false);
     out.set_obsolete_durability(match error.kind() {
         ErrorKind::Failed | ErrorKind::Unimplemented => 0,

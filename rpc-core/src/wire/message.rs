@@ -8,7 +8,7 @@ use capnp::{OutputSegments, Word};
 
 use crate::fd::SharedFd;
 
-/// A frozen message: nobody changes it any more, anybody may read it.
+/// A frozen message, which can no longer be changed and can be shared.
 pub struct Message {
     body: Body,
     fds: Vec<SharedFd>,
@@ -22,8 +22,8 @@ enum Body {
 /// Segments that lie one behind the other in one piece of memory.
 struct Received {
     words: Vec<Word>,
-    /// Where each segment but the last one ends, counted in words from the start.
-    /// Most messages have one segment.
+    /// The ends of all segments but the last one, in words from the start. Most
+    /// messages have one segment.
     ends: Vec<usize>,
 }
 
@@ -47,13 +47,13 @@ impl Message {
         Some(Message { body: Body::Received(Received { words, ends }), fds: Vec::new() })
     }
 
-    /// The file descriptors that travel with it, beside its content. The
+    /// The file descriptors that travel with the message, beside its content. The
     /// message's capability descriptors refer to them by index.
     pub fn fds(&self) -> &[SharedFd] {
         &self.fds
     }
 
-    /// Lets these file descriptors travel with it instead of those it has.
+    /// Replaces the file descriptors that travel with the message.
     pub fn set_fds(&mut self, fds: Vec<SharedFd>) {
         self.fds = fds;
     }
@@ -86,7 +86,7 @@ impl Message {
         }
     }
 
-    /// How many segments there are; at least one in a message that was received.
+    /// The number of segments; at least one in a message that was received.
     pub fn segment_count(&self) -> usize {
         self.len()
     }
@@ -147,8 +147,8 @@ pub struct Segments<'a> {
     next: usize,
 }
 
-/// A builder collects its segments anew whenever it is asked for one, so they
-/// are asked for once.
+/// A builder collects its segments again whenever it is asked for one, so they are
+/// collected only once here.
 enum Source<'a> {
     Built(OutputSegments<'a>),
     Received(&'a Received),

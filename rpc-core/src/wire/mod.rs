@@ -28,8 +28,8 @@ use crate::fd::SharedFd;
 /// One message, in either direction.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// The peer did not know one of our messages; `None` if it is none that we
-    /// could have sent.
+    /// The peer did not know a message of this side; `None` if this side cannot have
+    /// sent it.
     Unimplemented(Option<Box<Message>>),
     Abort(Error),
     Bootstrap(Bootstrap),
@@ -39,19 +39,19 @@ pub(crate) enum Message {
     Resolve(Resolve),
     Release(Release),
     Disembargo(Disembargo),
-    /// Something that this implementation does not know, to be echoed. On its
-    /// way out it is what gets wrapped into an `unimplemented`.
+    /// A message that this implementation does not know and has to echo. When sent, it
+    /// is wrapped into an `unimplemented`.
     Unknown(Frame),
 }
 
 #[derive(Debug)]
 pub(crate) struct Bootstrap {
     pub(crate) question: u32,
-    /// The name of what is asked for, if it is not the bootstrap capability.
+    /// The name of the requested capability, if it is not the bootstrap capability.
     pub(crate) object: Option<Arc<Frame>>,
 }
 
-/// A call, with its content or, while it is being read, what stands for that.
+/// A call, with its content or, while it is being read, a stand-in for the content.
 #[derive(Debug)]
 pub(crate) struct Call<C = Content> {
     pub(crate) question: u32,
@@ -86,8 +86,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Finish {
     pub(crate) question: u32,
     pub(crate) release_results: bool,
-    /// Whether the sender may have finished a call that it wants to arrive
-    /// nevertheless.
+    /// Whether the sender may have finished a call that it still wants to be delivered.
     pub(crate) early_cancellation_workaround: bool,
 }
 
@@ -95,7 +94,7 @@ pub(crate) struct Finish {
 pub(crate) struct Resolve {
     pub(crate) promise: u32,
     pub(crate) resolution: Result<Descriptor, Error>,
-    /// What travels with the one capability that it may name.
+    /// The file descriptor of the one capability that it may name.
     pub(crate) fds: Attached,
 }
 
@@ -119,7 +118,7 @@ pub(crate) enum Context {
     Unknown,
 }
 
-/// Where a call's results go.
+/// The destination of a call's results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResultsTo {
     Caller,
@@ -128,19 +127,20 @@ pub(crate) enum ResultsTo {
     Unknown,
 }
 
-/// What a caller says it will not do with the answer.
+/// What a caller says that it will not do with the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Hint {
-    /// Nothing of the kind.
+    /// No hint.
     #[default]
     None,
-    /// `noPromisePipelining`: it will not call what the results are going to hold.
+    /// `noPromisePipelining`: the caller will not pipeline calls on the results.
     NoPipelining,
-    /// `onlyPromisePipeline`: it will not look at the results, and wants no Return.
+    /// `onlyPromisePipeline`: the caller will not look at the results, and wants no
+    /// Return.
     OnlyPipeline,
 }
 
-/// What a call or a disembargo is for, as its receiver names it.
+/// The target of a call or a disembargo, as its receiver names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     ImportedCap(u32),
@@ -148,11 +148,11 @@ pub(crate) enum Target {
     Unknown,
 }
 
-/// A capability in results that the receiver owes.
+/// A capability in results that the receiver has yet to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PromisedAnswer {
     pub(crate) question: u32,
-    /// The way to it, or `None` if it has a step that we do not know.
+    /// The path to the capability; `None` if it has a step that is not known here.
     pub(crate) path: Option<Path>,
 }
 
@@ -175,7 +175,7 @@ impl CapTable {
         CapTable { descriptors: Vec::with_capacity(len), fds: Attached::default() }
     }
 
-    /// Adds a capability and what travels with it.
+    /// Adds a capability and the file descriptor that travels with it.
     pub(crate) fn push(&mut self, descriptor: Descriptor, fd: Option<SharedFd>) {
         if let Some(fd) = fd {
             self.fds.add(self.descriptors.len(), fd);
@@ -195,7 +195,8 @@ pub(crate) enum Descriptor {
     SenderPromise(u32),
     ReceiverHosted(u32),
     ReceiverAnswer(PromisedAnswer),
-    /// The vine: an export of the sender that stands in.
+    /// The vine: an export of the sender that stands in for the third party's
+    /// capability.
     ThirdPartyHosted(u32),
     Unknown(u16),
 }
@@ -203,10 +204,11 @@ pub(crate) enum Descriptor {
 /// The message that a call or results will travel in, or came in, and the names of the
 /// capabilities that its content refers to.
 ///
-/// On its way out it was built for that, and everything but the content is filled in
-/// when it is encoded. On its way in, nobody has looked up yet what the table names.
+/// An outgoing frame was built for its message, and everything but the content is
+/// filled in when the message is encoded. For an incoming one, the capabilities that
+/// the table names have not been looked up yet.
 pub(crate) struct Content {
-    /// Nobody else has it on its way out.
+    /// Not shared when it is on its way out.
     pub(crate) frame: Arc<Frame>,
     pub(crate) caps: CapTable,
 }
@@ -224,7 +226,7 @@ impl std::fmt::Debug for Content {
 }
 
 impl Message {
-    /// The error that this tells the peer of.
+    /// The error that this message reports to the peer.
     pub(crate) fn error_mut(&mut self) -> Option<&mut Error> {
         match self {
             Message::Return(Return { outcome: Outcome::Exception(error), .. })
@@ -234,7 +236,7 @@ impl Message {
         }
     }
 
-    /// Takes out the file descriptors that came with it.
+    /// Takes out the file descriptors that came with the message.
     pub(crate) fn take_fds(&mut self) -> Attached {
         match self {
             Message::Call(Call { params: content, .. })
@@ -247,7 +249,7 @@ impl Message {
         }
     }
 
-    /// About how many bytes this occupies on the wire; never less than what it
+    /// An estimate of the message's size on the wire in bytes; never less than what it
     /// keeps in memory.
     pub(crate) fn size_estimate(&self) -> usize {
         /// A frame, a target and small fields.

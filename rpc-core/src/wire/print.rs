@@ -1,8 +1,8 @@
-//! Messages of the protocol in one readable line each, for logs and for the wire
-//! tap of `rpc-transport`.
+//! Messages of the protocol in one readable line each, for logs and for the wire tap of
+//! `capnp-threads-transport`.
 //!
-//! The words are those of `rpc.capnp`; ids are named by the table of ours that
-//! they refer to, which depends on the message's [`Direction`]:
+//! The words are those of `rpc.capnp`. An id is named by the table of this side to
+//! which it refers, which depends on the message's [`Direction`]:
 //!
 //! ```text
 //! call #3 to import 0 0x88eb12a0e0af92b2/0 params 12 words caps [senderHosted 4]
@@ -24,26 +24,28 @@ use crate::wire::rpc_capnp::{
 #[cfg(test)]
 mod tests;
 
-/// Whose ids a message speaks of.
+/// The side that sent a message, which decides whose ids it contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there are two")]
 pub enum Direction {
-    /// We sent it: a question is ours, and what a call is for is an import.
+    /// This side sent it: a question is one of this side, and the target of a call is
+    /// an import.
     Sent,
-    /// We received it: a question is one that we answer, and what a call is for
-    /// is an export.
+    /// This side received it: a question is one that this side answers, and the target
+    /// of a call is an export.
     Received,
 }
 
-/// How much [`describe`] says.
+/// Limits on what [`describe`] prints.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DescribeOptions {
-    /// Bytes of the description, beyond which it is cut off.
+    /// Maximum size of the description, in bytes; the rest is cut off.
     pub max_length: usize,
-    /// Characters of an exception's reason.
+    /// Maximum number of characters of an exception's reason.
     pub max_reason: usize,
-    /// Capability descriptors of one message, and steps of one path.
+    /// Maximum number of capability descriptors of one message, and of steps of one
+    /// path.
     pub max_items: usize,
 }
 
@@ -78,12 +80,12 @@ pub fn describe(message: &Message, direction: Direction, options: &DescribeOptio
         outcome => outcome,
     };
     match outcome {
-        // What can still go wrong here is that the text was cut off.
+        // The only possible error here is that the text was cut off.
         Ok(()) | Err(_) => out.text,
     }
 }
 
-/// How many messages may be wrapped as unimplemented in each other.
+/// Maximum depth of messages that are wrapped as unimplemented in each other.
 const MAX_DEPTH: usize = 3;
 
 /// Why describing ends early.
@@ -139,7 +141,7 @@ impl Description<'_> {
         direction: Direction,
         depth: usize,
     ) -> Outcome {
-        // How we call the tables that the message's ids refer to.
+        // The names of the tables to which the message's ids refer.
         let (question, sender_export, receiver_export) = match direction {
             Direction::Sent => ("question", "export", "import"),
             Direction::Received => ("answer", "import", "export"),
@@ -151,7 +153,7 @@ impl Description<'_> {
                 if depth == MAX_DEPTH {
                     write!(self, "…")?;
                 } else {
-                    // It comes back to whoever sent it.
+                    // The message comes back to its sender.
                     let original = match direction {
                         Direction::Sent => Direction::Received,
                         Direction::Received => Direction::Sent,
@@ -442,7 +444,7 @@ fn one_line(error: &capnp::Error) -> String {
     error.to_string().escape_debug().collect()
 }
 
-/// How a message's receiver's tables are called here.
+/// The names of the receiver's tables, from this side's view.
 #[derive(Clone, Copy)]
 struct Names {
     question: &'static str,

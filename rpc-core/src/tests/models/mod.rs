@@ -158,7 +158,7 @@ impl Executor for World {
     }
 }
 
-/// What a machine has sent and nobody has received.
+/// What a machine has sent and its peer has not received.
 struct Wire {
     world: World,
     /// `None` is the end of the model.

@@ -20,7 +20,7 @@ fn whoever_waits_for_a_place_gets_one_when_one_is_free() {
                 for _ in 0..2 {
                     let permit = room.wait(Asker::Application).unwrap();
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                    // More than there may be: nobody comes until it is sent.
+                    // More than the limit: no thread gets a place until it is sent.
                     room.queued(20);
                     inside.fetch_sub(1, Ordering::SeqCst);
                     drop(permit);

@@ -53,7 +53,7 @@ pub(super) enum Kind {
     Object(Object),
     Null,
     Failed,
-    /// A promise that nobody has resolved.
+    /// A promise that is not resolved.
     Open,
     /// A promise that leads on, by a stream.
     To(Node, Stream),
@@ -70,7 +70,7 @@ struct StreamState {
     arrived: usize,
 }
 
-/// A call that somebody made.
+/// A call that was made.
 pub(super) struct Call {
     stream: Stream,
     place: usize,

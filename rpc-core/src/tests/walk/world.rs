@@ -574,7 +574,7 @@ impl World {
         Ok(())
     }
 
-    /// Every call that somebody still waits for has ended as it should.
+    /// Every call whose outcome is still wanted has ended as it should.
     fn check_outcomes(&mut self) -> Check {
         for vat in &self.vats {
             for (id, call) in &vat.calls {
