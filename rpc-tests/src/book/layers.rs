@@ -16,7 +16,7 @@ struct Layer {
 const LAYERS: [Layer; 10] = [
     Layer {
         name: "typed",
-        modules: &["capnp", "generated", "typed"],
+        modules: &["bench", "capnp", "generated", "typed"],
         holds: "requests, promises, servers: what generated code is made of",
     },
     Layer {

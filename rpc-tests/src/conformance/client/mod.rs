@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn the_behaviours_are_those_of_the_table() {
         let readme = include_str!("../../../peers/README.md");
-        let table = readme.split("## Behaviours").nth(1).unwrap();
+        let section = readme.split("## Behaviours").nth(1).unwrap();
+        let table = section.split("\n## ").next().unwrap();
         let listed: BTreeSet<&str> =
             table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
         let ours: BTreeSet<&str> = names().collect();
