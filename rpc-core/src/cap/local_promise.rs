@@ -54,10 +54,14 @@ struct State {
     /// What resolves the promise, such as a wrapper, if it has to be kept alive for
     /// that.
     resolver: Option<Arc<dyn Any + Send + Sync>>,
+    /// The step that is taken when the promise is first waited for.
+    on_demand: Option<Step>,
     /// Keeps this promise alive while something waits in its queue, even when
     /// every client was dropped.
     retained: Option<Arc<LocalPromise>>,
 }
+
+type Step = Box<dyn FnOnce() + Send>;
 
 enum Phase {
     Pending,
@@ -77,6 +81,7 @@ impl LocalPromise {
                 watchers: Vec::new(),
                 parent,
                 resolver: None,
+                on_demand: None,
                 retained: None,
             }),
             stream: StreamSlot::default(),
@@ -88,6 +93,13 @@ impl LocalPromise {
     pub(crate) fn keep_until_resolved(&self, resolver: Arc<dyn Any + Send + Sync>) {
         let before = self.state.lock().resolver.replace(resolver);
         drop(before);
+    }
+
+    /// Sets a step that is taken when the promise is first waited for, by a call or by
+    /// somebody who wants to know its resolution. The step is dropped when the promise
+    /// resolves. It runs while no lock is held.
+    pub(crate) fn on_demand(&self, step: impl FnOnce() + Send + 'static) {
+        self.state.lock().on_demand = Some(Box::new(step));
     }
 
     /// The call to which this field belongs, while neither is resolved.
@@ -143,11 +155,12 @@ impl LocalPromise {
                     let parent = state.parent.take();
                     let resolver = state.resolver.take();
                     let retained = state.retained.take();
+                    let on_demand = state.on_demand.take();
                     drop(state);
                     for watcher in watchers {
                         effects::defer(Effect::Notify(watcher));
                     }
-                    drop((parent, resolver, retained));
+                    drop((parent, resolver, retained, on_demand));
                     return;
                 }
                 std::mem::take(&mut state.queue)
@@ -186,7 +199,7 @@ impl Capability for LocalPromise {
         if let Some(cell) = &cell {
             cell.queued_in(&self, place);
         }
-        {
+        let on_demand = {
             let mut state = self.state.lock();
             if let Phase::Resolved(target) = &state.phase {
                 let target = target.clone();
@@ -200,7 +213,9 @@ impl Capability for LocalPromise {
             if state.retained.is_none() {
                 state.retained = Some(Arc::clone(&self));
             }
-        }
+            state.on_demand.take()
+        };
+        begin_step(on_demand);
         if let Some(cell) = cell {
             if cell.is_cancelled() {
                 // The thread that cancelled the call may have looked before the call
@@ -241,14 +256,16 @@ impl Capability for LocalPromise {
     }
 
     fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
-        let mut state = self.state.lock();
-        match state.phase {
-            Phase::Resolved(_) => Err(watcher),
-            Phase::Pending | Phase::Draining(_) => {
-                state.watchers.push(watcher);
-                Ok(())
+        let on_demand = {
+            let mut state = self.state.lock();
+            if let Phase::Resolved(_) = state.phase {
+                return Err(watcher);
             }
-        }
+            state.watchers.push(watcher);
+            state.on_demand.take()
+        };
+        begin_step(on_demand);
+        Ok(())
     }
 
     fn unwatch(&self, key: &WatchKey<'_>) {
@@ -257,6 +274,12 @@ impl Capability for LocalPromise {
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("promise")
+    }
+}
+
+fn begin_step(step: Option<Step>) {
+    if let Some(step) = step {
+        effects::defer(Effect::Do(step));
     }
 }
 

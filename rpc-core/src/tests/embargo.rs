@@ -208,6 +208,44 @@ fn results_that_are_our_own_answer_wait_for_the_calls_that_come_back() {
     raw.finish();
 }
 
+/// Note [described path]: promise 4 of the peer resolves to a field of an answer of this
+/// side. While call 3 comes around, that field is described as promise 6 of the peer, and
+/// promise 6 resolves to an object of this side. Call 3 takes the described path, by
+/// promise 6, and call 4, which waited behind the embargo, takes the same path.
+#[test]
+fn what_an_embargo_held_back_takes_the_path_that_was_described_meanwhile() {
+    let mut net = Net::new();
+    let (worker, client) = net.object("worker");
+    let (own, given) = net.object("own");
+    worker.hold();
+    let (mut raw, server, promised) = with_remote_promise(net);
+    let put = raw.net.call(&server, 2, &[client, given]);
+    let early = raw.net.call(&promised, 3, &[]);
+    raw.expect(&["call 0 on 0 (2) [senderHosted 0, senderHosted 1]", "call 1 on 4 (3)"]);
+    raw.send(call(0, on(0), 5, &[Descriptor::SenderPromise(6)]));
+    raw.send(raw::resolve(4, Descriptor::ReceiverAnswer(raw::promised(0, &[0]))));
+    raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
+    let late = raw.net.call(&promised, 4, &[]);
+    let held = worker.take();
+    let theirs = held.params().caps()[0].clone();
+    held.respond(Ok(content::results(0, &[theirs])));
+    raw.expect(&["return 0 results (0) [receiverHosted 6]"]);
+    raw.send(raw::resolve(6, Descriptor::ReceiverHosted(1)));
+    raw.expect(&["disembargo senderLoopback 1 on 6"]);
+    // What was under way to promise 4 comes back, and goes on.
+    raw.send(call(1, on_field(0, &[0]), 3, &[]));
+    raw.send(lift(on_field(0, &[0]), 0));
+    raw.expect(&["call 2 on 6 (3)", "call 3 on 6 (4)"]);
+    // The second embargo was lifted before these came by.
+    raw.send(lift(on(1), 1));
+    assert_eq!(own.seen(), []);
+    raw.send(call(2, on(1), 3, &[]));
+    raw.send(call(3, on(1), 4, &[]));
+    assert_eq!(own.seen(), [3, 4]);
+    drop((server, promised, put, early, late));
+    raw.finish();
+}
+
 /// Note [embargo]: calls on what is read out of the results do not overtake the
 /// pipelined calls either.
 #[test]

@@ -12,14 +12,14 @@ use crate::limits::Limits;
 use crate::wire::{Descriptor, ResultsTo};
 
 /// Words of calls under way at an end, and how much it holds back.
-fn load(net: &Net, end: End) -> (u64, usize) {
+pub(super) fn load(net: &Net, end: End) -> (u64, usize) {
     let snapshot = net.snapshot(end);
     (snapshot.words_in_flight, snapshot.held_back)
 }
 
 /// A machine that offers an object which keeps its calls open, one at a time
 /// being taken.
-fn one_at_a_time(limits: Limits) -> (Raw, Actor) {
+pub(super) fn one_at_a_time(limits: Limits) -> (Raw, Actor) {
     let mut net = Net::new();
     let (object, client) = net.object("object");
     object.hold();

@@ -31,6 +31,7 @@ mod embargo;
 #[cfg(unix)]
 mod fds;
 mod flow_limit;
+mod held_references;
 mod hints;
 mod long;
 mod rest;
