@@ -12,11 +12,14 @@
 //!
 //! All calls wait in one queue, and leave it in the order in which they came. With them
 //! wait
-//! - a Disembargo that has to be returned: it travels as a call does;
+//! - a Disembargo that has to be returned: it travels as a call does. It ends an embargo
+//!   of the peer, for which an embargo of this side may wait (Note [turned disembargoes]),
+//!   and for that a method whose call is counted. So if there is an embargo of this side,
+//!   everything up to the Disembargo is delivered, whatever the limit is;
 //! - the end of an embargo of this side: it says that all calls which went through the
 //!   peer have come back, and some of these may be in the queue. A method whose call is
 //!   counted may be waiting for calls in front of the embargo's end. So everything up
-//!   to there is delivered, whatever the limit is;
+//!   to there is delivered, too;
 //! - a reference to a place of this side that the peer sends back: Note [held references].
 //!
 //! # State model
@@ -251,14 +254,19 @@ impl Txn<'_> {
         if self.order.held.is_open() {
             return self.effect(Effect::TakeFrom(cell, other));
         }
-        let place = self.hold(Item::Take(cell, other));
-        self.deliver_held(place);
+        self.hold(Item::Take(cell, other));
+        self.deliver_all_held();
     }
 
     /// Lets everything up to a place be delivered, whatever the limit is.
     pub(super) fn deliver_held(&mut self, place: u64) {
         let forced = &mut self.order.held.forced;
         *forced = place.max(*forced);
+    }
+
+    /// Lets everything in the queue be delivered, whatever the limit is.
+    pub(super) fn deliver_all_held(&mut self) {
+        self.deliver_held(self.order.held.next_place);
     }
 
     /// Adds an item to the queue, and returns its place there.

@@ -373,9 +373,6 @@ impl Txn<'_> {
                             Named::Theirs(client) => self.place_of(client),
                             Named::Ours(_) => None,
                         };
-                        if let Some(hosted) = hosted {
-                            field.give_up_place(hosted);
-                        }
                         let ours = matches!(place, Named::Ours(_));
                         let dest = || {
                             wire::Target::PromisedAnswer(wire::PromisedAnswer {
@@ -384,6 +381,7 @@ impl Txn<'_> {
                             })
                         };
                         let target = self.settled_target(place, field.called, dest);
+                        field.give_up_place(hosted.unwrap_or_else(|| target.clone()));
                         *named = if ours {
                             Named::Ours(Found::client(target.clone()))
                         } else {
@@ -465,6 +463,7 @@ impl Txn<'_> {
                 })
             };
             let target = self.settled_target(place, field.called, dest);
+            field.give_up_place(target.clone());
             fields.insert(path, target.clone());
             if let Some(node) = node {
                 let effects = node.resolve(target);
@@ -602,7 +601,7 @@ impl Txn<'_> {
         self.embargo(way, promise)
     }
 
-    fn embargo(&mut self, target: Found, promise: wire::Target) -> Client {
+    fn embargo(&mut self, mut target: Found, promise: wire::Target) -> Client {
         if self.machine.embargoes.len() >= self.limits().embargoes as usize {
             return Client::broken(Error::overloaded(format!(
                 "more than {} promises wait for their embargo; raise Limits::embargoes",
@@ -612,7 +611,8 @@ impl Txn<'_> {
         let Some(id) = self.order.embargo_ids.allocate() else {
             return Client::broken(Error::overloaded("no embargo id is free"));
         };
-        let gate = LocalPromise::new(None);
+        let ahead = self.settled_now(&mut target);
+        let gate = LocalPromise::before_embargoed(Arc::downgrade(self.machine) as _, ahead);
         self.machine
             .embargoes
             .insert(EmbargoId(id), Embargo { promise: Arc::clone(&gate), target });
@@ -649,6 +649,10 @@ impl Txn<'_> {
                 };
                 let echo = Echo::new(Arc::clone(self.machine) as _, embargo);
                 self.hand_over(target, Delivery::Disembargo(echo), 0);
+                if self.machine.embargoes.len() > 0 {
+                    // It may wait for what this Disembargo ends: Note [flow limit].
+                    self.deliver_all_held();
+                }
                 Ok(())
             }
             Context::Unknown => Ok(()),

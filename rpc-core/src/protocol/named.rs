@@ -187,8 +187,8 @@ impl Txn<'_> {
         if self.order.held.is_open() {
             return self.lead(promise, place);
         }
-        let place = self.hold(Item::Lead(promise, place));
-        self.deliver_held(place);
+        self.hold(Item::Lead(promise, place));
+        self.deliver_all_held();
     }
 
     /// Resolves a promise to the path of a place, right after this transaction.

@@ -910,37 +910,97 @@ fn a_described_field_goes_on_with_what_the_return_names() {
     raw.finish();
 }
 
-/// Note [described path]: the question stays open while the way leads through the
-/// peer back to us, but it is not outstanding any more.
+/// Note [described path]: a field that was described to the peer resolves to an object of
+/// this side, and its place is given up. Calls that the peer still sends to the field, and
+/// its Disembargo, wait for the calls that went to the place before.
 #[test]
-fn a_described_field_that_leads_back_keeps_its_question_but_no_place() {
+fn a_described_field_that_resolves_to_this_side_leads_there_behind_an_embargo() {
     let mut net = Net::new();
     let (server, client) = net.object("server");
     let (own, given) = net.object("own");
-    let limits = Limits { questions: 1, ..limits() };
-    let mut raw = Raw::with_limits(net, limits, Some(client));
+    let mut raw = Raw::new(net, Some(client));
     raw.take_bootstrap();
     let peer = raw.give_bootstrap(0);
     let asked = raw.net.call(&peer, 1, &[given]);
     server.give(vec![asked.pipelined(0)]);
     raw.send(call(0, on(0), 3, &[]));
-    assert!(raw.net.machine(raw.end).room().try_take().is_none());
-    raw.send(ret(0, 0, &[Descriptor::ReceiverHosted(1)]));
+    raw.send(call(1, on_field(0, &[0]), 10, &[]));
     raw.expect(&[
         "call 0 on 0 (1) [senderHosted 1]",
         "return 0 results (3) [receiverAnswer #0.0]",
-        "disembargo senderLoopback 0 on #0.0",
+        "call 1 on #0.0 (10)",
     ]);
-    assert!(raw.net.machine(raw.end).room().try_take().is_some());
     server.acknowledge();
     drop(asked);
-    raw.send(call(1, on_field(0, &[0]), 10, &[]));
-    raw.expect(&["call 1 on #0.0 (10)"]);
+    raw.send(ret(0, 0, &[Descriptor::ReceiverHosted(1)]));
+    raw.expect(&["disembargo senderLoopback 0 on #0.0", "finish 0"]);
+    raw.send(call(2, on_field(0, &[0]), 11, &[]));
+    raw.send(disembargo(on_field(0, &[0]), 70));
+    raw.send(call(3, on(1), 10, &[]));
+    assert_eq!(own.seen(), [10]);
+    raw.expect(&["return 3 results (10) noFinishNeeded"]);
+    raw.send(lift(on(1), 0));
+    assert_eq!(own.seen(), [10, 11]);
+    raw.expect(&["disembargo receiverLoopback 70 on #0.0", "return 2 results (11) noFinishNeeded"]);
+    // Nothing is left to wait for.
+    raw.send(disembargo(on_field(0, &[0]), 71));
+    raw.expect(&["disembargo receiverLoopback 71 on #0.0"]);
     raw.send(finish(0, false));
-    raw.expect(&["finish 0"]);
-    assert_eq!(own.seen(), []);
     drop(peer);
     raw.finish();
+}
+
+/// Note [turned disembargoes]: B answers A's question 0 with a field of its own question 0,
+/// which A answers with a field of its question 1, which B answers with an object of A: all
+/// at the same time. A makes the calls 1 to 3 on the first field. Both vats give up the
+/// places that they have described. Call 2 waits behind B's embargo, and A's Disembargo must
+/// wait behind call 2, or call 3 arrives first.
+#[test]
+fn a_disembargo_waits_in_the_embargo_that_the_calls_before_it_wait_in() {
+    let mut net = Net::new();
+    let (on_a, of_a) = net.object("on a");
+    let (on_b, of_b) = net.object("on b");
+    let (end, given) = net.object("end");
+    on_a.hold();
+    on_b.hold();
+    let (a, b) = net.link(Some(of_a), Some(of_b));
+    let (to_b, to_a) = (net.bootstrapped(a), net.bootstrapped(b));
+    let first = net.call(&to_b, 11, &[]);
+    let third = net.call(&to_b, 12, &[given]);
+    let second = net.call(&to_a, 13, &[]);
+    net.settle();
+    let field = first.pipelined(0);
+    let mut calls = vec![net.call(&field, 1, &[])];
+    net.step(a, "call 2 on #0.0 (1)");
+
+    on_b.answer_with(&[second.pipelined(0)]);
+    on_a.answer_with(&[third.pipelined(0)]);
+    calls.push(net.call(&field, 2, &[]));
+    let held = on_b.take();
+    let end_at_b = held.params().caps()[0].clone();
+    held.respond(Ok(content::results(0, &[end_at_b])));
+    net.step(a, "return 0 results (0) [receiverAnswer #1.0]");
+    net.step(a, "call 3 on #0.0 (2)");
+    net.step(b, "call 1 on #0.0 (1)");
+    net.step(b, "return 0 results (0) [receiverAnswer #0.0]");
+    calls.push(net.call(&field, 3, &[]));
+    net.step(b, "return 1 results (0) [receiverHosted 1]");
+    net.step(b, "disembargo senderLoopback 0 on #0.0");
+    net.step(a, "call 4 on #1.0 (1)");
+    net.step(a, "disembargo senderLoopback 0 on #0.0");
+    net.step(a, "finish 0");
+    net.step(a, "disembargo senderLoopback 1 on #1.0");
+    net.step(b, "finish 0");
+    net.step(b, "call 0 on 1 (1)");
+    net.step(b, "disembargo receiverLoopback 1 on 1");
+    assert_eq!(end.seen(), [1]);
+    net.settle();
+    assert_eq!(end.seen(), [1, 2, 3]);
+    calls.iter().for_each(|call| drop(call.ok()));
+    drop((to_a, to_b, first, second, third, field, calls));
+    on_a.acknowledge();
+    on_b.acknowledge();
+    net.finish();
 }
 
 /// Note [ending]: the calls that wait behind an embargo fail with the connection.

@@ -374,11 +374,11 @@ impl Net {
         self.sides.iter().all(|side| side.machine.snapshot().is_empty())
     }
 
-    /// Takes circles of described paths apart, which two vats can keep each other
-    /// alive with, and nothing else.
-    pub(super) fn give_up_described_fields(&self) {
+    /// Breaks circles through fields of results that stay with a peer, which nothing else
+    /// breaks: Note [tail calls].
+    pub(super) fn give_up_kept_fields(&self) {
         for side in &self.sides {
-            side.machine.give_up_described_fields();
+            side.machine.give_up_kept_fields();
         }
     }
 

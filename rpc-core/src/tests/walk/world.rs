@@ -483,8 +483,8 @@ impl World {
         }
         self.rest()?;
         if !self.net.is_empty() {
-            // A circle that only its vats together could see: Note [described path].
-            self.net.give_up_described_fields();
+            // Note [tail calls].
+            self.net.give_up_kept_fields();
         }
         self.net.find_remains()?;
         for (object, state) in self.objects.iter().enumerate() {
