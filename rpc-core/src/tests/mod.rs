@@ -21,6 +21,7 @@
 mod actor;
 mod content;
 mod line;
+mod membranes;
 #[cfg(rpc_model)]
 mod models;
 pub(crate) mod net;
