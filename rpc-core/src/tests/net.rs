@@ -310,13 +310,11 @@ impl Net {
             let busy = (0..self.sides.len())
                 .map(End)
                 .find(|end| self.sides[end.0].peer.is_some() && self.queued(*end) > 0);
-            match busy {
-                Some(end) => self.deliver_one(end),
-                None => {
-                    (0..self.sides.len()).for_each(|side| self.check_side(side));
-                    return;
-                }
+            let Some(end) = busy else {
+                (0..self.sides.len()).for_each(|side| self.check_side(side));
+                return;
             };
+            self.deliver_one(end);
         }
         panic!("messages go round in circles");
     }
