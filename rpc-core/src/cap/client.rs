@@ -40,10 +40,11 @@ pub struct Client(
 // resolves to something that is pinned to the place of that promise itself: this side
 // has described it to the peer as being the peer's promise. Everything that is sent
 // there would come back for ever. So the places on the circle are given up, too: calls
-// that arrive there fail, and the two vats do not keep each other's promises alive. (A
-// circle through three vats looks like a chain to each of them. A circle that leads
-// through a pipeline given out early shows when the call is answered; until then, what
-// is sent there goes round.)
+// that arrive there fail, and the two vats do not keep each other's promises alive. The
+// search goes on through embargoes that have not ended, or the embargoes of the two vats
+// could wait for each other for ever. (A circle through three vats looks like a chain to
+// each of them. A circle that leads through a pipeline given out early shows when the
+// call is answered; until then, what is sent there goes round.)
 
 /// Maximum length of a chain of promises. A longer one is taken for a circle.
 const MAX_CHAIN: usize = 1 << 16;

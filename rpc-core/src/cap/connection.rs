@@ -6,6 +6,7 @@ use super::client::Client;
 use super::payload::Outcome;
 use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
+use crate::wire;
 use crate::work::room::Room;
 
 /// A connection, as seen by the capabilities and calls that use it. Unless a method
@@ -48,6 +49,10 @@ pub(crate) trait Connection: Send + Sync {
     /// Refuses a disembargo of the peer that does not lead back to it, which is a
     /// mistake of the peer.
     fn refuse_disembargo(self: Arc<Self>, embargo: u32);
+
+    /// Returns a disembargo to the peer, which was told that its target is this place of
+    /// its own.
+    fn return_disembargo(self: Arc<Self>, place: wire::Target, embargo: u32);
 
     // ---- Effects of the connection's transactions: see Note [effects]
 

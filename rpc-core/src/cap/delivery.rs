@@ -1,6 +1,6 @@
 //! What travels to a capability, and its route.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
@@ -8,7 +8,7 @@ use crate::cap::connection::{self, Connection};
 use crate::cap::effects::{self, Effect};
 use crate::cap::payload::Payload;
 use crate::error::Error;
-use crate::wire::Path;
+use crate::wire::{self, Path};
 use crate::work::room::Permit;
 
 /// A call or a disembargo on its way to a capability. Deliveries to one capability
@@ -88,12 +88,38 @@ impl Route {
 pub(crate) struct Echo {
     connection: Arc<dyn Connection>,
     embargo: u32,
+    /// The place of the peer that was given up for a capability of this side:
+    /// Note [turned disembargoes].
+    turned: Option<wire::Target>,
 }
 
 impl Echo {
     /// `connection` is the one over which the Disembargo came and has to go back.
     pub(crate) fn new(connection: Arc<dyn Connection>, embargo: u32) -> Self {
-        Echo { connection, embargo }
+        Echo { connection, embargo, turned: None }
+    }
+
+    /// Takes it on from a place of the peer that was given up.
+    pub(crate) fn turned(self, place: &wire::Target) -> Self {
+        Echo { turned: Some(self.turned.unwrap_or_else(|| place.clone())), ..self }
+    }
+
+    /// Whether it has to wait in a promise as calls do. `embargo` is the connection to which
+    /// the promise belongs, if it is an embargo.
+    pub(crate) fn waits_in(&self, embargo: Option<&Weak<dyn Connection>>) -> bool {
+        let own =
+            |other: &Weak<dyn Connection>| connection::is_same(other.as_ptr(), &*self.connection);
+        self.turned.is_none() || embargo.is_some_and(own)
+    }
+
+    /// Returns it to the peer, if the path has led back there.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn give_back(self) {
+        match self.turned {
+            Some(place) => self.connection.return_disembargo(place, self.embargo),
+            None => self.connection.refuse_disembargo(self.embargo),
+        }
     }
 
     pub(crate) fn is_from(&self, other: &dyn Connection) -> bool {
@@ -104,9 +130,11 @@ impl Echo {
         self.embargo
     }
 
-    /// Refuses the Disembargo: the path does not lead back to the peer, so the peer
+    /// Ends the path of the Disembargo. If the path has not led back to the peer, the peer
     /// should not have sent it.
+    ///
+    /// Must not be called under a lock.
     pub(crate) fn refuse(self) {
-        self.connection.refuse_disembargo(self.embargo);
+        self.give_back();
     }
 }

@@ -38,7 +38,6 @@ use super::local_promise::LocalPromise;
 use super::payload::Outcome;
 use super::watch::Watcher;
 use crate::error::Error;
-use crate::wire::Path;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Aside;
 use crate::work::role;
@@ -62,9 +61,8 @@ pub(crate) enum Effect {
     Complete(Arc<CallCell>, Outcome),
     /// Cancel a call whose outcome is no longer wanted.
     Cancel(Arc<CallCell>),
-    /// Settle a call with the outcome of another one, with these capabilities in
-    /// these fields.
-    TakeFrom(Arc<CallCell>, Arc<Interest>, Vec<(Path, Client)>),
+    /// Settle a call with the outcome of another one.
+    TakeFrom(Arc<CallCell>, Arc<Interest>),
     /// Refuse a disembargo that leads nowhere.
     Refuse(Echo),
     /// Tell a watcher of a promise that the promise is resolved.
@@ -111,7 +109,7 @@ impl Effect {
             Effect::FinishCompletion(cell) => cell.finish_completion(),
             Effect::Complete(cell, outcome) => cell.complete(outcome),
             Effect::Cancel(cell) => cell.cancel(),
-            Effect::TakeFrom(cell, other, fields) => cell.take_from(other, fields),
+            Effect::TakeFrom(cell, other) => cell.take_from(other),
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),
             Effect::ReleaseHeld(connection) => connection.release_held(),

@@ -23,11 +23,12 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::call::{CallCell, Interest};
 use super::capability::{Capability, Standing};
 use super::client::Client;
+use super::connection::Connection;
 use super::delivery::Delivery;
 use super::effects::{self, Effect};
 use super::stream::{Stream, StreamSlot};
@@ -54,10 +55,24 @@ struct State {
     /// What resolves the promise, such as a wrapper, if it has to be kept alive for
     /// that.
     resolver: Option<Arc<dyn Any + Send + Sync>>,
+    /// The capability behind the promise, if it is an embargo: see Note [embargo].
+    embargo: Option<Ahead>,
+    /// The step that is taken when the promise is first waited for.
+    on_demand: Option<Step>,
     /// Keeps this promise alive while something waits in its queue, even when
     /// every client was dropped.
     retained: Option<Arc<LocalPromise>>,
 }
+
+/// The connection to which an embargo belongs, and the capability behind it.
+struct Ahead {
+    connection: Weak<dyn Connection>,
+    /// For the search for circles, see Note [cycles]. In the end, the embargo may lead
+    /// there by another path.
+    target: Client,
+}
+
+type Step = Box<dyn FnOnce() + Send>;
 
 enum Phase {
     Pending,
@@ -77,6 +92,8 @@ impl LocalPromise {
                 watchers: Vec::new(),
                 parent,
                 resolver: None,
+                embargo: None,
+                on_demand: None,
                 retained: None,
             }),
             stream: StreamSlot::default(),
@@ -88,6 +105,20 @@ impl LocalPromise {
     pub(crate) fn keep_until_resolved(&self, resolver: Arc<dyn Any + Send + Sync>) {
         let before = self.state.lock().resolver.replace(resolver);
         drop(before);
+    }
+
+    /// An embargo of a connection, in front of `target`.
+    pub(crate) fn before_embargoed(connection: Weak<dyn Connection>, target: Client) -> Arc<Self> {
+        let promise = Self::new(None);
+        promise.state.lock().embargo = Some(Ahead { connection, target });
+        promise
+    }
+
+    /// Sets a step that is taken when the promise is first waited for, by a call or by
+    /// somebody who wants to know its resolution. The step is dropped when the promise
+    /// resolves. It runs while no lock is held.
+    pub(crate) fn on_demand(&self, step: impl FnOnce() + Send + 'static) {
+        self.state.lock().on_demand = Some(Box::new(step));
     }
 
     /// The call to which this field belongs, while neither is resolved.
@@ -143,11 +174,12 @@ impl LocalPromise {
                     let parent = state.parent.take();
                     let resolver = state.resolver.take();
                     let retained = state.retained.take();
+                    let (embargo, on_demand) = (state.embargo.take(), state.on_demand.take());
                     drop(state);
                     for watcher in watchers {
                         effects::defer(Effect::Notify(watcher));
                     }
-                    drop((parent, resolver, retained));
+                    drop((parent, resolver, retained, embargo, on_demand));
                     return;
                 }
                 std::mem::take(&mut state.queue)
@@ -167,7 +199,7 @@ impl LocalPromise {
 }
 
 impl Capability for LocalPromise {
-    fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+    fn accept(self: Arc<Self>, mut delivery: Delivery) -> Result<(), (Client, Delivery)> {
         let cell = match &delivery {
             Delivery::Call(call) => Some(Arc::clone(&call.cell)),
             Delivery::Disembargo(_) => None,
@@ -176,6 +208,15 @@ impl Capability for LocalPromise {
             let mut state = self.state.lock();
             if let Phase::Resolved(target) = &state.phase {
                 return Err((target.clone(), delivery));
+            }
+            let embargo = state.embargo.as_ref().map(|ahead| &ahead.connection);
+            match delivery {
+                Delivery::Disembargo(echo) if !echo.waits_in(embargo) => {
+                    drop(state);
+                    echo.give_back();
+                    return Ok(());
+                }
+                other => delivery = other,
             }
             state.next_place += 1;
             state.next_place
@@ -186,7 +227,7 @@ impl Capability for LocalPromise {
         if let Some(cell) = &cell {
             cell.queued_in(&self, place);
         }
-        {
+        let on_demand = {
             let mut state = self.state.lock();
             if let Phase::Resolved(target) = &state.phase {
                 let target = target.clone();
@@ -200,7 +241,9 @@ impl Capability for LocalPromise {
             if state.retained.is_none() {
                 state.retained = Some(Arc::clone(&self));
             }
-        }
+            state.on_demand.take()
+        };
+        begin_step(on_demand);
         if let Some(cell) = cell {
             if cell.is_cancelled() {
                 // The thread that cancelled the call may have looked before the call
@@ -234,21 +277,24 @@ impl Capability for LocalPromise {
     }
 
     fn leads_to(&self) -> Option<Client> {
-        match &self.state.lock().phase {
+        let state = self.state.lock();
+        match &state.phase {
             Phase::Draining(target) | Phase::Resolved(target) => Some(target.clone()),
-            Phase::Pending => None,
+            Phase::Pending => state.embargo.as_ref().map(|ahead| ahead.target.clone()),
         }
     }
 
     fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
-        let mut state = self.state.lock();
-        match state.phase {
-            Phase::Resolved(_) => Err(watcher),
-            Phase::Pending | Phase::Draining(_) => {
-                state.watchers.push(watcher);
-                Ok(())
+        let on_demand = {
+            let mut state = self.state.lock();
+            if let Phase::Resolved(_) = state.phase {
+                return Err(watcher);
             }
-        }
+            state.watchers.push(watcher);
+            state.on_demand.take()
+        };
+        begin_step(on_demand);
+        Ok(())
     }
 
     fn unwatch(&self, key: &WatchKey<'_>) {
@@ -257,6 +303,12 @@ impl Capability for LocalPromise {
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("promise")
+    }
+}
+
+fn begin_step(step: Option<Step>) {
+    if let Some(step) = step {
+        effects::defer(Effect::Do(step));
     }
 }
 
@@ -269,6 +321,9 @@ impl Drop for LocalPromise {
             && target.is_promise()
         {
             effects::defer(Effect::drop(target));
+        }
+        if let Some(ahead) = state.embargo.take() {
+            effects::defer(Effect::drop(ahead));
         }
         if let Some(parent) = state.parent.take() {
             // This may cancel a call whose own target is the field of another call.

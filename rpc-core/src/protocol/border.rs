@@ -55,13 +55,15 @@ impl Txn<'_> {
 ///
 /// Must not be called under a lock.
 pub(crate) fn deliver_past_border(target: Client, delivery: Delivery) {
-    if let Some(import) = target.clone().into_kind_as::<ImportRef>() {
-        import.send(delivery);
-    } else if let Some(pinned) = target.clone().into_kind_as::<Pinned>()
-        && let Ok(dest) = pinned.dest()
-    {
-        pinned.machine().deliver_to(dest, delivery);
-    } else {
-        target.deliver(delivery);
+    let (mut target, mut delivery) = (target, delivery);
+    while let Some(pinned) = target.kind_as::<Pinned>() {
+        match pinned.send(delivery) {
+            Ok(()) => return,
+            Err(next) => (target, delivery) = next,
+        }
+    }
+    match target.clone().into_kind_as::<ImportRef>() {
+        Some(import) => import.send(delivery),
+        None => target.deliver(delivery),
     }
 }

@@ -10,6 +10,7 @@ use crate::cap::payload::Outcome;
 use crate::error::Error;
 use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
+use crate::wire;
 use crate::work::room::Room;
 
 impl Connection for Machine {
@@ -50,6 +51,10 @@ impl Connection for Machine {
         self.abort(Error::failed(format!(
             "Disembargo {embargo} is for something that does not lead back to its sender"
         )));
+    }
+
+    fn return_disembargo(self: Arc<Self>, place: wire::Target, embargo: u32) {
+        self.transact(|txn| txn.send_loopback(place, embargo));
     }
 
     fn release_held(self: Arc<Self>) {

@@ -5,19 +5,16 @@ use std::sync::{Arc, Weak};
 use super::dest::{Dest, Pinned};
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
+use super::named::{Found, Named};
 use super::{Abort, Txn, question};
-use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::connection;
-use crate::cap::delivery::Route;
-use crate::cap::effects::Effect;
-use crate::cap::local_promise::LocalPromise;
 use crate::cap::watch::{ExportWatcher, WatchKey, Watcher};
 use crate::error::Error;
 use crate::fd::SharedFd;
-use crate::ids::{AnswerId, ExportId, ImportId};
+use crate::ids::{ExportId, ImportId};
 use crate::protocol::remote_promise::RemotePromise;
-use crate::wire::{self, Attached, CapTable, Descriptor, Hint, Path, PromisedAnswer};
+use crate::wire::{self, Attached, CapTable, Descriptor};
 
 /// A capability as a message will name it.
 pub(super) struct Described {
@@ -61,16 +58,6 @@ pub(super) enum View<'a> {
     Settled,
     /// Another capability that may still resolve.
     Promise,
-}
-
-/// The host of what a descriptor of the peer names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The peer: reached by the same path as the promise that resolves to it.
-    Peer,
-    /// This vat, or one for which it stands in: calls that went through the peer must
-    /// come back first. See Note [embargo].
-    Reflected,
 }
 
 impl Txn<'_> {
@@ -399,90 +386,42 @@ impl Txn<'_> {
     // ---- In
 
     /// Looks up what the descriptors of a message name.
-    pub(super) fn import_all(&mut self, caps: &CapTable) -> Result<Vec<(Client, Origin)>, Abort> {
+    pub(super) fn import_all(&mut self, caps: &CapTable) -> Result<Vec<Named>, Abort> {
         let descriptors = caps.descriptors.iter().enumerate();
         descriptors.map(|(index, descriptor)| self.import(descriptor, index)).collect()
     }
 
     /// Looks up what the descriptor at an index names. A capability that the peer hosts
-    /// is counted, and keeps the file descriptor that came with it. The client is not
-    /// shortened: for a promise that the peer sends back to this side, it is the path
-    /// of the peer's calls on it.
-    pub(super) fn import(
-        &mut self,
-        descriptor: &Descriptor,
-        index: usize,
-    ) -> Result<(Client, Origin), Abort> {
+    /// is counted, and keeps the file descriptor that came with it.
+    pub(super) fn import(&mut self, descriptor: &Descriptor, index: usize) -> Result<Named, Abort> {
         Ok(match descriptor {
-            Descriptor::None => (Client::null(), Origin::Peer),
+            Descriptor::None => Named::Theirs(Client::null()),
             Descriptor::SenderHosted(id) | Descriptor::ThirdPartyHosted(id) => {
                 let import = self.import_settled(ImportId(*id))?;
                 if let Some(fd) = self.arrived.take(index) {
                     import.keep_fd(fd);
                 }
-                (Client::of(import), Origin::Peer)
+                Named::Theirs(Client::of(import))
             }
-            Descriptor::SenderPromise(id) => (self.import_promise(ImportId(*id))?, Origin::Peer),
+            Descriptor::SenderPromise(id) => Named::Theirs(self.import_promise(ImportId(*id))?),
             Descriptor::ReceiverHosted(id) => {
-                let way = self.machine.exports.with(ExportId(*id), |export| export.way());
-                let client = way.unwrap_or_else(|| {
-                    Client::broken(Error::failed(format!(
+                Named::Ours(self.found_export(*id).unwrap_or_else(|| {
+                    Found::client(Client::broken(Error::failed(format!(
                         "the peer sent us our export {id}, which does not exist"
-                    )))
-                });
-                (client, Origin::Reflected)
+                    ))))
+                }))
             }
             Descriptor::ReceiverAnswer(answer) => {
-                let client = match self.answer_field(answer) {
-                    Ok(Route::Client(client)) => client,
-                    // The target can be looked up only under another lock. A promise
-                    // stands in for it until right after this transaction.
-                    Ok(route) => {
-                        let promise = LocalPromise::new(None);
-                        self.effect(Effect::Resolve(Arc::clone(&promise), route));
-                        Client::of(promise)
-                    }
-                    Err(error) => Client::broken(error),
-                };
-                (client, Origin::Reflected)
+                let found = self.found_field(answer);
+                Named::Ours(found.unwrap_or_else(|error| Found::client(Client::broken(error))))
             }
             Descriptor::Unknown(tag) => {
                 let error = Error::unimplemented(format!(
                     "the peer named a capability in a way ({tag}) that is not known here"
                 ));
-                (Client::broken(error), Origin::Peer)
+                Named::Theirs(Client::broken(error))
             }
         })
-    }
-
-    /// The target that the peer names as a field of an answer.
-    fn answer_field(&self, answer: &PromisedAnswer) -> Result<Route, Error> {
-        let (cell, path) = self.answer_place(answer)?;
-        Ok(match cell.pipelined_here(&path) {
-            Ok(client) => Route::Client(client),
-            Err(_) => Route::Field(cell, path),
-        })
-    }
-
-    /// The call to which a field of an answer belongs, and the field.
-    pub(super) fn answer_place(
-        &self,
-        answer: &PromisedAnswer,
-    ) -> Result<(Arc<CallCell>, Path), Error> {
-        let Some(path) = &answer.path else {
-            return Err(Error::unimplemented("a pipelined call with an unknown operation"));
-        };
-        let id = AnswerId(answer.question);
-        let cell = self.machine.answers.with(id, |entry| Arc::clone(&entry.cell));
-        let cell = cell.ok_or_else(|| {
-            Error::failed(format!("pipelined on question {id}, which is not outstanding"))
-        })?;
-        if cell.hint() == Hint::NoPipelining {
-            return Err(Error::failed(format!(
-                "pipelined on question {id}, which was asked with noPromisePipelining"
-            )));
-        }
-        Ok((cell, path.clone()))
     }
 
     fn import_settled(&mut self, id: ImportId) -> Result<Arc<ImportRef>, Abort> {
@@ -541,25 +480,6 @@ impl Txn<'_> {
             }
         });
         Ok(Client::of(promise))
-    }
-
-    /// Exchanges a path that is pinned to a place of the peer for the promise at that
-    /// place, if there still is one. For calls that come after all those that had to
-    /// take the path: they are sent to the same place, and when the promise resolves,
-    /// it waits for what was sent there.
-    pub(super) fn unpinned(&mut self, way: Client) -> Client {
-        let target = way.shortened();
-        let View::Pinned(pinned) = self.view(&target) else { return way };
-        match pinned.promise() {
-            Some(promise) if self.is_own(promise.machine()) => match promise.location() {
-                Err(dest) => {
-                    self.mark_called(&dest);
-                    Client::of(promise)
-                }
-                Ok(_) => way,
-            },
-            _ => way,
-        }
     }
 
     fn insert_import(&mut self, id: ImportId, kind: import::Kind) -> Arc<ImportRef> {

@@ -8,7 +8,7 @@ use super::import::ImportRef;
 use super::question::QuestionRef;
 use crate::cap::capability::Capability;
 use crate::cap::client::Client;
-use crate::cap::connection::Connection;
+use crate::cap::connection::{self, Connection};
 use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect};
 use crate::cap::stream::{Stream, StreamSlot};
@@ -69,23 +69,40 @@ fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer 
 // protocol calls this the Tribble 4-way race.)
 //
 // So what stands for a capability is fixed at the moment in which it is described:
-// - a promise of the peer becomes `Pinned` to the place that was named. If the place is
-//   a field of results, and the Return says that the peer hosts that field, the place
-//   is exchanged for what the Return named: the peer has treated its answer as this
-//   note says, so the path is the same, and the question can be finished;
+// - a promise of the peer becomes `Pinned` to the place that was named;
 // - a promise that this side exported becomes the export's `ExportSlot`, which its own
 //   Resolve pins in turn;
 // - everything else cannot move.
 //
-// A pinned capability keeps an entry of the peer alive, which may keep one of this side
-// alive. Suppose that A's promise was described as a field of B's results, that this
-// field resolved to a capability of A, and that another field of the same results is
-// A's promise. Then the two vats keep each other's entries until the connection ends,
-// even if nothing else refers to them. This is a property of the protocol: each side
-// counts what the other one holds, and no message says that only the circle holds it.
+// A place that is a field of results is given up when the Return says what it is, so that
+// the question can be finished. (Suppose that A's promise was described as a field of B's
+// results, and B's promise as a field of A's. Then each vat would keep the other's
+// question, and so its own answer, until the connection ends, even if nothing else refers
+// to them: no message says that only such a circle holds them.) Order is kept as follows:
+// - If the peer hosts the field, it has treated its answer as this note says, so the path
+//   is the same.
+// - If this side hosts it, the Return has led to an embargo, because something may have
+//   been sent to the place. Later calls wait behind the embargo, and a Disembargo of the
+//   peer waits behind them: Note [turned disembargoes].
 
-/// A capability that stands for whatever the peer has behind one place. To this side it
-/// looks settled.
+// Note [turned disembargoes]
+//
+// A Disembargo of the peer names a promise of this side that, as the peer was told, is one
+// of the peer's own. The peer wants to know when its earlier calls on the promise have come
+// back to it. Suppose that the promise of the peer has since resolved to a capability of
+// this side, and its place was given up. Then the earlier calls may wait behind the embargo
+// of that place. The Disembargo waits behind them, also in the next embargo, if another
+// place that was given up is behind the first one. When it has left all embargoes, so have
+// the earlier calls, and it is returned: the peer's later calls come by a message, or by a
+// place where the earlier ones have arrived.
+//
+// An embargo waits for a Disembargo of this side, which may wait behind an embargo of the
+// peer, and so on. Each of these is for a promise to which the promise before it has
+// resolved. So they wait for each other in a circle only if the promises form one, and such
+// a circle is broken: Note [cycles].
+
+/// A capability that stands for whatever the peer has behind one place, until the place is
+/// given up. To this side it looks settled.
 pub(crate) struct Pinned {
     machine: Arc<Machine>,
     target: wire::Target,
@@ -118,10 +135,6 @@ impl Pinned {
         })
     }
 
-    pub(crate) fn machine(&self) -> &Arc<Machine> {
-        &self.machine
-    }
-
     /// The place as a message names it, given up or not.
     pub(super) fn target(&self) -> &wire::Target {
         &self.target
@@ -145,47 +158,43 @@ impl Pinned {
         self.state.lock().promise = Arc::downgrade(promise);
     }
 
-    /// Gives the place up. From now on calls go to `client`, which must be behind the
-    /// same peer, or be broken.
+    /// Gives the place up. From now on calls go to `client`. For use under the order lock,
+    /// unless `client` is broken.
     pub(crate) fn give_up(&self, client: Client) {
-        if let Some(stream) = self.stream.get() {
+        // As for the promise itself: see `RemotePromise::resolve`.
+        if let Some(stream) = self.stream.get()
+            && client.connection().is_some_and(|other| connection::is_same(other, &*self.machine))
+        {
             client.adopt_stream(stream);
         }
         let before = std::mem::replace(&mut self.state.lock().place, Place::Elsewhere(client));
         drop(before);
     }
 
-    /// Gives the place up if it is a field of results that have arrived.
-    #[cfg(test)]
-    pub(crate) fn give_up_field(&self) {
-        if let Ok(Dest::Answer(question, _)) = self.dest()
-            && question.has_returned()
-        {
-            self.give_up(Client::null());
+    /// Sends a delivery to the place, or gives it back with the capability that replaces
+    /// the place.
+    ///
+    /// Must not be called under a lock.
+    pub(super) fn send(&self, delivery: Delivery) -> Result<(), (Client, Delivery)> {
+        match self.machine.deliver_pinned(self, delivery) {
+            Err((client, Delivery::Disembargo(echo))) => {
+                Err((client, Delivery::Disembargo(echo.turned(&self.target))))
+            }
+            other => other,
         }
     }
 }
 
 impl Capability for Pinned {
     fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
-        match (self.dest(), delivery) {
-            (Ok(dest), delivery) => {
-                match self.machine.border_for(&delivery) {
-                    Some(border) => {
-                        let machine = Arc::clone(&self.machine);
-                        border.outwards(&machine, Client::of(self), delivery);
-                    }
-                    None => self.machine.deliver_to(dest, delivery),
-                }
-                Ok(())
-            }
-            // The calls before it have left towards the same peer, or failed.
-            (Err(client), Delivery::Disembargo(echo)) if client.connection().is_none() => {
-                self.machine.transact(|txn| txn.return_disembargo(&self.target, echo));
-                Ok(())
-            }
-            (Err(client), delivery) => Err((client, delivery)),
+        if self.dest().is_ok()
+            && let Some(border) = self.machine.border_for(&delivery)
+        {
+            let machine = Arc::clone(&self.machine);
+            border.outwards(&machine, Client::of(self), delivery);
+            return Ok(());
         }
+        self.send(delivery)
     }
 
     fn connection(&self) -> Option<&dyn Connection> {

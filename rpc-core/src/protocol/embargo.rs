@@ -29,13 +29,15 @@
 
 use std::sync::Arc;
 
-use crate::cap::client::Client;
+use super::named::Found;
 use crate::cap::local_promise::LocalPromise;
 
 /// One embargo.
 pub(crate) struct Embargo {
     /// Holds back new calls.
     pub(crate) promise: Arc<LocalPromise>,
-    /// What the promise will be resolved to: the path that the earlier calls took.
-    pub(crate) target: Client,
+    /// The place to which the promise will lead. The earlier calls took the path of that
+    /// place, which may have been described to the peer since the embargo began: see
+    /// Note [described path].
+    pub(super) target: Found,
 }

@@ -12,11 +12,15 @@
 //!
 //! All calls wait in one queue, and leave it in the order in which they came. With them
 //! wait
-//! - a Disembargo that has to be returned: it travels as a call does;
+//! - a Disembargo that has to be returned: it travels as a call does. It ends an embargo
+//!   of the peer, for which an embargo of this side may wait (Note [turned disembargoes]),
+//!   and for that a method whose call is counted. So if there is an embargo of this side,
+//!   everything up to the Disembargo is delivered, whatever the limit is;
 //! - the end of an embargo of this side: it says that all calls which went through the
 //!   peer have come back, and some of these may be in the queue. A method whose call is
 //!   counted may be waiting for calls in front of the embargo's end. So everything up
-//!   to there is delivered, whatever the limit is.
+//!   to there is delivered, too;
+//! - a reference to a place of this side that the peer sends back: Note [held references].
 //!
 //! # State model
 //!
@@ -39,10 +43,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::named::Found;
 use super::{Abort, Machine, Txn};
-use crate::cap::call::CallCell;
-use crate::cap::client::Client;
-use crate::cap::delivery::{Delivery, Route};
+use crate::cap::call::{CallCell, Interest};
+use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
@@ -97,49 +101,25 @@ enum Phase {
     Releasing,
 }
 
-/// The target of a message of the peer.
-pub(super) struct Found {
-    /// The target as long as no further message is received.
-    pub(super) now: Route,
-    /// The target later on: it may be described to the peer in the meantime, and then
-    /// this call must take the same path as later calls, see Note [described path].
-    pub(super) later: Route,
-}
-
-impl Found {
-    pub(super) fn client(client: Client) -> Self {
-        Found { now: Route::Client(client.clone()), later: Route::Client(client) }
-    }
-
-    /// The target, now that it is later. What else this held must be dropped only when
-    /// the delivery is on its way, because it may be what keeps a call from being
-    /// cancelled.
-    fn take(self) -> (Client, Route) {
-        match self.later {
-            // The call was finished before there were results that could have been
-            // described: the place is unchanged.
-            Route::Field(cell, path) if cell.is_cancelled() => {
-                (self.now.client(), Route::Field(cell, path))
-            }
-            later => (later.client(), self.now),
-        }
-    }
-}
-
-enum Item {
+pub(super) enum Item {
     Delivery {
         target: Found,
         delivery: Delivery,
         words: u64,
         cancelling: Cancelling,
     },
-    /// The end of an embargo, with the target behind it.
-    Lift(Arc<LocalPromise>, Client),
+    /// A promise that leads to a place of this side from here on.
+    Lead(Arc<LocalPromise>, Found),
+    /// The outcome of a call that came back, for the call that asked for it.
+    Take(Arc<CallCell>, Arc<Interest>),
 }
+
+/// The memory that an [`Item`] other than a delivery takes, roughly.
+const ITEM_BYTES: u64 = 256;
 
 /// The effect of cancelling a call while it waits.
 #[derive(PartialEq, Eq)]
-enum Cancelling {
+pub(super) enum Cancelling {
     /// The call is not delivered.
     Early,
     /// The call is delivered nevertheless: for peers that require the early
@@ -148,16 +128,20 @@ enum Cancelling {
 }
 
 impl Item {
+    fn is_call(&self) -> bool {
+        matches!(self, Item::Delivery { words: 1.., .. })
+    }
+
     fn bytes(&self) -> u64 {
         match self {
             Item::Delivery { words, .. } => 8 * words,
-            Item::Lift(..) => 0,
+            Item::Lead(..) | Item::Take(..) => ITEM_BYTES,
         }
     }
 }
 
 impl Held {
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.queue.is_empty() && self.phase == Phase::Resting
     }
 
@@ -199,7 +183,8 @@ impl Machine {
         }
         while let Some(item) = self.transact(|txn| txn.next_held()) {
             match item {
-                Item::Lift(promise, target) => promise.resolve(target),
+                Item::Lead(promise, place) => self.lead(&promise, place),
+                Item::Take(cell, other) => cell.take_from(other),
                 Item::Delivery { target, delivery, cancelling, .. } => {
                     if let Delivery::Call(call) = &delivery {
                         call.cell.left_queue();
@@ -219,6 +204,14 @@ impl Machine {
         }
     }
 
+    /// Delivers what is held back up to a place, whatever the limit is.
+    ///
+    /// Must not be called under a lock.
+    pub(super) fn deliver_held(self: &Arc<Self>, place: u64) {
+        self.transact(|txn| txn.deliver_held(place));
+        self.release_held();
+    }
+
     /// Takes back a cancelled call that waits, or waited, at this place.
     ///
     /// Must not be called under a lock.
@@ -235,19 +228,17 @@ impl Machine {
 impl Txn<'_> {
     /// Hands over a delivery of the peer: right after this transaction, or when there
     /// is room for it. `words` is the size of a call.
-    pub(super) fn hand_over(
-        &mut self,
-        target: Found,
-        delivery: Delivery,
-        words: u64,
-    ) -> Result<(), Abort> {
+    pub(super) fn hand_over(&mut self, target: Found, delivery: Delivery, words: u64) {
         let free = words == 0 || self.machine.load.has_room();
         if self.order.held.is_open() && free {
             self.count(&delivery, words);
-            self.deliver_inwards(target.now, delivery);
-            return Ok(());
+            return self.deliver_inwards(target.now, delivery);
         }
         self.hold(Item::Delivery { target, delivery, words, cancelling: Cancelling::Early });
+    }
+
+    /// Checks how much is held back.
+    pub(super) fn check_held(&self) -> Result<(), Abort> {
         let (bytes, limit) = (self.order.held.bytes, self.limits().held_back_bytes);
         if bytes > limit {
             return Err(Abort(Error::overloaded(format!(
@@ -258,26 +249,30 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Ends an embargo whose Disembargo has come back from the peer.
-    pub(super) fn lift(&mut self, promise: Arc<LocalPromise>, target: Client) {
+    /// Makes the outcome of a call that came back that of the call which asked for it.
+    pub(super) fn take_over(&mut self, cell: Arc<CallCell>, other: Arc<Interest>) {
         if self.order.held.is_open() {
-            return self.effect(Effect::Resolve(promise, Route::Client(target)));
+            return self.effect(Effect::TakeFrom(cell, other));
         }
-        self.hold(Item::Lift(promise, target));
-        self.order.held.forced = self.order.held.next_place;
+        self.hold(Item::Take(cell, other));
+        self.deliver_all_held();
     }
 
-    fn hold(&mut self, mut item: Item) {
-        if let Item::Delivery { target, .. } = &mut item
-            && let Route::Field(cell, path) = &target.now
-        {
-            // The target can be looked up only under another lock, but must be looked
-            // up before the peer finishes the call. A promise stands in for it until
-            // right after this transaction.
-            let promise = LocalPromise::new(None);
-            let route = Route::Field(Arc::clone(cell), path.clone());
-            self.effect(Effect::Resolve(Arc::clone(&promise), route));
-            target.now = Route::Client(Client::of(promise));
+    /// Lets everything up to a place be delivered, whatever the limit is.
+    pub(super) fn deliver_held(&mut self, place: u64) {
+        let forced = &mut self.order.held.forced;
+        *forced = place.max(*forced);
+    }
+
+    /// Lets everything in the queue be delivered, whatever the limit is.
+    pub(super) fn deliver_all_held(&mut self) {
+        self.deliver_held(self.order.held.next_place);
+    }
+
+    /// Adds an item to the queue, and returns its place there.
+    pub(super) fn hold(&mut self, mut item: Item) -> u64 {
+        if let Item::Delivery { target, .. } = &mut item {
+            self.settled_now(target);
         }
         let held = &mut self.order.held;
         held.next_place += 1;
@@ -285,11 +280,13 @@ impl Txn<'_> {
         if let Item::Delivery { delivery: Delivery::Call(call), .. } = &item {
             call.cell.held_by(Arc::downgrade(self.machine) as _, held.next_place);
         }
-        held.queue.insert(held.next_place, item);
+        let place = held.next_place;
+        held.queue.insert(place, item);
         self.machine.load.held.fetch_add(1, Ordering::SeqCst);
         // The words are looked at after the delivery has joined the queue: see the
         // state model.
         self.effect(Effect::ReleaseHeld(Arc::clone(self.machine) as _));
+        place
     }
 
     /// For callers that finish a call although they want it to be delivered: if the
@@ -320,7 +317,7 @@ impl Txn<'_> {
     fn may_release(&self) -> bool {
         let held = &self.order.held;
         held.queue.first_key_value().is_some_and(|(place, item)| {
-            *place <= held.forced || item.bytes() == 0 || self.machine.load.has_room()
+            *place <= held.forced || !item.is_call() || self.machine.load.has_room()
         })
     }
 
@@ -355,11 +352,9 @@ impl Txn<'_> {
                     }
                     self.effect(Effect::drop((target.now, target.later, delivery)));
                 }
-                Some(Item::Lift(promise, target)) => {
-                    let broken = Route::Client(Client::broken(error.clone()));
-                    self.effect(Effect::Resolve(promise, broken));
-                    self.effect(Effect::drop(target));
-                }
+                // A capability of this side outlives the connection.
+                Some(Item::Lead(promise, place)) => self.lead(promise, place),
+                Some(Item::Take(cell, other)) => self.effect(Effect::TakeFrom(cell, other)),
                 None => {}
             }
         }

@@ -1,12 +1,13 @@
 //! What the peer sends, with one function for each kind of message.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::answer::{self, Answer, ResultsTo};
-use super::descriptors::{Origin, View};
+use super::descriptors::View;
 use super::embargo::Embargo;
-use super::held::Found;
 use super::import::{self, Resolution};
+use super::named::{Found, Named};
 use super::question::{self, Asked, Results};
 use super::{Abort, Machine, Peer, Txn};
 use crate::cap::call::{CallCell, Interest, Sink};
@@ -33,7 +34,7 @@ impl Machine {
             }
             txn.wake_up();
             txn.machine.activity.fetch_add(1, Ordering::Relaxed);
-            if let Err(Abort(error)) = txn.receive(message) {
+            if let Err(Abort(error)) = txn.receive(message).and_then(|()| txn.check_held()) {
                 txn.abort(error);
             }
         });
@@ -165,24 +166,8 @@ impl Txn<'_> {
             permit: None,
             tail: Tail::No,
         };
-        self.hand_over(target, Delivery::Call(request), words)
-    }
-
-    fn found_export(&self, id: u32) -> Option<Found> {
-        self.machine.exports.with(ExportId(id), |entry| Found {
-            now: Route::Client(entry.target()),
-            later: Route::Client(entry.way()),
-        })
-    }
-
-    fn found_field(&self, answer: &wire::PromisedAnswer) -> Result<Found, Error> {
-        let (cell, path) = self.answer_place(answer)?;
-        let later = Route::Field(Arc::clone(&cell), path.clone());
-        let now = match cell.pipelined_here(&path) {
-            Ok(client) => Route::Client(client),
-            Err(_) => Route::Field(cell, path),
-        };
-        Ok(Found { now, later })
+        self.hand_over(target, Delivery::Call(request), words);
+        Ok(())
     }
 
     /// Enters an answer.
@@ -226,8 +211,8 @@ impl Txn<'_> {
         content: wire::Content,
         carrier: Carrier,
     ) -> Result<Payload, Abort> {
-        let imported = self.import_all(&content.caps)?.into_iter();
-        let caps = imported.map(|(client, _)| client.shortened()).collect();
+        let named = self.import_all(&content.caps)?.into_iter();
+        let caps = named.map(|named| self.reference(named)).collect();
         Ok(Payload::received(content.frame, carrier, caps))
     }
 
@@ -366,11 +351,12 @@ impl Txn<'_> {
         content: wire::Content,
     ) -> Result<(), (Box<Asked>, Abort)> {
         let wire::Content { frame, caps } = content;
-        let (mut caps, origins): (Vec<Client>, Vec<Origin>) = match self.import_all(&caps) {
-            Ok(imported) => imported.into_iter().unzip(),
+        let mut named = match self.import_all(&caps) {
+            Ok(named) => named,
             Err(abort) => return Err((Box::new(asked), abort)),
         };
-        let payload = Payload::received(frame, Carrier::Return, caps.clone());
+        let unknown = vec![Client::null(); named.len()];
+        let payload = Payload::received(frame, Carrier::Return, unknown);
         // The fields through which something was sent come first: each may put an
         // embargo in the place of the capability, even in the results that are read.
         // See Note [embargo].
@@ -380,26 +366,30 @@ impl Txn<'_> {
             let target = match payload.cap_index_at(&path) {
                 Err(error) => field.give_up_place(Client::broken(error)),
                 Ok(None) => field.give_up_place(Client::null()),
-                Ok(Some(index)) => match (caps.get(index).cloned(), origins.get(index)) {
-                    (Some(target), Some(origin)) => {
-                        if *origin == Origin::Peer
-                            && let Some(place) = self.place_of(&target)
-                        {
-                            field.give_up_place(place);
-                        }
+                Ok(Some(index)) => match named.get_mut(index) {
+                    Some(named) => {
+                        let place = std::mem::replace(named, Named::Theirs(Client::null()));
+                        let hosted = match &place {
+                            Named::Theirs(client) => self.place_of(client),
+                            Named::Ours(_) => None,
+                        };
+                        let ours = matches!(place, Named::Ours(_));
                         let dest = || {
                             wire::Target::PromisedAnswer(wire::PromisedAnswer {
                                 question: id.0,
                                 path: Some(path.clone()),
                             })
                         };
-                        let target = self.settled_target(target, *origin, field.called, dest);
-                        if let Some(cap) = caps.get_mut(index) {
-                            *cap = target.clone();
-                        }
+                        let target = self.settled_target(place, field.called, dest);
+                        field.give_up_place(hosted.unwrap_or_else(|| target.clone()));
+                        *named = if ours {
+                            Named::Ours(Found::client(target.clone()))
+                        } else {
+                            Named::Theirs(target.clone())
+                        };
                         target
                     }
-                    _ => field.give_up_place(Client::null()),
+                    None => field.give_up_place(Client::null()),
                 },
             };
             if let Some(node) = field.node.upgrade() {
@@ -408,7 +398,7 @@ impl Txn<'_> {
             }
         }
         if let Some(cell) = asked.cell {
-            let caps = caps.iter().map(Client::shortened).collect();
+            let caps = named.into_iter().map(|named| self.reference_at_once(named)).collect();
             self.complete(cell, Ok(payload.with_caps(caps)));
         }
         Ok(())
@@ -458,39 +448,31 @@ impl Txn<'_> {
             Err(abort) => return Err((Box::new(asked), abort)),
         };
         // As in `settle_with_results`, capabilities that are behind an embargo are so
-        // in the results that are read, too.
-        let mut embargoed = Vec::new();
+        // in the results that are read, too, and for those who ask for the field again.
+        let mut fields = BTreeMap::new();
         for (path, field) in asked.fields {
             let node = field.node.upgrade();
             if node.is_none() && !field.called {
                 continue;
             }
-            let target = if let Ok(client) = interest.cell().pipelined_here(&path) {
-                client
-            } else {
-                let promise = LocalPromise::new(None);
-                let route = Route::Field(Arc::clone(interest.cell()), path.clone());
-                self.effect(Effect::Resolve(Arc::clone(&promise), route));
-                Client::of(promise)
-            };
+            let place = Named::Ours(Found::field(interest.cell(), &path));
             let dest = || {
                 wire::Target::PromisedAnswer(wire::PromisedAnswer {
                     question: id.0,
                     path: Some(path.clone()),
                 })
             };
-            let target = self.settled_target(target, Origin::Reflected, field.called, dest);
-            if field.called {
-                embargoed.push((path, target.clone()));
-            }
+            let target = self.settled_target(place, field.called, dest);
+            field.give_up_place(target.clone());
+            fields.insert(path, target.clone());
             if let Some(node) = node {
                 let effects = node.resolve(target);
                 self.effects.extend(effects);
             }
         }
         if let Some(cell) = asked.cell {
-            cell.no_longer_asked();
-            self.effect(Effect::TakeFrom(cell, interest, embargoed));
+            cell.will_take(fields);
+            self.take_over(cell, interest);
         }
         Ok(())
     }
@@ -560,9 +542,9 @@ impl Txn<'_> {
             Ok(descriptor) => {
                 // The target is looked up even if it is not wanted, because this side
                 // has to release its references.
-                let (target, origin) = self.import(&descriptor, 0)?;
+                let named = self.import(&descriptor, 0)?;
                 let dest = || wire::Target::ImportedCap(id.0);
-                self.settled_target(target, origin, called && node.is_some(), dest)
+                self.settled_target(named, called && node.is_some(), dest)
             }
         };
         if let Some(node) = node {
@@ -576,12 +558,15 @@ impl Txn<'_> {
     /// an embargo in front of it. See Note [embargo].
     fn settled_target(
         &mut self,
-        way: Client,
-        origin: Origin,
+        named: Named,
         called: bool,
         promise: impl FnOnce() -> wire::Target,
     ) -> Client {
-        let target = way.shortened();
+        let mut named = named;
+        let target = match &mut named {
+            Named::Theirs(client) => client.shortened(),
+            Named::Ours(place) => self.settled_now(place).shortened(),
+        };
         let promise = promise();
         if let View::Pinned(pinned) = self.view(&target)
             && *pinned.target() == promise
@@ -593,28 +578,30 @@ impl Txn<'_> {
             return broken;
         }
         if !called {
-            return target;
+            return self.reference_at_once(named);
         }
-        match (origin, self.view(&target)) {
+        let way = match (named, self.view(&target)) {
             (_, View::Null | View::Broken(_))
-            | (Origin::Peer, View::Import(_) | View::Pinned(_)) => target,
-            (Origin::Peer, View::Remote(next)) => {
+            | (Named::Theirs(_), View::Import(_) | View::Pinned(_)) => return target,
+            (Named::Theirs(_), View::Remote(next)) => {
                 // From one promise of the peer to the next: what was sent through the
                 // first one counts for the second one.
                 if let Err(dest) = next.location() {
                     self.mark_called(&dest);
                 }
-                target
+                return target;
             }
             // Either this side hosts the target, or the promise that the peer named has
             // already resolved to a capability of this side. In the end the embargo
             // leads to the path that the earlier calls took when they came back, even
             // if a shorter one is known by then: see Note [described path].
-            (Origin::Peer | Origin::Reflected, _) => self.embargo(way, promise),
-        }
+            (Named::Theirs(client), _) => Found::client(client),
+            (Named::Ours(place), _) => place,
+        };
+        self.embargo(way, promise)
     }
 
-    fn embargo(&mut self, target: Client, promise: wire::Target) -> Client {
+    fn embargo(&mut self, mut target: Found, promise: wire::Target) -> Client {
         if self.machine.embargoes.len() >= self.limits().embargoes as usize {
             return Client::broken(Error::overloaded(format!(
                 "more than {} promises wait for their embargo; raise Limits::embargoes",
@@ -624,7 +611,8 @@ impl Txn<'_> {
         let Some(id) = self.order.embargo_ids.allocate() else {
             return Client::broken(Error::overloaded("no embargo id is free"));
         };
-        let gate = LocalPromise::new(None);
+        let ahead = self.settled_now(&mut target);
+        let gate = LocalPromise::before_embargoed(Arc::downgrade(self.machine) as _, ahead);
         self.machine
             .embargoes
             .insert(EmbargoId(id), Embargo { promise: Arc::clone(&gate), target });
@@ -642,8 +630,7 @@ impl Txn<'_> {
                     Abort::new(format!("Disembargo for embargo {id}, which does not exist"))
                 })?;
                 self.order.embargo_ids.release(id);
-                let target = self.unpinned(embargo.target);
-                self.lift(embargo.promise, target);
+                self.lift(embargo.promise, embargo.target);
                 Ok(())
             }
             Context::SenderLoopback(embargo) => {
@@ -661,7 +648,12 @@ impl Txn<'_> {
                     }
                 };
                 let echo = Echo::new(Arc::clone(self.machine) as _, embargo);
-                self.hand_over(target, Delivery::Disembargo(echo), 0)
+                self.hand_over(target, Delivery::Disembargo(echo), 0);
+                if self.machine.embargoes.len() > 0 {
+                    // It may wait for what this Disembargo ends: Note [flow limit].
+                    self.deliver_all_held();
+                }
+                Ok(())
             }
             Context::Unknown => Ok(()),
         }

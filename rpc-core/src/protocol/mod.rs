@@ -26,6 +26,7 @@ mod export;
 mod held;
 mod import;
 mod incoming;
+mod named;
 mod outgoing;
 mod question;
 mod releases;

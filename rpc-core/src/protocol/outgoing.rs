@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::descriptors::Described;
-use super::dest::Dest;
+use super::dest::{Dest, Pinned};
 use super::question::{self, Asked, Question, QuestionRef};
 use super::{Machine, Peer, Pipelines, Txn, Unused, answer};
 use crate::cap::call::CallCell;
@@ -42,6 +42,24 @@ impl Machine {
                 txn.deliver(&dest, delivery);
                 Ok(())
             }
+        })
+    }
+
+    /// Sends a delivery to a pinned place, or gives it back with the capability that replaces
+    /// the place. Choosing and queueing are one step.
+    pub(super) fn deliver_pinned(
+        self: &Arc<Self>,
+        pinned: &Pinned,
+        delivery: Delivery,
+    ) -> Result<(), (Client, Delivery)> {
+        let Some(delivery) = prepared(delivery) else { return Ok(()) };
+        self.transact(|txn| {
+            let dest = match pinned.dest() {
+                Ok(dest) => dest,
+                Err(client) => return Err((client, delivery)),
+            };
+            txn.deliver(&dest, delivery);
+            Ok(())
         })
     }
 
@@ -154,13 +172,18 @@ impl Txn<'_> {
     /// peer.
     pub(super) fn return_disembargo(&mut self, target: &wire::Target, echo: Echo) {
         if echo.is_from(&**self.machine) {
-            self.send(wire::Message::Disembargo(wire::Disembargo {
-                target: target.clone(),
-                context: wire::Context::ReceiverLoopback(echo.embargo()),
-            }));
+            self.send_loopback(target.clone(), echo.embargo());
         } else {
             self.effect(Effect::Refuse(echo));
         }
+    }
+
+    /// Queues a disembargo that is returned to the peer.
+    pub(super) fn send_loopback(&mut self, target: wire::Target, embargo: u32) {
+        self.send(wire::Message::Disembargo(wire::Disembargo {
+            target,
+            context: wire::Context::ReceiverLoopback(embargo),
+        }));
     }
 
     fn send_call(&mut self, dest: &Dest, call: CallRequest) {

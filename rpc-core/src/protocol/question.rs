@@ -9,10 +9,10 @@
 //! ```
 //!
 //! - **Asked**: the call was sent. Pipelined fields name it as their target.
-//! - **Returned**: the fields are resolved. Nothing more is sent to the question,
-//!   except on paths that were described to the peer and lead back to this side (see
-//!   Note [described path]). Usually there is none, and the Finish follows in the same
-//!   transaction. If the Return said `noFinishNeeded`, the entry is gone at once.
+//! - **Returned**: the fields are resolved. Nothing more is sent to the question, and the
+//!   Finish follows in the same transaction, unless another thread holds a reference to
+//!   the question for a moment. If the Return said `noFinishNeeded`, the entry is gone at
+//!   once.
 //! - **Finished**: the result was no longer wanted. The Finish said so and gave up the
 //!   results' capabilities. When the Return comes, nothing of it is imported, and only
 //!   then is the id free.
@@ -80,7 +80,8 @@ pub(crate) enum Results {
 // questions are asked instead.
 //
 // On the other side, a call that came with the hint keeps its outcome in its cell,
-// where pipelined calls find it, until the Finish.
+// where pipelined calls find it, until the Finish. Its fields are never resolved at the
+// caller, as with tail calls.
 
 // Note [tail calls]
 //
@@ -94,6 +95,14 @@ pub(crate) enum Results {
 // question's fields resolve to: a promise for a field stays a promise. The question
 // ends when the peer finishes its own. When the peer finishes early, this side does so,
 // too: so cancelling goes through.
+//
+// A promise for such a field keeps this side's question open, and with it the peer's answer
+// and all capabilities in its results. (The peer may have sent the field to this side
+// before it knew where its call had gone.) If the results hold a field of other results,
+// which have stayed on this side, and these hold the first promise, the two calls keep each
+// other until the connection ends, even if nothing else refers to them: each side sees one
+// half of the circle, and no message says what a field of such results is. Where results
+// travel, the Return takes such a circle apart (Note [described path]).
 //
 // On the other side, a call that came with sendResultsTo.yourself keeps its
 // outcome in its cell, for the one question that takes it (`ResultsTo::Kept` in
@@ -168,15 +177,6 @@ impl QuestionRef {
 
     pub(crate) fn serial(&self) -> Serial {
         self.serial
-    }
-
-    /// Whether the results have come.
-    #[cfg(test)]
-    pub(crate) fn has_returned(&self) -> bool {
-        let returned = |entry: &mut Question| {
-            entry.serial == self.serial && matches!(entry.state, State::Returned)
-        };
-        self.machine.questions.with(self.id, returned) == Some(true)
     }
 }
 

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-#[cfg(test)]
-use super::dest::Pinned;
 use super::{Machine, Order, Phase, export, import, question};
 use crate::cap::capability::Capability;
 use crate::cap::client::Client;
@@ -116,23 +114,32 @@ impl Machine {
         holdings
     }
 
-    /// Gives up the described places that are fields of results which have arrived.
-    /// Vats can keep each other's entries alive through these, see
-    /// Note [described path].
+    /// Resolves the fields of results that have stayed with the peer to null. Nothing else
+    /// would resolve them: Note [tail calls].
     #[cfg(test)]
-    pub(crate) fn give_up_described_fields(&self) {
-        let mut described = Vec::new();
-        self.exports.for_each(|_, entry| described.push(entry.target()));
-        self.answers.for_each(|_, entry| {
-            if let Some(Ok(results)) = entry.cell.outcome() {
-                described.extend_from_slice(results.caps());
+    pub(crate) fn give_up_kept_fields(self: &Arc<Self>) {
+        let mut kept = Vec::new();
+        self.questions.for_each(|id, entry| {
+            if let question::State::Asked(asked) = &entry.state
+                && asked.results == question::Results::Returned
+            {
+                kept.push(id);
             }
         });
-        for client in described {
-            if let Some(pinned) = client.shortened().kind_as::<Pinned>() {
-                pinned.give_up_field();
+        self.transact(|txn| {
+            for id in kept {
+                let fields = self.questions.with(id, |entry| match &mut entry.state {
+                    question::State::Asked(asked) => std::mem::take(&mut asked.fields),
+                    _ => std::collections::BTreeMap::new(),
+                });
+                for field in fields.into_iter().flat_map(std::collections::BTreeMap::into_values) {
+                    let null = field.give_up_place(Client::null());
+                    if let Some(node) = field.node.upgrade() {
+                        txn.effects.extend(node.resolve(null));
+                    }
+                }
             }
-        }
+        });
     }
 
     /// Checks what must hold of the tables between any two steps.

@@ -57,14 +57,16 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     /// Takes everything out, in the order of the ids.
     pub(crate) fn take_all(&self) -> Vec<(K, V)> {
         let mut keys = Vec::new();
-        self.map.for_each(|key: K, _| keys.push(key));
+        self.for_each(|key: K, _| keys.push(key));
         keys.sort_unstable();
         keys.into_iter().filter_map(|key| Some((key, self.remove(key)?))).collect()
     }
 
     /// Looks at every entry, in no particular order.
     pub(crate) fn for_each(&self, look: impl FnMut(K, &V)) {
-        self.map.for_each(look);
+        if self.len() > 0 {
+            self.map.for_each(look);
+        }
     }
 }
 

@@ -208,6 +208,44 @@ fn results_that_are_our_own_answer_wait_for_the_calls_that_come_back() {
     raw.finish();
 }
 
+/// Note [described path]: promise 4 of the peer resolves to a field of an answer of this
+/// side. While call 3 comes around, that field is described as promise 6 of the peer, and
+/// promise 6 resolves to an object of this side. Call 3 takes the described path, by
+/// promise 6, and call 4, which waited behind the embargo, takes the same path.
+#[test]
+fn what_an_embargo_held_back_takes_the_path_that_was_described_meanwhile() {
+    let mut net = Net::new();
+    let (worker, client) = net.object("worker");
+    let (own, given) = net.object("own");
+    worker.hold();
+    let (mut raw, server, promised) = with_remote_promise(net);
+    let put = raw.net.call(&server, 2, &[client, given]);
+    let early = raw.net.call(&promised, 3, &[]);
+    raw.expect(&["call 0 on 0 (2) [senderHosted 0, senderHosted 1]", "call 1 on 4 (3)"]);
+    raw.send(call(0, on(0), 5, &[Descriptor::SenderPromise(6)]));
+    raw.send(raw::resolve(4, Descriptor::ReceiverAnswer(raw::promised(0, &[0]))));
+    raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
+    let late = raw.net.call(&promised, 4, &[]);
+    let held = worker.take();
+    let theirs = held.params().caps()[0].clone();
+    held.respond(Ok(content::results(0, &[theirs])));
+    raw.expect(&["return 0 results (0) [receiverHosted 6]"]);
+    raw.send(raw::resolve(6, Descriptor::ReceiverHosted(1)));
+    raw.expect(&["disembargo senderLoopback 1 on 6"]);
+    // What was under way to promise 4 comes back, and goes on.
+    raw.send(call(1, on_field(0, &[0]), 3, &[]));
+    raw.send(lift(on_field(0, &[0]), 0));
+    raw.expect(&["call 2 on 6 (3)", "call 3 on 6 (4)"]);
+    // The second embargo was lifted before these came by.
+    raw.send(lift(on(1), 1));
+    assert_eq!(own.seen(), []);
+    raw.send(call(2, on(1), 3, &[]));
+    raw.send(call(3, on(1), 4, &[]));
+    assert_eq!(own.seen(), [3, 4]);
+    drop((server, promised, put, early, late));
+    raw.finish();
+}
+
 /// Note [embargo]: calls on what is read out of the results do not overtake the
 /// pipelined calls either.
 #[test]
@@ -872,37 +910,97 @@ fn a_described_field_goes_on_with_what_the_return_names() {
     raw.finish();
 }
 
-/// Note [described path]: the question stays open while the way leads through the
-/// peer back to us, but it is not outstanding any more.
+/// Note [described path]: a field that was described to the peer resolves to an object of
+/// this side, and its place is given up. Calls that the peer still sends to the field, and
+/// its Disembargo, wait for the calls that went to the place before.
 #[test]
-fn a_described_field_that_leads_back_keeps_its_question_but_no_place() {
+fn a_described_field_that_resolves_to_this_side_leads_there_behind_an_embargo() {
     let mut net = Net::new();
     let (server, client) = net.object("server");
     let (own, given) = net.object("own");
-    let limits = Limits { questions: 1, ..limits() };
-    let mut raw = Raw::with_limits(net, limits, Some(client));
+    let mut raw = Raw::new(net, Some(client));
     raw.take_bootstrap();
     let peer = raw.give_bootstrap(0);
     let asked = raw.net.call(&peer, 1, &[given]);
     server.give(vec![asked.pipelined(0)]);
     raw.send(call(0, on(0), 3, &[]));
-    assert!(raw.net.machine(raw.end).room().try_take().is_none());
-    raw.send(ret(0, 0, &[Descriptor::ReceiverHosted(1)]));
+    raw.send(call(1, on_field(0, &[0]), 10, &[]));
     raw.expect(&[
         "call 0 on 0 (1) [senderHosted 1]",
         "return 0 results (3) [receiverAnswer #0.0]",
-        "disembargo senderLoopback 0 on #0.0",
+        "call 1 on #0.0 (10)",
     ]);
-    assert!(raw.net.machine(raw.end).room().try_take().is_some());
     server.acknowledge();
     drop(asked);
-    raw.send(call(1, on_field(0, &[0]), 10, &[]));
-    raw.expect(&["call 1 on #0.0 (10)"]);
+    raw.send(ret(0, 0, &[Descriptor::ReceiverHosted(1)]));
+    raw.expect(&["disembargo senderLoopback 0 on #0.0", "finish 0"]);
+    raw.send(call(2, on_field(0, &[0]), 11, &[]));
+    raw.send(disembargo(on_field(0, &[0]), 70));
+    raw.send(call(3, on(1), 10, &[]));
+    assert_eq!(own.seen(), [10]);
+    raw.expect(&["return 3 results (10) noFinishNeeded"]);
+    raw.send(lift(on(1), 0));
+    assert_eq!(own.seen(), [10, 11]);
+    raw.expect(&["disembargo receiverLoopback 70 on #0.0", "return 2 results (11) noFinishNeeded"]);
+    // Nothing is left to wait for.
+    raw.send(disembargo(on_field(0, &[0]), 71));
+    raw.expect(&["disembargo receiverLoopback 71 on #0.0"]);
     raw.send(finish(0, false));
-    raw.expect(&["finish 0"]);
-    assert_eq!(own.seen(), []);
     drop(peer);
     raw.finish();
+}
+
+/// Note [turned disembargoes]: B answers A's question 0 with a field of its own question 0,
+/// which A answers with a field of its question 1, which B answers with an object of A: all
+/// at the same time. A makes the calls 1 to 3 on the first field. Both vats give up the
+/// places that they have described. Call 2 waits behind B's embargo, and A's Disembargo must
+/// wait behind call 2, or call 3 arrives first.
+#[test]
+fn a_disembargo_waits_in_the_embargo_that_the_calls_before_it_wait_in() {
+    let mut net = Net::new();
+    let (on_a, of_a) = net.object("on a");
+    let (on_b, of_b) = net.object("on b");
+    let (end, given) = net.object("end");
+    on_a.hold();
+    on_b.hold();
+    let (a, b) = net.link(Some(of_a), Some(of_b));
+    let (to_b, to_a) = (net.bootstrapped(a), net.bootstrapped(b));
+    let first = net.call(&to_b, 11, &[]);
+    let third = net.call(&to_b, 12, &[given]);
+    let second = net.call(&to_a, 13, &[]);
+    net.settle();
+    let field = first.pipelined(0);
+    let mut calls = vec![net.call(&field, 1, &[])];
+    net.step(a, "call 2 on #0.0 (1)");
+
+    on_b.answer_with(&[second.pipelined(0)]);
+    on_a.answer_with(&[third.pipelined(0)]);
+    calls.push(net.call(&field, 2, &[]));
+    let held = on_b.take();
+    let end_at_b = held.params().caps()[0].clone();
+    held.respond(Ok(content::results(0, &[end_at_b])));
+    net.step(a, "return 0 results (0) [receiverAnswer #1.0]");
+    net.step(a, "call 3 on #0.0 (2)");
+    net.step(b, "call 1 on #0.0 (1)");
+    net.step(b, "return 0 results (0) [receiverAnswer #0.0]");
+    calls.push(net.call(&field, 3, &[]));
+    net.step(b, "return 1 results (0) [receiverHosted 1]");
+    net.step(b, "disembargo senderLoopback 0 on #0.0");
+    net.step(a, "call 4 on #1.0 (1)");
+    net.step(a, "disembargo senderLoopback 0 on #0.0");
+    net.step(a, "finish 0");
+    net.step(a, "disembargo senderLoopback 1 on #1.0");
+    net.step(b, "finish 0");
+    net.step(b, "call 0 on 1 (1)");
+    net.step(b, "disembargo receiverLoopback 1 on 1");
+    assert_eq!(end.seen(), [1]);
+    net.settle();
+    assert_eq!(end.seen(), [1, 2, 3]);
+    calls.iter().for_each(|call| drop(call.ok()));
+    drop((to_a, to_b, first, second, third, field, calls));
+    on_a.acknowledge();
+    on_b.acknowledge();
+    net.finish();
 }
 
 /// Note [ending]: the calls that wait behind an embargo fail with the connection.

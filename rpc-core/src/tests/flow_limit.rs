@@ -12,14 +12,14 @@ use crate::limits::Limits;
 use crate::wire::{Descriptor, ResultsTo};
 
 /// Words of calls under way at an end, and how much it holds back.
-fn load(net: &Net, end: End) -> (u64, usize) {
+pub(super) fn load(net: &Net, end: End) -> (u64, usize) {
     let snapshot = net.snapshot(end);
     (snapshot.words_in_flight, snapshot.held_back)
 }
 
 /// A machine that offers an object which keeps its calls open, one at a time
 /// being taken.
-fn one_at_a_time(limits: Limits) -> (Raw, Actor) {
+pub(super) fn one_at_a_time(limits: Limits) -> (Raw, Actor) {
     let mut net = Net::new();
     let (object, client) = net.object("object");
     object.hold();
@@ -274,6 +274,32 @@ fn a_disembargo_is_returned_behind_the_calls_that_are_held_back() {
     raw.send(disembargo(on(1), 71));
     raw.expect(&["disembargo receiverLoopback 71 on 4"]);
     drop(theirs);
+    raw.finish();
+}
+
+/// The embargo of this side may wait for one of the peer, which that Disembargo ends.
+#[test]
+fn a_disembargo_does_not_wait_for_room_while_this_side_has_an_embargo() {
+    let (mut raw, object) = one_at_a_time(limits());
+    let theirs = raw.give_bootstrap(4);
+    let (ours, fulfiller) = crate::cap::promise::promise();
+    raw.send(call(1, on(0), 1, &[Descriptor::SenderPromise(5)]));
+    let first = object.take();
+    let promised = first.params().caps()[0].clone();
+    let early = raw.net.call(&promised, 10, &[]);
+    first.respond(Ok(content::results(0, &[ours])));
+    raw.expect(&["call 0 on 5 (10)", "return 1 results (0) [senderPromise 1]"]);
+    fulfiller.fulfill(theirs.clone());
+    raw.expect(&["resolve 1 receiverHosted 4"]);
+    raw.send(resolve(5, Descriptor::ReceiverHosted(0)));
+    raw.expect(&["disembargo senderLoopback 0 on 5", "release 5 x1"]);
+    raw.send(call(2, on(0), 2, &[]));
+    raw.send(call(3, on(0), 3, &[]));
+    assert_eq!((object.seen(), load(&raw.net, raw.end).1), (vec![1, 2], 1));
+    raw.send(disembargo(on(1), 70));
+    raw.expect(&["disembargo receiverLoopback 70 on 4"]);
+    assert_eq!((object.seen(), load(&raw.net, raw.end).1), (vec![1, 2, 3], 0));
+    drop((theirs, promised, early, object.take(), object.take()));
     raw.finish();
 }
 

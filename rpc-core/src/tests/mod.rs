@@ -21,6 +21,7 @@
 mod actor;
 mod content;
 mod line;
+mod membranes;
 #[cfg(rpc_model)]
 mod models;
 pub(crate) mod net;
@@ -31,6 +32,7 @@ mod embargo;
 #[cfg(unix)]
 mod fds;
 mod flow_limit;
+mod held_references;
 mod hints;
 mod long;
 mod rest;

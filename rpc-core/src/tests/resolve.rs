@@ -1,11 +1,15 @@
 //! Promises that travel, what they may turn out to be, and circles.
 
+use std::sync::Arc;
+
+use super::actor::acknowledge;
 use super::content;
 use super::net::{Call, End, Net};
 use super::raw::{Raw, call, finish, on, on_field, reject, release, resolve, ret};
 use crate::cap::client::Client;
 use crate::cap::promise::{Fulfiller, promise};
 use crate::error::{Error, ErrorKind};
+use crate::sync::Mutex;
 use crate::wire::Descriptor;
 
 /// A machine whose peer was sent a promise of ours, as export 0.
@@ -664,11 +668,11 @@ fn a_descriptor_of_an_unknown_kind_is_a_capability_that_fails() {
     raw.finish();
 }
 
-/// Note [described path]: A answers B with a field of what B returns, and with
-/// something of B's; B answers A with that. The ways lead through both results, and
-/// neither vat can see that nobody else has them. They go with the connection.
+/// Note [described path]: A answers B with a field of B's results, and with an object of B;
+/// B answers A with the latter field. Each vat's results are in the path of the other's, and
+/// neither vat can see that nothing else refers to them. Both give their places up.
 #[test]
-fn results_that_lead_through_each_other_are_kept_until_the_connection_ends() {
+fn results_that_lead_through_each_other_are_released() {
     let mut net = Net::new();
     let (on_a, of_a) = net.object("on a");
     let (on_b, of_b) = net.object("on b");
@@ -687,12 +691,95 @@ fn results_that_lead_through_each_other_are_kept_until_the_connection_ends() {
     net.settle();
     through_both.ok();
     drop((to_a, to_b, from_a, from_b, through_both));
+    on_a.acknowledge();
+    net.finish();
+}
+
+/// Note [cycles]: four fields of results are each answered with the next one, before any of
+/// the answers arrives. The embargoes of the two vats would wait for each other.
+#[test]
+fn a_circle_of_results_that_lead_through_each_other_breaks() {
+    for called in [false, true] {
+        let mut net = Net::new();
+        let (on_a, of_a) = net.object("on a");
+        let (on_b, of_b) = net.object("on b");
+        on_a.hold();
+        on_b.hold();
+        let (a, b) = net.link(Some(of_a), Some(of_b));
+        let (to_b, to_a) = (net.bootstrapped(a), net.bootstrapped(b));
+        let from_b = [net.call(&to_b, 1, &[]), net.call(&to_b, 2, &[])];
+        let from_a = [net.call(&to_a, 3, &[]), net.call(&to_a, 4, &[])];
+        net.settle();
+        on_b.answer_with(&[from_a[0].pipelined(0)]);
+        on_a.answer_with(&[from_b[1].pipelined(0)]);
+        on_b.answer_with(&[from_a[1].pipelined(0)]);
+        on_a.answer_with(&[from_b[0].pipelined(0)]);
+        let fields: Vec<Client> =
+            from_b.iter().chain(&from_a).map(|call| call.pipelined(0)).collect();
+        let mut calls = Vec::new();
+        if called {
+            calls.extend(fields.iter().map(|field| net.call(field, 5, &[])));
+        }
+        net.settle();
+        assert!(fields.iter().all(|field| field.failure().is_some()), "{fields:?}");
+        calls.iter().for_each(|call| drop(call.error()));
+        drop((to_a, to_b, from_a, from_b, fields, calls));
+        on_a.acknowledge();
+        on_b.acknowledge();
+        net.finish();
+    }
+}
+
+/// Note [tail calls]: a vat never learns what a field of results is that stay with the peer.
+/// So two calls that were passed back keep each other, if each returns a field of the other.
+#[test]
+fn results_that_stay_with_the_peer_and_hold_each_others_fields_are_kept() {
+    const PASS_BACK: u64 = 10;
+    let mut net = Net::new();
+    let (on_a, of_a) = net.object("on a");
+    let (on_b, of_b) = net.object("on b");
+    let (last_a, at_a) = net.object("last at a");
+    let (last_b, at_b) = net.object("last at b");
+    last_a.hold();
+    last_b.hold();
+    let kept = [&on_a, &on_b].map(|object| {
+        let kept = Arc::new(Mutex::new(None));
+        let keep = Arc::clone(&kept);
+        object.on_call(move |call| {
+            let cap = call.params().caps()[0].clone();
+            if content::label(call.params()) == PASS_BACK {
+                call.forward(&cap);
+            } else {
+                *keep.lock() = Some(cap);
+                acknowledge(call);
+            }
+        });
+        kept
+    });
+    let (a, b) = net.link(Some(of_a), Some(of_b));
+    let (to_b, to_a) = (net.bootstrapped(a), net.bootstrapped(b));
+    let asked = [net.call(&to_a, PASS_BACK, &[at_b]), net.call(&to_b, PASS_BACK, &[at_a])];
+    // What they will return is sent along before they come back.
+    let fields = asked.each_ref().map(|asked| asked.pipelined(0));
+    let sent =
+        [net.call(&to_a, 11, &[fields[0].clone()]), net.call(&to_b, 11, &[fields[1].clone()])];
+    net.settle();
+    sent.iter().for_each(|call| drop(call.ok()));
+    let [of_last_b, of_last_a] = kept.map(|kept| kept.lock().take().unwrap());
+    assert!(of_last_a.is_unresolved() && of_last_b.is_unresolved());
+    last_a.answer_with(&[to_b.clone(), of_last_b]);
+    last_b.answer_with(&[to_a.clone(), of_last_a]);
+    net.settle();
+    asked.iter().for_each(|call| drop(call.ok()));
+    drop((to_a, to_b, asked, fields, sent));
+    on_a.acknowledge();
+    on_b.acknowledge();
     net.settle();
     for end in [a, b] {
         let left = net.snapshot(end);
         assert_eq!((left.questions, left.answers), (1, 1), "{left:?}");
     }
-    net.cut(a);
-    on_a.acknowledge();
+    // This is all that keeps them.
+    net.give_up_kept_fields();
     net.finish();
 }

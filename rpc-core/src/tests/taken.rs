@@ -55,6 +55,44 @@ fn results_that_are_taken_from_another_call_stand_behind_the_embargo() {
     net.finish();
 }
 
+/// `Return.takeFromOtherQuestion`: B passes A's call back to A. A asks for a field of the
+/// results before that and after it, and gets the same capability: calls through both
+/// arrive in the order in which they were made.
+#[test]
+fn a_field_is_the_same_before_and_after_its_call_comes_back() {
+    for first_again in [true, false] {
+        let mut net = Net::new();
+        let (server, client) = net.object("server");
+        let (callee, passed) = net.object("callee");
+        let (own, given) = net.object("own");
+        callee.hold();
+        server.on_call(|call| {
+            let target = call.params().caps()[0].clone();
+            call.forward(&target);
+        });
+        let (a, b) = net.link(None, Some(client));
+        let remote = net.bootstrapped(a);
+
+        let asked = net.call(&remote, 10, &[passed]);
+        let field = asked.pipelined(0);
+        net.step(a, "call 0 on 0 (10) [senderHosted 0]");
+        net.step(b, "call 0 on 0 (10) [receiverHosted 0] yourself");
+        net.step(b, "return 0 takeFromOtherQuestion 0");
+        let again = asked.pipelined(0);
+        let fields = if first_again { [again, field] } else { [field, again] };
+        let mut calls = vec![net.call(&fields[0], 1, &[]), net.call(&fields[1], 2, &[])];
+        calls.push(net.call(&asked.pipelined(0), 3, &[]));
+        callee.answer_with(&[given]);
+        calls.push(net.call(&asked.cap(0), 4, &[]));
+        net.settle();
+        assert_eq!(own.seen(), [1, 2, 3, 4]);
+        calls.iter().for_each(|call| drop(call.ok()));
+        drop((remote, asked, fields, calls));
+        callee.acknowledge();
+        net.finish();
+    }
+}
+
 /// The same when the promise through which the call was sent is gone.
 #[test]
 fn an_embargo_covers_a_field_that_was_called_through_a_promise_that_is_gone() {
@@ -120,6 +158,31 @@ fn losing_interest_cancels_the_call_that_came_back() {
     assert!(!held.is_cancelled());
     drop(asked);
     end_passed_back(raw, server, held);
+}
+
+/// The same when a field of the results was asked for, and perhaps called: only the holder
+/// of the field keeps the call that came back from being cancelled.
+#[test]
+fn losing_interest_in_a_field_and_its_call_cancels_the_call_that_came_back() {
+    for called in [false, true] {
+        let (mut raw, server, asked, held) = passed_back();
+        let field = asked.pipelined(0);
+        let early = called.then(|| raw.net.call(&field, 11, &[]));
+        raw.sent();
+        raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+        if called {
+            raw.expect(&["disembargo senderLoopback 0 on #0.0", "finish 0"]);
+            raw.send(lift(on_field(0, &[0]), 0));
+        } else {
+            raw.expect(&["finish 0"]);
+        }
+        drop(asked);
+        assert!(!held.is_cancelled(), "the field is wanted");
+        drop(early);
+        raw.sent();
+        drop(field);
+        end_passed_back(raw, server, held);
+    }
 }
 
 /// `Return.takeFromOtherQuestion`: the Finish crosses the Return.

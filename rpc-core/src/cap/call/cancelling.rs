@@ -1,8 +1,9 @@
 //! How calls are cancelled.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use super::{CallCell, Demand, Phase, Queue, Sink};
+use super::{CallCell, Demand, Early, Phase, Queue, Sink};
 use crate::cap::connection::Connection;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
@@ -70,6 +71,11 @@ impl CallCell {
         let queue = state.queued_in.take();
         let hooks = std::mem::take(&mut state.on_cancel);
         let taken_from = state.taken_from.take();
+        // They may keep the other call from being cancelled.
+        let fields = match &mut state.early {
+            Some(Early::Taken(fields)) => std::mem::take(fields),
+            _ => BTreeMap::new(),
+        };
         let method = state.method.take();
         drop(state);
         if let Some(method) = method {
@@ -81,7 +87,7 @@ impl CallCell {
             let error = Error::failed("the call was cancelled");
             effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
         }
-        drop(question);
+        drop((question, fields));
         // Calls that wait for each other's outcome form chains.
         if let Some(other) = taken_from {
             effects::defer(Effect::drop(other));

@@ -1,6 +1,6 @@
 //! Calls whose outcome is that of another call.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{CallCell, Change, Demand, Early, Interest, Phase, Queue, Watcher};
@@ -17,12 +17,35 @@ use crate::wire::Path;
 const MAX_WAITS: usize = 1 << 16;
 
 impl CallCell {
-    /// Makes the outcome of `other` the outcome of this call, too, with the
-    /// capabilities in `fields` in place of those in the outcome.
+    /// Records that the question was answered with a reference to another call, which
+    /// [`take_from`](Self::take_from) will name, and what the fields are that were asked
+    /// for before. For use under the order lock.
+    pub(crate) fn will_take(&self, fields: BTreeMap<Path, Client>) {
+        let mut state = self.state.lock();
+        if !matches!(state.phase, Phase::Asked(_)) {
+            // The call was cancelled.
+            drop(state);
+            return drop(fields);
+        }
+        let early = state.early.replace(Early::Taken(fields));
+        let phase = std::mem::replace(&mut state.phase, Phase::Waiting);
+        drop(state);
+        drop((early, phase));
+    }
+
+    /// Makes the outcome of `other` the outcome of this call, too, as announced by
+    /// [`will_take`](Self::will_take).
     ///
     /// Must not be called under a lock.
-    pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>, fields: Vec<(Path, Client)>) {
-        self.take_changed(other, Change::Fields(fields));
+    pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>) {
+        self.take_changed(other, Change::Taken);
+    }
+
+    fn taken_fields(&self) -> BTreeMap<Path, Client> {
+        match &self.state.lock().early {
+            Some(Early::Taken(fields)) => fields.clone(),
+            _ => BTreeMap::new(),
+        }
     }
 
     /// Makes this call the counterpart of `other` on its side of a membrane: its
@@ -131,10 +154,10 @@ impl CallCell {
 }
 
 impl Change {
-    /// Turns the outcome of one call into that of the other.
-    pub(super) fn of(self, outcome: &Outcome) -> Outcome {
+    /// Turns the outcome of the other call into that of `cell`.
+    pub(super) fn of(self, outcome: &Outcome, cell: &CallCell) -> Outcome {
         match self {
-            Change::Fields(fields) => with_fields(outcome, fields),
+            Change::Taken => with_fields(outcome, cell.taken_fields()),
             Change::Crossing(crossing) => crossing.outcome(outcome),
         }
     }
@@ -142,7 +165,7 @@ impl Change {
 
 /// The outcome with other capabilities in place of those in some fields. If several
 /// fields hold the same capability, the replacement waits for all of theirs.
-fn with_fields(outcome: &Outcome, fields: Vec<(Path, Client)>) -> Outcome {
+fn with_fields(outcome: &Outcome, fields: BTreeMap<Path, Client>) -> Outcome {
     let payload = outcome.clone()?;
     if fields.is_empty() {
         return Ok(payload);

@@ -133,6 +133,10 @@ enum Early {
     /// membrane. The reference is weak: the interest in this call keeps the other one
     /// alive, too.
     Behind(Weak<CallCell>, Crossing),
+    /// The outcome will be that of another call. These fields were asked for before, and
+    /// are the same for those who ask again or read the results: earlier calls may be on
+    /// their way to them.
+    Taken(BTreeMap<Path, Client>),
 }
 
 /// Whether a thread carries the outcome to the next phases.
@@ -171,8 +175,8 @@ enum Watcher {
 
 /// The change that turns the outcome of one call into that of another.
 enum Change {
-    /// These capabilities take the place of those in these fields.
-    Fields(Vec<(Path, Client)>),
+    /// The call has fields that are known already: [`Early::Taken`].
+    Taken,
     /// The outcome crosses a membrane.
     Crossing(Crossing),
 }
@@ -474,7 +478,8 @@ impl Watcher {
     fn notify(self, outcome: &Outcome) {
         match self {
             Watcher::Call(cell, change) => {
-                if cell.begin_completion(change.of(outcome)) {
+                let outcome = change.of(outcome, &cell);
+                if cell.begin_completion(outcome) {
                     effects::defer(Effect::FinishCompletion(cell));
                 }
             }

@@ -19,15 +19,21 @@ impl CallCell {
     pub(crate) fn pipelined(self: &Arc<Self>, path: &[u16]) -> Client {
         let mut cell = Arc::clone(self);
         let mut crossings = Vec::new();
+        let mut asked = None::<Arc<dyn Question>>;
         let mut client = loop {
             match cell.pipelined_here(path) {
                 Ok(client) => break client,
                 Err(Elsewhere::Question(question)) => {
-                    // Otherwise the question's Return came in between, and the phase
-                    // has changed.
-                    if let Some(client) = question.field(path) {
+                    if let Some(client) = Arc::clone(&question).field(path) {
                         break client;
                     }
+                    // The question's Return came in between, and the phase has changed. If
+                    // it has not, the question has ended without a word to this call.
+                    if asked.as_ref().is_some_and(|asked| Arc::ptr_eq(asked, &question)) {
+                        let gone = "the results that it is a part of are gone";
+                        break Client::broken(Error::disconnected(gone));
+                    }
+                    asked = Some(question);
                 }
                 Err(Elsewhere::Behind(other, crossing)) => {
                     crossings.push(crossing);
@@ -52,6 +58,11 @@ impl CallCell {
                 if self.hint == Hint::NoPipelining {
                     return Ok(Client::broken(not_pipelined()));
                 }
+                if let Some(Early::Taken(fields)) = &state.early
+                    && let Some(client) = fields.get(path)
+                {
+                    return Ok(client.clone());
+                }
                 if let Some(field) = state.fields.get(path).and_then(Weak::upgrade) {
                     return Ok(Client::of(field));
                 }
@@ -65,7 +76,7 @@ impl CallCell {
                         Some(cell) => return Err(Elsewhere::Behind(cell, crossing.clone())),
                         None => Err(Error::failed("the call was cancelled")),
                     },
-                    (_, None) => {
+                    (_, None | Some(Early::Taken(_))) => {
                         let field = LocalPromise::new(parent);
                         state.add_field(path, &field);
                         return Ok(Client::of(field));
@@ -135,18 +146,6 @@ impl CallCell {
             state.handovers += 1;
         }
         Some(fields)
-    }
-
-    /// Records that the question was answered with a reference to another call, from
-    /// which the outcome will come. For use under the order lock.
-    pub(crate) fn no_longer_asked(&self) {
-        let mut state = self.state.lock();
-        let before = match state.phase {
-            Phase::Asked(_) => Some(std::mem::replace(&mut state.phase, Phase::Waiting)),
-            _ => None,
-        };
-        drop(state);
-        drop(before);
     }
 
     /// Records that the fields which [`asked`](Self::asked) gave out are resolved.

@@ -82,7 +82,7 @@ impl Shared {
             if wrapped.direction() == direction.opposite()
                 && self.is_same_barrier(wrapped.membrane())
             {
-                return wrapped.inner().unwrap_or_else(Client::broken);
+                return wrapped.passed_back();
             }
             depth = wrapped.depth() + 1;
         }

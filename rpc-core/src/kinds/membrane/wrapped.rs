@@ -64,6 +64,8 @@ struct State {
     /// The queue in which calls wait for the promise that this wraps. While calls wait,
     /// the queue keeps this wrapper alive.
     held: Weak<LocalPromise>,
+    /// The promise that stands for the wrapped capability on its own side while calls wait.
+    passed_back: Weak<LocalPromise>,
 }
 
 /// Whether the wrapper has been told that the promise has resolved.
@@ -109,6 +111,7 @@ impl Wrapped {
                 watch: Watch::NotYet,
                 watchers: Vec::new(),
                 held: Weak::new(),
+                passed_back: Weak::new(),
             }),
             stream: StreamSlot::default(),
         })
@@ -129,6 +132,27 @@ impl Wrapped {
     /// What this wraps.
     pub(super) fn inner(&self) -> Result<Client, Error> {
         self.state.lock().inner.clone()
+    }
+
+    /// The wrapped capability, for its own side: behind the calls that wait here.
+    pub(super) fn passed_back(&self) -> Client {
+        let (inner, held, known) = {
+            let state = self.state.lock();
+            (state.inner.clone(), state.held.upgrade(), state.passed_back.upgrade())
+        };
+        let inner = inner.unwrap_or_else(Client::broken);
+        let Some(held) = held.filter(|held| held.resolved().is_none()) else { return inner };
+        let promise = known.unwrap_or_else(|| {
+            let promise = LocalPromise::new(None);
+            self.state.lock().passed_back = Arc::downgrade(&promise);
+            let watcher = Watcher::Promise(Arc::clone(&promise), inner);
+            if let Err(Watcher::Promise(promise, inner)) = held.watch(watcher) {
+                // The calls were let go just now. Nothing waits in the promise.
+                promise.resolve(inner);
+            }
+            promise
+        });
+        Client::of(promise)
     }
 
     fn inside(&self) -> Inside {
@@ -253,13 +277,21 @@ impl Capability for Wrapped {
         if let Some(next) = self.resolved() {
             return Err((next, Delivery::Call(call)));
         }
-        let inner = match self.inner() {
+        let (inner, held) = {
+            let state = self.state.lock();
+            (state.inner.clone(), state.held.upgrade())
+        };
+        let inner = match inner {
             Ok(inner) => inner,
             Err(error) => {
                 Delivery::Call(call).fail(&error);
                 return Ok(());
             }
         };
+        if let Some(held) = held {
+            // A call that would pass at once must not overtake those that wait.
+            return Err((Client::of(held), Delivery::Call(call)));
+        }
         let inward = self.direction.opposite();
         let decision = self.membrane.decide(inward, call.interface, call.method, &inner);
         let waits = || self.membrane.policy().waits_for_promises() && inner.is_promise();

@@ -161,6 +161,36 @@ fn calls_keep_their_order_when_an_exported_promise_resolves() {
     });
 }
 
+/// The peer calls an object of ours twice and then returns it, while the flow limit lets
+/// one of its calls run at a time: Note [held references].
+#[test]
+fn calls_through_what_came_back_are_behind_those_that_are_held_back() {
+    explore(|| {
+        let world = World::default();
+        let (target, own_object) = world.witness();
+        let inner = world.clone();
+        let (_, giver) = world.object(Concurrency::Serial, move |call| {
+            let back = call.params().caps()[0].clone();
+            let made = calls(&back, 1, 2);
+            call.respond(Ok(content::results(0, &[back])));
+            inner.spawn(move || all_succeed(&made));
+        });
+        let (near, _) = world.link(None, Some(giver));
+        near.set_flow_limit(0);
+        let peer = near.bootstrap(None);
+        drop(near);
+        let answer = call(&peer, 0, &[own_object]);
+        let results = answer.wait().unwrap();
+        let back = content::cap(&results, 0);
+        drop((peer, answer, results));
+        all_succeed(&[call(&back, 102, &[])]);
+        drop(back);
+        world.settle();
+        target.assert_saw(1, 3);
+        world.finish();
+    });
+}
+
 #[test]
 fn calls_are_given_up_on_one_side_while_they_are_answered_on_the_other() {
     explore(|| {

@@ -38,6 +38,11 @@ pub(super) enum Do {
     Bootstrap,
     /// Deliver one message.
     Deliver,
+    /// Deliver all that one end of a connection has sent.
+    Flush,
+    /// From now on deliver what one end has sent only when there is nothing else, or when
+    /// it is flushed.
+    Delay,
     /// Run one job of an object.
     Run,
     /// Cut a connection.
@@ -113,7 +118,7 @@ impl Random {
 }
 
 /// How often each kind of step is taken, in proportion.
-type Weights = [(Do, u64); 19];
+type Weights = [(Do, u64); 21];
 
 const WEIGHTS: Weights = [
     (Do::Call, 150),
@@ -132,6 +137,8 @@ const WEIGHTS: Weights = [
     (Do::TailCall, 25),
     (Do::Bootstrap, 10),
     (Do::Deliver, 400),
+    (Do::Flush, 0),
+    (Do::Delay, 0),
     (Do::Run, 200),
     (Do::Cut, 0),
     (Do::Limit, 0),
@@ -142,7 +149,7 @@ pub(super) fn generate(seed: u64, steps: usize) -> (Shape, Vec<Step>) {
     let mut random = Random::new(seed);
     let shape = Shape::CHOICE[usize::try_from(random.below(8)).unwrap_or(0)];
     let mut weights = WEIGHTS;
-    // Walks differ in what they do often: some hardly deliver, some never cut.
+    // Walks differ in what they do often: some hardly deliver, most never cut.
     for (what, weight) in &mut weights {
         *weight = *weight * (25 + random.below(176)) / 100;
         if *what == Do::Cut && random.below(6) == 0 {
@@ -150,6 +157,12 @@ pub(super) fn generate(seed: u64, steps: usize) -> (Shape, Vec<Step>) {
         }
         if *what == Do::Limit && random.below(3) == 0 {
             *weight = 20;
+        }
+        if *what == Do::Flush && random.below(3) == 0 {
+            *weight = 30;
+        }
+        if *what == Do::Delay && random.below(3) == 0 {
+            *weight = 15;
         }
     }
     let total: u64 = weights.iter().map(|(_, weight)| weight).sum();

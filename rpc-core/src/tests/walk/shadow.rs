@@ -46,6 +46,9 @@ struct NodeState {
     lossy: bool,
     /// The call that it is a field of.
     field_of: Option<CallId>,
+    /// It fails because of a circle that leads through what was passed on: see
+    /// `Shadow::is_passed_on`.
+    passed_on: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +104,7 @@ impl Shadow {
     // ---- Nodes
 
     fn node(&mut self, kind: Kind) -> Node {
-        self.nodes.push(NodeState { kind, lossy: false, field_of: None });
+        self.nodes.push(NodeState { kind, lossy: false, field_of: None, passed_on: false });
         self.nodes.len() - 1
     }
 
@@ -152,7 +155,7 @@ impl Shadow {
         loop {
             let state = &self.nodes[node];
             let tail = |call: CallId| matches!(self.calls[call].answer, Answer::Tail(_));
-            if state.field_of.is_some_and(tail) {
+            if state.passed_on || state.field_of.is_some_and(tail) {
                 return true;
             }
             let Kind::To(next, _) = state.kind else { return false };
@@ -281,7 +284,10 @@ impl Shadow {
         assert_eq!(self.nodes[node].kind, Kind::Open);
         self.nodes[node].kind = match target {
             None => Kind::Null,
-            Some(target) if self.closes_circle(promise, target) => Kind::Failed,
+            Some(target) if self.closes_circle(promise, target) => {
+                self.nodes[node].passed_on = self.is_passed_on(target);
+                Kind::Failed
+            }
             Some(target) => {
                 self.streams[promise].parent = Some(self.position(target));
                 Kind::To(self.streams[target].node, target)
@@ -363,13 +369,6 @@ impl Shadow {
                 Some((parent, position)) => (stream, end) = (parent, position),
                 None => return Ok(()),
             }
-        }
-    }
-
-    /// An object tells what the results of a call will have in them.
-    pub(super) fn set_fields(&mut self, id: CallId, caps: &[Option<Stream>]) {
-        for (index, field) in self.calls[id].fields.into_iter().enumerate() {
-            self.resolve(field, caps.get(index).copied().flatten());
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) struct World {
     vats: Vec<Vat>,
     /// Each end of a link.
     ends: Vec<LinkEnd>,
+    /// What this one has sent is delivered after everything else.
+    delayed: Option<End>,
     arrivals: Arrivals,
     objects: Vec<ObjectState>,
     /// What each vat offers.
@@ -110,6 +112,7 @@ impl World {
             shadow: Shadow::default(),
             vats: (0..shape.vats()).map(|_| Vat::default()).collect(),
             ends: Vec::new(),
+            delayed: None,
             arrivals: Arrivals::default(),
             objects: Vec::new(),
             bootstraps: Vec::new(),
@@ -221,10 +224,25 @@ impl World {
             Do::Bootstrap => self.bootstrap(a, b),
             Do::Deliver => {
                 let ends = self.ends.iter().map(|end| end.end);
-                let busy: Vec<End> = ends.filter(|end| self.net.queued(*end) > 0).collect();
+                let mut busy: Vec<End> = ends.filter(|end| self.net.queued(*end) > 0).collect();
+                if busy.len() > 1 {
+                    busy.retain(|end| Some(*end) != self.delayed);
+                }
                 if let Some(place) = index(&busy, a) {
                     self.net.deliver_one(busy[place]);
                 }
+            }
+            Do::Flush => {
+                if let Some(place) = index(&self.ends, a) {
+                    let end = self.ends[place].end;
+                    for _ in 0..self.net.queued(end) {
+                        self.net.deliver_one(end);
+                    }
+                }
+            }
+            Do::Delay => {
+                let place = index(&self.ends, a).filter(|_| b % 4 > 0);
+                self.delayed = place.map(|place| self.ends[place].end);
             }
             Do::Run => {
                 self.net.jobs.run_one();
@@ -404,15 +422,17 @@ impl World {
         let fields = self.shadow.calls[id].fields;
         let waits =
             |cap: &Ref| fields.iter().any(|other| self.shadow.waits_for(cap.stream, *other));
-        let caps: Vec<Option<Ref>> = caps
-            .into_iter()
-            .zip(fields)
-            .map(|(cap, field)| {
-                cap.filter(|cap| !waits(cap)).filter(|cap| self.may_become(field, cap.stream))
-            })
-            .collect();
-        let streams: Vec<_> = caps.iter().map(|cap| cap.as_ref().map(|cap| cap.stream)).collect();
-        self.shadow.set_fields(id, &streams);
+        let mut caps: Vec<Option<Ref>> =
+            caps.into_iter().map(|cap| cap.filter(|cap| !waits(cap))).collect();
+        // One after the other: the first may lead to the second.
+        for (index, field) in fields.into_iter().enumerate() {
+            let cap = caps.get_mut(index);
+            let cap = cap.and_then(|cap| {
+                *cap = cap.take().filter(|cap| self.may_become(field, cap.stream));
+                cap.as_ref().map(|cap| cap.stream)
+            });
+            self.shadow.resolve(field, cap);
+        }
         caps
     }
 
@@ -483,8 +503,8 @@ impl World {
         }
         self.rest()?;
         if !self.net.is_empty() {
-            // A circle that only its vats together could see: Note [described path].
-            self.net.give_up_described_fields();
+            // Note [tail calls].
+            self.net.give_up_kept_fields();
         }
         self.net.find_remains()?;
         for (object, state) in self.objects.iter().enumerate() {
