@@ -17,11 +17,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::waiting::{self, Called, Waiters};
+use super::waking;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::thread::{self, ThreadId};
+use crate::sync::{Mutex, Unparker};
 
 pub(crate) struct Room {
     max_questions: usize,
@@ -49,7 +50,13 @@ struct State {
 pub(crate) struct Permit {
     room: Arc<Room>,
     /// The worker to which this place beyond the limit belongs.
-    extra: Option<ThreadId>,
+    extra: Option<Worker>,
+}
+
+struct Worker {
+    id: ThreadId,
+    /// Wakes the worker, which may wait for this very place.
+    thread: Unparker,
 }
 
 /// The kind of thread that asks for a place.
@@ -126,10 +133,10 @@ impl Room {
     /// Takes this worker's place beyond the limit, if it is free. Too many queued bytes
     /// are no reason to use it: they leave the queue whatever becomes of the calls.
     fn try_take_extra(self: &Arc<Self>, state: &mut State) -> Option<Permit> {
-        let worker = thread::current().id();
-        state.extras.insert(worker).then(|| {
+        let id = thread::current().id();
+        state.extras.insert(id).then(|| {
             let mut permit = self.take();
-            permit.extra = Some(worker);
+            permit.extra = Some(Worker { id, thread: waiting::this_thread() });
             permit
         })
     }
@@ -214,10 +221,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(worker) = self.extra {
-            self.room.state.lock().extras.remove(&worker);
-        }
         self.room.questions.fetch_sub(1, Ordering::SeqCst);
+        if let Some(Worker { id, thread }) = self.extra.take() {
+            self.room.state.lock().extras.remove(&id);
+            waking::wake(thread);
+        }
         self.room.give();
     }
 }

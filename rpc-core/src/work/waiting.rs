@@ -188,9 +188,11 @@ pub(crate) fn wait<S, R>(
     deadline: Deadline,
     mut look: impl FnMut(&mut S, Look) -> Option<R>,
 ) -> Result<Option<R>, Error> {
-    let found = look(&mut state.lock(), Look { called: false, late: false });
-    if found.is_some() {
-        return Ok(found);
+    if role::may_wait() {
+        let found = look(&mut state.lock(), Look { called: false, late: false });
+        if found.is_some() {
+            return Ok(found);
+        }
     }
     role::wait(|| park_unless(state, list, deadline, look, interrupt::check))?
 }

@@ -45,7 +45,8 @@ fn peers_agree_with_the_capnp_rpc_server() {
 /// The names of the table in README.md.
 fn names_of_the_readme() -> BTreeSet<String> {
     let readme = include_str!("../../peers/README.md");
-    let (_, table) = readme.split_once("## Behaviours").unwrap();
+    let (_, section) = readme.split_once("## Behaviours").unwrap();
+    let (table, _) = section.split_once("\n## ").unwrap();
     table
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))

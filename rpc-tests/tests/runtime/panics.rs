@@ -38,7 +38,10 @@ fn a_panic_is_an_exception_that_tells_no_detail() {
 fn in_debug_mode_a_panic_tells_its_message() {
     let _watchdog = Watchdog::start();
     let (pair, client) = panicking(true);
-    assert_eq!(call_foo(&client).unwrap_err().reason(), "the method panicked: on purpose: 42");
+    assert_eq!(
+        call_foo(&client).unwrap_err().reason(),
+        "the method panicked: test.capnp:TestInterface: on purpose: 42"
+    );
     drop(client);
     pair.finish();
 }
