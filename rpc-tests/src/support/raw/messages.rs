@@ -67,7 +67,7 @@ pub fn finish(question: u32, release: bool) -> Vec<u8> {
     })
 }
 
-/// A call; see [`RawPeer::call`].
+/// A call; see `RawPeer::call`.
 pub fn call(question: u32, target: &Target, interface: u64, method: u16, caps: &[Cap]) -> Vec<u8> {
     frame(|message| {
         let mut call = message.init_call();
