@@ -129,7 +129,7 @@ pub use kinds::membrane::{
 pub use kinds::reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
 pub use limits::Limits;
 pub use network::{Accepted, Reached, VatNetwork};
-pub use protocol::{Exported, Snapshot};
+pub use protocol::snapshot::{Exported, Snapshot};
 pub use runtime::offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
 pub use runtime::{
     ConnConfig, Connection, OwnedSupervisor, Peer, RpcSystem, RpcSystemBuilder, StopToken,

@@ -35,8 +35,8 @@ use crate::cap::object::{Concurrency, Dispatch};
 use crate::cap::watch::{Observer, WatchKey, Watcher};
 use crate::error::Error;
 use crate::fd::SharedFd;
-use crate::protocol::Machine;
-use crate::protocol::border::{Border, deliver_past_border};
+use crate::protocol::border::deliver_past_border;
+use crate::protocol::{Border, Machine};
 use crate::sync::Mutex;
 
 /// `Persistent.save`

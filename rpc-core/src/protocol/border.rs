@@ -1,30 +1,13 @@
-//! The border between the realms of two vats, as the protocol sees it.
+//! Deliveries at the border between the realms of two vats.
 
 use std::sync::Arc;
 
 use super::dest::Pinned;
 use super::import::ImportRef;
-use super::{Machine, Txn};
+use super::{Border, Machine, Txn};
 use crate::cap::client::Client;
 use crate::cap::delivery::{Delivery, Route};
 use crate::cap::effects::Effect;
-
-/// Keeps certain calls from crossing a connection unchanged: see Note [realm gateway].
-pub(crate) trait Border: Send + Sync {
-    /// Whether this delivery must not cross the connection unchanged.
-    fn stops(&self, delivery: &Delivery) -> bool;
-
-    /// Takes a delivery that is about to leave for `target`, which the peer of
-    /// `machine` hosts, or will resolve.
-    ///
-    /// Must not be called under a lock.
-    fn outwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery);
-
-    /// Takes a delivery that the peer of `machine` has sent for `target`.
-    ///
-    /// Must not be called under a lock.
-    fn inwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery);
-}
 
 impl Machine {
     /// The border to which a delivery goes instead of crossing this connection.

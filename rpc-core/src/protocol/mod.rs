@@ -31,8 +31,8 @@ mod outgoing;
 mod question;
 mod releases;
 pub(crate) mod remote_promise;
-mod rest;
-mod snapshot;
+pub(crate) mod rest;
+pub(crate) mod snapshot;
 mod table;
 
 use std::collections::HashMap;
@@ -43,11 +43,8 @@ use crate::sync::{Mutex, MutexGuard};
 use crossbeam_queue::SegQueue;
 
 pub(crate) use self::dest::Dest;
-pub(crate) use self::rest::Unused;
-pub use self::snapshot::{Exported, Snapshot};
 
 use self::answer::Answer;
-use self::border::Border;
 use self::embargo::Embargo;
 use self::export::Export;
 use self::held::{Held, Load};
@@ -56,6 +53,7 @@ use self::question::Question;
 use self::releases::Released;
 use self::table::{IdPool, Table};
 use crate::cap::client::Client;
+use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect, LockScope};
 use crate::error::Error;
 use crate::flow::FlowControl;
@@ -140,6 +138,23 @@ pub(crate) trait Outbox: Send + Sync {
 
     /// Called without a lock when nothing more will be pushed and every table is empty.
     fn disconnected(&self);
+}
+
+/// Keeps certain calls from crossing a connection unchanged: see Note [realm gateway].
+pub(crate) trait Border: Send + Sync {
+    /// Whether this delivery must not cross the connection unchanged.
+    fn stops(&self, delivery: &Delivery) -> bool;
+
+    /// Takes a delivery that is about to leave for `target`, which the peer of
+    /// `machine` hosts, or will resolve.
+    ///
+    /// Must not be called under a lock.
+    fn outwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery);
+
+    /// Takes a delivery that the peer of `machine` has sent for `target`.
+    ///
+    /// Must not be called under a lock.
+    fn inwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery);
 }
 
 /// The state that only the holder of the order lock may touch.

@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::network::{Accepted, Reached, VatNetwork};
-use crate::protocol::Unused;
+use crate::protocol::rest::Unused;
 use crate::runtime::offer::Restorer;
 use crate::sync::Mutex;
 use crate::transport::PeerDescription;

@@ -3,7 +3,7 @@
 use super::net::{End, Net};
 use crate::cap::client::Client;
 use crate::error::ErrorKind;
-use crate::protocol::Unused;
+use crate::protocol::rest::Unused;
 
 fn net() -> (Net, [End; 2]) {
     let mut net = Net::new();
