@@ -92,7 +92,8 @@ mod cap;
 pub mod capnp;
 #[doc(hidden)]
 pub mod data;
-mod deadline;
+#[doc(hidden)]
+pub mod deadline;
 mod error;
 pub mod fd;
 mod flow;

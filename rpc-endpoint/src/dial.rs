@@ -107,7 +107,7 @@ fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Deadline) -> Result<Answer
     let Some(parts) = link.address.parts() else {
         return Err(no_parts(&link.address));
     };
-    if deadline.is_over() {
+    if deadline.has_passed() {
         return Err(Unreached::timeout());
     }
     let socket = Arc::new(open(link, parts.host, parts.port, deadline)?);
@@ -191,7 +191,7 @@ fn open(link: &Link, host: &str, port: u16, deadline: Deadline) -> Result<TcpStr
         (host, port).to_socket_addrs().map_err(|error| not_found(&error))?.collect();
     let mut failure = Unreached::new(ConnectErrorCode::NotFound, "the name has no address");
     for (index, address) in addresses.iter().enumerate() {
-        let rest = deadline.rest().unwrap_or(Duration::MAX);
+        let rest = deadline.remaining().unwrap_or(Duration::MAX);
         let attempts = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let share = rest / attempts;
         if share.is_zero() {

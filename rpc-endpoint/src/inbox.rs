@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::address::{ConnectionId, EndpointAddress};
-use super::deadline::Deadline;
+use super::deadline::{self, Deadline};
 use super::error::ReceiveError;
 use super::link::Link;
 
@@ -82,7 +82,7 @@ impl Events {
                 }
                 return Ok(Some(entry));
             }
-            if !deadline.wait(&self.available, &mut state) {
+            if !deadline::wait(deadline, &self.available, &mut state) {
                 return Ok(None);
             }
         }
@@ -235,7 +235,7 @@ impl Inbox {
                 self.available.notify_all();
                 return Taken::End(end.clone());
             }
-            if !deadline.wait(&self.available, &mut state) {
+            if !deadline::wait(deadline, &self.available, &mut state) {
                 return Taken::TimedOut;
             }
         }

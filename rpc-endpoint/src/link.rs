@@ -29,7 +29,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::address::{ConnectionId, EndpointAddress};
 use super::census::Place;
-use super::deadline::Deadline;
+use super::deadline::{self, Deadline};
 use super::error::{SendError, TrySendError, Unreached};
 use super::inbox::{Delivery, Ending, Entry, Inbox};
 use super::local::Local;
@@ -233,7 +233,7 @@ impl Link {
                 Connect::Gone => return Ok(None),
                 Connect::Refused(error) => return Err(error),
                 Connect::Wait => {
-                    if !deadline.wait(&self.changed, &mut state) {
+                    if !deadline::wait(deadline, &self.changed, &mut state) {
                         return Err(Unreached::timeout());
                     }
                 }
@@ -289,7 +289,7 @@ impl Link {
 
     fn await_their_turn(&self, state: &mut MutexGuard<'_, State>, deadline: Deadline) -> Dialled {
         while state.peer.is_init() {
-            if !deadline.wait(&self.changed, state) {
+            if !deadline::wait(deadline, &self.changed, state) {
                 return Dialled::TheirTurn;
             }
         }
@@ -322,7 +322,7 @@ impl Link {
                 Inbound::Crossed => return Arrival::Crossed,
                 Inbound::Gone => return Arrival::Gone,
                 Inbound::Wait => {
-                    if !deadline.wait(&self.changed, &mut state) {
+                    if !deadline::wait(deadline, &self.changed, &mut state) {
                         state.peer.inbound_gave_up(ticket);
                         return Arrival::Crossed;
                     }

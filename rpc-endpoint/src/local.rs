@@ -83,7 +83,7 @@ impl Local {
                 Err(error)
                     if !is_new
                         && error.code == ConnectErrorCode::Timeout
-                        && !deadline.is_over() => {}
+                        && !deadline.has_passed() => {}
                 Err(error) => return Err(error),
             }
         }

@@ -413,7 +413,7 @@ impl Shared {
         while !keeper.is_over {
             self.timekeeper_changed.wait_for(&mut keeper, pause);
             self.lingering.lock().retain(|(deadline, socket)| {
-                let is_due = deadline.is_over();
+                let is_due = deadline.has_passed();
                 if is_due {
                     shut(socket);
                 }

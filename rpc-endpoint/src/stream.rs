@@ -43,7 +43,7 @@ impl Input {
 
 impl Read for Input {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        if let Some(rest) = self.deadline.rest() {
+        if let Some(rest) = self.deadline.remaining() {
             if rest.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }

@@ -34,7 +34,7 @@ pub use id::{EndpointVat, InvalidVatId};
 
 use self::places::{Place, Places};
 use self::session::{Progress, Session};
-use super::deadline::Deadline;
+use super::deadline::{self, Deadline};
 use super::{ConnectErrorCode, ConnectionId, Endpoint, EndpointAddress, Network, Parameters};
 
 /// The most vats that are remembered. Those with which there is no session are forgotten
@@ -362,7 +362,7 @@ impl Shared {
                 Progress::Over => known.session = None,
                 Progress::Alone | Progress::Together => return None,
                 Progress::Leaving | Progress::LeavingAlone => {
-                    if !deadline.wait(&self.changed, &mut state) {
+                    if !deadline::wait(deadline, &self.changed, &mut state) {
                         // See Note [halves]: what comes of it now comes too late.
                         session.over("the vat did not close its half in time");
                     }

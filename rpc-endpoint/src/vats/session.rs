@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::Shared;
 use super::hello::{self, Hello, Kind};
-use crate::deadline::Deadline;
+use crate::deadline::{self, Deadline};
 use crate::error::Unreached;
 use crate::handle::{Connection, Incoming};
 use crate::{ConnectHints, ConnectionId, EndpointAddress, SendError, TrySendError};
@@ -296,7 +296,7 @@ impl Session {
                 }
                 Theirs::Awaited => {}
             }
-            if !deadline.wait(&self.changed, &mut halves) {
+            if !deadline::wait(deadline, &self.changed, &mut halves) {
                 let reason = format!("the vat {} did not answer in time", self.peer);
                 return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
             }
