@@ -103,6 +103,7 @@ pub mod ids;
 mod kinds;
 mod limits;
 mod network;
+mod panics;
 mod protocol;
 mod runtime;
 mod sync;

@@ -65,6 +65,12 @@ impl Delivery {
     }
 }
 
+/// The outcome of a call that is not wanted any more.
+#[track_caller]
+pub(crate) fn cancelled() -> Error {
+    Error::failed("the call was cancelled")
+}
+
 /// A capability, or the path to one that can be looked up only under a lock that this
 /// thread may not take now.
 pub(crate) enum Route {

@@ -27,7 +27,6 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::call::{CallCell, Interest};
@@ -38,6 +37,7 @@ use super::local_promise::LocalPromise;
 use super::payload::Outcome;
 use super::watch::Watcher;
 use crate::error::Error;
+use crate::panics;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Aside;
 use crate::work::role;
@@ -201,11 +201,8 @@ pub(crate) fn application(code: impl FnOnce()) {
         pending.running.set(running && depth >= MAX_NESTING);
         (Nested, Restore { running })
     });
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(code)) {
-        tracing::error!("a destructor or a closure of the application panicked");
-        // Dropping the panic's payload may panic again.
-        std::mem::forget(panic);
-    }
+    // The panic has been logged, and nothing here depends on the code's success.
+    let _ = panics::caught("a destructor or a closure of the application", code);
     drop((outer, aside, suspended));
 }
 

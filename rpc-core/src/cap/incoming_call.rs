@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::call::CallCell;
 use super::client::Client;
-use super::delivery::{CallRequest, Delivery, Tail};
+use super::delivery::{CallRequest, Delivery, Tail, cancelled};
 use super::object::LocalObject;
 use super::payload::Payload;
 use crate::error::{Error, Result};
@@ -164,7 +164,7 @@ impl IncomingCall {
         if delivery.is_cancelled() {
             // A cancelled call goes no further, as one that waits in a promise does
             // not. Otherwise a call that an object passes on to itself would never end.
-            delivery.fail(&Error::failed("the call was cancelled"));
+            delivery.fail(&cancelled());
             return None;
         }
         Some(delivery)

@@ -29,7 +29,7 @@ use super::call::{CallCell, Interest};
 use super::capability::{Capability, Standing};
 use super::client::Client;
 use super::connection::Connection;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, cancelled};
 use super::effects::{self, Effect};
 use super::stream::{Stream, StreamSlot};
 use super::watch::{WatchKey, Watcher};
@@ -133,7 +133,7 @@ impl LocalPromise {
         let retained = if state.queue.is_empty() { state.retained.take() } else { None };
         drop(state);
         if let Some(delivery) = gone {
-            delivery.fail(&Error::failed("the call was cancelled"));
+            delivery.fail(&cancelled());
         }
         drop(retained);
     }
@@ -189,7 +189,7 @@ impl LocalPromise {
                     call.cell.left_queue();
                 }
                 if delivery.is_cancelled() {
-                    delivery.fail(&Error::failed("the call was cancelled"));
+                    delivery.fail(&cancelled());
                 } else {
                     target.clone().deliver(delivery);
                 }

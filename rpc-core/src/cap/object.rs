@@ -15,7 +15,6 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use super::capability::Capability;
@@ -28,6 +27,7 @@ use crate::brand::Brand;
 use crate::error::{Error, Result};
 use crate::fd::SharedFd;
 use crate::flow::FixedWindow;
+use crate::panics::{self, Panicked};
 use crate::sync::Mutex;
 use crate::work::executor::Executor;
 use crate::work::interrupt::Aside;
@@ -196,14 +196,12 @@ impl LocalObject {
         }
         let Some(server) = self.server() else { return };
         let guard = (PanicScope::enter(&cell), Aside::begin());
-        let outcome = catch_unwind(AssertUnwindSafe(|| server.dispatch(call)));
+        let outcome = panics::catch(|| server.dispatch(call));
         drop(guard);
-        if let Err(panic) = outcome {
-            let error = panic_error(&*panic, server.name());
+        if let Err(panicked) = outcome {
+            let error = panic_error(panicked, server.name());
             tracing::error!(%error, object = server.name(), "a method panicked");
             cell.complete(Err(error));
-            // Dropping the panic's payload may panic again.
-            std::mem::forget(panic);
         }
     }
 
@@ -299,12 +297,8 @@ impl Drop for LocalObject {
     }
 }
 
-fn panic_error(panic: &(dyn Any + Send), object: Option<&str>) -> Error {
-    let detail = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    let detail = detail.unwrap_or_default();
+fn panic_error(panicked: Panicked, object: Option<&str>) -> Error {
+    let detail = panicked.message;
     Error::failed("the method panicked").with_internal(match object {
         Some(name) => format!("{name}: {detail}"),
         None => detail,

@@ -46,7 +46,7 @@ use std::sync::Arc;
 use super::named::Found;
 use super::{Abort, Machine, Txn};
 use crate::cap::call::{CallCell, Interest};
-use crate::cap::delivery::Delivery;
+use crate::cap::delivery::{Delivery, cancelled};
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
@@ -190,7 +190,7 @@ impl Machine {
                         call.cell.left_queue();
                     }
                     if delivery.is_cancelled() && cancelling == Cancelling::Early {
-                        delivery.fail(&Error::failed("the call was cancelled"));
+                        delivery.fail(&cancelled());
                     } else {
                         let (target, kept) = target.take();
                         match self.border_for(&delivery) {
@@ -218,7 +218,7 @@ impl Machine {
     pub(crate) fn withdraw_held(self: &Arc<Self>, place: u64) {
         let gone = self.transact(|txn| txn.take_held(place));
         if let Some(Item::Delivery { delivery, .. }) = gone {
-            delivery.fail(&Error::failed("the call was cancelled"));
+            delivery.fail(&cancelled());
         }
         // The call may have been all that waited in front of a Disembargo.
         self.release_held();

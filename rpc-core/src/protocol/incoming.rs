@@ -21,6 +21,11 @@ use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
 use crate::sync::atomic::Ordering;
 use crate::wire::{self, Context, Descriptor, Hint, Target};
 
+/// Interface and method of the call that asks [`Offers::restorer`](super::Offers) for an
+/// object by its name. No schema has this interface: the call never leaves the vat, and
+/// its parameters are the name.
+const RESTORE: (u64, u16) = (0, 0);
+
 impl Machine {
     /// Handles one message of the peer. An error in it ends the connection with
     /// an Abort.
@@ -111,9 +116,10 @@ impl Txn<'_> {
             // The application looks the object up, which may take time.
             (Some(object), _, Some(restorer)) => {
                 let object = Payload::received(object, Carrier::Bootstrap, Vec::new());
+                let (interface, method) = RESTORE;
                 let request = CallRequest {
-                    interface: 0,
-                    method: 0,
+                    interface,
+                    method,
                     params: object,
                     cell,
                     permit: None,

@@ -9,7 +9,7 @@ use super::rest::Unused;
 use super::{Machine, Peer, Pipelines, Txn, answer};
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
-use crate::cap::delivery::{CallRequest, Delivery, Echo, Tail};
+use crate::cap::delivery::{CallRequest, Delivery, Echo, Tail, cancelled};
 use crate::cap::effects::Effect;
 use crate::cap::payload::{Carrier, Outcome, Payload};
 use crate::error::Error;
@@ -230,7 +230,7 @@ impl Txn<'_> {
             // made.
             self.forget_question(question.id());
             self.withdraw(exports.into_iter());
-            let error = Error::failed("the call was cancelled");
+            let error = cancelled();
             return self.effect(Effect::Complete(cell, Err(error)));
         };
         self.mark_called(dest);

@@ -423,7 +423,6 @@ pub(super) fn start(
         threads: [send_thread, receive_thread],
         close_timeout,
         registry: Arc::clone(registry),
-        number,
     };
     registry.insert(number, Arc::clone(&shared));
     match spawn(format!("{name}-coordinator"), role, move || coordinator.run()) {
@@ -481,7 +480,6 @@ struct Coordinator {
     threads: [JoinHandle<()>; 2],
     close_timeout: Duration,
     registry: Arc<Registry>,
-    number: u64,
 }
 
 impl Coordinator {
@@ -505,7 +503,7 @@ impl Coordinator {
                 tracing::error!("a thread of a connection panicked");
             }
         }
-        self.registry.remove(&self.number);
+        self.registry.remove(&self.shared.number);
         let at_end = self.shared.at_end.lock().take();
         for closure in at_end.into_iter().flatten() {
             closure();

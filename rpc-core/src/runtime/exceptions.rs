@@ -4,11 +4,11 @@
 //! where no lock is held: the application's trace encoder runs there.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::panics;
 use crate::sync::RwLock;
 
 /// Makes the trace of an error that is sent.
@@ -72,14 +72,8 @@ impl Teller {
     pub(super) fn tell(&self, error: &Error) -> Error {
         let trace = match self.encoder.current() {
             None => error.trace().to_owned(),
-            Some(encode) => {
-                catch_unwind(AssertUnwindSafe(|| encode(error))).unwrap_or_else(|panic| {
-                    tracing::error!("a trace encoder panicked");
-                    // Dropping the panic's payload may panic again.
-                    std::mem::forget(panic);
-                    error.trace().to_owned()
-                })
-            }
+            Some(encode) => panics::caught("a trace encoder", || encode(error))
+                .unwrap_or_else(|_| error.trace().to_owned()),
         };
         let reason = match (self.detail, error.internal()) {
             (Detail::Hidden, _) | (Detail::Shown, "") => error.reason().to_owned(),

@@ -2,6 +2,7 @@
 //! when they are closed.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::net::{Net, limits, transmit};
@@ -9,6 +10,7 @@ use super::raw::{self, Raw, bootstrap, on, promised};
 use crate::cap::client::Client;
 use crate::cap::promise::promise;
 use crate::fd::{OwnedFd, SharedFd};
+use crate::kinds::membrane::{Membrane, MembranePolicy};
 use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::Mutex;
@@ -366,4 +368,31 @@ fn nor_is_what_came_with_a_message_that_fails() {
     machine.receive(transmit(nothing));
     assert!(machine.failure().is_some() && is_closed(&weak));
     assert_eq!(*watching.seen.lock(), [true]);
+}
+
+/// Says that they pass, and counts how often it was asked.
+struct Counting(AtomicUsize);
+
+impl MembranePolicy for Counting {
+    fn passes_fds(&self) -> bool {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+}
+
+/// A policy is application code, and capabilities are described under a lock.
+#[test]
+fn the_policy_of_a_membrane_is_not_asked_when_something_is_sent() {
+    let mut net = Net::new();
+    let (fd, _weak) = fd();
+    let (_, file) = net.object_with_fd("file", fd);
+    let mut raw = Raw::new(net, None);
+    let server = raw.give_bootstrap(0);
+    let policy = Arc::new(Counting(AtomicUsize::new(0)));
+    let wrapped = Membrane::new(Arc::clone(&policy)).wrap(&file);
+    let call = raw.net.call(&server, 1, &[wrapped.clone(), wrapped]);
+    raw.expect(&["call 0 on 0 (1) [senderHosted 0 fd, senderHosted 0]"]);
+    assert_eq!(policy.0.load(Ordering::SeqCst), 1);
+    drop((call, server, file));
+    raw.finish();
 }

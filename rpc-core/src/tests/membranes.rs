@@ -75,3 +75,29 @@ fn what_goes_back_through_a_membrane_is_behind_the_calls_that_wait_there() {
     drop(membrane);
     net.finish();
 }
+
+/// A policy that refuses everything, and panics when asked whether calls wait.
+struct Panicking;
+
+impl MembranePolicy for Panicking {
+    fn inbound_call(&self, _: u64, _: u16, _: &Client) -> Result<Passage> {
+        Err(Error::failed("refused"))
+    }
+
+    fn waits_for_promises(&self) -> bool {
+        panic!("on purpose")
+    }
+}
+
+#[test]
+fn a_panic_in_any_question_to_a_policy_fails_the_call_alone() {
+    let mut net = Net::new();
+    let (inner, fulfiller) = promise();
+    let wrapped: Client = Membrane::new(Panicking).wrap(&inner);
+    let call = net.call(&wrapped, 1, &[]);
+    net.run();
+    let error = call.error();
+    assert_eq!(error.reason(), "the policy of a membrane panicked");
+    drop((inner, fulfiller, wrapped, call));
+    net.finish();
+}

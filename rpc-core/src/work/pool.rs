@@ -19,9 +19,9 @@
 //! is free, before any queued job starts. The pool cannot see a method block on
 //! something outside this library; the limit is generous for that reason.
 
+use crate::panics;
 use crate::sync::thread::JoinHandle;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
@@ -168,12 +168,9 @@ impl Pool {
     fn work(&self, first: Option<Job>) {
         let mut next = first.or_else(|| self.next());
         while let Some(job) = next {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-                // The panic of a method is caught where its call is answered; this was
-                // a closure of the application's.
-                tracing::error!("a closure panicked on a worker");
-                std::mem::forget(panic);
-            }
+            // The panic of a method is caught where its call is answered; this would be
+            // that of a closure of the application's, of which nobody else has to know.
+            let _ = panics::caught("a closure on a worker", job);
             next = self.next();
         }
     }

@@ -53,7 +53,7 @@ const LAYERS: [Layer; 10] = [
     Layer { name: "flow", modules: &["flow"], holds: "the windows of streams" },
     Layer {
         name: "ground",
-        modules: &["brand", "data", "deadline", "error", "fd", "ids", "limits", "sync"],
+        modules: &["brand", "data", "deadline", "error", "fd", "ids", "limits", "panics", "sync"],
         holds: "errors, ids, limits, locks",
     },
 ];

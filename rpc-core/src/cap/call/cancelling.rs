@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 
 use super::{CallCell, Demand, Early, Phase, Queue, Sink};
 use crate::cap::connection::Connection;
+use crate::cap::delivery::cancelled;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
-use crate::error::Error;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Scope;
 
@@ -84,7 +84,7 @@ impl CallCell {
         // Dropping the last reference to the question sends its Finish. Nothing else
         // would end the call, which a peer may still be able to name.
         if question.is_some() {
-            let error = Error::failed("the call was cancelled");
+            let error = cancelled();
             effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
         }
         drop((question, fields));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use super::{CallCell, Demand, Early, Elsewhere, Phase, State};
 use crate::cap::client::Client;
 use crate::cap::connection::Question;
-use crate::cap::delivery::Tail;
+use crate::cap::delivery::{Tail, cancelled};
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::payload::{Payload, cap_of};
 use crate::error::Error;
@@ -74,7 +74,7 @@ impl CallCell {
                     (_, Some(Early::Given(early))) => Ok(early.clone()),
                     (_, Some(Early::Behind(cell, crossing))) => match cell.upgrade() {
                         Some(cell) => return Err(Elsewhere::Behind(cell, crossing.clone())),
-                        None => Err(Error::failed("the call was cancelled")),
+                        None => Err(cancelled()),
                     },
                     (_, None | Some(Early::Taken(_))) => {
                         let field = LocalPromise::new(parent);

@@ -4,7 +4,6 @@
 //! that may run application code, and no other lock is taken.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use super::wrapped::Wrapped;
@@ -13,6 +12,7 @@ use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::crossing::{Barrier, Direction};
 use crate::error::{Error, Result};
+use crate::panics;
 use crate::sync::Mutex;
 
 /// Number of calls at which those that have ended are swept out for the first time.
@@ -20,6 +20,9 @@ const FIRST_SWEEP: usize = 16;
 
 pub(super) struct Shared {
     policy: Arc<dyn MembranePolicy>,
+    /// What the policy said when the membrane was made: capabilities are described
+    /// under the lock of a connection, where no application code runs.
+    passes_fds: bool,
     /// The barrier, which its passages have in common.
     root: Arc<Root>,
     state: Mutex<State>,
@@ -52,6 +55,7 @@ impl Shared {
         let root = sibling
             .map_or_else(|| Arc::new(Root { _identity: 0 }), |other| Arc::clone(&other.root));
         Arc::new(Shared {
+            passes_fds: policy.passes_fds(),
             policy,
             root,
             state: Mutex::new(State {
@@ -61,10 +65,6 @@ impl Shared {
                 sweep_at: FIRST_SWEEP,
             }),
         })
-    }
-
-    pub(super) fn policy(&self) -> &dyn MembranePolicy {
-        &*self.policy
     }
 
     pub(super) fn is_same_barrier(&self, other: &Shared) -> bool {
@@ -118,12 +118,21 @@ impl Shared {
             Direction::In => self.policy.inbound_call(interface, method, target),
             Direction::Out => self.policy.outbound_call(interface, method, target),
         };
-        catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|panic| {
-            tracing::error!("the policy of a membrane panicked");
-            // Dropping the panic's payload may panic again.
-            std::mem::forget(panic);
-            Err(Error::failed("the policy of a membrane panicked"))
-        })
+        answered(ask)?
+    }
+
+    /// Whether a call waits for what a promise turns out to be. As
+    /// [`decide`](Self::decide).
+    ///
+    /// # Errors
+    /// The policy panicked.
+    pub(super) fn waits_for_promises(&self) -> Result<bool> {
+        answered(|| self.policy.waits_for_promises())
+    }
+
+    /// Whether the file descriptors of capabilities pass.
+    pub(super) fn passes_fds(&self) -> bool {
+        self.passes_fds
     }
 
     /// Notes a call that is about to cross, so that revoking ends it.
@@ -170,4 +179,13 @@ impl Shared {
             cell.complete(Err(error.clone()));
         }
     }
+}
+
+/// The answer of a policy to a question.
+///
+/// # Errors
+/// The policy panicked.
+fn answered<R>(ask: impl FnOnce() -> R) -> Result<R> {
+    panics::caught("the policy of a membrane", ask)
+        .map_err(|_| Error::failed("the policy of a membrane panicked"))
 }

@@ -62,6 +62,8 @@ pub trait MembranePolicy: Send + Sync + 'static {
 
     /// Whether the file descriptors of capabilities pass. By default they do not: the
     /// membrane cannot see what is done with a descriptor, nor revoke it.
+    ///
+    /// Asked once, when the membrane is made.
     fn passes_fds(&self) -> bool {
         false
     }

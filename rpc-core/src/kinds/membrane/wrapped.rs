@@ -293,14 +293,19 @@ impl Capability for Wrapped {
             return Err((Client::of(held), Delivery::Call(call)));
         }
         let inward = self.direction.opposite();
-        let decision = self.membrane.decide(inward, call.interface, call.method, &inner);
-        let waits = || self.membrane.policy().waits_for_promises() && inner.is_promise();
+        let decision = match self.membrane.decide(inward, call.interface, call.method, &inner) {
+            Ok(Passage::Through) => Ok(Passage::Through),
+            decision => match self.membrane.waits_for_promises() {
+                Ok(true) if inner.is_promise() => return Err(self.hold(&inner, call)),
+                Ok(_) => decision,
+                Err(error) => Err(error),
+            },
+        };
         match decision {
             Ok(Passage::Through) => {
                 self.pass(inner, call);
                 Ok(())
             }
-            Ok(Passage::Redirect(_)) | Err(_) if waits() => Err(self.hold(&inner, call)),
             Ok(Passage::Redirect(target)) => Err((target, Delivery::Call(call))),
             Err(error) => {
                 Delivery::Call(call).fail(&error);
@@ -432,7 +437,7 @@ impl Capability for Wrapped {
     }
 
     fn fd(&self) -> Option<SharedFd> {
-        if !self.membrane.policy().passes_fds() {
+        if !self.membrane.passes_fds() {
             return None;
         }
         self.inner().ok()?.fd()
