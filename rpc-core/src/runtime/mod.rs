@@ -3,7 +3,6 @@
 mod config;
 mod connection;
 mod exceptions;
-mod idle;
 #[cfg(all(test, rpc_model))]
 mod models;
 pub(crate) mod offer;

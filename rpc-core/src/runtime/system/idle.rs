@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::connection::Connection;
-use super::system::Shared;
+use super::Shared;
 use crate::error::{Error, Result};
 use crate::network::VatNetwork;
+use crate::runtime::connection::Connection;
 
 /// Shortest and longest pause between two looks.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];

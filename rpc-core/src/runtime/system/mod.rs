@@ -1,0 +1,276 @@
+//! All of a vat's connections over one network.
+//!
+//! No other lock is held together with the table's lock, except that it may be taken
+//! under the flow limit's. Nothing waits, and no application code runs, under it.
+
+mod accepting;
+mod builder;
+mod idle;
+mod peers;
+mod reaching;
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use self::builder::RpcSystemBuilder;
+use self::builder::Settings;
+use self::idle::Idler;
+use self::peers::{Peers, Phase, Slot};
+use super::config::ConnConfig;
+use super::connection::Connection;
+use super::vat::Vat;
+use crate::cap::client::Client;
+use crate::cap::from_client::FromClient;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::network::VatNetwork;
+use crate::sync::Mutex;
+use crate::transport::{PeerDescription, Transport};
+
+/// The vat that asks for the bootstrap capability.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Peer<'a, Id> {
+    /// The vat's id in the network.
+    pub id: &'a Id,
+    /// What the transport knows of the vat; empty when this vat asks itself.
+    pub description: PeerDescription,
+}
+
+/// A vat in a network of vats: it accepts connections, connects to the vats that the
+/// application asks for, and keeps one connection to each of them. Cloning gives
+/// another handle on the same system.
+///
+/// Dropping the last handle stops accepting and closes every connection.
+pub struct RpcSystem<N: VatNetwork> {
+    handle: Arc<Handle<N>>,
+}
+
+struct Handle<N: VatNetwork>(Arc<Shared<N>>);
+
+struct Shared<N: VatNetwork> {
+    vat: Vat,
+    network: N,
+    settings: Settings<N::VatId>,
+    peers: Mutex<Peers<N::VatId>>,
+    /// The flow limit of every connection. The table's lock is taken under this one.
+    flow_limit: Mutex<u64>,
+    acceptor: Mutex<Option<JoinHandle<()>>>,
+    idler: Mutex<Option<Idler>>,
+}
+
+impl<N: VatNetwork> RpcSystem<N> {
+    /// Begins the settings of a system that connects `vat` to the vats in `network`.
+    pub fn builder(vat: &Vat, network: N) -> RpcSystemBuilder<N> {
+        RpcSystemBuilder::new(vat.clone(), network)
+    }
+
+    /// The bootstrap capability of a vat. If there is no connection to the vat, this
+    /// waits until there is one, but it does not wait for the capability, which can be
+    /// called at once.
+    ///
+    /// A vat that asks for itself gets what it offers to itself, without a connection.
+    /// If the vat cannot be reached, every call on the capability fails with the
+    /// reason.
+    pub fn bootstrap<C: FromClient>(&self, peer: &N::VatId) -> C {
+        C::from_client(self.shared().bootstrap(peer).unwrap_or_else(Client::broken))
+    }
+
+    /// The connection to a vat, which is made if there is none. `None` if the vat is
+    /// this one.
+    ///
+    /// # Errors
+    /// The vat cannot be reached, or this thread must not wait.
+    pub fn connection(&self, peer: &N::VatId) -> Result<Option<Connection>> {
+        self.shared().reach(peer)
+    }
+
+    /// Sets what makes the traces of errors that are sent, on every connection of this
+    /// system, existing ones included; see [`ConnConfig::trace_encoder`].
+    pub fn set_trace_encoder(&self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) {
+        self.shared().settings.trace_encoder.set(Some(Arc::new(encoder)));
+    }
+
+    /// How many peers are connected.
+    pub fn connection_count(&self) -> usize {
+        self.shared().up().len()
+    }
+
+    /// Changes how many words of calls each peer may have under way here, on every
+    /// existing and every future connection; see [`Connection::set_flow_limit`]. Does
+    /// not wait.
+    pub fn set_flow_limit(&self, words: u64) {
+        let connections = {
+            let mut limit = self.shared().flow_limit.lock();
+            *limit = words;
+            // A connection that is not in the table yet gets the limit when it is put
+            // there.
+            let connections = self.shared().up();
+            for (_, connection) in &connections {
+                connection.note_flow_limit(words);
+            }
+            connections
+        };
+        for (_, connection) in connections {
+            connection.apply_flow_limit();
+        }
+    }
+
+    /// Closes the connections over which nothing is going on: no call is under way in
+    /// either direction, and neither side holds capabilities of the other. A connection
+    /// is made again when it is needed. Returns the number of connections that this
+    /// tried to close. Does not wait.
+    ///
+    /// If the network's transports [can tell the
+    /// peer](crate::transport::MessageWriter::rest), as endpoints can, a connection is
+    /// closed only when the peer agrees, and no call is lost that the peer begins at
+    /// the same time. Over other transports such calls fail with `disconnected`.
+    pub fn close_idle(&self) -> usize {
+        self.shared().up().iter().filter(|(_, connection)| connection.end_if_unused()).count()
+    }
+
+    /// Ends in an orderly way: accepts no more connections, waits until the peers'
+    /// calls are finished, but no longer than `timeout`, and then closes every
+    /// connection. Returns whether all calls were finished in time.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        let deadline = Deadline::after(timeout);
+        let connections = self.shared().stop();
+        let finished =
+            connections.iter().map(|connection| connection.wait_until_quiet(deadline)).collect();
+        let finished: Vec<bool> = finished;
+        for connection in &connections {
+            connection.close();
+        }
+        for connection in &connections {
+            // Each connection's close timeout bounds this wait.
+            let _ = connection.join();
+        }
+        finished.into_iter().all(|finished| finished)
+    }
+
+    /// The network.
+    pub fn network(&self) -> &N {
+        &self.shared().network
+    }
+
+    fn shared(&self) -> &Arc<Shared<N>> {
+        &self.handle.0
+    }
+}
+
+impl<N: VatNetwork> Clone for RpcSystem<N> {
+    fn clone(&self) -> Self {
+        RpcSystem { handle: Arc::clone(&self.handle) }
+    }
+}
+
+impl<N: VatNetwork> fmt::Debug for RpcSystem<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcSystem")
+            .field("vat", &self.shared().vat)
+            .field("connections", &self.connection_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N: VatNetwork> Drop for Handle<N> {
+    fn drop(&mut self) {
+        for connection in self.0.stop() {
+            connection.close();
+        }
+    }
+}
+
+impl<N: VatNetwork> Shared<N> {
+    fn begin(self: &Arc<Self>, peer: &N::VatId, transport: Transport) -> Result<Connection> {
+        let settings = &self.settings;
+        let description = transport.control.peer();
+        let offered = (settings.bootstrap)(&Peer { id: peer, description });
+        let mut config = ConnConfig::new()
+            .limits(settings.limits.clone())
+            .flow_control(settings.flow.clone())
+            .flow_limit(*self.flow_limit.lock())
+            .debug_mode(settings.debug)
+            .shared_trace_encoder(settings.trace_encoder.clone())
+            .close_timeout(settings.close_timeout)
+            .bootstrap_with(move |_| offered);
+        config.restorer.clone_from(&settings.restorer);
+        config.gateway.clone_from(&settings.gateway);
+        self.vat.connect(transport, config)
+    }
+
+    /// Looks after a connection that is in the table now: sets the flow limit, which
+    /// may have changed meanwhile, and forgets the connection when it has ended.
+    fn watch(self: &Arc<Self>, peer: N::VatId, connection: &Connection) {
+        {
+            let limit = self.flow_limit.lock();
+            connection.note_flow_limit(*limit);
+        }
+        connection.apply_flow_limit();
+        let weak = Arc::downgrade(self);
+        let watched = connection.number();
+        connection.on_end(Box::new(move || {
+            if let Some(shared) = weak.upgrade() {
+                shared.forget(&peer, watched);
+            }
+        }));
+    }
+
+    /// Takes a connection that has ended out of the table, unless a newer one is there.
+    fn forget(&self, peer: &N::VatId, number: u64) {
+        let mut peers = self.peers.lock();
+        let ours = matches!(
+            peers.table.get(peer),
+            Some(Slot::Up(current)) if current.number() == number
+        );
+        let gone = if ours { peers.table.remove(peer) } else { None };
+        drop(peers);
+        drop(gone);
+    }
+
+    /// Makes the threads look again that wait for the table to change.
+    fn peers_changed(&self) {
+        let called = self.peers.lock().waiters.call_all();
+        called.wake_now();
+    }
+
+    fn up(&self) -> Vec<(N::VatId, Connection)> {
+        let peers = self.peers.lock();
+        let up = peers.table.iter().filter_map(|(peer, slot)| match slot {
+            Slot::Up(connection) => Some((peer.clone(), connection.clone())),
+            Slot::Connecting => None,
+        });
+        up.collect()
+    }
+
+    /// Ends accepting and connecting. Returns the connections that were in the table.
+    fn stop(&self) -> Vec<Connection> {
+        let table = {
+            let mut peers = self.peers.lock();
+            peers.phase = Phase::Closed;
+            std::mem::take(&mut peers.table)
+        };
+        self.peers_changed();
+        let idler = self.idler.lock().take();
+        if let Some(idler) = idler {
+            idler.stop();
+        }
+        self.network.shutdown();
+        let acceptor = self.acceptor.lock().take();
+        if let Some(acceptor) = acceptor
+            && acceptor.thread().id() != std::thread::current().id()
+            && acceptor.join().is_err()
+        {
+            tracing::error!("the accepting thread panicked");
+        }
+        table
+            .into_values()
+            .filter_map(|slot| match slot {
+                Slot::Up(connection) => Some(connection),
+                Slot::Connecting => None,
+            })
+            .collect()
+    }
+}
