@@ -280,7 +280,7 @@ impl Executor for Busy {
 fn a_call_that_no_worker_is_there_for_is_answered_all_the_same() {
     struct Answers;
     impl crate::cap::object::Dispatch for Answers {
-        fn dispatch(&self, call: crate::cap::object::IncomingCall) {
+        fn dispatch(&self, call: crate::cap::incoming_call::IncomingCall) {
             crate::tests::actor::acknowledge(call);
         }
 

@@ -223,7 +223,7 @@ fn calls_are_given_up_on_one_side_while_they_are_answered_on_the_other() {
 fn references_go_to_and_fro_and_none_is_left() {
     explore(|| {
         let world = World::default();
-        let keeps = |call: crate::cap::object::IncomingCall| {
+        let keeps = |call: crate::cap::incoming_call::IncomingCall| {
             let caps = call.params().caps().to_vec();
             call.respond(Ok(content::results(0, &caps)));
         };
