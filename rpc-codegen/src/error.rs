@@ -1,10 +1,12 @@
 //! Why no code was generated.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why no code was generated. `Display` says what to do about it.
-#[derive(Debug, thiserror::Error)]
+/// Why no code was generated. Printing it says what to do about it, also with `Debug`,
+/// which is how an error is printed that the `main` of a build script returns.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no schema compiler where one was looked for.
@@ -66,6 +68,12 @@ pub enum Error {
     /// What came from the schema compiler is not a request for code.
     #[error("the code generator request cannot be read: {0}")]
     Request(#[from] capnp::Error),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<capnp::NotInSchema> for Error {

@@ -152,6 +152,8 @@ fn a_missing_compiler_is_reported_with_what_to_do() {
     for hint in ["no-such-capnp", "apt install capnproto", "embedded", "capnp_executable"] {
         assert!(text.contains(hint), "{text}");
     }
+    // So it reads when a build script's `main` returns it.
+    assert_eq!(format!("{error:?}"), text);
 }
 
 #[test]

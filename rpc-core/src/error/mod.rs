@@ -40,7 +40,9 @@ impl fmt::Display for ErrorKind {
 
 /// Why a call failed.
 ///
-/// Equality compares kind and reason. `Display` prints `kind: reason`.
+/// Equality compares kind and reason. `Display` prints `kind: reason`, and so does
+/// `Debug`, because that is how an error is printed that `main` returns; `{:#?}` prints
+/// all that is known.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -225,6 +227,9 @@ impl Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.kind()).field("reason", &self.reason());
         if !self.trace().is_empty() {
