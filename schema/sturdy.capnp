@@ -1,6 +1,6 @@
 @0xcac642fbe5571205;
 # References that outlive a connection, and how they are restored, in the realm of
-# the crate rpc-persist.
+# the package capnp-threads-persist.
 
 struct SturdyRef {
   # A saved reference.

@@ -14,7 +14,7 @@ pub enum Error {
         "the Cap'n Proto schema compiler was not found as `{program}`. Install it (Debian and \
          Ubuntu: `apt install capnproto`, Fedora: `dnf install capnproto`, macOS: `brew install \
          capnp`, Windows: `choco install capnproto`), or name its path with \
-         `Compiler::capnp_executable`, or enable the feature `embedded` of rpc-codegen, which \
+         `Compiler::capnp_executable`, or enable the feature `embedded` of capnp-threads-codegen, which \
          brings a compiler along"
     )]
     CompilerMissing {

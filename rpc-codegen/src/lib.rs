@@ -32,8 +32,8 @@
 //!
 //! # As a plugin
 //!
-//! `capnp compile -o rpc-core:folder foo.capnp` runs the program
-//! `capnpc-rpc-core` of this package, if it is in the search path.
+//! `capnp compile -o capnp-threads:folder foo.capnp` runs the program
+//! `capnpc-capnp-threads` of this package, if it is in the search path.
 
 #![forbid(unsafe_code)]
 // What can grow says so, and what cannot says why.

@@ -32,10 +32,11 @@ impl Crate {
             &format!(
                 "[package]\nname = {name:?}\nversion = \"0.0.0\"\nedition = \"2021\"\n\
                  [workspace]\n\
-                 [dependencies]\ncapnp-threads = {{ path = {workspace:?} }}\n\
-                 [build-dependencies]\ncapnp-threads-codegen = {{ path = {:?} }}\n\
+                 [dependencies]\ncapnp-threads = {{ path = '{}' }}\n\
+                 [build-dependencies]\ncapnp-threads-codegen = {{ path = '{}' }}\n\
                  [profile.dev]\ndebug = false\nincremental = false\n",
-                workspace.join("rpc-codegen"),
+                workspace.display(),
+                workspace.join("rpc-codegen").display(),
             ),
         );
         // The versions that are known to work, and to be on this machine.

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -307,6 +308,75 @@ fn files_of_one_name_may_lie_in_modules_of_their_own() {
 }
 
 #[test]
+fn comments_become_documentation() {
+    if !support::have_compiler("comments_become_documentation") {
+        return;
+    }
+    // Members are declared in another order than that of their numbers.
+    let commented = "@0xb41e2d20f0a9c3e4;
+         struct Shape { # Of a struct.
+           size @1 :UInt8; # Of the field size.
+           name @0 :Text; # Of the field name.
+           union { # Of no member.
+             dot @2 :Void; # Of the member dot.
+             line :group { # Of the group line.
+               length @3 :UInt8; # Of the field length.
+             }
+           }
+         }
+         enum Colour { # Of an enum.
+           green @1; # Of green.
+           red @0; # Of red.
+         }
+         const answer :UInt8 = 42; # Of a constant.
+         const shape :Shape = (); # Of a constant struct.
+         annotation mark (struct) :Void; # Of an annotation.
+         interface Painter { # Of an interface.
+           paint @1 (); # Of paint.
+           clean @0 (all :Bool); # Of clean.
+         }";
+    let folder = schemas(&[("commented.capnp", commented)]);
+    let files = compiler(folder.path(), &["commented.capnp"]).generate().unwrap();
+    let mut documented: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut comment = None;
+    for line in files[0].code.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("/// Of ") {
+            comment = Some(text);
+        } else if !line.starts_with("///")
+            && !line.starts_with('#')
+            && let Some(comment) = comment.take()
+        {
+            documented.entry(comment).or_default().push(line);
+        }
+    }
+    let expected: [(&str, &[&str]); 15] = [
+        ("a struct.", &["pub mod shape {"]),
+        ("the field size.", &["pub fn get_size(", "pub fn set_size("]),
+        ("the field name.", &["pub fn get_name(", "pub fn set_name("]),
+        ("the member dot.", &["Dot(", "pub fn set_dot("]),
+        ("the group line.", &["Line(", "pub fn init_line(", "pub mod line {"]),
+        ("the field length.", &["pub fn get_length(", "pub fn set_length("]),
+        ("an enum.", &["pub enum Colour {"]),
+        ("red.", &["Red = 0,"]),
+        ("green.", &["Green = 1,"]),
+        ("a constant.", &["pub const ANSWER"]),
+        ("a constant struct.", &["pub static SHAPE"]),
+        ("an annotation.", &["pub mod mark {"]),
+        ("an interface.", &["pub mod painter {", "pub trait Server"]),
+        ("paint.", &["pub fn paint_request(", "fn paint("]),
+        ("clean.", &["pub fn clean_request(", "fn clean("]),
+    ];
+    for (comment, items) in expected {
+        let found = documented.remove(comment).unwrap_or_default();
+        assert_eq!(found.len(), items.len(), "{comment}: {found:?}");
+        for (found, item) in found.iter().zip(items) {
+            assert!(found.starts_with(item), "{comment}: {found}");
+        }
+    }
+    assert!(documented.is_empty(), "{documented:?}");
+}
+
+#[test]
 fn large_constants_are_included_from_files() {
     if !support::have_compiler("large_constants_are_included_from_files") {
         return;
@@ -341,7 +411,7 @@ fn the_plugin_generates_the_same() {
         return;
     }
     let folder = schemas(&[BASE]);
-    let plugin = env!("CARGO_BIN_EXE_capnpc-rpc-core");
+    let plugin = env!("CARGO_BIN_EXE_capnpc-capnp-threads");
     let output = Command::new("capnp")
         .arg("compile")
         .arg(format!("-o{plugin}:{}", folder.path().display()))
@@ -358,7 +428,7 @@ fn the_plugin_generates_the_same() {
 #[test]
 fn the_plugin_says_what_it_is_for() {
     let run = |input: &[u8]| {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_capnpc-rpc-core"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_capnpc-capnp-threads"))
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -368,6 +438,6 @@ fn the_plugin_says_what_it_is_for() {
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };
-    assert!(run(b"").contains("capnp compile -o rpc-core"));
+    assert!(run(b"").contains("capnp compile -o capnp-threads"));
     assert!(run(b"not a request").contains("request cannot be read"));
 }

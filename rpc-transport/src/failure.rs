@@ -1,19 +1,26 @@
 //! Errors that say which address they are about.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
 
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// What an attempt met, and at which address.
-#[derive(Debug, Error)]
+/// What an attempt met, and at which address. The errors of `main` are printed with
+/// `Debug`, so that this prints it for people, too.
+#[derive(Error)]
 #[error("cannot {attempt} {address}: {error}")]
 struct Failure {
     attempt: &'static str,
     address: String,
     #[source]
     error: io::Error,
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Says of an error that it came of connecting to `address`.
@@ -51,6 +58,7 @@ mod tests {
         let refused = connecting("a:1", io::Error::from(Errno::CONNREFUSED));
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         assert!(refused.to_string().starts_with("cannot connect to a:1: "), "{refused}");
+        assert!(format!("{refused:?}").contains(&refused.to_string()), "{refused:?}");
         assert!(!is_exhaustion(&refused));
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
             let error = listening("a:1", errno.into());

@@ -269,4 +269,11 @@ mod tests {
         assert_eq!(error.detail(9), None);
         assert_eq!(error.with_trace("here").details().len(), 2);
     }
+    #[test]
+    fn an_error_that_main_returns_is_printed_for_people() {
+        let error = Error::failed("the disk is full").with_trace("in store.rs");
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let everything = format!("{error:#?}");
+        assert!(everything.contains("the disk is full") && everything.contains("in store.rs"));
+    }
 }

@@ -1,6 +1,6 @@
 //! Saving across the border between two realms.
 //!
-//! Inside, references and owners are those of `rpc-persist`. Outside, both are
+//! Inside, references and owners are those of `capnp_threads_persist`. Outside, both are
 //! texts.
 
 use std::any::Any;

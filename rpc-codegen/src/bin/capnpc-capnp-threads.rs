@@ -1,4 +1,4 @@
-//! The plugin for the schema compiler: `capnp compile -o rpc-core:folder …`
+//! The plugin for the schema compiler: `capnp compile -o capnp-threads:folder …`
 //! runs this program, which has to be in the search path, in `folder`.
 
 use std::io::Read;
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("capnpc-rpc-core: {error}");
+            eprintln!("capnpc-capnp-threads: {error}");
             ExitCode::FAILURE
         }
     }
@@ -20,7 +20,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     std::io::stdin().lock().read_to_end(&mut request)?;
     if request.is_empty() {
         return Err("this program is run by the schema compiler: \
-                    capnp compile -o rpc-core:folder schema.capnp"
+                    capnp compile -o capnp-threads:folder schema.capnp"
             .into());
     }
     for file in capnp_threads_codegen::generate_from_request(&request)? {
