@@ -47,8 +47,8 @@
 
 pub use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Connection, Detached, Error, ErrorKind, FromClient, Limits,
-    Params, Promise, Request, Response, Result, Results, RpcSystem, TypedFulfiller as Fulfiller,
-    Vat, promise_client,
+    Params, Promise, Request, Response, Result, Results, RpcSystem, Timeout,
+    TypedFulfiller as Fulfiller, Vat, promise_client,
 };
 
 pub use capnp_threads_core::{capnp, describe, fd, message, typed};

@@ -12,6 +12,7 @@ use capnp::Word;
 use crate::cap::calling::wait_for_room;
 use crate::cap::client::Client;
 use crate::cap::object::{Concurrency, LocalObject};
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::Mutex;
@@ -60,7 +61,7 @@ impl TwoVats {
         let vats = TwoVats { caller: Side::new(None), server: Side::new(Some(object)), jobs };
         let machine = &vats.caller.machine;
         let client = machine
-            .try_bootstrap(None, wait_for_room(machine.room()))
+            .try_bootstrap(None, wait_for_room(machine.room(), Deadline::NEVER))
             .map_err(|_| Error::failed("a link that was just made has ended"))?;
         vats.settle()?;
         Ok((vats, C::from_client(client)))

@@ -122,7 +122,7 @@ pub use cap::object::{Concurrency, Dispatch};
 pub use cap::payload::{Payload, PayloadBuilder};
 pub use cap::pending::Pending;
 pub use cap::promise::{Fulfiller, promise};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, Timeout};
 pub use fd::SharedFd;
 pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
 pub use kinds::membrane::{

@@ -1,18 +1,36 @@
 //! How calls are made on a client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::call::{CallCell, Sink};
 use super::client::Client;
+use super::connection::Connection;
 use super::delivery::{CallRequest, Delivery, Tail};
 use super::effects;
 use super::payload::Payload;
 use super::pending::Pending;
 use super::pipeline::Pipeline;
-use crate::error::Result;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result, Timeout};
 use crate::wire::Hint;
 use crate::work::role;
 use crate::work::room::{Permit, Room};
+
+/// A call that is about to be made.
+pub(crate) struct Call {
+    pub(crate) interface_id: u64,
+    pub(crate) method_id: u16,
+    pub(crate) params: Payload,
+    /// What the caller will not make use of.
+    pub(crate) hint: Hint,
+}
+
+/// Where a call goes, and its place among the questions there.
+pub(crate) struct Place {
+    target: Client,
+    permit: Option<Permit>,
+}
 
 impl Client {
     /// Starts a call and returns at once, with one exception: an application thread
@@ -56,26 +74,39 @@ impl Client {
         self.call_with(interface_id, method_id, params, Hint::NoPipelining)
     }
 
-    fn call_with(&self, interface_id: u64, method_id: u16, params: Payload, hint: Hint) -> Pending {
-        let (cell, interest) = CallCell::new(Sink::Here, hint);
-        let target = self.shortened();
-        let permit = match target.wait_for_room() {
-            Ok(permit) => permit,
-            Err(error) => {
-                cell.complete(Err(error));
-                return Pending::new(interest);
+    /// Starts a call as [`call`](Self::call) does, if it need not wait for room. Gives the
+    /// parameters back otherwise.
+    ///
+    /// # Errors
+    /// The parameters, because there is no room. Nothing was sent.
+    pub fn try_call(
+        &self,
+        interface_id: u64,
+        method_id: u16,
+        params: Payload,
+    ) -> Result<Pending, Payload> {
+        match self.try_place() {
+            Some(place) => {
+                Ok(place.send(Call { interface_id, method_id, params, hint: Hint::None }))
             }
-        };
-        let request = CallRequest {
-            interface: interface_id,
-            method: method_id,
-            params,
-            cell,
-            permit,
-            tail: Tail::No,
-        };
-        target.deliver(Delivery::Call(request));
-        Pending::new(interest)
+            None => Err(params),
+        }
+    }
+
+    fn call_with(&self, interface_id: u64, method_id: u16, params: Payload, hint: Hint) -> Pending {
+        self.start(Call { interface_id, method_id, params, hint }, Deadline::NEVER)
+    }
+
+    /// Starts a call. The deadline ends the wait for room.
+    pub(crate) fn start(&self, call: Call, deadline: Deadline) -> Pending {
+        match self.place(deadline) {
+            Ok(place) => place.send(call),
+            Err(error) => {
+                let (cell, interest) = CallCell::new(Sink::Here, call.hint);
+                cell.complete(Err(error));
+                Pending::new(interest)
+            }
+        }
     }
 
     /// Makes a streaming call: sends it, and returns when the stream's window has room
@@ -89,14 +120,32 @@ impl Client {
     /// in vain.
     pub fn call_streaming(&self, interface_id: u64, method_id: u16, params: Payload) -> Result<()> {
         let stream = self.stream();
-        let in_flight = stream.send(8 * params.size_in_words() as u64)?;
-        let pending = self.call(interface_id, method_id, params);
+        let call = Call { interface_id, method_id, params, hint: Hint::None };
+        let in_flight = stream.send(call.size())?;
+        let pending = self.start(call, Deadline::NEVER);
         pending.keep_until_done(move |outcome| in_flight.answered(outcome.as_ref().err()));
         if stream.has_room() || !role::may_wait() {
             return Ok(());
         }
         effects::catch_up();
         stream.wait_for_room()
+    }
+
+    /// A place for a streaming call, if it can be made without waiting, and the next one,
+    /// too, as far as the window is concerned; `None` otherwise.
+    pub(crate) fn try_stream(&self) -> Option<Place> {
+        if self.stream().has_room() { self.try_place() } else { None }
+    }
+
+    /// Makes a streaming call for which there is a place. Does not wait.
+    ///
+    /// # Errors
+    /// The error of an earlier call of the stream.
+    pub(crate) fn stream_from(&self, place: Place, call: Call) -> Result<()> {
+        let in_flight = self.stream().send(call.size())?;
+        let pending = place.send(call);
+        pending.keep_until_done(move |outcome| in_flight.answered(outcome.as_ref().err()));
+        Ok(())
     }
 
     /// Waits until every streaming call that was made through this capability has been
@@ -107,22 +156,91 @@ impl Client {
     /// The error of a call of the stream, or one that says that this thread must not
     /// wait.
     pub fn finish_stream(&self) -> Result<()> {
+        self.finish_stream_before(Deadline::NEVER)
+    }
+
+    /// Waits as [`finish_stream`](Self::finish_stream) does, but no longer than
+    /// `timeout`. The stream goes on when time is up.
+    ///
+    /// # Errors
+    /// The errors of [`finish_stream`](Self::finish_stream), and when time is up one
+    /// that [is a timeout](crate::Error::is_timeout).
+    pub fn finish_stream_timeout(&self, timeout: Duration) -> Result<()> {
+        self.finish_stream_before(Deadline::after(timeout))
+    }
+
+    fn finish_stream_before(&self, deadline: Deadline) -> Result<()> {
         let stream = self.stream();
         effects::catch_up();
-        stream.wait_until_empty()
+        stream.wait_until_empty(deadline)
+    }
+
+    /// Finds out where a call goes now, and waits for room there until the deadline.
+    ///
+    /// # Errors
+    /// The connection has ended, or the wait; see [`Room::wait`].
+    pub(crate) fn place(&self, deadline: Deadline) -> Result<Place> {
+        let target = self.shortened();
+        let permit = target.wait_for_room(deadline)?;
+        if deadline.has_passed() {
+            let reason = "the time for the call was over before it could be sent";
+            return Err(Error::timed_out(Timeout::NeverSent, reason));
+        }
+        Ok(Place { target, permit })
+    }
+
+    /// As [`place`](Self::place), but does not wait: `None` if there is no room.
+    pub(crate) fn try_place(&self) -> Option<Place> {
+        let target = self.shortened();
+        let behind = target.behind_this().map(|behind| behind.innermost());
+        let connection = target.connection().or_else(|| behind.as_ref()?.connection());
+        let Some(room) = connection.map(Connection::room) else {
+            return Some(Place { target, permit: None });
+        };
+        let permit = room.try_take();
+        // A call on a connection that has ended fails, and takes no room.
+        (permit.is_some() || room.is_closed()).then_some(Place { target, permit })
     }
 
     /// Waits for room on the connection over which a call would be sent now, if there
     /// is one.
-    fn wait_for_room(&self) -> Result<Option<Permit>> {
+    fn wait_for_room(&self, deadline: Deadline) -> Result<Option<Permit>> {
         if let Some(connection) = self.connection() {
-            return wait_for_room(connection.room());
+            return wait_for_room(connection.room(), deadline);
         }
         let Some(behind) = self.behind_this() else { return Ok(None) };
         let innermost = behind.innermost();
-        let room = innermost.connection().map(|connection| wait_for_room(connection.room()));
-        // If the connection has ended, the call may take another one.
-        Ok(room.and_then(Result::ok).flatten())
+        let Some(connection) = innermost.connection() else { return Ok(None) };
+        match wait_for_room(connection.room(), deadline) {
+            // The call may take another connection.
+            Err(_) if connection.room().is_closed() => Ok(None),
+            waited => waited,
+        }
+    }
+}
+
+impl Call {
+    /// The size of the parameters, in bytes.
+    fn size(&self) -> u64 {
+        8 * self.params.size_in_words() as u64
+    }
+}
+
+impl Place {
+    /// Sends a call there. Does not wait.
+    pub(crate) fn send(self, call: Call) -> Pending {
+        let Call { interface_id, method_id, params, hint } = call;
+        let (cell, interest) = CallCell::new(Sink::Here, hint);
+        let request = CallRequest {
+            interface: interface_id,
+            method: method_id,
+            params,
+            cell,
+            permit: self.permit,
+            tail: Tail::No,
+        };
+        self.target.deliver(Delivery::Call(request));
+        Pending::new(interest)
     }
 }
 
@@ -130,8 +248,8 @@ impl Client {
 /// for the application.
 ///
 /// # Errors
-/// The connection has ended.
-pub(crate) fn wait_for_room(room: &Arc<Room>) -> Result<Option<Permit>> {
+/// The connection has ended, or the deadline has passed.
+pub(crate) fn wait_for_room(room: &Arc<Room>, deadline: Deadline) -> Result<Option<Permit>> {
     if let Some(permit) = room.try_take() {
         return Ok(Some(permit));
     }
@@ -139,5 +257,5 @@ pub(crate) fn wait_for_room(room: &Arc<Room>) -> Result<Option<Permit>> {
         return Ok(None);
     }
     effects::catch_up();
-    room.wait(role::asker()).map(Some)
+    room.wait(role::asker(), deadline).map(Some)
 }

@@ -12,7 +12,7 @@ use crate::cap::client::Client;
 use crate::cap::effects;
 use crate::cap::payload::{Outcome, Payload};
 use crate::deadline::Deadline;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Timeout};
 use crate::work::role;
 
 /// A call that was started. Any thread may wait for its outcome, more than once.
@@ -46,7 +46,8 @@ impl Pending {
     /// when time is up; drop this to cancel it.
     ///
     /// # Errors
-    /// The errors of [`wait`](Self::wait), and `overloaded` when time is up.
+    /// The errors of [`wait`](Self::wait), and when time is up one that [is a
+    /// timeout](Error::is_timeout).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Payload> {
         match self.try_result() {
             Some(outcome) => outcome,
@@ -68,6 +69,15 @@ impl Pending {
     fn wait_before(&self, deadline: Deadline) -> Result<Payload> {
         effects::catch_up();
         self.0.cell().wait(deadline)?.unwrap_or_else(|| Err(too_late()))
+    }
+
+    /// Waits for the outcome until the deadline, and then gives the call up.
+    pub(crate) fn end_before(self, deadline: Deadline) -> Result<Payload> {
+        effects::catch_up();
+        self.0.cell().wait(deadline)?.unwrap_or_else(|| {
+            let reason = "the call was not answered in time and was given up";
+            Err(Error::timed_out(Timeout::MayHaveRun, reason))
+        })
     }
 
     /// The outcome, if it has arrived. Does not wait.
@@ -108,7 +118,10 @@ impl Pending {
 }
 
 fn too_late() -> Error {
-    Error::overloaded("the call was not answered in time; it goes on until it is dropped")
+    Error::timed_out(
+        Timeout::MayHaveRun,
+        "the call was not answered in time; it goes on until it is dropped",
+    )
 }
 
 impl Future for Pending {

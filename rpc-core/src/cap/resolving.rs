@@ -1,13 +1,13 @@
 //! Waiting until a capability is resolved.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::effects;
 use super::watch::Watcher;
 use crate::deadline::Deadline;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Timeout};
 use crate::work::event::Event;
 use crate::work::executor::Job;
 use crate::work::role;
@@ -22,12 +22,19 @@ impl Client {
         self.resolve_before(Deadline::NEVER)
     }
 
-    /// Waits as [`resolve`](Self::resolve) does, but fails with `overloaded` after
-    /// `deadline`.
+    /// Waits as [`resolve`](Self::resolve) does, but no longer than `timeout`.
     ///
     /// # Errors
-    /// The errors of [`resolve`](Self::resolve), and `overloaded` when the deadline has
-    /// passed.
+    /// The errors of [`resolve`](Self::resolve), and when time is up one that [is a
+    /// timeout](Error::is_timeout).
+    pub fn resolve_timeout(&self, timeout: Duration) -> Result<Client> {
+        self.resolve_before(Deadline::after(timeout))
+    }
+
+    /// Waits as [`resolve`](Self::resolve) does, but no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// As [`resolve_timeout`](Self::resolve_timeout).
     pub fn resolve_deadline(&self, deadline: Instant) -> Result<Client> {
         self.resolve_before(Deadline::at(deadline))
     }
@@ -48,7 +55,8 @@ impl Client {
             }
             effects::catch_up();
             if !event.wait(deadline)? {
-                return Err(Error::overloaded("the promise was not resolved in time"));
+                let reason = "the promise was not resolved in time";
+                return Err(Error::timed_out(Timeout::NeverSent, reason));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::deadline::Deadline;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Timeout};
 use crate::flow::FlowController;
 use crate::sync::Mutex;
 use crate::work::waiting::{self, Called, Waiters};
@@ -68,7 +68,7 @@ impl Stream {
     /// wait.
     pub(crate) fn wait_for_room(&self) -> Result<()> {
         let mut enough = State::has_room as fn(&State) -> bool;
-        self.wait(|state| {
+        self.wait(Deadline::NEVER, |state| {
             let found = enough(state);
             enough = State::is_half_empty;
             found
@@ -85,23 +85,24 @@ impl Stream {
     ///
     /// # Errors
     /// The error of a message that failed, or the error that ends the wait.
-    pub(crate) fn wait_until_empty(&self) -> Result<()> {
-        self.wait(|state| state.in_flight == 0)
+    pub(crate) fn wait_until_empty(&self, deadline: Deadline) -> Result<()> {
+        self.wait(deadline, |state| state.in_flight == 0)
     }
 
     /// Waits until the stream has failed, or is in the wanted state.
-    fn wait(&self, mut is_wanted: impl FnMut(&State) -> bool) -> Result<()> {
+    fn wait(&self, deadline: Deadline, mut is_wanted: impl FnMut(&State) -> bool) -> Result<()> {
         let end = waiting::wait(
             &self.state,
             |state| &mut state.waiters,
-            Deadline::NEVER,
+            deadline,
             |state, _| match &state.failure {
                 Some(error) => Some(Err(error.clone())),
                 None => is_wanted(state).then_some(Ok(())),
             },
         )?;
-        // A wait without a deadline ends only with a result.
-        end.unwrap_or(Ok(()))
+        let too_late =
+            || Error::timed_out(Timeout::MayHaveRun, "the stream was not answered in time");
+        end.unwrap_or_else(|| Err(too_late()))
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
         first.answered(None);
         assert!(stream.has_room());
         second.answered(None);
-        stream.wait_until_empty().unwrap();
+        stream.wait_until_empty(Deadline::NEVER).unwrap();
     }
 
     #[test]
@@ -202,6 +203,6 @@ mod tests {
         second.answered(Some(&Error::failed("two")));
         assert_eq!(stream.wait_for_room().unwrap_err().reason(), "one");
         assert_eq!(stream.send(1).err().unwrap().reason(), "one");
-        assert_eq!(stream.wait_until_empty().unwrap_err().reason(), "one");
+        assert_eq!(stream.wait_until_empty(Deadline::NEVER).unwrap_err().reason(), "one");
     }
 }

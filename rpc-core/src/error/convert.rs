@@ -93,6 +93,7 @@ fn kind_of_io(kind: io::ErrorKind) -> ErrorKind {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {
+            _ if error.is_timeout() => io::ErrorKind::TimedOut,
             ErrorKind::Failed => io::ErrorKind::Other,
             ErrorKind::Overloaded => io::ErrorKind::ResourceBusy,
             ErrorKind::Disconnected => io::ErrorKind::ConnectionReset,
@@ -154,6 +155,7 @@ mod tests {
     use std::panic::Location;
 
     use super::*;
+    use crate::error::Timeout;
 
     const KINDS: [ErrorKind; 4] = [
         ErrorKind::Failed,
@@ -182,6 +184,17 @@ mod tests {
             assert_eq!(back, error);
             assert_eq!((back.trace(), back.detail(7)), ("here", Some(&[1][..])));
         }
+    }
+
+    #[test]
+    fn a_timeout_stays_one_through_an_io_error() {
+        for how_far in [Timeout::NeverSent, Timeout::MayHaveRun] {
+            let wrapped = io::Error::from(Error::timed_out(how_far, "late").with_trace("here"));
+            assert_eq!(wrapped.kind(), io::ErrorKind::TimedOut);
+            let back = Error::from(wrapped);
+            assert_eq!((back.timeout(), back.kind()), (Some(how_far), ErrorKind::Overloaded));
+        }
+        assert!(!Error::overloaded("busy").is_timeout());
     }
 
     #[test]

@@ -64,6 +64,20 @@ enum Origin {
     Usual,
     /// A method's wait was ended because its call was cancelled.
     Cancellation,
+    /// The time that was allowed was over.
+    Timeout(Timeout),
+}
+
+/// How far something had come when the time for it was over: whether it may be tried
+/// again. See [`Error::timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// Nothing was sent. Trying again does nothing twice.
+    NeverSent,
+    /// The call was sent. It may have been carried out, or still be under way: only what
+    /// may be done twice may be tried again.
+    MayHaveRun,
 }
 
 impl Error {
@@ -123,6 +137,44 @@ impl Error {
     pub(crate) fn cancelled() -> Self {
         Self::failed("the call that this method runs for was cancelled")
             .change(|inner| inner.origin = Origin::Cancellation)
+    }
+
+    /// The error of something for which the time was over. Its kind is `Overloaded`.
+    #[track_caller]
+    pub fn timed_out(how_far: Timeout, reason: impl Into<String>) -> Self {
+        Self::overloaded(reason).change(|inner| inner.origin = Origin::Timeout(how_far))
+    }
+
+    /// Whether this process gave up because the time that it allowed was over. The
+    /// error's kind is `Overloaded`, but unlike other errors of this kind it does not
+    /// come from the callee. A peer that is told the error cannot see the difference.
+    pub fn is_timeout(&self) -> bool {
+        self.timeout().is_some()
+    }
+
+    /// How far the call had come when its time was over; `None` if this is not the
+    /// error of a [timeout](Self::is_timeout).
+    ///
+    /// ```
+    /// use capnp_threads_core::{Error, ErrorKind, Timeout};
+    ///
+    /// /// Whether to make a call again that must not be carried out twice.
+    /// fn may_be_repeated(error: &Error) -> bool {
+    ///     match (error.timeout(), error.kind()) {
+    ///         (Some(how_far), _) => how_far == Timeout::NeverSent,
+    ///         // The callee refused it.
+    ///         (None, kind) => kind == ErrorKind::Overloaded,
+    ///     }
+    /// }
+    ///
+    /// assert!(may_be_repeated(&Error::timed_out(Timeout::NeverSent, "no room")));
+    /// assert!(!may_be_repeated(&Error::timed_out(Timeout::MayHaveRun, "no answer")));
+    /// ```
+    pub fn timeout(&self) -> Option<Timeout> {
+        match self.0.origin {
+            Origin::Timeout(how_far) => Some(how_far),
+            Origin::Usual | Origin::Cancellation => None,
+        }
     }
 
     /// Whether a wait ended with this error because the call that the method runs for

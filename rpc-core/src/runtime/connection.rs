@@ -97,11 +97,35 @@ impl Connection {
         self.shared().bootstrap(None)
     }
 
+    /// As [`bootstrap_client`](Self::bootstrap_client), but waits for room no longer than
+    /// `timeout`.
+    ///
+    /// # Errors
+    /// The connection has ended, or there was no room in time: then the error [is a
+    /// timeout](Error::is_timeout), and nothing was sent.
+    pub fn bootstrap_client_timeout(&self, timeout: Duration) -> Result<Client> {
+        self.shared().bootstrap_before(None, Deadline::after(timeout))
+    }
+
     /// The capability that the peer offers under a name. Does not wait for the peer, as
     /// [`bootstrap_client`](Self::bootstrap_client) does not.
     pub fn restore_client(&self, object: impl Into<ObjectId>) -> Client {
         let object: ObjectId = object.into();
         self.shared().bootstrap(Some(object.payload().clone()))
+    }
+
+    /// As [`restore_client`](Self::restore_client), but waits for room no longer than
+    /// `timeout`.
+    ///
+    /// # Errors
+    /// As [`bootstrap_client_timeout`](Self::bootstrap_client_timeout).
+    pub fn restore_client_timeout(
+        &self,
+        object: impl Into<ObjectId>,
+        timeout: Duration,
+    ) -> Result<Client> {
+        let object: ObjectId = object.into();
+        self.shared().bootstrap_before(Some(object.payload().clone()), Deadline::after(timeout))
     }
 
     /// Who the peer is, as far as the transport knows.
@@ -252,15 +276,21 @@ impl fmt::Debug for Connection {
 impl Shared {
     /// Waits for room where this thread may.
     fn bootstrap(&self, object: Option<Payload>) -> Client {
-        self.try_bootstrap(object).unwrap_or_else(|_| {
-            Client::broken(Error::disconnected(
-                "the connection is not used and is being closed; make a new one",
-            ))
-        })
+        self.try_bootstrap(object).unwrap_or_else(|_| Client::broken(closing()))
+    }
+
+    fn bootstrap_before(&self, object: Option<Payload>, deadline: Deadline) -> Result<Client> {
+        let permit = wait_for_room(self.machine.room(), deadline)?;
+        let client = self.machine.try_bootstrap(object, Ok(permit)).map_err(|_| closing())?;
+        match client.failure() {
+            Some(error) => Err(error),
+            None => Ok(client),
+        }
     }
 
     fn try_bootstrap(&self, object: Option<Payload>) -> std::result::Result<Client, Unused> {
-        self.machine.try_bootstrap(object, wait_for_room(self.machine.room()))
+        let permit = wait_for_room(self.machine.room(), Deadline::NEVER);
+        self.machine.try_bootstrap(object, permit)
     }
 
     pub(super) fn close(&self) {
@@ -292,6 +322,11 @@ impl Shared {
         }
         true
     }
+}
+
+/// The error of a connection that this side is about to close because it is unused.
+fn closing() -> Error {
+    Error::disconnected("the connection is not used and is being closed; make a new one")
 }
 
 /// The way out as the machine sees it. It is also told of the connection's end.

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use capnp::private::capability::ClientHook;
 
@@ -15,7 +16,7 @@ use crate::cap::hook::{self, Hook};
 use crate::cap::incoming_call::IncomingCall;
 use crate::cap::object::{Concurrency, Dispatch};
 use crate::cap::promise::Fulfiller;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::fd::{OwnedFd, SharedFd};
 use crate::runtime::offer::ObjectId;
 use crate::runtime::{Connection, Vat};
@@ -164,6 +165,28 @@ impl Connection {
         C::from_client(self.bootstrap_client())
     }
 
+    /// As [`bootstrap`](Self::bootstrap), but waits for room no longer than `timeout`.
+    /// Like `bootstrap`, this does not wait for the peer: calls on the capability have
+    /// deadlines of their own.
+    ///
+    /// # Errors
+    /// The connection has ended, or there was no room in time: then the error [is a
+    /// timeout](Error::is_timeout), and nothing was sent.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use capnp_threads_core::{Connection, Result};
+    /// # use rpc_schema::echo_capnp::echo;
+    /// fn ping(connection: &Connection) -> Result<()> {
+    ///     let echo: echo::Client = connection.bootstrap_timeout(Duration::from_secs(1))?;
+    ///     echo.ping_request().call_timeout(Duration::from_secs(1))?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn bootstrap_timeout<C: FromClient>(&self, timeout: Duration) -> Result<C> {
+        self.bootstrap_client_timeout(timeout).map(C::from_client)
+    }
+
     /// The capability that the peer offers under a name, as servers of the protocol's
     /// first releases do. Does not wait for the peer: the capability can be called at
     /// once, and fails every call if the peer offers nothing under this name, or
@@ -180,6 +203,18 @@ impl Connection {
     /// ```
     pub fn restore<C: FromClient>(&self, object: impl Into<ObjectId>) -> C {
         C::from_client(self.restore_client(object))
+    }
+
+    /// As [`restore`](Self::restore), but waits for room no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`bootstrap_timeout`](Self::bootstrap_timeout).
+    pub fn restore_timeout<C: FromClient>(
+        &self,
+        object: impl Into<ObjectId>,
+        timeout: Duration,
+    ) -> Result<C> {
+        self.restore_client_timeout(object, timeout).map(C::from_client)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::{Duration, Instant};
 
 use capnp::traits::{ImbueMut, Owned, SetterInput};
 
@@ -9,12 +10,15 @@ use super::content::Response;
 use super::interface::Interface;
 use super::pipeline::{FromTypelessPipeline, Pipelined};
 use super::promise::Promise;
+use crate::cap::calling::Call;
 use crate::cap::client::Client;
 use crate::cap::hook::{self, CapTable};
 use crate::cap::incoming_call::IncomingCall;
 use crate::cap::payload::PayloadBuilder;
 use crate::cap::pending::Pending;
+use crate::deadline::Deadline;
 use crate::error::Result;
+use crate::wire::Hint;
 
 /// The invariant behind every look-up in content that is being built: the application
 /// builds it through builders that keep it well-formed.
@@ -144,14 +148,18 @@ impl<P, R> Request<P, R> {
         self
     }
 
-    fn start(self) -> Pending {
-        let params = self.params.finish();
-        match self.pipelining {
-            Pipelining::Possible => self.client.call(self.interface_id, self.method_id, params),
-            Pipelining::Pointless => {
-                self.client.call_without_pipeline(self.interface_id, self.method_id, params)
-            }
-        }
+    fn start(self, deadline: Deadline) -> Pending {
+        let (client, call) = self.into_call();
+        client.start(call, deadline)
+    }
+
+    fn into_call(self) -> (Client, Call) {
+        let Request { client, interface_id, method_id, params, pipelining, .. } = self;
+        let hint = match pipelining {
+            Pipelining::Possible => Hint::None,
+            Pipelining::Pointless => Hint::NoPipelining,
+        };
+        (client, Call { interface_id, method_id, params: params.finish(), hint })
     }
 
     /// Sends the call. Its outcome answers `call`.
@@ -167,7 +175,40 @@ impl<P, R> Request<P, R> {
     /// connection. Calls through one client arrive in the order in which they were
     /// sent.
     pub fn send(self) -> Promise<R> {
-        Promise::new(self.start())
+        Promise::new(self.start(Deadline::NEVER))
+    }
+
+    /// Sends the call if it can be sent at once, and never waits. Otherwise nothing is
+    /// lost: the request comes back, with its parameters.
+    ///
+    /// # Errors
+    /// The request, because as many calls are under way, or as many bytes queued, as
+    /// [`Limits`](crate::Limits) allow.
+    ///
+    /// ```
+    /// # use capnp_threads_core::{Result, Vat};
+    /// # use rpc_schema::echo_capnp::echo;
+    /// /// Pings, unless there is a crowd.
+    /// fn ping(echo: &echo::Client) -> Result<bool> {
+    ///     match echo.ping_request().try_send() {
+    ///         Ok(promise) => promise.wait().map(|_| true),
+    ///         Err(_request) => Ok(false),
+    ///     }
+    /// }
+    /// # struct Echo;
+    /// # impl echo::Server for Echo {
+    /// #     fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<()> { Ok(()) }
+    /// # }
+    /// # fn main() -> Result<()> {
+    /// #     assert!(ping(&Vat::new().export(Echo))?);
+    /// #     Ok(())
+    /// # }
+    /// ```
+    pub fn try_send(self) -> Result<Promise<R>, Self> {
+        match self.client.try_place() {
+            Some(place) => Ok(Promise::new(place.send(self.into_call().1))),
+            None => Err(self),
+        }
     }
 }
 
@@ -213,6 +254,46 @@ impl<P, R: Owned> Request<P, R> {
     pub fn call(self) -> Result<Response<R>> {
         self.send().wait()
     }
+
+    /// Sends the call and blocks until it has returned, but in all no longer than
+    /// `timeout`: the time covers the wait for room, the sending and the wait for the
+    /// answer. When it is over the call is cancelled, and the callee is told.
+    ///
+    /// # Errors
+    /// Whatever the call fails with. If the time was over, the error [is a
+    /// timeout](crate::Error::is_timeout); [`Error::timeout`](crate::Error::timeout)
+    /// tells whether the call was sent.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use capnp_threads_core::{Result, Vat};
+    /// # use rpc_schema::echo_capnp::echo;
+    /// # struct Echo;
+    /// # impl echo::Server for Echo {
+    /// #     fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<()> { Ok(()) }
+    /// # }
+    /// # fn main() -> Result<()> {
+    /// # let echo: echo::Client = Vat::new().export(Echo);
+    /// echo.ping_request().call_timeout(Duration::from_secs(5))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call_timeout(self, timeout: Duration) -> Result<Response<R>> {
+        self.call_before(Deadline::after(timeout))
+    }
+
+    /// As [`call_timeout`](Self::call_timeout), until a point in time: for several calls
+    /// that share one deadline.
+    ///
+    /// # Errors
+    /// As [`call_timeout`](Self::call_timeout).
+    pub fn call_deadline(self, deadline: Instant) -> Result<Response<R>> {
+        self.call_before(Deadline::at(deadline))
+    }
+
+    fn call_before(self, deadline: Deadline) -> Result<Response<R>> {
+        Ok(Response::new(&self.start(deadline).end_before(deadline)?))
+    }
 }
 
 impl<P, R> fmt::Debug for Request<P, R> {
@@ -255,6 +336,31 @@ impl<P> StreamingRequest<P> {
     pub fn send(self) -> Result<()> {
         let Request { client, interface_id, method_id, params, .. } = self.0;
         client.call_streaming(interface_id, method_id, params.finish())
+    }
+
+    /// Sends the call if there is room for it in the stream's window and among the calls
+    /// under way, and never waits. Otherwise nothing is lost: the request comes back,
+    /// with its parameters.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// ```
+    /// # use capnp_threads_core::{Result, StreamingRequest};
+    /// /// Sends a frame, or drops it if the network does not keep up.
+    /// fn send_or_drop<P>(frame: StreamingRequest<P>) -> Result<()> {
+    ///     let _too_late = frame.try_send()?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn try_send(self) -> Result<Option<Self>> {
+        match self.0.client.try_stream() {
+            Some(place) => {
+                let (client, call) = self.0.into_call();
+                client.stream_from(place, call).map(|()| None)
+            }
+            None => Ok(Some(self)),
+        }
     }
 }
 

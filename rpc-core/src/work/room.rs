@@ -19,8 +19,8 @@ use std::sync::Arc;
 use super::waiting::{self, Called, Waiters};
 use super::waking;
 use crate::deadline::Deadline;
-use crate::error::Error;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::error::{Error, Timeout};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Mutex, Unparker};
 
@@ -33,6 +33,8 @@ pub(crate) struct Room {
     /// The number of threads that wait. Raised under the lock.
     waiting: AtomicUsize,
     state: Mutex<State>,
+    /// Whether the log tells already that calls wait here.
+    told: AtomicBool,
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ impl Room {
             bytes: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             state: Mutex::default(),
+            told: AtomicBool::new(false),
         })
     }
 
@@ -94,16 +97,22 @@ impl Room {
         self.count_one().then(|| self.permit())
     }
 
-    /// Waits for a place, on behalf of the application.
+    /// Waits for a place, on behalf of the application. Whoever gives up because of the
+    /// deadline leaves the line, and no place is lost with it.
     ///
     /// # Errors
-    /// The connection has ended, or see [`waiting::wait`].
-    pub(crate) fn wait(self: &Arc<Self>, asker: Asker) -> Result<Permit, Error> {
+    /// The connection has ended, the deadline has passed, or see [`waiting::wait`].
+    pub(crate) fn wait(
+        self: &Arc<Self>,
+        asker: Asker,
+        deadline: Deadline,
+    ) -> Result<Permit, Error> {
+        self.tell_once();
         let mut counted = false;
         let found = waiting::wait(
             &self.state,
             |state| &mut state.waiters,
-            Deadline::NEVER,
+            deadline,
             |state, look| {
                 if !counted {
                     // From here on, a thread that frees a place takes the lock and
@@ -126,8 +135,44 @@ impl Room {
             },
         );
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        // A wait without a deadline does not run out of time.
-        found?.unwrap_or_else(|| Err(Error::overloaded("no place was free in time")))
+        found?.unwrap_or_else(|| Err(self.too_late()))
+    }
+
+    fn too_late(&self) -> Error {
+        let why = if self.has_bytes() {
+            format!(
+                "{} calls are under way on its connection, which is the limit \
+                 (Limits::questions)",
+                self.max_questions
+            )
+        } else {
+            format!(
+                "its connection has {} bytes or more to send, which is the limit \
+                 (Limits::queued_bytes)",
+                self.max_bytes
+            )
+        };
+        Error::timed_out(Timeout::NeverSent, format!("the call was not sent in time: {why}"))
+    }
+
+    /// Tells the log that calls wait, once.
+    fn tell_once(&self) {
+        if self.told.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if self.has_bytes() {
+            tracing::warn!(
+                limit = self.max_questions,
+                "as many calls are under way on a connection as Limits::questions allows: \
+                 further calls wait until others have returned"
+            );
+        } else {
+            tracing::warn!(
+                limit = self.max_bytes,
+                "as many bytes wait to be sent on a connection as Limits::queued_bytes allows: \
+                 further calls wait until the peer has read"
+            );
+        }
     }
 
     /// Takes this worker's place beyond the limit, if it is free. Too many queued bytes
@@ -227,5 +272,84 @@ impl Drop for Permit {
             waking::wake(thread);
         }
         self.room.give();
+    }
+}
+
+#[cfg(all(test, not(rpc_model)))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::time::Duration;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span;
+
+    use super::*;
+
+    /// Keeps what the log tells.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    struct Fields(String);
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            write!(self.0, "{field}={value:?} ").unwrap();
+        }
+    }
+
+    impl tracing::Subscriber for Log {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut fields = Fields(event.metadata().level().to_string());
+            event.record(&mut fields);
+            self.0.lock().push(fields.0);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn the_log_tells_once_of_each_connection_that_calls_wait() {
+        let log = Log::default();
+        tracing::subscriber::with_default(log.clone(), || {
+            for _ in 0..2 {
+                let room = Room::new(1, 10);
+                let _taken = room.try_take().unwrap();
+                for _ in 0..3 {
+                    let late = room.wait(Asker::Application, Deadline::after(Duration::ZERO));
+                    assert_eq!(late.err().unwrap().timeout(), Some(Timeout::NeverSent));
+                }
+            }
+        });
+        let told = log.0.lock();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told.iter().all(|line| line.starts_with("WARN") && line.contains("questions")));
+    }
+
+    #[test]
+    fn an_error_says_what_there_was_no_room_for() {
+        let room = Room::new(1, 10);
+        let wait = || room.wait(Asker::Application, Deadline::after(Duration::ZERO)).err().unwrap();
+        let taken = room.try_take().unwrap();
+        assert!(wait().reason().contains("questions"), "{}", wait());
+        drop(taken);
+        room.queued(10);
+        assert!(wait().reason().contains("queued_bytes"), "{}", wait());
+        room.sent(10);
+        drop(room.wait(Asker::Application, Deadline::after(Duration::ZERO)).unwrap());
     }
 }

@@ -5,6 +5,7 @@
 mod cancelling;
 mod closing;
 mod connection;
+mod deadlines;
 mod drops;
 mod endpoints;
 mod exceptions;

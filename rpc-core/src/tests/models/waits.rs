@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::cap::stream::Stream;
-use crate::error::Error;
+use crate::deadline::Deadline;
+use crate::error::{Error, Timeout};
 use crate::flow::FixedWindow;
 use crate::sync::{Mutex, explore, thread};
 use crate::work::room::{Asker, Room};
+
+/// For a deadline that may come at any moment: Note [models].
+const SOON: Duration = Duration::from_secs(1);
 
 #[test]
 fn whoever_waits_for_a_place_gets_one_when_one_is_free() {
@@ -18,7 +23,7 @@ fn whoever_waits_for_a_place_gets_one_when_one_is_free() {
             let (room, inside) = (Arc::clone(&room), Arc::clone(&inside));
             thread::spawn(move || {
                 for _ in 0..2 {
-                    let permit = room.wait(Asker::Application).unwrap();
+                    let permit = room.wait(Asker::Application, Deadline::NEVER).unwrap();
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                     // More than the limit: no thread gets a place until it is sent.
                     room.queued(20);
@@ -45,7 +50,7 @@ fn places_are_given_in_the_order_in_which_threads_came() {
             .map(|turn| {
                 let (own, served) = (Arc::clone(&room), Arc::clone(&served));
                 let user = thread::spawn(move || {
-                    let permit = own.wait(Asker::Application).unwrap();
+                    let permit = own.wait(Asker::Application, Deadline::NEVER).unwrap();
                     assert_eq!(served.fetch_add(1, Ordering::SeqCst), turn);
                     drop(permit);
                 });
@@ -73,13 +78,39 @@ fn a_worker_has_one_place_beyond_the_limit() {
             let room = Arc::clone(&room);
             thread::spawn(move || {
                 for _ in 0..2 {
-                    drop(room.wait(Asker::Worker).unwrap());
+                    drop(room.wait(Asker::Worker, Deadline::NEVER).unwrap());
                 }
             })
         });
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         assert!(room.try_take().is_none());
         drop(taken);
+        assert!(room.try_take().is_some());
+    });
+}
+
+/// One waits for ever and the others give up at some time: a place that comes free goes
+/// to someone who still waits.
+#[test]
+fn whoever_gives_up_in_line_takes_no_place_along() {
+    explore(|| {
+        let room = Room::new(1, 10);
+        let taken = room.try_take().unwrap();
+        let hasty = [(); 2].map(|()| {
+            let room = Arc::clone(&room);
+            thread::spawn(move || match room.wait(Asker::Application, Deadline::after(SOON)) {
+                Ok(permit) => drop(permit),
+                Err(error) => assert_eq!(error.timeout(), Some(Timeout::NeverSent)),
+            })
+        });
+        let patient = {
+            let room = Arc::clone(&room);
+            thread::spawn(move || drop(room.wait(Asker::Application, Deadline::NEVER).unwrap()))
+        };
+        drop(taken);
+        patient.join().unwrap();
+        hasty.into_iter().for_each(|user| user.join().unwrap());
+        assert_eq!(room.in_line(), 0);
         assert!(room.try_take().is_some());
     });
 }
@@ -91,14 +122,14 @@ fn everybody_who_waits_for_a_place_hears_of_the_end() {
         let taken = room.try_take().unwrap();
         let users = [(); 2].map(|()| {
             let room = Arc::clone(&room);
-            thread::spawn(move || room.wait(Asker::Application).map(drop).is_err())
+            thread::spawn(move || room.wait(Asker::Application, Deadline::NEVER).map(drop).is_err())
         });
         room.close(Error::disconnected("the end"));
         for user in users {
             assert!(user.join().unwrap());
         }
         drop(taken);
-        assert!(room.wait(Asker::Application).is_err());
+        assert!(room.wait(Asker::Application, Deadline::NEVER).is_err());
     });
 }
 
@@ -133,7 +164,7 @@ fn a_full_window_lets_its_senders_go_on_when_enough_is_answered() {
             })
         });
         senders.into_iter().for_each(|sender| sender.join().unwrap());
-        stream.wait_until_empty().unwrap();
+        stream.wait_until_empty(Deadline::NEVER).unwrap();
         peers.into_iter().for_each(|peer| peer.join().unwrap());
         assert!(stream.has_room());
     });
@@ -151,7 +182,7 @@ fn a_failure_wakes_everybody_who_waits_for_a_stream() {
         };
         let other = {
             let stream = Arc::clone(&stream);
-            thread::spawn(move || stream.wait_until_empty().is_err())
+            thread::spawn(move || stream.wait_until_empty(Deadline::NEVER).is_err())
         };
         first.answered(Some(&Error::failed("no")));
         assert!(one.join().unwrap() && other.join().unwrap());
