@@ -63,6 +63,14 @@ impl Delivery {
             Delivery::Disembargo(_) => false,
         }
     }
+
+    /// Whether the delivery need not reach its object any more.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        match self {
+            Delivery::Call(call) => call.cell.is_unwanted(),
+            Delivery::Disembargo(_) => false,
+        }
+    }
 }
 
 /// The outcome of a call that is not wanted any more.

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use super::call::{CallCell, Interest};
+use super::call::{CallCell, Interest, Queue};
 use super::capability::{Capability, Standing};
 use super::client::Client;
 use super::connection::Connection;
@@ -225,7 +225,7 @@ impl Capability for LocalPromise {
         // queue: a thread that takes the call on to another queue tells it, too, and
         // must do so later.
         if let Some(cell) = &cell {
-            cell.queued_in(&self, place);
+            cell.queued_in(Queue::Promise(Arc::downgrade(&self)), place);
         }
         let on_demand = {
             let mut state = self.state.lock();

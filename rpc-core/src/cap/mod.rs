@@ -13,6 +13,7 @@ pub(crate) mod from_client;
 pub mod hook;
 pub(crate) mod incoming_call;
 pub(crate) mod indices;
+pub(crate) mod line;
 pub(crate) mod local_promise;
 pub(crate) mod object;
 pub(crate) mod payload;

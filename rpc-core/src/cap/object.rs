@@ -3,25 +3,30 @@
 //! # State model of a mailbox
 //!
 //! ```text
-//! Idle ──call──► Running ──queue seen empty──► Idle
+//! Idle ──call──► Running ──mailbox seen empty──► Idle
 //! ```
 //!
 //! A call is put into the mailbox under the mailbox's lock, which is a leaf. A thread
 //! that finds the mailbox idle starts a worker for it. The worker takes calls out one
 //! by one and runs them without the lock, until it sees the mailbox empty. So calls
 //! start in the order in which they arrived, and a thread that delivers a call never
-//! waits for an object.
+//! waits for an object. For a concurrent object there are as many workers as calls, and
+//! each takes one out.
+//!
+//! A call in the mailbox that is cancelled leaves it at once, and its method does not
+//! run. Its worker, if it has one of its own, is left to the next call.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use super::call::{Begun, Queue};
 use super::capability::Capability;
 use super::client::Client;
-use super::delivery::{CallRequest, Delivery};
+use super::delivery::{CallRequest, Delivery, cancelled};
 use super::effects::{self, Effect, Inline};
 use super::incoming_call::{IncomingCall, PanicScope};
+use super::line::Line;
 use super::stream::{Stream, StreamSlot};
 use crate::brand::Brand;
 use crate::error::{Error, Result};
@@ -29,6 +34,7 @@ use crate::fd::SharedFd;
 use crate::flow::FixedWindow;
 use crate::panics::{self, Panicked};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::work::executor::Executor;
 use crate::work::interrupt::Aside;
 use crate::work::role::{self, Pace};
@@ -88,6 +94,8 @@ pub(crate) struct LocalObject {
     concurrency: Concurrency,
     executor: Arc<dyn Executor>,
     mailbox: Mutex<Mailbox>,
+    /// The next free place in the mailbox.
+    next_place: AtomicU64,
     stream: StreamSlot,
     /// The error of a streaming call: every later call fails with it, too.
     broken: OnceLock<Error>,
@@ -95,15 +103,9 @@ pub(crate) struct LocalObject {
 
 #[derive(Default)]
 struct Mailbox {
-    calls: VecDeque<CallRequest>,
-    worker: Worker,
-}
-
-#[derive(Default, PartialEq, Eq)]
-enum Worker {
-    #[default]
-    Idle,
-    Running,
+    calls: Line<CallRequest>,
+    /// The number of workers that are going to take calls out.
+    workers: usize,
 }
 
 impl LocalObject {
@@ -118,6 +120,7 @@ impl LocalObject {
             concurrency,
             executor,
             mailbox: Mutex::default(),
+            next_place: AtomicU64::new(0),
             stream: StreamSlot::default(),
             broken: OnceLock::new(),
         })
@@ -139,16 +142,26 @@ impl LocalObject {
 
     /// Puts a call into the mailbox. Never waits.
     fn enqueue(self: Arc<Self>, call: CallRequest) {
+        let place = self.next_place.fetch_add(1, Ordering::SeqCst);
+        let cell = Arc::clone(&call.cell);
+        // The cell is told first: see `LocalPromise::accept`.
+        cell.queued_in(Queue::Mailbox(Arc::downgrade(&self)), place);
         let start = {
             let mut mailbox = self.mailbox.lock();
-            mailbox.calls.push_back(call);
-            match self.concurrency {
-                Concurrency::Concurrent => true,
-                Concurrency::Serial | Concurrency::Inline => {
-                    std::mem::replace(&mut mailbox.worker, Worker::Running) == Worker::Idle
-                }
-            }
+            mailbox.calls.insert(place, call);
+            let wanted = match self.concurrency {
+                Concurrency::Concurrent => mailbox.calls.len(),
+                Concurrency::Serial | Concurrency::Inline => 1,
+            };
+            let start = mailbox.workers < wanted;
+            mailbox.workers += usize::from(start);
+            start
         };
+        if cell.is_unwanted() {
+            // The thread that cancelled the call may have looked before the call was in
+            // the mailbox.
+            self.withdraw(place);
+        }
         if !start {
             return;
         }
@@ -165,17 +178,21 @@ impl LocalObject {
     pub(crate) fn run(self: &Arc<Self>) {
         match self.concurrency {
             Concurrency::Concurrent => {
-                let call = self.mailbox.lock().calls.pop_front();
+                let call = {
+                    let mut mailbox = self.mailbox.lock();
+                    mailbox.workers -= 1;
+                    mailbox.calls.take_first()
+                };
                 if let Some(call) = call {
                     role::set_pace(Pace::Calm);
-                    self.run_one(call);
+                    self.begin(call);
                 }
             }
             Concurrency::Serial | Concurrency::Inline => loop {
                 let (call, last) = {
                     let mut mailbox = self.mailbox.lock();
-                    let Some(call) = mailbox.calls.pop_front() else {
-                        mailbox.worker = Worker::Idle;
+                    let Some(call) = mailbox.calls.take_first() else {
+                        mailbox.workers = 0;
                         return;
                     };
                     (call, mailbox.calls.is_empty())
@@ -183,8 +200,26 @@ impl LocalObject {
                 if self.concurrency == Concurrency::Serial {
                     role::set_pace(if last { Pace::Calm } else { Pace::Busy });
                 }
-                self.run_one(call);
+                self.begin(call);
             },
+        }
+    }
+
+    /// Takes a call that was cancelled out of the mailbox, if it is still there.
+    ///
+    /// Must not be called under a lock.
+    pub(super) fn withdraw(&self, place: u64) {
+        let gone = self.mailbox.lock().calls.take(place);
+        if let Some(call) = gone {
+            Delivery::Call(call).fail(&cancelled());
+        }
+    }
+
+    /// Runs a call that has left the mailbox, unless it was cancelled before that.
+    fn begin(self: &Arc<Self>, call: CallRequest) {
+        match call.cell.begin() {
+            Begun::Wanted => self.run_one(call),
+            Begun::Cancelled => Delivery::Call(call).fail(&cancelled()),
         }
     }
 
@@ -210,14 +245,12 @@ impl LocalObject {
     fn refuse(&self) {
         let calls = {
             let mut mailbox = self.mailbox.lock();
-            mailbox.worker = Worker::Idle;
-            match self.concurrency {
-                // Every call has a worker of its own, except the last one.
-                Concurrency::Concurrent => mailbox.calls.pop_back().into_iter().collect(),
-                Concurrency::Serial | Concurrency::Inline => std::mem::take(&mut mailbox.calls),
-            }
+            mailbox.workers -= 1;
+            let workers = mailbox.workers;
+            let beyond = mailbox.calls.len().saturating_sub(workers);
+            (0..beyond).filter_map(|_| mailbox.calls.take_last()).collect::<Vec<_>>()
         };
-        for call in calls {
+        for call in calls.into_iter().rev() {
             call.cell.complete(Err(Error::overloaded(
                 "all workers of the callee are busy and its queue is full; try again later",
             )));

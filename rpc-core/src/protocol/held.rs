@@ -41,11 +41,11 @@
 //! has done.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::named::Found;
 use super::{Abort, Machine, Txn};
-use crate::cap::call::{CallCell, Interest};
+use crate::cap::call::{CallCell, Interest, Queue};
 use crate::cap::delivery::{Delivery, cancelled};
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
@@ -91,7 +91,15 @@ pub(super) struct Held {
     forced: u64,
     bytes: u64,
     phase: Phase,
+    /// The calls that the peer has finished, but still wants to be delivered, and some
+    /// that were.
+    arriving: Vec<Weak<CallCell>>,
+    sweep_at: usize,
 }
+
+/// Number of finished calls at which those that are over are swept out for the first
+/// time.
+const FIRST_SWEEP: usize = 16;
 
 #[derive(Default, PartialEq, Eq)]
 enum Phase {
@@ -106,7 +114,6 @@ pub(super) enum Item {
         target: Found,
         delivery: Delivery,
         words: u64,
-        cancelling: Cancelling,
     },
     /// A promise that leads to a place of this side from here on.
     Lead(Arc<LocalPromise>, Found),
@@ -116,16 +123,6 @@ pub(super) enum Item {
 
 /// The memory that an [`Item`] other than a delivery takes, roughly.
 const ITEM_BYTES: u64 = 256;
-
-/// The effect of cancelling a call while it waits.
-#[derive(PartialEq, Eq)]
-pub(super) enum Cancelling {
-    /// The call is not delivered.
-    Early,
-    /// The call is delivered nevertheless: for peers that require the early
-    /// cancellation workaround.
-    Late,
-}
 
 impl Item {
     fn is_call(&self) -> bool {
@@ -185,11 +182,11 @@ impl Machine {
             match item {
                 Item::Lead(promise, place) => self.lead(&promise, place),
                 Item::Take(cell, other) => cell.take_from(other),
-                Item::Delivery { target, delivery, cancelling, .. } => {
+                Item::Delivery { target, delivery, .. } => {
                     if let Delivery::Call(call) = &delivery {
                         call.cell.left_queue();
                     }
-                    if delivery.is_cancelled() && cancelling == Cancelling::Early {
+                    if delivery.is_unwanted() {
                         delivery.fail(&cancelled());
                     } else {
                         let (target, kept) = target.take();
@@ -234,7 +231,7 @@ impl Txn<'_> {
             self.count(&delivery, words);
             return self.deliver_inwards(target.now, delivery);
         }
-        self.hold(Item::Delivery { target, delivery, words, cancelling: Cancelling::Early });
+        self.hold(Item::Delivery { target, delivery, words });
     }
 
     /// Checks how much is held back.
@@ -278,7 +275,8 @@ impl Txn<'_> {
         held.next_place += 1;
         held.bytes += item.bytes();
         if let Item::Delivery { delivery: Delivery::Call(call), .. } = &item {
-            call.cell.held_by(Arc::downgrade(self.machine) as _, held.next_place);
+            let queue = Queue::Held(Arc::downgrade(self.machine) as _);
+            call.cell.queued_in(queue, held.next_place);
         }
         let place = held.next_place;
         held.queue.insert(place, item);
@@ -289,14 +287,20 @@ impl Txn<'_> {
         place
     }
 
-    /// For callers that finish a call although they want it to be delivered: if the
-    /// call waits, it goes on waiting.
-    pub(super) fn let_arrive(&mut self, cell: &CallCell) {
-        if let Some(place) = cell.goes_on_waiting()
-            && let Some(Item::Delivery { cancelling, .. }) = self.order.held.queue.get_mut(&place)
-        {
-            *cancelling = Cancelling::Late;
+    /// For callers that finish a call although they want it to be delivered (the early
+    /// cancellation workaround): if the call waits for its turn, it goes on waiting, until
+    /// the connection ends.
+    pub(super) fn let_arrive(&mut self, cell: &Arc<CallCell>) {
+        if !cell.arrives_in_any_case() {
+            return;
         }
+        let held = &mut self.order.held;
+        if held.arriving.len() >= held.sweep_at {
+            held.arriving.retain(|cell| cell.strong_count() > 0);
+            held.arriving.shrink_to(2 * held.arriving.len());
+            held.sweep_at = (2 * held.arriving.len()).max(FIRST_SWEEP);
+        }
+        held.arriving.push(Arc::downgrade(cell));
     }
 
     fn count(&self, delivery: &Delivery, words: u64) {
@@ -342,6 +346,11 @@ impl Txn<'_> {
 
     /// Drops everything that waits, because the connection has ended.
     pub(super) fn drop_held(&mut self, error: &Error) {
+        for cell in std::mem::take(&mut self.order.held.arriving) {
+            if let Some(cell) = cell.upgrade() {
+                self.effect(Effect::Do(Box::new(move || cell.need_not_arrive())));
+            }
+        }
         let places: Vec<u64> = self.order.held.queue.keys().copied().collect();
         for place in places {
             match self.take_held(place) {

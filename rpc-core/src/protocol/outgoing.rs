@@ -230,8 +230,7 @@ impl Txn<'_> {
             // made.
             self.forget_question(question.id());
             self.withdraw(exports.into_iter());
-            let error = cancelled();
-            return self.effect(Effect::Complete(cell, Err(error)));
+            return self.effect(Effect::Complete(cell, Err(cancelled())));
         };
         self.mark_called(dest);
         let mut caps = CapTable::with_capacity(described.len());

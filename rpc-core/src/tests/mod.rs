@@ -19,6 +19,7 @@
 )]
 
 mod actor;
+mod cancelled;
 mod content;
 mod line;
 mod membranes;

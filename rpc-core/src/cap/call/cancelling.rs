@@ -1,20 +1,31 @@
 //! How calls are cancelled.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use super::{CallCell, Demand, Early, Phase, Queue, Sink};
-use crate::cap::connection::Connection;
+use super::{Arrival, CallCell, Demand, Early, Phase, Queue, Sink};
 use crate::cap::delivery::cancelled;
 use crate::cap::effects::{self, Effect};
-use crate::cap::local_promise::LocalPromise;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Scope;
+
+/// Whether the method of a call that has reached its object may begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begun {
+    Wanted,
+    Cancelled,
+}
 
 impl CallCell {
     /// Whether the caller has lost interest.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.state.lock().demand == Demand::Cancelled
+    }
+
+    /// Whether the call need not reach its object any more.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        let state = self.state.lock();
+        state.demand == Demand::Cancelled && state.arrival == Arrival::IfWanted
     }
 
     /// Runs a closure when the caller loses interest; drops the closure if the call is
@@ -68,7 +79,10 @@ impl CallCell {
             }
             _ => None,
         };
-        let queue = state.queued_in.take();
+        let queue = match state.arrival {
+            Arrival::IfWanted => state.queued_in.take(),
+            Arrival::InAnyCase => None,
+        };
         let hooks = std::mem::take(&mut state.on_cancel);
         let taken_from = state.taken_from.take();
         // They may keep the other call from being cancelled.
@@ -84,8 +98,7 @@ impl CallCell {
         // Dropping the last reference to the question sends its Finish. Nothing else
         // would end the call, which a peer may still be able to name.
         if question.is_some() {
-            let error = cancelled();
-            effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
+            effects::defer(Effect::Complete(Arc::clone(self), Err(cancelled())));
         }
         drop((question, fields));
         // Calls that wait for each other's outcome form chains.
@@ -103,6 +116,11 @@ impl CallCell {
                     connection.withdraw_held(place);
                 }
             }
+            Some((Queue::Mailbox(object), place)) => {
+                if let Some(object) = object.upgrade() {
+                    object.withdraw(place);
+                }
+            }
             None => {}
         }
         for (executor, hook) in hooks {
@@ -110,42 +128,47 @@ impl CallCell {
         }
     }
 
-    /// Records that the call is about to wait in a promise's queue, at this place.
-    pub(crate) fn queued_in(&self, promise: &Arc<LocalPromise>, place: u64) {
-        let mut state = self.state.lock();
-        let before = state.queued_in.replace((Queue::Promise(Arc::downgrade(promise)), place));
-        drop(state);
+    /// Records that the call is about to wait in a queue, at this place.
+    pub(crate) fn queued_in(&self, queue: Queue, place: u64) {
+        let before = self.state.lock().queued_in.replace((queue, place));
         drop(before);
     }
 
-    /// Records that the call, which has just arrived, is held back at this place. For
-    /// use under the order lock of its connection.
-    pub(crate) fn held_by(&self, connection: Weak<dyn Connection>, place: u64) {
+    /// If the call waits for its turn to reach its object, makes it stay in its queue
+    /// even if it is cancelled. Returns whether it does.
+    pub(crate) fn arrives_in_any_case(&self) -> bool {
         let mut state = self.state.lock();
-        let before = state.queued_in.replace((Queue::Held(connection), place));
-        drop(state);
-        drop(before);
+        let waits = matches!(state.queued_in, Some((Queue::Held(_) | Queue::Mailbox(_), _)));
+        if waits {
+            state.arrival = Arrival::InAnyCase;
+        }
+        waits
     }
 
-    /// If the call is held back, makes it stay at its place even if it is cancelled,
-    /// and returns that place. For use under the order lock of its connection.
-    pub(crate) fn goes_on_waiting(&self) -> Option<u64> {
-        let mut state = self.state.lock();
-        let held = match state.queued_in.take() {
-            Some(held @ (Queue::Held(_), _)) => held,
-            other => {
-                state.queued_in = other;
-                return None;
-            }
-        };
-        drop(state);
-        Some(held.1)
+    /// Lets a cancelled call that would have [arrived in any
+    /// case](Self::arrives_in_any_case) leave its queue.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn need_not_arrive(self: &Arc<Self>) {
+        self.state.lock().arrival = Arrival::IfWanted;
+        self.cancel();
     }
 
     /// Records that the call has left the queue in which it waited.
     pub(crate) fn left_queue(&self) {
         let left = self.state.lock().queued_in.take();
         drop(left);
+    }
+
+    /// Records that the call has left the mailbox of its object, and finds out whether
+    /// its method may begin. From then on, cancelling the call does not stop the method.
+    pub(crate) fn begin(&self) -> Begun {
+        let mut state = self.state.lock();
+        let left = state.queued_in.take();
+        let unwanted = state.demand == Demand::Cancelled && state.arrival == Arrival::IfWanted;
+        drop(state);
+        drop(left);
+        if unwanted { Begun::Cancelled } else { Begun::Wanted }
     }
 
     // ---- The flow limit

@@ -42,6 +42,8 @@ mod cancelling;
 mod joining;
 mod pipelining;
 
+pub(crate) use cancelling::Begun;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -50,6 +52,7 @@ use crate::cap::connection::{self, Connection, Question};
 use crate::cap::crossing::Crossing;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
+use crate::cap::object::LocalObject;
 use crate::cap::payload::{Outcome, Payload, cap_of};
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -97,6 +100,7 @@ struct State {
     waiters: Waiters,
     /// The queue in which the call waits, and its place there.
     queued_in: Option<(Queue, u64)>,
+    arrival: Arrival,
     /// The number of words as which the call counts on the connection over which it
     /// came: Note [flow limit].
     words: u64,
@@ -107,12 +111,22 @@ struct State {
     taken_from: Option<Arc<Interest>>,
 }
 
-/// The queue in which a call waits.
-enum Queue {
+/// The queue in which a call waits. A call that is cancelled leaves it at once.
+pub(crate) enum Queue {
     /// The queue of a promise that is not resolved.
     Promise(Weak<LocalPromise>),
     /// The calls that the call's connection holds back until others end.
     Held(Weak<dyn Connection>),
+    /// The mailbox of the object that will run the call.
+    Mailbox(Weak<LocalObject>),
+}
+
+/// Whether a call that is cancelled on its way to an object still arrives there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    IfWanted,
+    /// It does: its caller has finished the call at once, but wants it to be delivered.
+    InAnyCase,
 }
 
 enum Phase {
@@ -218,6 +232,7 @@ impl CallCell {
                 watchers: Vec::new(),
                 waiters: Waiters::default(),
                 queued_in: None,
+                arrival: Arrival::IfWanted,
                 words: 0,
                 on_cancel: Vec::new(),
                 method: None,

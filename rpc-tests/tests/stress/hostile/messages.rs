@@ -707,11 +707,12 @@ fn malformed_results_fail_the_call_that_reads_them() {
 fn methods_that_run_for_a_peer_that_is_cut_off_end_in_peace() {
     let _watchdog = Watchdog::start();
     let victim = Victim::new();
-    let (go, cancelled) = (Event::new(), Event::new());
-    let (hold, told) = (go.clone(), Mutex::new(cancelled.clone()));
+    let (go, begun, cancelled) = (Event::new(), Event::new(), Event::new());
+    let (hold, first, told) = (go.clone(), begun.clone(), Mutex::new(cancelled.clone()));
     let object = objects::any(&victim.vat, Concurrency::Concurrent, move |call| {
         let told = told.lock().unwrap().clone();
         call.on_cancel(move || told.set());
+        first.set();
         hold.wait();
         let mut caps = call.params().caps().to_vec();
         caps.push(call.params().caps()[0].clone());
@@ -722,6 +723,8 @@ fn methods_that_run_for_a_peer_that_is_cut_off_end_in_peace() {
     for question in 1..10 {
         peer.call(question, &target(object), 0, &[Cap::SenderPromise(question)]);
     }
+    // A method that has not begun would not run.
+    begun.wait();
     peer.release(999, 1);
     peer.aborted();
     cancelled.wait();
