@@ -135,25 +135,38 @@ fn what_the_guide_names_exists() {
     assert!(checked > 80, "only {checked} names were found");
 }
 
-/// The sources of rpc-core, each with the module that it is.
-fn modules_of_core() -> Vec<(String, String)> {
-    fn collect(folder: &Path, modules: &mut Vec<(String, String)>) {
+/// A file of Rust.
+struct Source {
+    /// The folder that its module is in.
+    folder: String,
+    /// Its module.
+    module: String,
+    text: String,
+}
+
+/// The sources below a folder of this workspace, but for generated ones.
+fn sources_below(folder: &str) -> Vec<Source> {
+    fn name(path: &Path) -> String {
+        path.file_stem().unwrap().to_str().unwrap().to_owned()
+    }
+    fn collect(folder: &Path, sources: &mut Vec<Source>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.ends_with("generated") {
                 // Nothing that was written here is in it.
             } else if path.is_dir() {
-                collect(&path, modules);
+                collect(&path, sources);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let named_by = if path.ends_with("mod.rs") { folder } else { &path };
-                let name = named_by.file_stem().unwrap().to_str().unwrap().to_owned();
-                modules.push((name, fs::read_to_string(&path).unwrap()));
+                let (folder, module) = (name(named_by.parent().unwrap()), name(named_by));
+                let text = fs::read_to_string(&path).unwrap();
+                sources.push(Source { folder, module, text });
             }
         }
     }
-    let mut modules = Vec::new();
-    collect(&root().join("rpc-core/src"), &mut modules);
-    modules
+    let mut sources = Vec::new();
+    collect(&root().join(folder), &mut sources);
+    sources
 }
 
 /// Whether this source defines an item that belongs to no type.
@@ -200,21 +213,21 @@ fn check_items(text: &str) -> usize {
         "rpc-transport",
     ];
     let body = text.split("\n## Every name\n").next().unwrap();
-    let modules = modules_of_core();
+    let sources = sources_below("rpc-core/src");
     let mut checked = 0;
     for row in body.lines().filter_map(cells) {
         let codes = row[1..].iter().flat_map(|cell| between_ticks(cell));
         for code in codes.filter(|code| !NOT_OURS.contains(&code.as_str())) {
             let parts: Vec<&str> = code.split("::").collect();
-            let found = modules.iter().any(|(module, source)| match parts.as_slice() {
-                [note] if note.starts_with("Note [") => source.contains(note),
-                [item] => defines(source, item),
+            let found = sources.iter().any(|Source { module, text, .. }| match parts.as_slice() {
+                [note] if note.starts_with("Note [") => text.contains(note),
+                [item] => defines(text, item),
                 [of, item] => {
-                    is_about(source, of) && has_word(source, item)
-                        || module == of && defines(source, item)
+                    is_about(text, of) && has_word(text, item)
+                        || module == of && defines(text, item)
                 }
                 [within, of, item] => {
-                    module == within && is_about(source, of) && has_word(source, item)
+                    module == within && is_about(text, of) && has_word(text, item)
                 }
                 _ => false,
             });
@@ -239,24 +252,36 @@ fn what_corresponds_to_the_cxx_file_exists() {
     assert!(checked > 200, "only {checked} references were found");
 }
 
-/// `path.rs::function` in the chapter stands for a test, or for a behaviour of the
+/// `folder::file::function` in the chapter stands for a test, or for a behaviour of the
 /// conformance program that is in its list.
 #[test]
 fn every_test_of_the_conformance_chapter_is_there_and_run() {
     let text = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
+    let folders = ["rpc-core/src", "rpc-tests/src", "rpc-tests/tests"];
+    let sources: Vec<Source> = folders.iter().flat_map(|folder| sources_below(folder)).collect();
+    let (_, tables) = text.split_once("\n## ").unwrap();
     let mut checked = 0;
-    for code in between_ticks(&text) {
-        let Some((path, function)) = code.split_once(".rs::") else { continue };
-        let folder = if path.starts_with("rpc-") { "" } else { "rpc-tests" };
-        let file = root().join(folder).join(format!("{path}.rs"));
-        let source = fs::read_to_string(&file).unwrap_or_else(|_| panic!("{code}: no such file"));
-        let lines: Vec<&str> = source.lines().map(str::trim).collect();
-        let at = lines.iter().position(|line| line.starts_with(&format!("fn {function}(")));
-        let at = at.unwrap_or_else(|| panic!("{code}: no such function"));
-        let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+    for code in between_ticks(tables).into_iter().filter(|code| code.contains("::")) {
+        let [folder, module, function] = code.split("::").collect::<Vec<_>>()[..] else {
+            panic!("{code} is not `folder::file::function`");
+        };
+        let definition = format!("fn {function}(");
+        let places: Vec<(&Source, Vec<&str>, usize)> = sources
+            .iter()
+            .filter(|source| (&*source.folder, &*source.module) == (folder, module))
+            .filter_map(|source| {
+                let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
+                let at = lines.iter().position(|line| line.starts_with(&definition))?;
+                Some((source, lines, at))
+            })
+            .collect();
+        let [(source, lines, at)] = places.as_slice() else {
+            panic!("{code} is there {} times", places.len());
+        };
+        let attributes = lines[..*at].iter().rev().take_while(|line| line.starts_with("#["));
         let is_test = attributes.clone().any(|line| *line == "#[test]");
         assert!(attributes.clone().all(|line| !line.contains("ignore")), "{code}: is not run");
-        let is_behaviour = source.contains(&format!("\", {function})"));
+        let is_behaviour = source.text.contains(&format!("\", {function})"));
         assert!(is_test || is_behaviour, "{code}: is no test");
         checked += 1;
     }
@@ -266,7 +291,7 @@ fn every_test_of_the_conformance_chapter_is_there_and_run() {
         let levels: Vec<&str> = row[1].split(", ").collect();
         let known = levels.iter().all(|level| ["W", "R", "P"].contains(level));
         assert!(known || row[1] == "level", "no level: {row:?}");
-        assert!(row[2].contains(".rs::") || row[2] == "here", "no test: {row:?}");
+        assert!(row[2].contains("::") || row[2] == "here", "no test: {row:?}");
         assert!(!row[3].is_empty() || row[1] == "P", "with whom: {row:?}");
     }
 }

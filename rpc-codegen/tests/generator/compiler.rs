@@ -1,7 +1,4 @@
 //! Options of the compiler, what it reports, and the plugin.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod support;
 
 use std::collections::HashMap;
 use std::fs;
@@ -47,7 +44,7 @@ const DERIVED: (&str, &str) = (
 
 #[test]
 fn files_are_written_where_their_schemas_lie_and_only_when_they_change() {
-    if !support::have_compiler("files_are_written_where_their_schemas_lie") {
+    if !crate::support::have_compiler("files_are_written_where_their_schemas_lie") {
         return;
     }
     let folder = schemas(&[BASE, DERIVED]);
@@ -72,7 +69,7 @@ fn files_are_written_where_their_schemas_lie_and_only_when_they_change() {
 
 #[test]
 fn paths_follow_the_options() {
-    if !support::have_compiler("paths_follow_the_options") {
+    if !crate::support::have_compiler("paths_follow_the_options") {
         return;
     }
     let folder = schemas(&[BASE, DERIVED]);
@@ -99,7 +96,7 @@ fn paths_follow_the_options() {
 
 #[test]
 fn what_imports_import_has_a_place_too() {
-    if !support::have_compiler("what_imports_import_has_a_place_too") {
+    if !crate::support::have_compiler("what_imports_import_has_a_place_too") {
         return;
     }
     let folder = schemas(&[
@@ -166,7 +163,7 @@ fn a_missing_schema_is_reported_by_name() {
 
 #[test]
 fn mistakes_in_schemas_are_reported_with_their_place() {
-    if !support::have_compiler("mistakes_in_schemas_are_reported_with_their_place") {
+    if !crate::support::have_compiler("mistakes_in_schemas_are_reported_with_their_place") {
         return;
     }
     let folder = schemas(&[("bad.capnp", "@0xb41e2d20f0a9c3da;\nstruct A { a @0 :Missing; }")]);
@@ -209,7 +206,7 @@ const RUST: (&str, &str) = (
 
 #[test]
 fn what_has_no_code_is_reported_by_its_element() {
-    if !support::have_compiler("what_has_no_code_is_reported_by_its_element") {
+    if !crate::support::have_compiler("what_has_no_code_is_reported_by_its_element") {
         return;
     }
     let (element, problem) = refused(&[(
@@ -235,7 +232,7 @@ fn what_has_no_code_is_reported_by_its_element() {
 
 #[test]
 fn names_that_rust_does_not_have_are_reported() {
-    if !support::have_compiler("names_that_rust_does_not_have_are_reported") {
+    if !crate::support::have_compiler("names_that_rust_does_not_have_are_reported") {
         return;
     }
     let elements = [
@@ -252,7 +249,7 @@ fn names_that_rust_does_not_have_are_reported() {
 
 #[test]
 fn files_whose_code_would_be_one_module_are_reported() {
-    if !support::have_compiler("files_whose_code_would_be_one_module_are_reported") {
+    if !crate::support::have_compiler("files_whose_code_would_be_one_module_are_reported") {
         return;
     }
     let dashes = [
@@ -290,7 +287,7 @@ fn files_whose_code_would_be_one_module_are_reported() {
 
 #[test]
 fn files_of_one_name_may_lie_in_modules_of_their_own() {
-    if !support::have_compiler("files_of_one_name_may_lie_in_modules_of_their_own") {
+    if !crate::support::have_compiler("files_of_one_name_may_lie_in_modules_of_their_own") {
         return;
     }
     let b = "@0xb41e2d20f0a9c3e0;
@@ -309,7 +306,7 @@ fn files_of_one_name_may_lie_in_modules_of_their_own() {
 
 #[test]
 fn comments_become_documentation() {
-    if !support::have_compiler("comments_become_documentation") {
+    if !crate::support::have_compiler("comments_become_documentation") {
         return;
     }
     // Members are declared in another order than that of their numbers.
@@ -378,7 +375,7 @@ fn comments_become_documentation() {
 
 #[test]
 fn large_constants_are_included_from_files() {
-    if !support::have_compiler("large_constants_are_included_from_files") {
+    if !crate::support::have_compiler("large_constants_are_included_from_files") {
         return;
     }
     let folder = schemas(&[
@@ -395,7 +392,7 @@ fn large_constants_are_included_from_files() {
 
 #[test]
 fn an_import_without_its_file_is_reported() {
-    if !support::have_compiler("an_import_without_its_file_is_reported") {
+    if !crate::support::have_compiler("an_import_without_its_file_is_reported") {
         return;
     }
     // The compiler names the file; nothing is generated.
@@ -407,7 +404,8 @@ fn an_import_without_its_file_is_reported() {
 
 #[test]
 fn the_plugin_generates_the_same() {
-    if !support::have_compiler("the_plugin_generates_the_same") || cfg!(feature = "embedded") {
+    if !crate::support::have_compiler("the_plugin_generates_the_same") || cfg!(feature = "embedded")
+    {
         return;
     }
     let folder = schemas(&[BASE]);

@@ -1,11 +1,12 @@
-//! Compiles and uses the code of a schema that is hard on generators.
+//! The generator: its options and what it reports, the code that is committed, and
+//! the code of schemas that are hard on generators, compiled and used.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 /// Includes the code of a schema of the same name.
 macro_rules! schemas {
     ($($name:ident),*) => { $(
         mod $name {
-            include!(concat!("generated/", stringify!($name), ".rs"));
+            include!(concat!("../generated/", stringify!($name), ".rs"));
         }
     )* };
 }
@@ -18,26 +19,21 @@ schemas! {
 mod deep {
     pub(crate) mod down {
         pub(crate) mod moved_capnp {
-            include!("generated/moved_capnp.rs");
+            include!("../generated/moved_capnp.rs");
         }
     }
 }
 
-#[path = "torture/annotations.rs"]
 mod annotations;
-#[path = "torture/capabilities.rs"]
 mod capabilities;
-#[path = "torture/generics.rs"]
+mod committed;
+mod compiled;
+mod compiler;
 mod generics;
-#[path = "torture/inheritance.rs"]
 mod inheritance;
-#[path = "torture/names.rs"]
 mod names;
-#[path = "torture/options.rs"]
 mod options;
-#[path = "torture/prelude.rs"]
 mod prelude;
-#[path = "torture/scopes.rs"]
 mod scopes;
-#[path = "torture/streams.rs"]
 mod streams;
+mod support;

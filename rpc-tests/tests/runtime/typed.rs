@@ -1,6 +1,5 @@
 //! The typed surface: requests, promises, and the ways in which a server can
 //! answer.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::future::Future;
 use std::pin::pin;

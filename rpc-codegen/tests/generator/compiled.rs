@@ -3,9 +3,6 @@
 //!
 //! All share one target folder with the crate that the test of the guide builds, and its
 //! profile, so that the runtime library is compiled once for all of them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod support;
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use capnp_threads_codegen::{Compiler, GeneratedFile};
-use support::workspace;
+
+use crate::support::{self, workspace};
 
 /// A crate in a folder that is kept between runs.
 struct Crate {
