@@ -39,7 +39,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `endpoint` | the module `endpoint`: many parties over one socket for each pair of them, and networks of vats on top |
-//! | `persist` | the module `persist`: references to objects that outlive connections and processes, with a store in one file |
+//! | `persist` | the module `persist`: references to objects that outlive connections and processes, with a store in a folder |
 
 #![forbid(unsafe_code)]
 // What can grow says so, and what cannot says why.

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::figures::{CHAIN_DEPTH, CHUNK_BYTES, Client};
 use crate::service::Echo;
 
-/// More than any figure has outstanding.
+/// The limit on outstanding calls, which no figure reaches.
 const QUESTIONS: u32 = 4096;
 
 /// Serves at an address until the process ends. `ready` gets the address with

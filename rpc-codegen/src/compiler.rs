@@ -100,17 +100,16 @@ impl Compiler {
         self
     }
 
-    /// Says where the generated code finds the crate `capnp-threads`, if not at
-    /// `::capnp_threads`: where a crate renamed or re-exported it, or, as
-    /// `"::capnp_threads_core"`, in the part of it that a library without transports
-    /// can do with.
+    /// Says where the generated code finds the crate `capnp-threads`, if that is not
+    /// `::capnp_threads`: the path at which a crate renamed or re-exported it, or
+    /// `"::capnp_threads_core"`, which suffices for a library that needs no transports.
     pub fn runtime_path(&mut self, path: impl Into<String>) -> &mut Self {
         self.settings.runtime = path.into();
         self
     }
 
-    /// For schemas of the runtime library itself: leaves out what messages can be used
-    /// without, which is what the rest of that library is made of.
+    /// Leaves out interfaces and pipelines. This is for schemas of the runtime library
+    /// itself, in the part that these are made of.
     #[doc(hidden)]
     pub fn messages_only(&mut self) -> &mut Self {
         self.settings.messages_only = true;

@@ -1,8 +1,8 @@
 //! Comments of schemas as documentation.
 
-/// The lines of a comment in a form that rustdoc takes for prose: schemas are not
-/// written for it, and what looks like code or a link in them is none, except for the
-/// address of a page.
+/// The lines of a comment in a form that rustdoc takes for prose. Comments in schemas are
+/// not Markdown: what looks like code or a link in them is neither, except for the address
+/// of a page.
 pub(crate) fn lines(comment: &str) -> impl Iterator<Item = String> {
     let is_empty = comment.trim().is_empty();
     comment.trim_end().lines().filter(move |_| !is_empty).map(line)
@@ -39,7 +39,7 @@ fn prose(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '[' | ']' | '<' | '>' | '`' | '*' | '_' | '#' | '\\' => prose.extend(['\\', letter]),
-            // Compilers refuse comments that could show something else than they say.
+            // Marks that reorder text. Compilers refuse comments with them.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\r' => {}
             _ => prose.push(letter),
         }

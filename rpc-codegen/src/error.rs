@@ -43,9 +43,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// Nobody said where the generated code should go.
+    /// It is not known where the generated code should go.
     #[error(
-        "nobody said where to put the generated code: run this from a build script, where Cargo \
+        "there is no folder for the generated code: run this from a build script, where Cargo \
          sets OUT_DIR, or call `Compiler::output_dir`"
     )]
     NoOutputDir,

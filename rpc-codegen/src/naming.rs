@@ -6,8 +6,9 @@
 //! constants and annotations in the order of the schema, and at last the structs of
 //! methods, which nobody has to name.
 //!
-//! Types come before constants and annotations because a request has of imported files
-//! only what is used: names must be the same as where the imported file is compiled.
+//! Types come before constants and annotations, because a request contains only those
+//! declarations of an imported file that are used, and names must be the same as where
+//! that file is compiled.
 
 use std::collections::{HashMap, HashSet};
 

@@ -13,8 +13,8 @@ pub(crate) struct Settings {
     pub(crate) crates: HashMap<u64, String>,
     /// The path of the crate `capnp-threads`, or of what stands for it.
     pub(crate) runtime: String,
-    /// Leaves out what messages can be used without: interfaces and pipelines. This is
-    /// for the part of the runtime library that the rest is made of.
+    /// Leaves out interfaces and pipelines, without which messages can be used. This is for
+    /// the lowest part of the runtime library, which the types of these are made of.
     pub(crate) messages_only: bool,
 }
 

@@ -41,8 +41,8 @@ impl EndpointAddress {
         &self.0
     }
 
-    /// Splits the address; `None` if it has not three parts or its numbers are
-    /// none.
+    /// Splits the address; `None` if it does not have three parts, or if the port or
+    /// the endpoint's id is not a number.
     pub fn parts(&self) -> Option<AddressParts<'_>> {
         let (rest, endpoint) = self.0.rsplit_once(':')?;
         let (host, port) = rest.rsplit_once(':')?;

@@ -12,8 +12,8 @@ use super::parameters::Dialect;
 use super::stream::{self, Input};
 use super::wire::{self, Hello, Introduction, Reply, WireError};
 
-/// Handshakes that a socket may begin. The second is for a version that is known
-/// here.
+/// The number of handshakes that one socket may begin. After one in an unknown version
+/// the dialler is told which version to use instead.
 const ATTEMPTS: usize = 3;
 
 /// Lets a socket introduce itself, and serves it if it is accepted.
@@ -22,7 +22,7 @@ pub(super) fn run(network: &Arc<Shared>, socket: &Arc<TcpStream>, ip: IpAddr, ti
     let mut input = Input::until(socket.clone(), deadline);
     let hello = introduction(network, &mut input, socket);
     network.introduced(ticket);
-    // Who does not introduce itself gets no answer.
+    // A peer that does not introduce itself gets no answer.
     let accepted = match hello {
         Ok(Some(hello)) => {
             settle(network, &hello, socket, ip, deadline).map(|link| (link, hello.kind.dialect()))

@@ -76,7 +76,7 @@ impl Census {
         self.peers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A peer holds something else than before.
+    /// Enters that a peer holds `new` instead of `old`.
     pub(crate) fn change(&self, old: Held, new: Held) {
         // Wraps around where less is held than before.
         self.connections
@@ -84,8 +84,7 @@ impl Census {
         self.bytes.fetch_add(new.bytes.wrapping_sub(old.bytes), Ordering::Relaxed);
     }
 
-    /// Why a peer that wants more than it has may not have it, if that is so; see
-    /// Note [shares].
+    /// Why a peer may not have more than it has, or `None` if it may; see Note [shares].
     pub(crate) fn objection(&self, own: Held) -> Option<String> {
         let peers = self.peers.load(Ordering::Relaxed).max(1);
         let connections = self.connections.load(Ordering::Relaxed);
@@ -109,7 +108,8 @@ impl Census {
     }
 
     /// Gives a place to a peer that dials from a host, or says why there is none.
-    /// `leaving` is asked who is about to leave, if that matters.
+    /// `leaving` counts the peers that are about to leave, and is asked only if there is
+    /// no place without theirs.
     pub(crate) fn place(
         &self,
         host: IpAddr,
@@ -119,7 +119,7 @@ impl Census {
         if let Some(place) = self.take_place(host, Leaving::default()) {
             return Ok(place);
         }
-        // Asking takes the locks of peers, so that it is done without this one.
+        // Asking takes the locks of peers, and so must not happen under this one.
         self.take_place(host, leaving(host)).ok_or("there are as many peers as may dial")
     }
 
@@ -160,8 +160,8 @@ fn is_too_much(all: u64, own: u64, limit: u64, peers: u64) -> bool {
     all > limit && own > limit / peers || all > limit.saturating_mul(2)
 }
 
-/// Who is taken for one host: an address, or the network of 64 bits that one host usually
-/// has to choose addresses from.
+/// What counts as one host: an IPv4 address, or an IPv6 network of 64 bits, because one
+/// host can usually choose any address in such a network.
 fn host_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
@@ -195,7 +195,7 @@ mod tests {
         census.change(Held::default(), modest);
         assert!(census.objection(greedy).unwrap().contains("101 connections"));
         assert_eq!(census.objection(modest), None);
-        // Until it is really too much.
+        // Beyond twice the limit nobody gets more.
         census.change(Held::default(), held(100, 0));
         assert!(census.objection(modest).is_some());
         census.change(greedy, Held::default());

@@ -32,13 +32,14 @@ pub(super) fn spawn(link: &Arc<Link>, dialect: Dialect, deadline: Deadline) {
 
 // Note [dialling again]
 //
-// A peer that has not noticed yet that our last socket is gone answers that our
-// dial has crossed, although nothing will come of its side. So a dial that has
-// crossed is repeated until either side's succeeds. This makes no second
-// connection where there was a crossing: a peer that is connected, or whose own
-// dial is to win, answers again that ours has crossed.
+// A peer that has not yet noticed that our last socket is gone answers that our dial
+// has crossed one of its own, although it is not dialling. So a dial that has crossed
+// is repeated until a dial of either side succeeds. Where there was a crossing, this
+// makes no second connection: a peer that is connected, or whose own dial is to win,
+// answers again that ours has crossed.
 
-/// How long to wait for the peer's dial before dialling again, at first.
+/// The first and the longest pause before dialling again, in which the peer may dial. It
+/// doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -93,7 +94,7 @@ enum Answer {
         socket: Arc<TcpStream>,
     },
     Crossed,
-    /// Not waited for: it was decided otherwise.
+    /// The dial was given up, because the link was decided without it.
     Needless,
 }
 

@@ -334,7 +334,7 @@ impl fmt::Debug for Connection {
 
 /// The receiving end of a connection that was [claimed](Endpoint::claim).
 ///
-/// Dropping it makes everything that still arrives on it be ignored.
+/// When it is dropped, everything that still arrives on the connection is ignored.
 pub struct Incoming {
     inbox: Arc<Inbox>,
     owner: Owner,
@@ -395,7 +395,7 @@ impl Incoming {
         self.inbox.abandon();
     }
 
-    /// Makes the end be a loss, unless there is an end already.
+    /// Makes a loss the end of the connection, unless it has an end already.
     pub(super) fn fail(&self, reason: &str) {
         self.inbox.fail(Ending::Lost(reason.to_owned()));
     }

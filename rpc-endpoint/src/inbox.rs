@@ -182,8 +182,8 @@ impl Inbox {
         if state.announces_end { Delivery::Announce } else { delivery }
     }
 
-    /// Makes the end be announced also if there is a claimant, or was one. To be
-    /// called before the connection is claimed.
+    /// Has the end announced even if the connection has, or had, a claimant. To be called
+    /// before the connection is claimed.
     pub(super) fn announce_end(&self) {
         self.state.lock().announces_end = true;
     }

@@ -25,8 +25,8 @@ use super::notes::Notes;
 use super::parameters::Parameters;
 use super::wire::{self, DialectTerms, Reply, Stamp, Terms, WireLimits};
 
-/// Errors of the listening socket in a row that are survived, apart from a lack
-/// of resources, which always is.
+/// The number of errors in a row that the listening socket survives. A lack of resources
+/// does not count.
 const ENOUGH_ERRORS: u32 = 100;
 
 pub(super) struct Shared {

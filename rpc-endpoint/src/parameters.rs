@@ -60,8 +60,8 @@ pub struct Parameters {
     /// How long a `connect` may take, unless its hints say otherwise, and how long an
     /// inbound dial may take to introduce itself. 10 s.
     pub connect_timeout: Duration,
-    /// How many inbound sockets may be in their handshake. One more makes the oldest of
-    /// them be closed. 256.
+    /// How many inbound sockets may be in their handshake. When one more comes, the
+    /// oldest of them is closed. 256.
     pub max_half_open: usize,
     /// The longest address that a peer may claim, in bytes. 1024.
     pub max_address: u32,

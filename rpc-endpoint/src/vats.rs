@@ -123,9 +123,9 @@ enum Phase {
 /// What is known of another vat.
 #[derive(Default)]
 struct Known {
-    /// Where it said last that it is.
+    /// The address that it gave last.
     address: Option<EndpointAddress>,
-    /// Where it is not.
+    /// Addresses at which it was not found.
     wrong: Vec<EndpointAddress>,
     session: Option<Arc<Session>>,
 }
@@ -376,7 +376,7 @@ impl Shared {
                 addresses.push(hint.clone());
             }
         }
-        // Those where it was not are tried last.
+        // Addresses at which it was not found are tried last.
         addresses.sort_by_key(|address| known.wrong.contains(address));
         let session = Session::new(self, peer.shared_id().clone(), EndpointAddress::from(""));
         known.session = Some(session.clone());

@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::store::Key;
 
 const SECRET_BYTES: usize = 32;
-/// In bytes, of an owner that a peer names. Names take up memory and room on the disk.
+/// The longest name of an owner that a peer may give, in bytes. Names take up memory and
+/// room on the disk.
 const LONGEST_NAME: usize = 255;
 
 /// A saved reference: a secret of 256 random bits.

@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use crate::failure::is_exhaustion;
 use crate::fork::Owner;
 
-/// The pause before the next attempt after the system had no room for a client, who
-/// still waits: the attempt would fail again at once.
+/// The pause after an attempt for which the system had no room. The client still waits,
+/// so that the next attempt would fail at once.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Lets any number of threads wait at a listening socket until the listener is closed.

@@ -5,8 +5,8 @@
 //! [pipes](crate::pipe), framed as on a socket, for tests of what framing does.
 //!
 //! Both are bounded, as a socket is: a writer waits while the other side does
-//! not read. A sending thread that cannot wait for its peer belongs behind a
-//! queue of its own, and unbounded memory would only hide that it has none.
+//! not read. A thread that must not wait for its peer needs a queue in front of the
+//! writer; a transport without bounds would only hide that there is none.
 
 use std::collections::VecDeque;
 use std::io;

@@ -308,7 +308,7 @@ fn connected(socket: Socket, to: SocketAddr, timeout: Duration) -> io::Result<So
     socket.connect_timeout(&to.into(), timeout)?;
     // See Note [connected to itself].
     let own = socket.local_addr()?.as_socket();
-    // One that is lost already has no peer's address, and is not connected to itself.
+    // A connection that is lost already has no peer's address, and is not one to itself.
     if socket.peer_addr().is_ok_and(|peer| peer.as_socket() == own) {
         return Err(itself());
     }

@@ -35,7 +35,7 @@ impl Emitter<'_> {
             numbers.push(format!("{name} {index}"));
         }
         code.close("}");
-        // The attributes that a file's items are given do not reach what a macro makes.
+        // The attributes of a file's items do not reach what a macro makes.
         open!(code, "const _: () = {{");
         open!(code, "__rt::enumeration! {{");
         line!(code, "{item} {id:#x} [{}]", numbers.join(", "));

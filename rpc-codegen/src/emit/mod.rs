@@ -1,9 +1,9 @@
 //! The code of one schema file.
 //!
-//! What is the same for all structs, enums or interfaces is in macros of the runtime
+//! What all structs, enums or interfaces have in common is in macros of the runtime
 //! library, which generated code calls `__rt`. What differs is printed here, with every
-//! path in full: an item out of a schema may be called as anything that Rust's prelude
-//! has.
+//! path in full, because an element of a schema may have the name of anything in Rust's
+//! prelude.
 
 mod accessors;
 mod annotations;
@@ -24,8 +24,8 @@ use crate::schema::Schema;
 
 use code::{Code, line, open};
 
-/// The generators whose code fits the same runtime libraries: up to 1.0 those of one
-/// minor version, and then of one major version.
+/// The version that generator and runtime library must have in common: the minor version
+/// up to 1.0, and the major version from then on.
 const COMPATIBLE: &str = "0.1";
 
 struct Emitter<'s> {

@@ -11,8 +11,8 @@ use super::Emitter;
 use super::code::line;
 use crate::error::Result;
 
-/// Messages of more bytes than this go into files of their own, because compilers take
-/// long to read so many numbers.
+/// The size in bytes above which a message goes into a file of its own, because compilers
+/// take long to read so many numbers.
 const MAX_IN_CODE: usize = 16 << 10;
 
 impl Emitter<'_> {

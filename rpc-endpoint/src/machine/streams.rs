@@ -16,10 +16,10 @@ use crate::wire::{Control, MAX_FRAGMENT};
 // it wants to, because it does so when half of the window (which is at least
 // MIN_WINDOW) is free, and less than SHORTEST of it is with the sender.
 //
-// The receiver counts a whole message that waits in its inbox against the window,
-// but the fragments of a message that is still incomplete it does not. So every
-// message can be completed, whatever its length, and a connection occupies at most
-// one window and one message.
+// The receiver counts a whole message that waits in its inbox against the window, but
+// not the fragments of a message that is still incomplete. So every message can be
+// completed, whatever its length, and a connection occupies at most one window and one
+// message.
 
 /// What a fragment costs besides its length.
 pub(super) const FRAGMENT_COST: u32 = 16;

@@ -9,8 +9,8 @@
 //! | 8 | serial: the number of this half, above 0, different for each of this sender |
 //! | 8 | answers: the serial of the receiver's half that this one belongs to, or 0 if none was known |
 //! | 4 + n | to: the id of the vat that it is meant for, after its length |
-//! | 4 + n | from: the id of the sender; of who refuses, the id that it was taken for |
-//! | 4 + n | only of who refuses: why |
+//! | 4 + n | from: the id of the sender; in a refusal, the id that the sender was taken for |
+//! | 4 + n | the reason, in a refusal only |
 //!
 //! What follows is ignored.
 
@@ -24,12 +24,12 @@ const MAGIC: u32 = 0x5250_4331;
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 1024;
 
-/// What is known of a half before anything else is.
+/// The content of the first message of a half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) kind: Kind,
     pub(crate) serial: u64,
-    /// 0 if it answers none.
+    /// The serial of the half that this one answers; 0 if it answers none.
     pub(crate) answers: u64,
     pub(crate) to: String,
     pub(crate) from: String,

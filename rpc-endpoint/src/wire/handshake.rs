@@ -88,7 +88,7 @@ pub(crate) enum Reply {
     UnsupportedVersion(u32),
 }
 
-/// What is read of handshakes at most.
+/// The most that is read of a handshake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WireLimits {
     /// Bytes of an address.

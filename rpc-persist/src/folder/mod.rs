@@ -269,8 +269,9 @@ fn key_of(name: &str) -> Option<Key> {
     if rest.is_empty() { bytes.try_into().ok().map(Key) } else { None }
 }
 
-/// What an error means to whoever saves or restores. Error kinds of sockets do not fit:
-/// a file that ends too soon is damaged, and connecting again does not help.
+/// What an error means to whoever saves or restores. The kinds that errors of sockets
+/// become do not fit: a file that ends too soon is damaged, and connecting again does not
+/// help.
 fn kind_of(error: &io::Error) -> ErrorKind {
     use rustix::io::Errno;
     match error.kind() {

@@ -9,8 +9,8 @@
 //! the owner's name, the kind, the state
 //! ```
 //!
-//! The checksum is over everything, so that nothing that it fits is damaged, and over
-//! the key, so that a file under another one's name is.
+//! The checksum covers everything, so that a file that it fits is not damaged. It covers
+//! the key, too, so that a file that was renamed counts as damaged.
 
 use std::fmt;
 

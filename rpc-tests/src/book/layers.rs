@@ -58,7 +58,8 @@ const LAYERS: [Layer; 10] = [
     },
 ];
 
-/// Words that have no place in the sources of a layer, and what it keeps by that.
+/// Words that have no place in the sources of a layer, and the promise of the layer that
+/// this keeps.
 const NOT_IN: [(&str, &[&str], &str); 2] = [
     (
         "protocol",

@@ -16,12 +16,12 @@ const FIRST_BUFFER: usize = 4 << 10;
 /// memory that they stay in.
 const LARGEST_BUFFER: usize = 64 << 10;
 
-/// How much is read of a message that may be long, in bytes, before its length is
+/// The size of a read, in bytes, while the length of a message that may be long is not
 /// known.
 const PEEK: usize = 512;
 
-/// How much memory is set aside for a long message before any of it arrived, in
-/// words; see Note [paying as it arrives].
+/// The memory, in words, that a long message gets before any of it has arrived; see
+/// Note [paying as it arrives].
 const FIRST_STEP: usize = 16 << 10;
 
 /// Reads messages from a stream of bytes.
@@ -203,8 +203,8 @@ impl<R: Read> FramedReader<R> {
     fn want(&mut self, count: usize) -> io::Result<bool> {
         while self.end - self.start < count {
             self.make_room(count);
-            // Long messages come one after the other, and what is buffered of them
-            // has to be copied: so little more is read than tells how long it is.
+            // After a long message the next one is likely to be long, too, and what is
+            // buffered of it has to be copied. So no more is read than its table needs.
             let most = if self.last_was_long { count.max(PEEK) } else { self.buffer.len() };
             let room = self.buffer.len().min(self.end + most);
             let read = self.source.read(&mut self.buffer[self.end..room])?;

@@ -14,10 +14,10 @@ use crate::fork::Owner;
 /// to sizes between 2 and 4 KiB, and about the same from there to 16 KiB.
 const COPY_BELOW: usize = 4 << 10;
 
-/// How many bytes are copied before they are written.
+/// The number of bytes that are gathered before they are written.
 const ROUND_BYTES: usize = 256 << 10;
 
-/// How many pieces one vectored write takes on current systems (`IOV_MAX`).
+/// The most pieces that one vectored write takes on current systems (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
 /// Writes what the stream takes at once: as [`Write::write_vectored`], but where

@@ -265,12 +265,12 @@ impl Context {
         self.connection.bootstrap()
     }
 
-    /// New objects of the server.
     /// Where objects of this side run.
     pub(super) fn vat(&self) -> &Vat {
         &self.vat
     }
 
+    /// What makes new objects of the server.
     pub(super) fn objects(&self) -> test_objects::Client {
         self.theirs()
     }
