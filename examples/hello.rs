@@ -7,7 +7,7 @@
 use std::thread;
 
 use capnp_threads::transport::tcp;
-use capnp_threads::{ConnConfig, Result, Vat};
+use capnp_threads::{ConnConfig, Result, ServeConfig, Vat};
 use rpc_schema::greeter_capnp::greeter;
 
 struct Greeter;
@@ -24,17 +24,16 @@ impl greeter::Server for Greeter {
     }
 }
 
-/// Serves one client until it goes.
+/// Serves everybody who comes, until the listener is closed.
 fn serve(listener: &tcp::Listener) -> Result<()> {
     let vat = Vat::new();
     let greeter: greeter::Client = vat.export(Greeter);
-    let connection = vat.connect(listener.accept()?, ConnConfig::new().bootstrap(greeter))?;
-    connection.join()
+    vat.serve(listener, ServeConfig::bootstrap(greeter))
 }
 
 fn main() -> Result<()> {
     let listener = tcp::Listener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
+    let (address, closer) = (listener.local_addr()?, listener.closer());
     let server = thread::spawn(move || serve(&listener));
 
     let vat = Vat::new();
@@ -47,5 +46,6 @@ fn main() -> Result<()> {
 
     // The connection ends with its last handle.
     drop(connection);
+    closer.close();
     server.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -16,7 +16,7 @@ use capnp_threads::persist::sturdy_capnp::restorer;
 use capnp_threads::persist::{FolderStore, Owner, Persistence, Savable};
 use capnp_threads::transport::PeerDescription;
 use capnp_threads::transport::unix;
-use capnp_threads::{ConnConfig, Connection, FromClient, Vat};
+use capnp_threads::{ConnConfig, Connection, FromClient, ServeConfig, Vat};
 use rpc_schema::greeter_capnp::greeter;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -65,17 +65,12 @@ fn serve(folder: &Path) -> Result<()> {
 
     let listener = unix::Listener::bind(folder.join("socket"))?;
     println!("ready");
-    loop {
+    let config = ServeConfig::new(move |peer| {
         // Everybody gets the restorer that is theirs; the system says who they are.
-        let restoring = persistence.clone();
-        let config = ConnConfig::new()
-            .bootstrap_factory(move |peer: &PeerDescription| {
-                Some(restoring.restorer(owner(peer)).into_client())
-            })
-            .restorer(exports.clone());
-        let connection = vat.connect(listener.accept()?, config)?;
-        std::thread::spawn(move || connection.join());
-    }
+        let restorer = persistence.restorer(owner(peer));
+        Ok(ConnConfig::new().bootstrap(restorer).restorer(exports.clone()))
+    });
+    Ok(vat.serve(&listener, config)?)
 }
 
 /// Where the system does not tell, nobody is anybody's owner.

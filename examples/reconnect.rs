@@ -7,12 +7,13 @@
 //! cargo run --example reconnect
 //! ```
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use capnp_threads::reconnect::auto_reconnect;
 use capnp_threads::transport::tcp;
-use capnp_threads::{ConnConfig, Error, Result, Vat};
+use capnp_threads::{ConnConfig, Error, Result, ServeConfig, Vat};
 use rpc_schema::greeter_capnp::greeter;
 
 struct Greeter {
@@ -33,15 +34,16 @@ impl greeter::Server for Greeter {
 
 fn main() -> Result<()> {
     let listener = tcp::Listener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
+    let (address, closer) = (listener.local_addr()?, listener.closer());
     let server = thread::spawn(move || -> Result<()> {
-        let vat = Vat::new();
-        for visit in 1..=3 {
-            let greeter: greeter::Client = vat.export(Greeter { visit });
-            let config = ConnConfig::new().bootstrap(greeter);
-            vat.connect(listener.accept()?, config)?.join()?;
-        }
-        Ok(())
+        let (vat, visits) = (Vat::new(), AtomicU32::new(0));
+        let exporter = vat.clone();
+        let config = ServeConfig::new(move |_| {
+            let visit = visits.fetch_add(1, Ordering::Relaxed) + 1;
+            let greeter: greeter::Client = exporter.export(Greeter { visit });
+            Ok(ConnConfig::new().bootstrap(greeter))
+        });
+        vat.serve(&listener, config)
     });
 
     let vat = Vat::new();
@@ -66,5 +68,6 @@ fn main() -> Result<()> {
             connection.join()?;
         }
     }
+    closer.close();
     server.join().map_err(|_| Error::failed("the server panicked"))?
 }

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | have workers and connections | [`Vat`], [`Connection`], [`ConnConfig`]; [`vat`] |
 //! | connect to other programs | [`transport`], for example [`transport::tcp`] |
-//! | reach vats by name, or accept many | [`RpcSystem`], [`network`] |
+//! | serve everybody who connects | [`Vat::serve`], [`ServeConfig`], [`AcceptLimits`] |
+//! | reach vats by name | [`RpcSystem`], [`network`] |
 //! | call objects | generated clients, made of [`Request`], [`Promise`], [`Response`]; [`typed`] |
 //! | serve objects | generated `Server` traits, with [`Params`] and [`Results`]; [`Concurrency`] |
 //! | answer later | [`typed::DeferredResults`] |
@@ -46,9 +47,9 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 pub use capnp_threads_core::{
-    Client, Concurrency, ConnConfig, Connection, Detached, Error, ErrorKind, FromClient, Limits,
-    Params, Promise, Request, Response, Result, Results, RpcSystem, Timeout,
-    TypedFulfiller as Fulfiller, Vat, promise_client,
+    AcceptLimits, Client, Concurrency, ConnConfig, Connection, Detached, Error, ErrorKind,
+    FromClient, Limits, Params, Promise, Request, Response, Result, Results, RpcSystem,
+    ServeConfig, Timeout, TypedFulfiller as Fulfiller, Vat, promise_client,
 };
 
 pub use capnp_threads_core::{capnp, describe, fd, message, typed};
@@ -72,7 +73,7 @@ pub mod vat {
 
 /// Vats that reach each other by name: see [`RpcSystem`].
 pub mod network {
-    pub use capnp_threads_core::{Accepted, Peer, Reached, RpcSystemBuilder, VatNetwork};
+    pub use capnp_threads_core::{Accepted, Listen, Peer, Reached, RpcSystemBuilder, VatNetwork};
 }
 
 /// What a peer is offered: by who it is, or by the name that it asks for.

@@ -1,27 +1,17 @@
 //! The half that works expressions out.
 
-use std::thread;
-
 use capnp_threads::transport::Listener;
-use capnp_threads::{Concurrency, ConnConfig, Detached, Error, Result, Vat};
+use capnp_threads::{Concurrency, Detached, Error, Result, ServeConfig, Vat};
 use rpc_schema::calculator_capnp::calculator;
 
 use calculator::{Operator, def_function_params, expression, function, value};
 
-/// Serves every client of a listener until that is closed and all have gone.
+/// Serves every client of a listener until that is closed.
 pub(crate) fn serve(listener: &Listener) -> Result<()> {
     let vat = Vat::new();
     // A client's function may call the calculator back, so it must not be busy.
     let calculator: calculator::Client = vat.export_with(Calculator, Concurrency::Concurrent);
-    thread::scope(|scope| {
-        for transport in listener.incoming() {
-            let config = ConnConfig::new().bootstrap(calculator.clone());
-            let connection = vat.connect(transport?, config)?;
-            // Whoever holds a connection keeps it open.
-            scope.spawn(move || connection.join());
-        }
-        Ok(())
-    })
+    vat.serve(listener, ServeConfig::bootstrap(calculator))
 }
 
 struct Calculator;

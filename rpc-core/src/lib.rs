@@ -49,6 +49,7 @@
 //! | to | use |
 //! |---|---|
 //! | have workers and connections | [`Vat`], [`Connection`], [`ConnConfig`] |
+//! | serve everybody who connects | [`Vat::serve`], [`ServeConfig`], [`AcceptLimits`] |
 //! | limit what a peer may make a connection hold | [`Limits`], [`PoolConfig`] |
 //! | call objects | generated clients, made of [`Request`], [`Promise`], [`Response`]; see [`typed`] |
 //! | serve objects | generated `Server` traits, with [`Params`] and [`Results`]; [`Concurrency`] |
@@ -130,12 +131,12 @@ pub use kinds::membrane::{
 };
 pub use kinds::reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
 pub use limits::Limits;
-pub use network::{Accepted, Reached, VatNetwork};
+pub use network::{Accepted, Listen, Reached, VatNetwork};
 pub use protocol::snapshot::{Exported, Snapshot};
 pub use runtime::offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
 pub use runtime::{
-    ConnConfig, Connection, OwnedSupervisor, Peer, RpcSystem, RpcSystemBuilder, StopToken,
-    Supervisor, Vat, VatConfig,
+    AcceptLimits, ConnConfig, Connection, OwnedSupervisor, Peer, RpcSystem, RpcSystemBuilder,
+    ServeConfig, StopToken, Supervisor, Vat, VatConfig,
 };
 pub use typed::{
     DeferredResults, Detached, FromClient, FromServer, ObjectConfig, Params, Promise, Request,

@@ -1,10 +1,25 @@
-//! Networks of vats, as an [`RpcSystem`](crate::RpcSystem) sees them.
+//! Where peers come from: listeners for [`Vat::serve`](crate::Vat::serve), and networks of
+//! vats for an [`RpcSystem`](crate::RpcSystem).
 
 use std::fmt;
 use std::hash::Hash;
 
 use crate::error::Result;
 use crate::transport::Transport;
+
+/// Where peers connect to a vat that [serves](crate::Vat::serve) them.
+pub trait Listen: Sync {
+    /// Waits for the next peer. `None` once the listener is closed.
+    ///
+    /// # Errors
+    /// A peer could not be accepted; `overloaded` if the system is out of something. Call
+    /// again, after a pause: the next attempt may succeed.
+    fn next_peer(&self) -> Result<Option<Transport>>;
+
+    /// What closes the listener from any thread: a thread that waits in
+    /// [`next_peer`](Self::next_peer) returns, and no peer is accepted any more.
+    fn closing(&self) -> Box<dyn Fn() + Send + Sync>;
+}
 
 /// A way to connect to vats by their ids, and to accept their connections.
 ///

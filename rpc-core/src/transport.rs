@@ -111,7 +111,8 @@ pub trait MessageWriter: Send + 'static {
         Ok(())
     }
 
-    /// Tells the peer that no more messages will follow. The reader is not affected.
+    /// Tells the peer that no more messages will follow. The reader is not affected. Does
+    /// not wait for the peer if everything was written before.
     ///
     /// # Errors
     /// The stream is broken already.

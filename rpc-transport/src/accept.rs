@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use capnp_threads_core::Error;
+use capnp_threads_core::transport::Transport;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
@@ -70,6 +72,7 @@ impl Gate {
                     poll(&mut fds, None)?;
                     // In a forked child, the parent's closing shows here alone.
                     if !fds[0].revents().is_empty() {
+                        self.closer.shared.closed.store(true, Ordering::SeqCst);
                         return Err(closed());
                     }
                 }
@@ -80,6 +83,23 @@ impl Gate {
                 Ok(stream) => return Ok(stream),
             }
         }
+    }
+}
+
+/// What an attempt to accept means to a vat that serves.
+pub(crate) fn next_peer(
+    attempt: io::Result<Transport>,
+    closer: &Closer,
+) -> capnp_threads_core::Result<Option<Transport>> {
+    match attempt {
+        Ok(transport) => Ok(Some(transport)),
+        Err(_) if closer.is_closed() => Ok(None),
+        Err(error) if is_exhaustion(&error) => Err(Error::overloaded(format!(
+            "cannot accept a peer, because this process or system is out of file descriptors \
+             or memory: {error}; raise the limit (ulimit -n), or lower \
+             AcceptLimits::connections"
+        ))),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use capnp_threads_core::Listen;
 use capnp_threads_core::transport::Transport;
 use thiserror::Error;
 
-use crate::accept::Closer;
+use crate::accept::{self, Closer};
 use crate::tcp::{self, TcpOptions};
 use crate::{failure, unix};
 
@@ -281,6 +282,18 @@ impl Listener {
             Listener::Tcp(listener) => listener.closer(),
             Listener::Unix(listener) => listener.closer(),
         }
+    }
+}
+
+/// For [`Vat::serve`](capnp_threads_core::Vat::serve).
+impl Listen for Listener {
+    fn next_peer(&self) -> capnp_threads_core::Result<Option<Transport>> {
+        accept::next_peer(self.accept(), &self.closer())
+    }
+
+    fn closing(&self) -> Box<dyn Fn() + Send + Sync> {
+        let closer = self.closer();
+        Box::new(move || closer.close())
     }
 }
 

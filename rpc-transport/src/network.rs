@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use capnp_threads_core::{Accepted, Error, Reached, Result, VatNetwork};
+use capnp_threads_core::{Accepted, Error, Listen, Reached, Result, VatNetwork};
 use parking_lot::{Condvar, Mutex};
 
 use crate::{Address, Listener, TcpOptions};
@@ -115,13 +115,12 @@ impl VatNetwork for SocketNetwork {
             }
             return Ok(None);
         };
-        match listener.accept() {
-            Ok(transport) => {
-                let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
-                Ok(Some(Accepted { peer: SocketVat::Client(number), transport }))
-            }
+        match listener.next_peer() {
             Err(_) if *self.closed.lock() => Ok(None),
-            Err(error) => Err(error.into()),
+            outcome => Ok(outcome?.map(|transport| {
+                let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
+                Accepted { peer: SocketVat::Client(number), transport }
+            })),
         }
     }
 

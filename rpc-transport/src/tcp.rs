@@ -9,10 +9,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketA
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use capnp_threads_core::Listen;
 use capnp_threads_core::transport::{PeerDescription, Transport};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use crate::accept::{Closer, Gate};
+use crate::accept::{self, Closer, Gate};
 use crate::{failure, socket};
 
 #[cfg(test)]
@@ -407,5 +408,17 @@ impl Listener {
     /// A handle that closes this listener from any thread.
     pub fn closer(&self) -> Closer {
         self.gate.closer()
+    }
+}
+
+/// For [`Vat::serve`](capnp_threads_core::Vat::serve).
+impl Listen for Listener {
+    fn next_peer(&self) -> capnp_threads_core::Result<Option<Transport>> {
+        accept::next_peer(self.accept(), &self.closer())
+    }
+
+    fn closing(&self) -> Box<dyn Fn() + Send + Sync> {
+        let closer = self.closer();
+        Box::new(move || closer.close())
     }
 }

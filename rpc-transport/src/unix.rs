@@ -9,10 +9,11 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use capnp_threads_core::Listen;
 use capnp_threads_core::transport::{PeerDescription, Transport};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::accept::{Closer, Gate};
+use crate::accept::{self, Closer, Gate};
 use crate::{failure, socket};
 
 mod claim;
@@ -282,5 +283,17 @@ impl Listener {
     /// A handle that closes this listener from any thread.
     pub fn closer(&self) -> Closer {
         self.gate.closer()
+    }
+}
+
+/// For [`Vat::serve`](capnp_threads_core::Vat::serve).
+impl Listen for Listener {
+    fn next_peer(&self) -> capnp_threads_core::Result<Option<Transport>> {
+        accept::next_peer(self.accept(), &self.closer())
+    }
+
+    fn closing(&self) -> Box<dyn Fn() + Send + Sync> {
+        let closer = self.closer();
+        Box::new(move || closer.close())
     }
 }

@@ -62,9 +62,17 @@ impl From<io::Error> for Error {
         if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             return inner.clone();
         }
-        Error::new(kind_of_io(error.kind()), error.to_string())
+        let kind = match error.raw_os_error() {
+            Some(number) if OUT_OF_DESCRIPTORS.contains(&number) => ErrorKind::Overloaded,
+            _ => kind_of_io(error.kind()),
+        };
+        Error::new(kind, error.to_string())
     }
 }
+
+/// `ENFILE` and `EMFILE`, which have these numbers on every Unix and for which the standard
+/// library has no kind.
+const OUT_OF_DESCRIPTORS: [i32; 2] = [23, 24];
 
 fn kind_of_io(kind: io::ErrorKind) -> ErrorKind {
     use io::ErrorKind as Io;
@@ -207,6 +215,10 @@ mod tests {
             (io::ErrorKind::NotFound, ErrorKind::Failed),
         ] {
             assert_eq!(Error::from(io::Error::from(io)).kind(), kind, "{io}");
+        }
+        for number in OUT_OF_DESCRIPTORS {
+            let error = Error::from(io::Error::from_raw_os_error(number));
+            assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
         }
     }
 

@@ -24,6 +24,11 @@ impl Machine {
         self.transact(|txn| txn.abort(error));
     }
 
+    /// Ends the connection and tells the peer why, but not the log.
+    pub(crate) fn abort_unlogged(self: &Arc<Self>, error: Error) {
+        self.transact(|txn| txn.abort_unlogged(error));
+    }
+
     /// Ends the connection without telling the peer.
     pub(crate) fn disconnect(self: &Arc<Self>, error: Error) {
         self.transact(|txn| txn.disconnect(error));
@@ -43,6 +48,13 @@ impl Txn<'_> {
             return;
         }
         tracing::warn!(%error, "ending the connection with Abort");
+        self.abort_unlogged(error);
+    }
+
+    fn abort_unlogged(&mut self, error: Error) {
+        if self.dead().is_some() {
+            return;
+        }
         self.send(wire::Message::Abort(error.clone()));
         let reason = Error::new(
             ErrorKind::Disconnected,

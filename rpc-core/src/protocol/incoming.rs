@@ -39,6 +39,7 @@ impl Machine {
             }
             txn.wake_up();
             txn.machine.activity.fetch_add(1, Ordering::Relaxed);
+            txn.machine.heard.store(true, Ordering::Relaxed);
             if let Err(Abort(error)) = txn.receive(message).and_then(|()| txn.check_held()) {
                 txn.abort(error);
             }

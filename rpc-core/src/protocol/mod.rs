@@ -81,6 +81,8 @@ pub(crate) struct Machine {
     /// Whether the phase is `Resting`, for threads that look without the lock.
     resting: AtomicBool,
     activity: AtomicUsize,
+    /// Whether a message of the peer has arrived.
+    heard: AtomicBool,
 }
 
 /// The settings of a connection, which do not change while it lives.
@@ -256,6 +258,7 @@ impl Machine {
             outbox,
             resting: AtomicBool::new(false),
             activity: AtomicUsize::new(0),
+            heard: AtomicBool::new(false),
         })
     }
 

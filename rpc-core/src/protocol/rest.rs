@@ -66,6 +66,11 @@ impl Machine {
         self.resting.load(Ordering::SeqCst)
     }
 
+    /// Whether the peer has sent anything.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
     /// The number of messages sent or received. Wraps around.
     pub(crate) fn activity(&self) -> usize {
         self.activity.load(Ordering::Relaxed)

@@ -72,6 +72,16 @@ impl Drop for Handle {
     }
 }
 
+/// What can be seen of a connection from outside.
+pub(super) struct Seen {
+    /// Whether the peer has sent anything.
+    pub(super) heard: bool,
+    /// A number that changes whenever something is sent or received.
+    pub(super) activity: usize,
+    /// Whether calls are under way, in either direction.
+    pub(super) is_busy: bool,
+}
+
 /// A closure of this library that runs when a connection has ended.
 type AtEnd = Box<dyn FnOnce() + Send>;
 
@@ -130,7 +140,7 @@ impl Connection {
 
     /// Who the peer is, as far as the transport knows.
     pub fn peer(&self) -> PeerDescription {
-        self.shared().control.peer()
+        self.shared().peer()
     }
 
     /// The supervisor of the threads that end with this connection.
@@ -224,8 +234,7 @@ impl Connection {
     /// Ends the connection if nothing is going on over it, or begins to end it: then
     /// this side rests, see Note [rest]. Returns whether it did one of the two.
     pub(super) fn end_if_unused(&self) -> bool {
-        let Shared { machine, can_rest, .. } = self.shared();
-        if *can_rest { machine.rest() } else { machine.end_if_unused() }
+        self.shared().end_if_unused()
     }
 
     /// Waits until this side no longer rests, or until `deadline`. Returns whether it
@@ -256,6 +265,18 @@ impl Connection {
     /// A number that is greater than those of the vat's earlier connections.
     pub(super) fn number(&self) -> u64 {
         self.shared().number
+    }
+
+    /// Keeps the connection open until something else than the drop of its last handle
+    /// ends it.
+    pub(super) fn keep_until_end(&self) {
+        let handle = self.clone();
+        self.on_end(Box::new(move || drop(handle)));
+    }
+
+    /// The connection without a handle that keeps it open.
+    pub(super) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.handle.0)
     }
 
     fn shared(&self) -> &Shared {
@@ -291,6 +312,30 @@ impl Shared {
     fn try_bootstrap(&self, object: Option<Payload>) -> std::result::Result<Client, Unused> {
         let permit = wait_for_room(self.machine.room(), Deadline::NEVER);
         self.machine.try_bootstrap(object, permit)
+    }
+
+    /// See [`Connection::end_if_unused`].
+    pub(super) fn end_if_unused(&self) -> bool {
+        if self.can_rest { self.machine.rest() } else { self.machine.end_if_unused() }
+    }
+
+    /// Who the peer is, as far as the transport knows.
+    pub(super) fn peer(&self) -> PeerDescription {
+        self.control.peer()
+    }
+
+    /// What the peer has done so far.
+    pub(super) fn seen(&self) -> Seen {
+        Seen {
+            heard: self.machine.has_heard(),
+            activity: self.machine.activity(),
+            is_busy: self.machine.calls_under_way() > 0,
+        }
+    }
+
+    /// Ends the connection and tells the peer why, but not the log.
+    pub(super) fn abort_unlogged(&self, error: Error) {
+        self.machine.abort_unlogged(error);
     }
 
     pub(super) fn close(&self) {

@@ -8,6 +8,7 @@ mod models;
 pub(crate) mod offer;
 mod receiving;
 mod sending;
+mod serving;
 mod steps;
 mod supervisor;
 mod system;
@@ -16,6 +17,7 @@ mod vat;
 
 pub use self::config::ConnConfig;
 pub use self::connection::Connection;
+pub use self::serving::{AcceptLimits, ServeConfig};
 pub use self::supervisor::{OwnedSupervisor, StopToken, Supervisor};
 pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};

@@ -1,5 +1,6 @@
 //! A vat: the objects of one program, their workers and their connections.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -14,6 +15,7 @@ use crate::cap::client::Client;
 use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::panics;
 use crate::sync::Mutex;
 use crate::transport::Transport;
 use crate::work::executor::Executor;
@@ -53,6 +55,27 @@ struct Shared {
     /// Set before the connections are closed.
     closed: AtomicBool,
     supervisors: Mutex<Vec<WeakSupervisor>>,
+    /// What closes the listeners of threads that serve, each with a number.
+    serving: Mutex<Serving>,
+}
+
+#[derive(Default)]
+struct Serving {
+    next: u64,
+    closing: HashMap<u64, Box<dyn Fn() + Send + Sync>>,
+}
+
+/// A thread that serves. Dropped when it no longer does.
+pub(super) struct ServingGuard<'a> {
+    vat: &'a Vat,
+    number: u64,
+}
+
+impl Drop for ServingGuard<'_> {
+    fn drop(&mut self) {
+        let closing = self.vat.shared.serving.lock().closing.remove(&self.number);
+        drop(closing);
+    }
 }
 
 impl Vat {
@@ -75,6 +98,7 @@ impl Vat {
                 next_connection: AtomicU64::new(1),
                 closed: AtomicBool::new(false),
                 supervisors: Mutex::default(),
+                serving: Mutex::default(),
             }),
         }
     }
@@ -147,6 +171,29 @@ impl Vat {
         supervisor
     }
 
+    /// Notes how a thread that serves is ended by a shutdown.
+    ///
+    /// # Errors
+    /// The vat was shut down.
+    pub(super) fn begin_serving(
+        &self,
+        closing: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<ServingGuard<'_>> {
+        let number = {
+            let mut serving = self.shared.serving.lock();
+            serving.next += 1;
+            let number = serving.next;
+            serving.closing.insert(number, closing);
+            number
+        };
+        let guard = ServingGuard { vat: self, number };
+        // As in `connect`, this is checked only now: a later shutdown finds the thread.
+        if self.shared.closed.load(Ordering::SeqCst) {
+            return Err(Error::disconnected("the vat was shut down"));
+        }
+        Ok(guard)
+    }
+
     /// The number of connections that have not ended yet.
     pub fn connection_count(&self) -> usize {
         self.shared.connections.len()
@@ -159,6 +206,10 @@ impl Vat {
     pub fn shutdown(&self, timeout: Duration) -> bool {
         let deadline = Deadline::after(timeout);
         self.shared.closed.store(true, Ordering::SeqCst);
+        let serving = std::mem::take(&mut self.shared.serving.lock().closing);
+        for closing in serving.into_values() {
+            let _ = panics::caught("closing a listener", closing);
+        }
         let connections: Vec<_> =
             self.shared.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
         for connection in &connections {

@@ -2,6 +2,7 @@
 //! peer is told, and how everything ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
+mod accepting;
 mod cancelling;
 mod closing;
 mod connection;

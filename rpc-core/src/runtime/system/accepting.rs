@@ -4,28 +4,39 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::peers::Phase;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::{Accepted, VatNetwork};
+use crate::runtime::serving::accept_all;
 use crate::transport::Transport;
 
 impl<N: VatNetwork> Shared<N> {
     /// The loop of the accepting thread.
     pub(super) fn accept(self: &Arc<Self>) {
-        loop {
-            match self.network.accept() {
-                Ok(Some(Accepted { peer, transport })) => {
-                    if let Err(error) = self.accepted(peer, transport) {
-                        tracing::warn!(%error, "a vat that came could not be served");
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => tracing::warn!(%error, "accepting failed"),
-            }
-        }
+        accept_all(
+            &self.door,
+            || self.network.accept(),
+            |Accepted { peer, transport }| self.accepted(peer, transport),
+        );
     }
 
     fn accepted(self: &Arc<Self>, peer: N::VatId, transport: Transport) -> Result<()> {
-        let connection = self.begin(&peer, transport)?;
+        let description = transport.control.peer();
+        let admitted = self.door.admit(&description).and_then(|place| {
+            let offered = self.offered(&peer, description);
+            if offered.is_none() && self.settings.refuses() {
+                return Err(Error::failed("this vat has nothing to offer to you"));
+            }
+            Ok((place, offered))
+        });
+        let (place, offered) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                self.door.refuse(transport, &error);
+                return Ok(());
+            }
+        };
+        let connection = self.begin(transport, offered)?;
+        self.door.watch_over(&connection, place);
         let old = {
             let mut peers = self.peers.lock();
             if peers.phase == Phase::Closed {

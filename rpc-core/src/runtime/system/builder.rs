@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::network::VatNetwork;
 use crate::runtime::exceptions::TraceEncoder;
 use crate::runtime::offer::Restorer;
+use crate::runtime::serving::{AcceptLimits, Door};
 use crate::runtime::vat::Vat;
 use crate::sync::Mutex;
 
@@ -28,7 +29,8 @@ pub struct RpcSystemBuilder<N: VatNetwork> {
 }
 
 pub(super) struct Settings<Id> {
-    pub(super) bootstrap: Factory<Id>,
+    pub(super) accept: AcceptLimits,
+    pub(super) bootstrap: Option<Factory<Id>>,
     pub(super) restorer: Option<Arc<dyn Restorer>>,
     pub(super) gateway: Option<Client>,
     pub(super) limits: Limits,
@@ -40,13 +42,21 @@ pub(super) struct Settings<Id> {
     pub(super) idle_timeout: Option<Duration>,
 }
 
+impl<Id> Settings<Id> {
+    /// Whether a peer to which the factory offers nothing has no business here.
+    pub(super) fn refuses(&self) -> bool {
+        self.bootstrap.is_some() && self.restorer.is_none()
+    }
+}
+
 impl<N: VatNetwork> RpcSystemBuilder<N> {
     pub(super) fn new(vat: Vat, network: N) -> Self {
         RpcSystemBuilder {
             vat,
             network,
             settings: Settings {
-                bootstrap: Box::new(|_| None),
+                accept: AcceptLimits::default(),
+                bootstrap: None,
                 restorer: None,
                 gateway: None,
                 limits: Limits::default(),
@@ -69,12 +79,18 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
 
     /// Decides for each peer which bootstrap capability it is offered. The closure is
     /// called once for each connection, when it begins, and must not block.
+    ///
+    /// `None` refuses a peer that has connected to this vat, unless a
+    /// [restorer](Self::restorer) offers it something else: it is told so with an Abort,
+    /// and its connection ends. To let peers in without offering them anything, offer a
+    /// [broken client](Client::broken). On a connection that this vat makes, `None` offers
+    /// nothing.
     #[must_use]
     pub fn bootstrap_factory(
         mut self,
         factory: impl Fn(&Peer<'_, N::VatId>) -> Option<Client> + Send + Sync + 'static,
     ) -> Self {
-        self.settings.bootstrap = Box::new(factory);
+        self.settings.bootstrap = Some(Box::new(factory));
         self
     }
 
@@ -90,6 +106,13 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     #[must_use]
     pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
         self.settings.gateway = Some(gateway.into_client());
+        self
+    }
+
+    /// Sets how many vats may connect to this one, and how long they may keep silent.
+    #[must_use]
+    pub fn accept_limits(mut self, limits: AcceptLimits) -> Self {
+        self.settings.accept = limits;
         self
     }
 
@@ -152,17 +175,20 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     /// Starts the system: from now on it accepts connections.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// The system has no thread to give, or a limit lets nobody in.
     pub fn start(self) -> Result<RpcSystem<N>> {
         let shared = Arc::new(Shared {
             vat: self.vat,
             network: self.network,
+            door: Door::open(self.settings.accept.clone())?,
             flow_limit: Mutex::new(self.settings.flow_limit),
             settings: self.settings,
             peers: Mutex::default(),
             acceptor: Mutex::new(None),
             idler: Mutex::new(None),
         });
+        // What has begun ends with this if the rest cannot begin.
+        let system = RpcSystem { handle: Arc::new(Handle(Arc::clone(&shared))) };
         if let Some(timeout) = shared.settings.idle_timeout {
             *shared.idler.lock() = Some(Idler::start(&shared, timeout)?);
         }
@@ -172,7 +198,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
             .spawn(move || accepting.accept())
             .map_err(|error| Error::overloaded(format!("no thread to accept with: {error}")))?;
         *shared.acceptor.lock() = Some(thread);
-        Ok(RpcSystem { handle: Arc::new(Handle(shared)) })
+        Ok(system)
     }
 }
 

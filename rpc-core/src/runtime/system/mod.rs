@@ -20,6 +20,7 @@ use self::idle::Idler;
 use self::peers::{Peers, Phase, Slot};
 use super::config::ConnConfig;
 use super::connection::Connection;
+use super::serving::Door;
 use super::vat::Vat;
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
@@ -53,6 +54,7 @@ struct Handle<N: VatNetwork>(Arc<Shared<N>>);
 struct Shared<N: VatNetwork> {
     vat: Vat,
     network: N,
+    door: Arc<Door>,
     settings: Settings<N::VatId>,
     peers: Mutex<Peers<N::VatId>>,
     /// The flow limit of every connection. The table's lock is taken under this one.
@@ -184,10 +186,13 @@ impl<N: VatNetwork> Drop for Handle<N> {
 }
 
 impl<N: VatNetwork> Shared<N> {
-    fn begin(self: &Arc<Self>, peer: &N::VatId, transport: Transport) -> Result<Connection> {
+    /// What a peer is offered.
+    fn offered(&self, id: &N::VatId, description: PeerDescription) -> Option<Client> {
+        self.settings.bootstrap.as_ref().and_then(|make| make(&Peer { id, description }))
+    }
+
+    fn begin(&self, transport: Transport, offered: Option<Client>) -> Result<Connection> {
         let settings = &self.settings;
-        let description = transport.control.peer();
-        let offered = (settings.bootstrap)(&Peer { id: peer, description });
         let mut config = ConnConfig::new()
             .limits(settings.limits.clone())
             .flow_control(settings.flow.clone())
@@ -257,6 +262,7 @@ impl<N: VatNetwork> Shared<N> {
         if let Some(idler) = idler {
             idler.stop();
         }
+        self.door.close();
         self.network.shutdown();
         let acceptor = self.acceptor.lock().take();
         if let Some(acceptor) = acceptor

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Shared;
 use super::peers::{Known, Peers, Phase, Slot};
-use super::{Peer, Shared};
 use crate::cap::client::Client;
 use crate::cap::effects;
 use crate::deadline::Deadline;
@@ -58,7 +58,10 @@ impl<N: VatNetwork> Shared<N> {
         }
         let made = loop {
             match effects::blocking(|| self.network.connect(peer)).and_then(|reached| reached) {
-                Ok(Reached::Peer(transport)) => break self.begin(peer, transport).map(Some),
+                Ok(Reached::Peer(transport)) => {
+                    let offered = self.offered(peer, transport.control.peer());
+                    break self.begin(transport, offered).map(Some);
+                }
                 Ok(Reached::Oneself) => break Ok(None),
                 Ok(Reached::Crossed) => {}
                 Err(error) => break Err(error),
@@ -148,8 +151,7 @@ impl<N: VatNetwork> Shared<N> {
     }
 
     fn own_bootstrap(&self, own: &N::VatId) -> Client {
-        let peer = Peer { id: own, description: PeerDescription::default() };
-        (self.settings.bootstrap)(&peer).unwrap_or_else(|| {
+        self.offered(own, PeerDescription::default()).unwrap_or_else(|| {
             Client::broken(Error::failed("this vat offers no bootstrap capability to itself"))
         })
     }

@@ -1,0 +1,169 @@
+//! Serving everybody who comes.
+
+mod door;
+mod limits;
+mod pace;
+mod timetable;
+
+use std::fmt;
+use std::time::Instant;
+
+pub(super) use self::door::Door;
+pub use self::limits::AcceptLimits;
+use self::pace::{Backoff, Throttle};
+use super::config::ConnConfig;
+use super::vat::Vat;
+use crate::cap::effects;
+use crate::cap::from_client::FromClient;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::network::Listen;
+use crate::panics;
+use crate::transport::{PeerDescription, Transport};
+use crate::work::role;
+
+type Configure = Box<dyn Fn(&PeerDescription) -> Result<ConnConfig> + Send + Sync>;
+
+/// What peers get that connect to a vat, and how many may.
+///
+/// ```
+/// use capnp_threads_core::{AcceptLimits, ConnConfig, Error, ServeConfig};
+/// # use rpc_schema::greeter_capnp::greeter;
+///
+/// # fn configs(greeter: greeter::Client, admin: greeter::Client) {
+/// // Everybody gets the same.
+/// let config = ServeConfig::bootstrap(greeter.clone());
+///
+/// // It depends on who comes.
+/// let config = ServeConfig::new(move |peer| match peer.credentials {
+///     Some(process) if process.uid == 0 => Ok(ConnConfig::new().bootstrap(admin.clone())),
+///     Some(_) => Ok(ConnConfig::new().bootstrap(greeter.clone())),
+///     None => Err(Error::failed("come over a Unix socket")),
+/// });
+/// # }
+/// ```
+pub struct ServeConfig {
+    configure: Configure,
+    limits: AcceptLimits,
+}
+
+impl ServeConfig {
+    /// Decides for each peer how its connection behaves, or refuses the peer with an
+    /// error, which it is told. The closure must not block: nobody else is let in before
+    /// it returns.
+    pub fn new(
+        configure: impl Fn(&PeerDescription) -> Result<ConnConfig> + Send + Sync + 'static,
+    ) -> Self {
+        ServeConfig { configure: Box::new(configure), limits: AcceptLimits::default() }
+    }
+
+    /// Offers the same bootstrap capability to everybody, over connections with default
+    /// settings.
+    pub fn bootstrap(client: impl FromClient) -> Self {
+        let client = client.into_client();
+        Self::new(move |_| Ok(ConnConfig::new().bootstrap(client.clone())))
+    }
+
+    /// Sets how many peers may be connected, and how long they may keep silent.
+    #[must_use]
+    pub fn accept_limits(mut self, limits: AcceptLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+impl fmt::Debug for ServeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeConfig").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Vat {
+    /// Accepts everybody who connects to a listener, until the listener is closed or the
+    /// vat shut down. Connections go on until their peers, or the vat, end them.
+    ///
+    /// Nothing that goes wrong with a peer ends this, nor does a lack of file descriptors
+    /// or threads. When accepting fails, the next attempt is made after a pause, of up to
+    /// a second if it fails again and again; the log tells of it, in few lines. A thread
+    /// of its own watches over [`AcceptLimits`].
+    ///
+    /// # Errors
+    /// The limits let nobody in; the system has no thread to give; the vat was shut down
+    /// before; this thread must not wait.
+    pub fn serve(&self, listener: &(impl Listen + ?Sized), config: ServeConfig) -> Result<()> {
+        let ServeConfig { configure, limits } = config;
+        if !role::may_wait() {
+            // With the error that says why.
+            return effects::blocking(|| ());
+        }
+        let door = Door::open(limits)?;
+        let serving = self.begin_serving(listener.closing());
+        if serving.is_ok() {
+            accept_all(
+                &door,
+                || effects::blocking(|| listener.next_peer())?,
+                |transport| self.welcome(&door, &configure, transport),
+            );
+        }
+        door.close();
+        serving.map(drop)
+    }
+
+    fn welcome(
+        &self,
+        door: &std::sync::Arc<Door>,
+        configure: &Configure,
+        transport: Transport,
+    ) -> Result<()> {
+        let peer = transport.control.peer();
+        let admitted = door.admit(&peer).and_then(|place| {
+            let config = panics::catch(|| configure(&peer)).unwrap_or_else(|panicked| {
+                Err(Error::failed("the server failed to decide what to offer")
+                    .with_internal(panicked.message))
+            })?;
+            Ok((place, config))
+        });
+        let (place, config) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                door.refuse(transport, &error);
+                return Ok(());
+            }
+        };
+        let connection = self.connect(transport, config)?;
+        connection.keep_until_end();
+        door.watch_over(&connection, place);
+        Ok(())
+    }
+}
+
+/// The loop of a thread that accepts: hands everybody who comes to `enter`, until
+/// `accept` says that nobody else will, or the door is closed.
+pub(super) fn accept_all<T>(
+    door: &Door,
+    mut accept: impl FnMut() -> Result<Option<T>>,
+    mut enter: impl FnMut(T) -> Result<()>,
+) {
+    let mut backoff = Backoff::default();
+    let mut failures = Throttle::default();
+    loop {
+        let error = match panics::caught("accepting", &mut accept) {
+            Ok(Ok(Some(peer))) => match panics::caught("letting a peer in", || enter(peer)) {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) | Err(_) => {
+                    backoff.succeeded();
+                    continue;
+                }
+            },
+            Ok(Ok(None)) => return,
+            Ok(Err(error)) => error,
+            Err(panicked) => Error::failed("accepting panicked").with_internal(panicked.message),
+        };
+        if let Some(before) = failures.pass(Instant::now()) {
+            tracing::warn!(%error, before, "a peer could not be accepted, nor others before it");
+        }
+        if door.wait_until_closed(Deadline::after(backoff.failed())) {
+            return;
+        }
+    }
+}
