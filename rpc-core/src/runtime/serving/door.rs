@@ -76,7 +76,7 @@ enum Phase {
 enum Origin {
     V4(Ipv4Addr),
     /// The network part of an IPv6 address.
-    V6(u64),
+    V6([u16; 4]),
     User(u32),
 }
 
@@ -361,10 +361,10 @@ impl Origin {
         if let Some(socket) = peer.socket {
             return Some(match socket.ip() {
                 IpAddr::V4(v4) => Origin::V4(v4),
-                IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-                    Some(v4) => Origin::V4(v4),
-                    None => Origin::V6(v6.to_bits().wrapping_shr(64) as u64),
-                },
+                IpAddr::V6(v6) => {
+                    let [a, b, c, d, ..] = v6.segments();
+                    v6.to_ipv4_mapped().map_or(Origin::V6([a, b, c, d]), Origin::V4)
+                }
             });
         }
         peer.credentials.map(|process| Origin::User(process.uid))

@@ -147,17 +147,19 @@ pub(super) fn accept_all<T>(
     let mut backoff = Backoff::default();
     let mut failures = Throttle::default();
     loop {
-        let error = match panics::caught("accepting", &mut accept) {
-            Ok(Ok(Some(peer))) => match panics::caught("letting a peer in", || enter(peer)) {
-                Ok(Err(error)) => error,
-                Ok(Ok(())) | Err(_) => {
-                    backoff.succeeded();
-                    continue;
-                }
-            },
+        let entered = match panics::caught("accepting", &mut accept) {
+            Ok(Ok(Some(peer))) => {
+                panics::caught("letting a peer in", || enter(peer)).unwrap_or(Ok(()))
+            }
             Ok(Ok(None)) => return,
-            Ok(Err(error)) => error,
-            Err(panicked) => Error::failed("accepting panicked").with_internal(panicked.message),
+            Ok(Err(error)) => Err(error),
+            Err(panicked) => {
+                Err(Error::failed("accepting panicked").with_internal(panicked.message))
+            }
+        };
+        let Err(error) = entered else {
+            backoff.succeeded();
+            continue;
         };
         if let Some(before) = failures.pass(Instant::now()) {
             tracing::warn!(%error, before, "a peer could not be accepted, nor others before it");
