@@ -1,10 +1,12 @@
 //! Two vats in one process, over in-memory and socket transports.
 
+use std::fs;
 use std::time::Duration;
 
 use capnp_threads_core::{Concurrency, ConnConfig, Vat};
-use capnp_threads_transport::memory;
+use capnp_threads_transport::{memory, tcp};
 use rpc_schema::echo_capnp::echo;
+use rpc_tests::support::alone;
 use rpc_tests::support::objects::Echo;
 
 #[test]
@@ -51,4 +53,28 @@ fn a_stream_arrives_whole_and_in_order_before_what_follows_it() {
     drop(echo);
     client.close();
     assert!(server.join_timeout(Duration::from_secs(10)).unwrap());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_connection_takes_three_threads_and_one_file_descriptor() {
+    if !alone("connection::a_connection_takes_three_threads_and_one_file_descriptor") {
+        return;
+    }
+    let listener = tcp::Listener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client_vat, server_vat) = (Vat::new(), Vat::new());
+    let connect = || {
+        let (here, there) = (tcp::connect(address).unwrap(), listener.accept().unwrap());
+        let server = server_vat.connect(there, ConnConfig::new()).unwrap();
+        (client_vat.connect(here, ConnConfig::new()).unwrap(), server)
+    };
+    let count = |folder| fs::read_dir(folder).unwrap().count();
+    let held = || (count("/proc/self/task"), count("/proc/self/fd"));
+    // What is made once is made.
+    let _first = connect();
+    let before = held();
+    let _ten: Vec<_> = (0..10).map(|_| connect()).collect();
+    // Each has two sides.
+    assert_eq!(held(), (before.0 + 10 * 2 * 3, before.1 + 10 * 2));
 }
