@@ -209,8 +209,8 @@ fn cancelling_goes_through_forwarded_calls() {
     }
 }
 
-/// A tail call to the vat that called: its results stay there, and so does the
-/// cancellation find its way.
+/// A tail call to the vat that called: the results stay there, and the cancellation finds
+/// its way there all the same.
 #[test]
 fn cancelling_goes_through_tail_calls_to_the_callers_own_vat() {
     let _watchdog = Watchdog::start();
@@ -585,8 +585,8 @@ fn a_method_that_does_not_allow_it_waits_on() {
     back.end();
 }
 
-/// It is the call's permission: neither what ran on the thread before, nor what runs
-/// there next or in between, has given it.
+/// The permission is that of one call. It does not hold for what runs on the same thread
+/// before, after or in the middle of that call.
 #[test]
 fn a_permission_ends_with_its_method() {
     let _watchdog = Watchdog::start();

@@ -468,9 +468,9 @@ fn without_a_bootstrap_calls_on_it_fail() {
     pair.finish();
 }
 
-/// When writing fails, reading ends, too, after what has arrived: write errors
-/// become read errors. So it is the coordinator that ends the connection, and does
-/// what that leaves to be done; if it waited there, nobody could end it.
+/// Write errors become read errors: when writing fails, reading ends, too, after what has
+/// arrived. So the coordinator ends the connection, and does what the end leaves to be
+/// done. If it waited in that, nobody could end the connection.
 #[test]
 fn a_broken_stream_is_seen_off_by_a_thread_that_may_not_wait() {
     struct Waits {
@@ -534,8 +534,8 @@ fn calls_that_arrived_before_writing_failed_are_still_run() {
     assert_eq!(census.made(), u64::from(CALLS));
 }
 
-/// Whoever looks at a connection holds its lock for a moment. A reference that is
-/// dropped in that moment is released by whoever looked.
+/// A thread that looks at a connection holds its lock for a moment, and then releases the
+/// references that were dropped in that moment.
 #[test]
 fn looking_at_a_connection_does_not_lose_a_release() {
     let _watchdog = Watchdog::start();

@@ -42,8 +42,8 @@ enum Step {
     Finish(u32),
 }
 
-/// Of the messages so far, those that can concern a stream. Ids are used again, so
-/// what is none of its calls is to be told by what was called before.
+/// The messages so far that can concern a stream: its calls, and every Return and
+/// Finish, also those of other questions, because a stream's ids are used again.
 fn steps(session: &Session) -> Vec<Step> {
     let call = format!("{:#018x}/0", test_streaming::Client::TYPE_ID);
     let step = |line: String| {

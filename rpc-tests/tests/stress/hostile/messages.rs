@@ -489,7 +489,8 @@ fn unknown_messages_are_sent_back() {
     victim.finish();
 }
 
-/// An echo of much that was said with little would be much more than was received.
+/// A short message can stand for a long one, and echoing that would send much more than
+/// was received.
 #[test]
 fn an_unknown_message_that_repeats_itself_is_not_repeated() {
     let _watchdog = Watchdog::start();
@@ -734,9 +735,8 @@ fn methods_that_run_for_a_peer_that_is_cut_off_end_in_peace() {
     victim.finish();
 }
 
-/// Two methods each of which waits for what the other one is to return, as the peer
-/// arranged it. Nobody can help them as long as it stays; but it cannot stay, and
-/// leave them behind.
+/// Two methods that wait for each other's results, as the peer arranged it. As long as the
+/// peer stays nobody can help them; when it leaves, they must not be left waiting.
 #[test]
 fn methods_that_wait_for_one_another_are_freed_by_the_end() {
     let _watchdog = Watchdog::start();
