@@ -3,8 +3,8 @@
 //!
 //! | to run | what it does |
 //! |---|---|
-//! | `cargo bench -p benches` | criterion suites, each about one thing |
-//! | `cargo bench -p benches -- --test` | runs every one of them once, to see that it works |
+//! | `cargo bench` | criterion suites, each about one thing |
+//! | `cargo bench -- --test` | runs every one of them once, to see that it works |
 //! | `cargo run --release -p benches --bin load -- server ADDR` | serves `echo.capnp` |
 //! | `cargo run --release -p benches --bin load -- client ADDR` | loads such a server and prints the [`figures`] |
 //! | `cargo run --release -p benches --bin compare` | does that with several implementations side by side |
