@@ -373,6 +373,22 @@ fn comments_become_documentation() {
     assert!(documented.is_empty(), "{documented:?}");
 }
 
+/// What all structs and interfaces have in common belongs into the runtime library.
+#[test]
+fn the_code_of_an_element_is_short() {
+    if !crate::support::have_compiler("the_code_of_an_element_is_short") {
+        return;
+    }
+    let fields = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|n| format!("f{n} @{n} :Text;")).concat();
+    let methods = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|n| format!("m{n} @{n} S -> S;")).concat();
+    let text = format!("@0xb41e2d20f0a9c3e5; struct S {{ {fields} }} interface I {{ {methods} }}");
+    let folder = schemas(&[("short.capnp", &text)]);
+    let files = compiler(folder.path(), &["short.capnp"]).generate().unwrap();
+    let (structure, interface) = files[0].code.split_once("/// The interface").unwrap();
+    assert!(structure.len() < 10 * 1500, "{} bytes for 10 fields", structure.len());
+    assert!(interface.len() < 10 * 1500, "{} bytes for 10 methods", interface.len());
+}
+
 #[test]
 fn large_constants_are_included_from_files() {
     if !crate::support::have_compiler("large_constants_are_included_from_files") {
