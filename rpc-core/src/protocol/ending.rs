@@ -84,11 +84,8 @@ impl Txn<'_> {
             }
         }
         for (_, import) in machine.imports.take_all() {
-            if let import::Kind::Promised { node, .. } = import.kind
-                && let Some(node) = node.upgrade()
-            {
-                let effects = node.resolve(Client::broken(error.clone()));
-                self.effects.extend(effects);
+            if let import::Kind::Promised { node, .. } = import.kind {
+                self.resolve_node(node.upgrade(), Client::broken(error.clone()));
             }
         }
         for (id, embargo) in machine.embargoes.take_all() {

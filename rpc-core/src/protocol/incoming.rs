@@ -9,6 +9,7 @@ use super::embargo::Embargo;
 use super::import::{self, Resolution};
 use super::named::{Found, Named};
 use super::question::{self, Asked, Results};
+use super::remote_promise::RemotePromise;
 use super::{Abort, Machine, Peer, Txn};
 use crate::cap::call::{CallCell, Interest, Sink};
 use crate::cap::client::Client;
@@ -399,10 +400,7 @@ impl Txn<'_> {
                     None => field.give_up_place(Client::null()),
                 },
             };
-            if let Some(node) = field.node.upgrade() {
-                let effects = node.resolve(target);
-                self.effects.extend(effects);
-            }
+            self.resolve_node(field.node.upgrade(), target);
         }
         if let Some(cell) = asked.cell {
             let caps = named.into_iter().map(|named| self.reference_at_once(named)).collect();
@@ -415,10 +413,7 @@ impl Txn<'_> {
     pub(super) fn settle_with(&mut self, asked: Asked, outcome: Outcome) {
         for (path, field) in asked.fields {
             let target = field.give_up_place(cap_of(&outcome, &path));
-            if let Some(node) = field.node.upgrade() {
-                let effects = node.resolve(target);
-                self.effects.extend(effects);
-            }
+            self.resolve_node(field.node.upgrade(), target);
         }
         if let Some(cell) = asked.cell {
             self.complete(cell, outcome);
@@ -472,10 +467,7 @@ impl Txn<'_> {
             let target = self.settled_target(place, field.called, dest);
             field.give_up_place(target.clone());
             fields.insert(path, target.clone());
-            if let Some(node) = node {
-                let effects = node.resolve(target);
-                self.effects.extend(effects);
-            }
+            self.resolve_node(node, target);
         }
         if let Some(cell) = asked.cell {
             cell.will_take(fields);
@@ -554,10 +546,7 @@ impl Txn<'_> {
                 self.settled_target(named, called && node.is_some(), dest)
             }
         };
-        if let Some(node) = node {
-            let effects = node.resolve(target);
-            self.effects.extend(effects);
-        }
+        self.resolve_node(node, target);
         Ok(())
     }
 
@@ -663,6 +652,13 @@ impl Txn<'_> {
                 Ok(())
             }
             Context::Unknown => Ok(()),
+        }
+    }
+
+    /// Resolves a promise of the peer, unless nothing refers to it any more.
+    pub(super) fn resolve_node(&mut self, node: Option<Arc<RemotePromise>>, target: Client) {
+        if let Some(node) = node {
+            self.effects.extend(node.resolve(target));
         }
     }
 

@@ -9,7 +9,9 @@
 //!   changing an entry and queueing the message are one step.
 //! - Nothing waits under it: the outbox takes messages without bound, and a thread that
 //!   has to wait for room does so before it takes the lock.
-//! - No application code runs under it; see Note [effects].
+//! - No application code runs under it; see Note [effects]. A subscriber of `tracing` is
+//!   the exception: it sees events in the order of the transactions, and must neither
+//!   wait nor call this library.
 //! - Two order locks are never held at once. Work for another connection is an effect.
 //! - Leaf locks (a promise, a call, a mailbox, a slot) may be taken under it, one
 //!   at a time, and nothing is taken under a leaf lock.

@@ -134,9 +134,7 @@ impl Machine {
                 });
                 for field in fields.into_iter().flat_map(std::collections::BTreeMap::into_values) {
                     let null = field.give_up_place(Client::null());
-                    if let Some(node) = field.node.upgrade() {
-                        txn.effects.extend(node.resolve(null));
-                    }
+                    txn.resolve_node(field.node.upgrade(), null);
                 }
             }
         });

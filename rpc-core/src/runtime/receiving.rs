@@ -124,6 +124,8 @@ impl Receiving {
             // This does not fail: `self` holds a sender.
             let Ok(first) = inbox.0.recv() else { break };
             role::set_pace(Pace::Busy);
+            // The batch ends first. Writing what was held back runs the application's trace
+            // encoder, which may depend on a thread that the batch has noted.
             let _held = sending.hold(machine);
             let _batch = Batch::begin();
             for event in std::iter::once(first).chain(inbox.0.try_iter()).take(MAX_HELD) {

@@ -26,6 +26,7 @@ pub struct RpcSystemBuilder<N: VatNetwork> {
     vat: Vat,
     network: N,
     settings: Settings<N::VatId>,
+    flow_limit: u64,
 }
 
 pub(super) struct Settings<Id> {
@@ -35,7 +36,6 @@ pub(super) struct Settings<Id> {
     pub(super) gateway: Option<Client>,
     pub(super) limits: Limits,
     pub(super) flow: FlowControl,
-    pub(super) flow_limit: u64,
     pub(super) debug: bool,
     pub(super) trace_encoder: TraceEncoder,
     pub(super) close_timeout: Duration,
@@ -61,12 +61,12 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
                 gateway: None,
                 limits: Limits::default(),
                 flow: FlowControl::default(),
-                flow_limit: u64::MAX,
                 debug: false,
                 trace_encoder: TraceEncoder::default(),
                 close_timeout: Duration::from_secs(1),
                 idle_timeout: None,
             },
+            flow_limit: u64::MAX,
         }
     }
 
@@ -134,7 +134,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     /// [`ConnConfig::flow_limit`] and [`RpcSystem::set_flow_limit`].
     #[must_use]
     pub fn flow_limit(mut self, words: u64) -> Self {
-        self.settings.flow_limit = words;
+        self.flow_limit = words;
         self
     }
 
@@ -181,7 +181,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
             vat: self.vat,
             network: self.network,
             door: Door::open(self.settings.accept.clone())?,
-            flow_limit: Mutex::new(self.settings.flow_limit),
+            flow_limit: Mutex::new(self.flow_limit),
             settings: self.settings,
             peers: Mutex::default(),
             acceptor: Mutex::new(None),
