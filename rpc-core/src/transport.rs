@@ -37,7 +37,7 @@ pub trait MessageReader: Send + 'static {
     /// The stream ended in another way. After an error no further message can be read.
     fn read(&mut self) -> Result<Option<Message>, TransportError>;
 
-    /// Waits as [`read`](Self::read) does, and also reports when the peer rests, in
+    /// Waits as [`read`](Self::read) does, and also reports when the peer is idle, in
     /// order with the messages, if this transport can carry that.
     ///
     /// # Errors
@@ -60,8 +60,8 @@ pub trait MessageReader: Send + 'static {
 pub enum Received {
     /// A whole message.
     Message(Message),
-    /// The peer [rests](MessageWriter::rest).
-    Rest,
+    /// The peer [is idle](MessageWriter::declare_idle).
+    Idle,
     /// The stream has ended, at the end of a message.
     End,
 }
@@ -96,18 +96,18 @@ pub trait MessageWriter: Send + 'static {
         0
     }
 
-    /// Whether this writer can tell the peer that this side rests.
-    fn can_rest(&self) -> bool {
+    /// Whether this writer can tell the peer that this side is idle.
+    fn can_declare_idle(&self) -> bool {
         false
     }
 
     /// Tells the peer that this side has nothing under way and will begin nothing until
     /// it hears from the peer. A peer that has nothing under way either may then end
-    /// the connection. Only called if [`can_rest`](Self::can_rest) returns `true`.
+    /// the connection. Only called if [`can_declare_idle`](Self::can_declare_idle) returns `true`.
     ///
     /// # Errors
     /// The errors of [`write`](Self::write).
-    fn rest(&mut self) -> Result<(), TransportError> {
+    fn declare_idle(&mut self) -> Result<(), TransportError> {
         Ok(())
     }
 

@@ -131,7 +131,7 @@ impl MessageReader for TappedReader {
         let outcome = self.inner.read_next();
         match &outcome {
             Ok(Received::Message(message)) => self.tap.message(Direction::Received, message),
-            Ok(Received::Rest) => self.tap.line(Direction::Received, "rests"),
+            Ok(Received::Idle) => self.tap.line(Direction::Received, "idle"),
             Ok(Received::End) => self.end("end of stream"),
             // Nothing that this tap knows how to describe.
             Ok(_) => {}
@@ -196,13 +196,13 @@ impl MessageWriter for TappedWriter {
         self.inner.max_fds()
     }
 
-    fn can_rest(&self) -> bool {
-        self.inner.can_rest()
+    fn can_declare_idle(&self) -> bool {
+        self.inner.can_declare_idle()
     }
 
-    fn rest(&mut self) -> Result<(), TransportError> {
-        self.tap.line(Direction::Sent, "rests");
-        self.inner.rest()
+    fn declare_idle(&mut self) -> Result<(), TransportError> {
+        self.tap.line(Direction::Sent, "idle");
+        self.inner.declare_idle()
     }
 
     fn finish(&mut self) -> Result<(), TransportError> {

@@ -31,7 +31,7 @@ pub(crate) trait Connection: Send + Sync {
     fn keep_answer(self: Arc<Self>, id: AnswerId, serial: Serial);
 
     /// Sends the Return of a call whose results the peer wants to stay here.
-    fn return_kept(self: Arc<Self>, id: AnswerId, serial: Serial);
+    fn return_redirected(self: Arc<Self>, id: AnswerId, serial: Serial);
 
     /// Records the end of a delivered call that counts as `words` words:
     /// Note [flow limit].

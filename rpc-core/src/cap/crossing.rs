@@ -7,16 +7,16 @@ use super::payload::{Outcome, Payload};
 
 /// The direction in which a barrier is crossed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Direction {
+pub(crate) enum Heading {
     In,
     Out,
 }
 
-impl Direction {
+impl Heading {
     pub(crate) fn opposite(self) -> Self {
         match self {
-            Direction::In => Direction::Out,
-            Direction::Out => Direction::In,
+            Heading::In => Heading::Out,
+            Heading::Out => Heading::In,
         }
     }
 }
@@ -24,25 +24,25 @@ impl Direction {
 /// A barrier past which no capability can be passed.
 pub(crate) trait Barrier: Send + Sync {
     /// The capability that stands for `client` on the other side.
-    fn cross(self: Arc<Self>, client: &Client, direction: Direction) -> Client;
+    fn cross(self: Arc<Self>, client: &Client, heading: Heading) -> Client;
 }
 
-/// A barrier and a direction: changes the capabilities in the outcome of a call that
+/// A barrier and a heading: changes the capabilities in the outcome of a call that
 /// crossed the barrier.
 #[derive(Clone)]
 pub(crate) struct Crossing {
     barrier: Arc<dyn Barrier>,
-    direction: Direction,
+    heading: Heading,
 }
 
 impl Crossing {
-    pub(crate) fn new(barrier: Arc<dyn Barrier>, direction: Direction) -> Self {
-        Crossing { barrier, direction }
+    pub(crate) fn new(barrier: Arc<dyn Barrier>, heading: Heading) -> Self {
+        Crossing { barrier, heading }
     }
 
     /// A capability of the outcome as the caller gets it.
     pub(crate) fn client(&self, client: &Client) -> Client {
-        Arc::clone(&self.barrier).cross(client, self.direction)
+        Arc::clone(&self.barrier).cross(client, self.heading)
     }
 
     /// Content as the caller gets it.

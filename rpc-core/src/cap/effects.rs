@@ -39,7 +39,7 @@ use super::watch::Watcher;
 use crate::error::Error;
 use crate::panics;
 use crate::work::executor::{Executor, Job};
-use crate::work::interrupt::Aside;
+use crate::work::interrupt::Detached;
 use crate::work::role;
 use crate::work::waking::Suspended;
 
@@ -124,7 +124,7 @@ impl Effect {
 }
 
 #[derive(Default)]
-struct Pending {
+struct ThreadEffects {
     /// The machine whose order lock this thread holds: its address, or 0.
     locked: Cell<usize>,
     /// Whether a loop further up this thread's stack is running the queue.
@@ -136,15 +136,15 @@ struct Pending {
 }
 
 crate::sync::thread_local! {
-    static PENDING: Pending = Pending::default();
+    static EFFECTS: ThreadEffects = ThreadEffects::default();
 }
 
 /// Notes an effect, and runs it at once if this thread may.
 pub(crate) fn defer(effect: Effect) {
     let mut slot = Some(effect);
-    let noted = PENDING.try_with(|pending| {
+    let noted = EFFECTS.try_with(|effects| {
         if let Some(effect) = slot.take() {
-            pending.note(effect);
+            effects.note(effect);
         }
     });
     match (noted, slot) {
@@ -160,8 +160,7 @@ pub(crate) fn defer(effect: Effect) {
 /// may.
 pub(crate) fn defer_all(effects: Vec<Effect>) {
     let mut effects = effects.into_iter();
-    let noted =
-        PENDING.try_with(|pending| effects.by_ref().for_each(|effect| pending.note(effect)));
+    let noted = EFFECTS.try_with(|thread| effects.by_ref().for_each(|effect| thread.note(effect)));
     match noted {
         Ok(()) => run_pending(),
         Err(_) => effects.for_each(Effect::run),
@@ -172,12 +171,12 @@ pub(crate) fn defer_all(effects: Vec<Effect>) {
 /// before application code waits, or looks whether it has to wait. Must not be called
 /// under a lock.
 pub(crate) fn catch_up() {
-    let ready = PENDING.try_with(|pending| pending.locked.get() == 0 && !pending.is_empty());
+    let ready = EFFECTS.try_with(|effects| effects.locked.get() == 0 && !effects.is_empty());
     if ready != Ok(true) {
         return;
     }
-    let _outer = Restore { running: PENDING.with(|pending| pending.running.replace(true)) };
-    while let Some(effect) = PENDING.with(Pending::next) {
+    let _outer = Restore { running: EFFECTS.with(|effects| effects.running.replace(true)) };
+    while let Some(effect) = EFFECTS.with(ThreadEffects::next) {
         effect.run();
     }
 }
@@ -189,16 +188,16 @@ pub(crate) fn application(code: impl FnOnce()) {
     struct Nested;
     impl Drop for Nested {
         fn drop(&mut self) {
-            let _ = PENDING.try_with(|pending| pending.nesting.set(pending.nesting.get() - 1));
+            let _ = EFFECTS.try_with(|effects| effects.nesting.set(effects.nesting.get() - 1));
         }
     }
     // This code does not belong to the method that may be further up this stack.
-    let aside = Aside::begin();
-    let outer = PENDING.try_with(|pending| {
-        let depth = pending.nesting.get();
-        pending.nesting.set(depth + 1);
-        let running = pending.running.get();
-        pending.running.set(running && depth >= MAX_NESTING);
+    let aside = Detached::begin();
+    let outer = EFFECTS.try_with(|effects| {
+        let depth = effects.nesting.get();
+        effects.nesting.set(depth + 1);
+        let running = effects.running.get();
+        effects.running.set(running && depth >= MAX_NESTING);
         (Nested, Restore { running })
     });
     // The panic has been logged, and nothing here depends on the code's success.
@@ -230,7 +229,7 @@ struct Restore {
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        let _ = PENDING.try_with(|pending| pending.running.set(self.running));
+        let _ = EFFECTS.try_with(|effects| effects.running.set(self.running));
     }
 }
 
@@ -240,25 +239,25 @@ pub(crate) struct LockScope(());
 impl LockScope {
     /// `owner` is the address of the machine that owns the lock.
     pub(crate) fn enter(owner: usize) -> Self {
-        let before = PENDING.try_with(|pending| pending.locked.replace(owner)).unwrap_or(0);
+        let before = EFFECTS.try_with(|effects| effects.locked.replace(owner)).unwrap_or(0);
         debug_assert_eq!(before, 0, "two order locks on one thread: see Note [locks]");
         LockScope(())
     }
 
     /// The address of the machine whose order lock this thread holds.
     pub(crate) fn current() -> Option<usize> {
-        let owner = PENDING.try_with(|pending| pending.locked.get()).unwrap_or(0);
+        let owner = EFFECTS.try_with(|effects| effects.locked.get()).unwrap_or(0);
         (owner != 0).then_some(owner)
     }
 }
 
 impl Drop for LockScope {
     fn drop(&mut self) {
-        let _ = PENDING.try_with(|pending| pending.locked.set(0));
+        let _ = EFFECTS.try_with(|effects| effects.locked.set(0));
     }
 }
 
-impl Pending {
+impl ThreadEffects {
     fn note(&self, effect: Effect) {
         match effect {
             Effect::Drop(_) => self.drops.borrow_mut().push_back(effect),
@@ -277,7 +276,7 @@ impl Pending {
 }
 
 fn run_pending() {
-    if !PENDING.with(|pending| pending.running.get()) {
+    if !EFFECTS.with(|effects| effects.running.get()) {
         catch_up();
     }
 }

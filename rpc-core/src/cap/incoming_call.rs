@@ -22,11 +22,11 @@ pub struct IncomingCall {
     params: Option<Payload>,
     cell: Arc<CallCell>,
     object: Arc<LocalObject>,
-    answer: Answer,
+    reply: Reply,
 }
 
 #[derive(PartialEq, Eq)]
-enum Answer {
+enum Reply {
     Owed,
     Given,
 }
@@ -39,7 +39,7 @@ impl IncomingCall {
             params: Some(call.params),
             cell: call.cell,
             object,
-            answer: Answer::Owed,
+            reply: Reply::Owed,
         }
     }
 
@@ -105,7 +105,7 @@ impl IncomingCall {
 
     /// Answers the call. Does not wait.
     pub fn respond(mut self, outcome: Result<Payload>) {
-        self.answer = Answer::Given;
+        self.reply = Reply::Given;
         // The parameters' capabilities are dropped before the caller learns of the end,
         // so that their release is counted by then.
         self.params = None;
@@ -151,7 +151,7 @@ impl IncomingCall {
     }
 
     fn handed_on(&mut self, interface: u64, method: u16, params: Payload) -> Option<Delivery> {
-        self.answer = Answer::Given;
+        self.reply = Reply::Given;
         self.params = None;
         let delivery = Delivery::Call(CallRequest {
             interface,
@@ -190,11 +190,11 @@ impl IncomingCall {
     /// mailbox answers the call with a better error. (Other calls that the method held
     /// are answered here.)
     fn give_up(&mut self, error: Error) {
-        if self.answer == Answer::Owed && !PanicScope::will_answer(&self.cell) {
+        if self.reply == Reply::Owed && !PanicScope::will_answer(&self.cell) {
             self.params = None;
             self.cell.complete(Err(error));
         }
-        self.answer = Answer::Given;
+        self.reply = Reply::Given;
     }
 
     /// Drops the call unanswered; `error` gives the reason.
@@ -205,7 +205,7 @@ impl IncomingCall {
 
 impl Drop for IncomingCall {
     fn drop(&mut self) {
-        if self.answer == Answer::Given {
+        if self.reply == Reply::Given {
             return;
         }
         let error = Error::failed("the object dropped the call without answering it");

@@ -36,7 +36,7 @@ use crate::panics::{self, Panicked};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::work::executor::Executor;
-use crate::work::interrupt::Aside;
+use crate::work::interrupt::Detached;
 use crate::work::role::{self, Pace};
 
 /// The object behind a capability of this process. Generated code implements this trait
@@ -230,7 +230,7 @@ impl LocalObject {
             return call.respond(Err(error.clone()));
         }
         let Some(server) = self.server() else { return };
-        let guard = (PanicScope::enter(&cell), Aside::begin());
+        let guard = (PanicScope::enter(&cell), Detached::begin());
         let outcome = panics::catch(|| server.dispatch(call));
         drop(guard);
         if let Err(panicked) = outcome {

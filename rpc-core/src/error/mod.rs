@@ -238,7 +238,7 @@ impl Error {
     }
 
     /// The same error with the reason, trace and details that a peer will be told.
-    pub(crate) fn as_told(&self, reason: String, trace: String, details: usize) -> Self {
+    pub(crate) fn as_sent(&self, reason: String, trace: String, details: usize) -> Self {
         self.change(|inner| {
             inner.reason = reason;
             inner.trace = trace;

@@ -26,7 +26,7 @@ use std::sync::{Arc, Weak};
 
 use crate::cap::client::Client;
 use crate::cap::connection::{self, Connection};
-use crate::cap::crossing::Direction;
+use crate::cap::crossing::Heading;
 use crate::cap::delivery::{CallRequest, Delivery, Tail};
 use crate::cap::effects::{self, Effect};
 use crate::cap::incoming_call::IncomingCall;
@@ -53,7 +53,7 @@ pub(crate) struct Gateway {
     client: Client,
     /// The queues in which the saves of a promise wait: one for all saves of a promise,
     /// however often the peer saves the promise and cancels that.
-    waiting: Mutex<HashMap<(usize, Direction), Weak<Saves>>>,
+    waiting: Mutex<HashMap<(usize, Heading), Weak<Saves>>>,
 }
 
 impl Gateway {
@@ -66,10 +66,10 @@ impl Gateway {
         self: &Arc<Self>,
         machine: &Arc<Machine>,
         promise: Client,
-        direction: Direction,
+        heading: Heading,
         delivery: Delivery,
     ) {
-        let key = (promise.address(), direction);
+        let key = (promise.address(), heading);
         // An entry that is found belongs to this promise: it keeps its promise alive,
         // so the address was not used again.
         let known = self.waiting.lock().get(&key).and_then(Weak::upgrade);
@@ -79,7 +79,7 @@ impl Gateway {
         }
         // If two threads come here at the same time, there are two queues, which does
         // no harm.
-        let (queue, saves) = Saves::new(self, machine, promise.clone(), direction);
+        let (queue, saves) = Saves::new(self, machine, promise.clone(), heading);
         {
             let mut waiting = self.waiting.lock();
             if waiting.len() >= FEW {
@@ -129,16 +129,16 @@ impl Border for Gateway {
 
     fn outwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery) {
         if target.is_promise() {
-            return self.wait_for(machine, target, Direction::Out, delivery);
+            return self.wait_for(machine, target, Heading::Out, delivery);
         }
-        let past = Client::from_dispatch_with(Arc::new(Past(target)), Concurrency::Inline);
-        self.redirect(IMPORT, past, delivery);
+        let bypass = Client::from_dispatch_with(Arc::new(Bypass(target)), Concurrency::Inline);
+        self.redirect(IMPORT, bypass, delivery);
     }
 
     fn inwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery) {
         let target = target.shortened();
         if target.is_promise() {
-            return self.wait_for(machine, target, Direction::In, delivery);
+            return self.wait_for(machine, target, Heading::In, delivery);
         }
         if target.is_null_or_broken() {
             return target.deliver(delivery);
@@ -158,9 +158,9 @@ impl fmt::Debug for Gateway {
 }
 
 /// A capability of another realm whose calls bypass the gateway.
-struct Past(Client);
+struct Bypass(Client);
 
-impl Dispatch for Past {
+impl Dispatch for Bypass {
     fn dispatch(&self, call: IncomingCall) {
         if let Some(delivery) = call.into_delivery() {
             deliver_past_border(self.0.clone(), delivery);
@@ -182,7 +182,7 @@ pub(crate) struct Saves {
     gateway: Arc<Gateway>,
     machine: Weak<Machine>,
     promise: Client,
-    direction: Direction,
+    heading: Heading,
     queue: Weak<LocalPromise>,
 }
 
@@ -192,14 +192,14 @@ impl Saves {
         gateway: &Arc<Gateway>,
         machine: &Arc<Machine>,
         promise: Client,
-        direction: Direction,
+        heading: Heading,
     ) -> (Arc<LocalPromise>, Weak<Saves>) {
         let queue = LocalPromise::new(None);
         let saves = Arc::new(Saves {
             gateway: Arc::clone(gateway),
             machine: Arc::downgrade(machine),
             promise,
-            direction,
+            heading,
             queue: Arc::downgrade(&queue),
         });
         let known = Arc::downgrade(&saves);
@@ -212,10 +212,10 @@ impl Observer for Saves {
     /// Goes on with the saves once the promise is resolved.
     fn tell(self: Arc<Self>) {
         let Some(queue) = self.queue.upgrade() else { return };
-        queue.resolve(match self.direction {
+        queue.resolve(match self.heading {
             // The saves come to the gateway again, on their way out.
-            Direction::Out => self.promise.clone(),
-            Direction::In => {
+            Heading::Out => self.promise.clone(),
+            Heading::In => {
                 let inwards = Inwards {
                     gateway: Arc::clone(&self.gateway),
                     machine: Weak::clone(&self.machine),

@@ -54,7 +54,7 @@ pub(crate) enum State {
 pub(crate) enum ResultsTo {
     Caller,
     /// They stay here, for a question of this side that the peer answers with them.
-    Kept,
+    Yourself,
     /// The question of this side has taken them.
     Taken,
 }

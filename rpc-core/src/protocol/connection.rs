@@ -31,8 +31,8 @@ impl Connection for Machine {
         self.transact(|txn| txn.keep_answer(id, serial));
     }
 
-    fn return_kept(self: Arc<Self>, id: AnswerId, serial: Serial) {
-        self.transact(|txn| txn.return_kept(id, serial));
+    fn return_redirected(self: Arc<Self>, id: AnswerId, serial: Serial) {
+        self.transact(|txn| txn.return_redirected(id, serial));
     }
 
     fn call_is_over(self: Arc<Self>, words: u64) {

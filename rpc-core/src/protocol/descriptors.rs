@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use super::dest::{Dest, Pinned};
 use super::export::{self, Export, ExportSlot};
 use super::import::{self, Import, ImportRef, Resolution};
-use super::named::{Found, Named};
+use super::named::{Named, Place};
 use super::{Abort, Txn, question};
 use crate::cap::client::Client;
 use crate::cap::connection;
@@ -405,15 +405,15 @@ impl Txn<'_> {
             }
             Descriptor::SenderPromise(id) => Named::Theirs(self.import_promise(ImportId(*id))?),
             Descriptor::ReceiverHosted(id) => {
-                Named::Ours(self.found_export(*id).unwrap_or_else(|| {
-                    Found::client(Client::broken(Error::failed(format!(
+                Named::Ours(self.export_place(*id).unwrap_or_else(|| {
+                    Place::client(Client::broken(Error::failed(format!(
                         "the peer sent us our export {id}, which does not exist"
                     ))))
                 }))
             }
             Descriptor::ReceiverAnswer(answer) => {
-                let found = self.found_field(answer);
-                Named::Ours(found.unwrap_or_else(|error| Found::client(Client::broken(error))))
+                let found = self.field_place(answer);
+                Named::Ours(found.unwrap_or_else(|error| Place::client(Client::broken(error))))
             }
             Descriptor::Unknown(tag) => {
                 let error = Error::unimplemented(format!(

@@ -111,12 +111,12 @@ pub(crate) struct Pinned {
 }
 
 struct State {
-    place: Place,
+    place: Pin,
     /// The promise that is, or was, at that place.
     promise: Weak<RemotePromise>,
 }
 
-enum Place {
+enum Pin {
     There(Dest),
     /// A capability with the same target, so that the place could be given up.
     Elsewhere(Client),
@@ -127,10 +127,7 @@ impl Pinned {
         Arc::new(Pinned {
             machine: Arc::clone(dest.machine()),
             target: dest.target(),
-            state: Mutex::new(State {
-                place: Place::There(dest),
-                promise: Arc::downgrade(promise),
-            }),
+            state: Mutex::new(State { place: Pin::There(dest), promise: Arc::downgrade(promise) }),
             stream: StreamSlot::default(),
         })
     }
@@ -143,8 +140,8 @@ impl Pinned {
     /// The place, or the capability that is used instead.
     pub(crate) fn dest(&self) -> Result<Dest, Client> {
         match &self.state.lock().place {
-            Place::There(dest) => Ok(dest.clone()),
-            Place::Elsewhere(client) => Err(client.clone()),
+            Pin::There(dest) => Ok(dest.clone()),
+            Pin::Elsewhere(client) => Err(client.clone()),
         }
     }
 
@@ -167,7 +164,7 @@ impl Pinned {
         {
             client.adopt_stream(stream);
         }
-        let before = std::mem::replace(&mut self.state.lock().place, Place::Elsewhere(client));
+        let before = std::mem::replace(&mut self.state.lock().place, Pin::Elsewhere(client));
         drop(before);
     }
 
@@ -231,9 +228,9 @@ impl Capability for Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         // Chains are taken apart one by one, see Note [effects].
-        let gone = Place::Elsewhere(Client::null());
+        let gone = Pin::Elsewhere(Client::null());
         let before = std::mem::replace(&mut self.state.get_mut().place, gone);
-        if let Place::Elsewhere(client) = before {
+        if let Pin::Elsewhere(client) = before {
             effects::defer(Effect::drop(client));
         }
     }

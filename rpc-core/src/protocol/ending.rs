@@ -70,10 +70,10 @@ impl Txn<'_> {
         }
         let machine = self.machine;
         self.order.phase = match self.order.phase {
-            Phase::Resting => Phase::DeadUnused(error.clone()),
+            Phase::Idle => Phase::DeadUnused(error.clone()),
             _ => Phase::Dead(error.clone()),
         };
-        self.stop_resting();
+        self.end_idle();
         machine.room.close(error.clone());
 
         for (id, entry) in machine.questions.take_all() {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::answer::{self, Answer, ResultsTo};
+use super::answer::{self, Answer};
 use super::descriptors::View;
 use super::embargo::Embargo;
 use super::import::{self, Resolution};
-use super::named::{Found, Named};
-use super::question::{self, Asked, Results};
+use super::named::{Named, Place};
+use super::question::{self, Asked};
 use super::remote_promise::RemotePromise;
-use super::{Abort, Machine, Peer, Txn};
+use super::{Abort, Machine, Txn, UnwantedReturns};
 use crate::cap::call::{CallCell, Interest, Sink};
 use crate::cap::client::Client;
 use crate::cap::delivery::{CallRequest, Delivery, Echo, Route, Tail};
@@ -105,7 +105,7 @@ impl Txn<'_> {
 
     fn receive_bootstrap(&mut self, bootstrap: wire::Bootstrap) -> Result<(), Abort> {
         let id = AnswerId(bootstrap.question);
-        let cell = self.begin_answer(id, ResultsTo::Caller, Hint::None)?;
+        let cell = self.begin_answer(id, answer::ResultsTo::Caller, Hint::None)?;
         let offers = &self.order.offers;
         let effect = match (bootstrap.object, &offers.bootstrap, &offers.restorer) {
             (None, Some(client), _) => {
@@ -142,8 +142,8 @@ impl Txn<'_> {
     fn receive_call(&mut self, call: wire::Call) -> Result<(), Abort> {
         let id = AnswerId(call.question);
         let results_to = match call.results_to {
-            wire::ResultsTo::Caller => ResultsTo::Caller,
-            wire::ResultsTo::Yourself => ResultsTo::Kept,
+            wire::ResultsTo::Caller => answer::ResultsTo::Caller,
+            wire::ResultsTo::Yourself => answer::ResultsTo::Yourself,
             wire::ResultsTo::Unknown => {
                 return Err(Abort(Error::unimplemented(
                     "Call.sendResultsTo is neither `caller` nor `yourself`",
@@ -153,13 +153,13 @@ impl Txn<'_> {
         // Target and parameters are looked up before the call's own answer exists: a
         // call cannot be pipelined on itself, nor be given what it is to return.
         let target = match &call.target {
-            Target::ImportedCap(export) => self.found_export(*export).ok_or_else(|| {
+            Target::ImportedCap(export) => self.export_place(*export).ok_or_else(|| {
                 Abort::new(format!("Call to export {export}, which does not exist"))
             })?,
             Target::PromisedAnswer(answer) => self
-                .found_field(answer)
-                .unwrap_or_else(|error| Found::client(Client::broken(error))),
-            Target::Unknown => Found::client(Client::broken(Error::unimplemented(
+                .field_place(answer)
+                .unwrap_or_else(|error| Place::client(Client::broken(error))),
+            Target::Unknown => Place::client(Client::broken(Error::unimplemented(
                 "the call's target is of a kind that is not known here",
             ))),
         };
@@ -182,7 +182,7 @@ impl Txn<'_> {
     fn begin_answer(
         &mut self,
         id: AnswerId,
-        results_to: ResultsTo,
+        results_to: answer::ResultsTo,
         hint: Hint,
     ) -> Result<Arc<CallCell>, Abort> {
         if self.machine.answers.contains(id) {
@@ -197,8 +197,10 @@ impl Txn<'_> {
         let serial = self.serial();
         let machine = Arc::downgrade(self.machine);
         let sink = match results_to {
-            ResultsTo::Caller => Sink::Answer(machine as _, id, serial),
-            ResultsTo::Kept | ResultsTo::Taken => Sink::Kept(machine as _, id, serial),
+            answer::ResultsTo::Caller => Sink::Answer(machine as _, id, serial),
+            answer::ResultsTo::Yourself | answer::ResultsTo::Taken => {
+                Sink::Redirected(machine as _, id, serial)
+            }
         };
         let (cell, interest) = CallCell::new(sink, hint);
         self.machine.answers.insert(
@@ -245,7 +247,7 @@ impl Txn<'_> {
                 // The Finish of this side gave up the results, whatever they are. If
                 // they are those of a call that came back to this side, that call is no
                 // longer wanted either; the peer may have finished it already.
-                if let wire::Outcome::TakeFromOtherQuestion(other) = ret.outcome
+                if let wire::ReturnKind::TakeFromOtherQuestion(other) = ret.outcome
                     && let Ok(interest) = self.take_answer(AnswerId(other))
                 {
                     self.effect(Effect::drop(interest));
@@ -255,7 +257,7 @@ impl Txn<'_> {
                 Ok(())
             }
             Some(question::State::Asked(asked)) => {
-                let settled = if asked.results == Results::Returned {
+                let settled = if asked.results_to == question::ResultsTo::SentElsewhere {
                     let abort = Abort::new(format!("a second Return for question {id}"));
                     Err((Box::new(asked), abort))
                 } else {
@@ -290,7 +292,7 @@ impl Txn<'_> {
         if id.0 - question::FIRST_PIPELINE_ONLY >= self.order.pipelines.asked {
             return Err(Abort::new(format!("Return for question {id}, which was not asked")));
         }
-        self.order.pipelines.peer = Peer::Answers;
+        self.order.pipelines.returns = UnwantedReturns::Sent;
         // The exports in the parameters are known as long as the question is not
         // finished.
         let params = self.machine.questions.with(id, |entry| match &mut entry.state {
@@ -313,39 +315,43 @@ impl Txn<'_> {
         &mut self,
         id: QuestionId,
         asked: Asked,
-        outcome: wire::Outcome,
+        outcome: wire::ReturnKind,
     ) -> Result<(), (Box<Asked>, Abort)> {
         let abort = match outcome {
-            wire::Outcome::Results(content) if asked.results == Results::Here => {
+            wire::ReturnKind::Results(content)
+                if asked.results_to == question::ResultsTo::Caller =>
+            {
                 return self.settle_with_results(id, asked, content);
             }
-            wire::Outcome::ResultsSentElsewhere if asked.results == Results::Kept => {
+            wire::ReturnKind::ResultsSentElsewhere
+                if asked.results_to == question::ResultsTo::Yourself =>
+            {
                 // The fields still lead to the peer: Note [tail calls].
-                let asked = Asked { results: Results::Returned, ..asked };
+                let asked = Asked { results_to: question::ResultsTo::SentElsewhere, ..asked };
                 self.machine
                     .questions
                     .with(id, |entry| entry.state = question::State::Asked(asked));
                 return Ok(());
             }
-            _ if asked.results == Results::Kept => Abort::new(format!(
+            _ if asked.results_to == question::ResultsTo::Yourself => Abort::new(format!(
                 "the results of question {id} came here, but should have stayed with the peer"
             )),
-            wire::Outcome::Exception(error) => {
+            wire::ReturnKind::Exception(error) => {
                 tracing::debug!(question = %id, %error, "a call failed at the peer");
                 self.settle_with(asked, Err(error));
                 return Ok(());
             }
-            wire::Outcome::TakeFromOtherQuestion(other) => {
+            wire::ReturnKind::TakeFromOtherQuestion(other) => {
                 return self.settle_from_answer(id, asked, AnswerId(other));
             }
-            wire::Outcome::Canceled => {
+            wire::ReturnKind::Canceled => {
                 Abort::new(format!("question {id} was canceled, but not by this side"))
             }
-            wire::Outcome::Results(_) => Abort::new(format!("question {id} was answered twice")),
-            wire::Outcome::ResultsSentElsewhere => Abort::new(format!(
+            wire::ReturnKind::Results(_) => Abort::new(format!("question {id} was answered twice")),
+            wire::ReturnKind::ResultsSentElsewhere => Abort::new(format!(
                 "the results of question {id} were sent elsewhere, but should have come here"
             )),
-            wire::Outcome::Unknown => Abort(Error::unimplemented(
+            wire::ReturnKind::Unknown => Abort(Error::unimplemented(
                 "a Return of a kind that is not known here, as for level 3",
             )),
         };
@@ -391,7 +397,7 @@ impl Txn<'_> {
                         let target = self.settled_target(place, field.called, dest);
                         field.give_up_place(hosted.unwrap_or_else(|| target.clone()));
                         *named = if ours {
-                            Named::Ours(Found::client(target.clone()))
+                            Named::Ours(Place::client(target.clone()))
                         } else {
                             Named::Theirs(target.clone())
                         };
@@ -424,14 +430,14 @@ impl Txn<'_> {
     /// side.
     fn take_answer(&mut self, id: AnswerId) -> Result<Arc<Interest>, Abort> {
         let taken = self.machine.answers.with(id, |entry| match entry.results_to {
-            ResultsTo::Kept => {
-                entry.results_to = ResultsTo::Taken;
+            answer::ResultsTo::Yourself => {
+                entry.results_to = answer::ResultsTo::Taken;
                 // The peer need not finish its question when this side's question ends,
                 // so its question must not keep the call alive.
                 entry.interest.take().ok_or("has been taken before")
             }
-            ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
-            ResultsTo::Taken => Err("has been taken before"),
+            answer::ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
+            answer::ResultsTo::Taken => Err("has been taken before"),
         });
         taken
             .unwrap_or(Err("is not outstanding"))
@@ -457,7 +463,7 @@ impl Txn<'_> {
             if node.is_none() && !field.called {
                 continue;
             }
-            let place = Named::Ours(Found::field(interest.cell(), &path));
+            let place = Named::Ours(Place::field(interest.cell(), &path));
             let dest = || {
                 wire::Target::PromisedAnswer(wire::PromisedAnswer {
                     question: id.0,
@@ -487,10 +493,12 @@ impl Txn<'_> {
             answer::State::Running if entry.cell.hint() == Hint::OnlyPipeline => Ok(()),
             answer::State::Running => {
                 let outcome = match entry.results_to {
-                    ResultsTo::Caller => wire::Outcome::Canceled,
+                    answer::ResultsTo::Caller => wire::ReturnKind::Canceled,
                     // A peer that asked this side to keep the results expects this
                     // Return.
-                    ResultsTo::Kept | ResultsTo::Taken => wire::Outcome::ResultsSentElsewhere,
+                    answer::ResultsTo::Yourself | answer::ResultsTo::Taken => {
+                        wire::ReturnKind::ResultsSentElsewhere
+                    }
                 };
                 self.send(wire::Message::Return(wire::Return {
                     answer: id.0,
@@ -591,13 +599,13 @@ impl Txn<'_> {
             // already resolved to a capability of this side. In the end the embargo
             // leads to the path that the earlier calls took when they came back, even
             // if a shorter one is known by then: see Note [described path].
-            (Named::Theirs(client), _) => Found::client(client),
+            (Named::Theirs(client), _) => Place::client(client),
             (Named::Ours(place), _) => place,
         };
         self.embargo(way, promise)
     }
 
-    fn embargo(&mut self, mut target: Found, promise: wire::Target) -> Client {
+    fn embargo(&mut self, mut target: Place, promise: wire::Target) -> Client {
         if self.machine.embargoes.len() >= self.limits().embargoes as usize {
             return Client::broken(Error::overloaded(format!(
                 "more than {} promises wait for their embargo; raise Limits::embargoes",
@@ -631,11 +639,11 @@ impl Txn<'_> {
             }
             Context::SenderLoopback(embargo) => {
                 let target = match &disembargo.target {
-                    Target::ImportedCap(id) => self.found_export(*id).ok_or_else(|| {
+                    Target::ImportedCap(id) => self.export_place(*id).ok_or_else(|| {
                         Abort::new(format!("Disembargo of export {id}, which does not exist"))
                     })?,
                     Target::PromisedAnswer(answer) => self
-                        .found_field(answer)
+                        .field_place(answer)
                         .map_err(|error| Abort::new(format!("Disembargo: {}", error.reason())))?,
                     Target::Unknown => {
                         return Err(Abort(Error::unimplemented(

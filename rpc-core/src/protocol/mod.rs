@@ -26,6 +26,7 @@ mod embargo;
 mod ending;
 mod export;
 mod held;
+pub(crate) mod idle;
 mod import;
 mod incoming;
 mod named;
@@ -33,7 +34,6 @@ mod outgoing;
 mod question;
 mod releases;
 pub(crate) mod remote_promise;
-pub(crate) mod rest;
 pub(crate) mod snapshot;
 mod table;
 
@@ -80,8 +80,8 @@ pub(crate) struct Machine {
     /// Present until the end of the connection. The lock is a leaf.
     border: Mutex<Option<Arc<dyn Border>>>,
     outbox: Arc<dyn Outbox>,
-    /// Whether the phase is `Resting`, for threads that look without the lock.
-    resting: AtomicBool,
+    /// Whether the phase is `Idle`, for threads that look without the lock.
+    idle: AtomicBool,
     activity: AtomicUsize,
     /// Whether a message of the peer has arrived.
     heard: AtomicBool,
@@ -130,9 +130,9 @@ pub(crate) trait Outbox: Send + Sync {
     /// back.
     fn push(&self, message: wire::Message);
 
-    /// Queues the statement that this side rests: see Note [rest]. Called under the
+    /// Queues the statement that this side is idle: see Note [idle]. Called under the
     /// rules of `push`.
-    fn push_rest(&self) {}
+    fn push_idle(&self) {}
 
     /// Makes sure that messages which `machine` may have pushed are sent. Called after
     /// each step, without a lock. Must not wait.
@@ -180,22 +180,22 @@ struct Order {
 #[derive(Default)]
 struct Pipelines {
     asked: u32,
-    peer: Peer,
+    returns: UnwantedReturns,
 }
 
 /// Whether the peer leaves out the Return where none is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Peer {
+enum UnwantedReturns {
     #[default]
-    TakesHints,
-    Answers,
+    LeftOut,
+    Sent,
 }
 
 #[derive(Clone, Debug)]
 enum Phase {
     Live,
-    /// This side begins nothing until a message of the peer arrives: see Note [rest].
-    Resting,
+    /// This side begins nothing until a message of the peer arrives: see Note [idle].
+    Idle,
     /// The connection has ended: every call fails with this error.
     Dead(Error),
     /// The connection was unused when it ended: every call fails with this error.
@@ -258,7 +258,7 @@ impl Machine {
             has_border: border.is_some(),
             border: Mutex::new(border),
             outbox,
-            resting: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
             activity: AtomicUsize::new(0),
             heard: AtomicBool::new(false),
         })
@@ -336,7 +336,7 @@ impl Txn<'_> {
 
     /// Queues a message for the peer, unless the connection has ended.
     fn send(&mut self, message: wire::Message) {
-        if let Phase::Live | Phase::Resting = self.order.phase {
+        if let Phase::Live | Phase::Idle = self.order.phase {
             tracing::trace!(?message, "send");
             self.machine.activity.fetch_add(1, Ordering::Relaxed);
             self.machine.room.queued(message.size_estimate());
@@ -372,7 +372,7 @@ impl Txn<'_> {
     /// The error with which every call fails, if the connection has ended.
     fn dead(&self) -> Option<Error> {
         match &self.order.phase {
-            Phase::Live | Phase::Resting => None,
+            Phase::Live | Phase::Idle => None,
             Phase::Dead(error) | Phase::DeadUnused(error) => Some(error.clone()),
         }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::descriptors::Described;
 use super::dest::{Dest, Pinned};
+use super::idle::Unused;
 use super::question::{self, Asked, Question, QuestionRef};
-use super::rest::Unused;
-use super::{Machine, Peer, Pipelines, Txn, answer};
+use super::{Machine, Pipelines, Txn, UnwantedReturns, answer};
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::delivery::{CallRequest, Delivery, Echo, Tail, cancelled};
@@ -113,13 +113,13 @@ impl Machine {
         // Results that must both leave and stay are copied, outside the lock.
         let results = match outcome {
             Err(error) => Err(error),
-            Ok(payload) if payload.caps().is_empty() => Ok(Results {
+            Ok(payload) if payload.caps().is_empty() => Ok(ReturnContent {
                 sent: payload.prepared(Carrier::Return),
                 origin: Vec::new(),
                 kept: Payload::empty().clone(),
             }),
             Ok(payload) => match payload.copied(Carrier::Return) {
-                Ok((sent, origin)) => Ok(Results { sent: Ok(sent), origin, kept: payload }),
+                Ok((sent, origin)) => Ok(ReturnContent { sent: Ok(sent), origin, kept: payload }),
                 Err(error) => Err(error),
             },
         };
@@ -134,8 +134,8 @@ enum Finish {
     NotNeeded,
 }
 
-/// Results on their way out.
-struct Results {
+/// The content of a Return, and what stays of it.
+struct ReturnContent {
     sent: Result<Payload, Error>,
     /// For each capability of `sent`, its index in `kept`.
     origin: Vec<usize>,
@@ -201,21 +201,21 @@ impl Txn<'_> {
         let permit = permit.filter(|permit| permit.is_for(&self.machine.room));
         let permit = permit.unwrap_or_else(|| self.machine.room.take());
         let answer = self.tail_answer(&cell, tail);
-        let (results, results_to, tail) = match answer {
-            Some(_) => (question::Results::Kept, wire::ResultsTo::Yourself, Tail::Allowed),
-            None => (question::Results::Here, wire::ResultsTo::Caller, Tail::No),
+        let (kept, results_to, tail) = match answer {
+            Some(_) => (question::ResultsTo::Yourself, wire::ResultsTo::Yourself, Tail::Allowed),
+            None => (question::ResultsTo::Caller, wire::ResultsTo::Caller, Tail::No),
         };
-        let (results, hint) = match cell.hint() {
+        let (kept, hint) = match cell.hint() {
             Hint::OnlyPipeline if self.may_ask_for_pipeline() => {
-                (question::Results::Unwanted, Hint::OnlyPipeline)
+                (question::ResultsTo::Unwanted, Hint::OnlyPipeline)
             }
             // A call that is passed on leaves out this hint, which not every peer
             // supports: see `Client::call_without_pipeline`.
-            Hint::NoPipelining if cell.is_own() => (results, Hint::NoPipelining),
-            _ => (results, Hint::None),
+            Hint::NoPipelining if cell.is_own() => (kept, Hint::NoPipelining),
+            _ => (kept, Hint::None),
         };
         let asked = Asked {
-            results,
+            results_to: kept,
             cell: answer.is_none().then(|| Arc::clone(&cell)),
             params: exports.clone(),
             ..Asked::default()
@@ -282,7 +282,7 @@ impl Txn<'_> {
             answer: id.0,
             release_params: false,
             no_finish_needed: false,
-            outcome: wire::Outcome::TakeFromOtherQuestion(question.0),
+            outcome: wire::ReturnKind::TakeFromOtherQuestion(question.0),
         }));
     }
 
@@ -323,8 +323,8 @@ impl Txn<'_> {
 
     /// Enters a question.
     fn ask(&mut self, asked: Asked, permit: Permit) -> Option<Arc<QuestionRef>> {
-        let id = match asked.results {
-            question::Results::Unwanted => {
+        let id = match asked.results_to {
+            question::ResultsTo::Unwanted => {
                 self.order.pipelines.asked += 1;
                 QuestionId(question::FIRST_PIPELINE_ONLY + self.order.pipelines.asked - 1)
             }
@@ -353,8 +353,8 @@ impl Txn<'_> {
 
     /// Whether a question that wants no Return may be asked.
     fn may_ask_for_pipeline(&self) -> bool {
-        let Pipelines { asked, peer } = self.order.pipelines;
-        peer == Peer::TakesHints && asked < question::FIRST_PIPELINE_ONLY
+        let Pipelines { asked, returns } = self.order.pipelines;
+        returns == UnwantedReturns::LeftOut && asked < question::FIRST_PIPELINE_ONLY
     }
 
     /// The promise for a field of a question's results: the same promise for the same
@@ -387,7 +387,7 @@ impl Txn<'_> {
         &mut self,
         id: AnswerId,
         serial: Serial,
-        results: Result<Results, Error>,
+        results: Result<ReturnContent, Error>,
     ) -> Outcome {
         let machine = self.machine;
         if machine.answers.with(id, |entry| entry.serial == serial) != Some(true) {
@@ -412,7 +412,7 @@ impl Txn<'_> {
         let (outcome, exports, kept) = match described {
             Err(error) => {
                 tracing::debug!(answer = %id, %error, internal = error.internal(), "a call of the peer's failed");
-                (wire::Outcome::Exception(error.clone()), Vec::<ExportId>::new(), Err(error))
+                (wire::ReturnKind::Exception(error.clone()), Vec::<ExportId>::new(), Err(error))
             }
             Ok((frame, described, origin, kept)) => {
                 let exports = described.iter().filter_map(Described::export).collect();
@@ -425,7 +425,7 @@ impl Txn<'_> {
                     }
                 }
                 let content = Content { frame, caps };
-                (wire::Outcome::Results(content), exports, Ok(kept.with_caps(paths)))
+                (wire::ReturnKind::Results(content), exports, Ok(kept.with_caps(paths)))
             }
         };
         match finish {
@@ -464,7 +464,7 @@ impl Txn<'_> {
     }
 
     /// Sends the Return of a call whose results the peer wants to stay here.
-    pub(crate) fn return_kept(&mut self, id: AnswerId, serial: Serial) {
+    pub(crate) fn return_redirected(&mut self, id: AnswerId, serial: Serial) {
         let returned = self.machine.answers.with(id, |entry| {
             let ours = entry.serial == serial;
             if ours {
@@ -477,7 +477,7 @@ impl Txn<'_> {
                 answer: id.0,
                 release_params: false,
                 no_finish_needed: false,
-                outcome: wire::Outcome::ResultsSentElsewhere,
+                outcome: wire::ReturnKind::ResultsSentElsewhere,
             }));
         }
     }

@@ -56,14 +56,14 @@ pub(crate) enum State {
 
 /// The destination of a question's results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Results {
+pub(crate) enum ResultsTo {
     /// Here.
     #[default]
-    Here,
+    Caller,
     /// They stay with the peer: Note [tail calls].
-    Kept,
+    Yourself,
     /// They stay with the peer, which has said that they exist.
-    Returned,
+    SentElsewhere,
     /// They stay with the peer, which does not say when they exist:
     /// Note [pipeline only].
     Unwanted,
@@ -105,13 +105,13 @@ pub(crate) enum Results {
 // travel, the Return takes such a circle apart (Note [described path]).
 //
 // On the other side, a call that came with sendResultsTo.yourself keeps its
-// outcome in its cell, for the one question that takes it (`ResultsTo::Kept` in
+// outcome in its cell, for the one question that takes it (`ResultsTo::Yourself` in
 // `answer.rs`).
 
 /// The state of a question that waits for its Return.
 #[derive(Default)]
 pub(crate) struct Asked {
-    pub(crate) results: Results,
+    pub(crate) results_to: ResultsTo,
     /// The call that is told; `None` for a bootstrap request, of which only the field
     /// is used.
     pub(crate) cell: Option<Arc<CallCell>>,

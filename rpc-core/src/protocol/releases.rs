@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use super::question::{self, Results};
+use super::question;
 use super::{Machine, Txn};
 use crate::cap::effects::{self, Effect, LockScope};
 use crate::ids::{ImportId, QuestionId, Serial};
@@ -90,7 +90,10 @@ impl Txn<'_> {
             // Answered with `noFinishNeeded`, or gone with the connection.
             None => {}
             Some(question::State::Asked(asked))
-                if matches!(asked.results, Results::Returned | Results::Unwanted) =>
+                if matches!(
+                    asked.results_to,
+                    question::ResultsTo::SentElsewhere | question::ResultsTo::Unwanted
+                ) =>
             {
                 // No results have come to this side, or will.
                 self.send_finish(id, true);

@@ -121,7 +121,7 @@ impl Machine {
         let mut kept = Vec::new();
         self.questions.for_each(|id, entry| {
             if let question::State::Asked(asked) = &entry.state
-                && asked.results == question::Results::Returned
+                && asked.results_to == question::ResultsTo::SentElsewhere
             {
                 kept.push(id);
             }

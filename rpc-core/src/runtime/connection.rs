@@ -28,7 +28,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 
 use super::config::ConnConfig;
-use super::exceptions::Teller;
+use super::exceptions::ExceptionEncoder;
 use super::receiving::{Inbox, Reading, Receiving};
 use super::sending::Sending;
 use super::steps::Steps;
@@ -41,7 +41,7 @@ use crate::cap::payload::Payload;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kinds::gateway::Gateway;
-use crate::protocol::rest::Unused;
+use crate::protocol::idle::Unused;
 use crate::protocol::snapshot::{Exported, Snapshot};
 use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings};
 use crate::runtime::offer::{ObjectId, RestorerObject};
@@ -91,7 +91,7 @@ pub(super) struct Shared {
     steps: Arc<Steps>,
     supervisor: Supervisor,
     control: Arc<dyn TransportControl>,
-    can_rest: bool,
+    can_declare_idle: bool,
     /// Set when the connection is over and its threads are joined, all but the
     /// coordinator.
     closed: Event,
@@ -232,16 +232,16 @@ impl Connection {
     }
 
     /// Ends the connection if nothing is going on over it, or begins to end it: then
-    /// this side rests, see Note [rest]. Returns whether it did one of the two.
+    /// it declares this side idle, see Note [idle]. Returns whether it did one of the two.
     pub(super) fn end_if_unused(&self) -> bool {
         self.shared().end_if_unused()
     }
 
-    /// Waits until this side no longer rests, or until `deadline`. Returns whether it
-    /// has stopped resting.
+    /// Waits until this side is no longer idle, or until `deadline`. Returns whether it
+    /// is no longer idle.
     pub(super) fn wait_until_awake(&self, deadline: Deadline) -> bool {
         let Shared { machine, steps, .. } = self.shared();
-        steps.wait(|| !machine.rests(), deadline)
+        steps.wait(|| !machine.is_idle(), deadline)
     }
 
     /// A number that changes whenever something is sent or received.
@@ -316,7 +316,11 @@ impl Shared {
 
     /// See [`Connection::end_if_unused`].
     pub(super) fn end_if_unused(&self) -> bool {
-        if self.can_rest { self.machine.rest() } else { self.machine.end_if_unused() }
+        if self.can_declare_idle {
+            self.machine.declare_idle()
+        } else {
+            self.machine.end_if_unused()
+        }
     }
 
     /// Who the peer is, as far as the transport knows.
@@ -387,8 +391,8 @@ impl Outbox for Outlet {
         self.sending.push(message);
     }
 
-    fn push_rest(&self) {
-        self.sending.push_rest();
+    fn push_idle(&self) {
+        self.sending.push_idle();
     }
 
     fn wake(&self, machine: &Machine) {
@@ -424,7 +428,7 @@ pub(super) fn start(
         flow,
         flow_limit,
     } = config;
-    let teller = Teller::new(detail, trace_encoder, &limits);
+    let exceptions = ExceptionEncoder::new(detail, trace_encoder, &limits);
     // The reference is weak: otherwise clients that outlive the connection would keep
     // its socket open.
     let buffer = Arc::downgrade(&control);
@@ -450,8 +454,8 @@ pub(super) fn start(
         }),
         border: gateway.map(|gateway| Gateway::new(gateway) as _),
     };
-    let can_rest = writer.can_rest();
-    let sending = Arc::new(Sending::new(writer, Arc::clone(&control), teller));
+    let can_declare_idle = writer.can_declare_idle();
+    let sending = Arc::new(Sending::new(writer, Arc::clone(&control), exceptions));
     let (receiving, inbox) = Receiving::new(limits.received_messages.max(1) as usize);
     let receiving = Arc::new(receiving);
     let steps = Arc::new(Steps::default());
@@ -470,7 +474,7 @@ pub(super) fn start(
         steps,
         supervisor: supervisor.clone(),
         control: Arc::clone(&control),
-        can_rest,
+        can_declare_idle,
         closed: Event::default(),
         coordinator: Mutex::new(None),
         at_end: Mutex::new(Some(Vec::new())),
@@ -565,10 +569,10 @@ struct Coordinator {
 impl Coordinator {
     fn run(self) {
         let reading = self.receiving.coordinate(&self.inbox, &self.shared.machine, &self.sending);
-        self.see_off(reading);
+        self.shut_down(reading);
     }
 
-    fn see_off(self, reading: Reading) {
+    fn shut_down(self, reading: Reading) {
         let deadline = Deadline::after(self.close_timeout);
         if reading == Reading::GoesOn {
             self.inbox.read_to_the_end(deadline);

@@ -50,9 +50,9 @@ const MAX_TEXT: usize = 64 << 10;
 /// the connection takes.
 const EXCEPTION: [u64; 2] = [16 << 10, 1 << 20];
 
-/// Turns errors into what a peer is told.
+/// Turns errors into what a peer is sent.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct ExceptionEncoder {
     pub(super) detail: Detail,
     pub(super) encoder: TraceEncoder,
     /// Maximum size of an exception, in bytes: a message larger than the peer's limit
@@ -60,16 +60,16 @@ pub(super) struct Teller {
     budget: usize,
 }
 
-impl Teller {
+impl ExceptionEncoder {
     pub(super) fn new(detail: Detail, encoder: TraceEncoder, limits: &Limits) -> Self {
         let [least, most] = EXCEPTION;
         let budget = (limits.message_words.saturating_mul(8) / 4).clamp(least, most);
         let budget = usize::try_from(budget).unwrap_or(MAX_TEXT);
-        Teller { detail, encoder, budget }
+        ExceptionEncoder { detail, encoder, budget }
     }
 
     /// The error as the peer will see it.
-    pub(super) fn tell(&self, error: &Error) -> Error {
+    pub(super) fn encode(&self, error: &Error) -> Error {
         let trace = match self.encoder.current() {
             None => error.trace().to_owned(),
             Some(encode) => panics::caught("a trace encoder", || encode(error))
@@ -91,7 +91,7 @@ impl Teller {
         if details < error.details().len() {
             tracing::warn!(%error, "details of an error are too large to be sent");
         }
-        error.as_told(reason, trace, details)
+        error.as_sent(reason, trace, details)
     }
 }
 
@@ -108,29 +108,29 @@ fn cut(mut text: String, max: usize) -> String {
 mod tests {
     use super::*;
 
-    fn teller(detail: Detail) -> Teller {
-        Teller::new(detail, TraceEncoder::default(), &Limits::default())
+    fn encoder(detail: Detail) -> ExceptionEncoder {
+        ExceptionEncoder::new(detail, TraceEncoder::default(), &Limits::default())
     }
 
     #[test]
     fn internal_detail_is_for_debug_mode() {
         let error = Error::failed("no").with_internal("a secret");
-        let told = teller(Detail::Hidden).tell(&error);
-        assert_eq!((told.reason(), told.internal()), ("no", ""));
-        assert_eq!(teller(Detail::Shown).tell(&error).reason(), "no: a secret");
+        let sent = encoder(Detail::Hidden).encode(&error);
+        assert_eq!((sent.reason(), sent.internal()), ("no", ""));
+        assert_eq!(encoder(Detail::Shown).encode(&error).reason(), "no: a secret");
     }
 
     #[test]
     fn the_encoder_makes_the_trace_and_sees_everything() {
-        let teller = teller(Detail::Hidden);
+        let encoder = encoder(Detail::Hidden);
         let error = Error::failed("no").with_internal("a secret").with_trace("there");
-        assert_eq!(teller.tell(&error).trace(), "there");
-        teller.encoder.set(Some(Arc::new(|error: &Error| {
+        assert_eq!(encoder.encode(&error).trace(), "there");
+        encoder.encoder.set(Some(Arc::new(|error: &Error| {
             format!("{}, {}, {:?}", error.trace(), error.internal(), error.location().is_some())
         })));
-        assert_eq!(teller.tell(&error).trace(), "there, a secret, true");
-        teller.encoder.set(Some(Arc::new(|_: &Error| panic!("on purpose"))));
-        assert_eq!(teller.tell(&error).trace(), "there");
+        assert_eq!(encoder.encode(&error).trace(), "there, a secret, true");
+        encoder.encoder.set(Some(Arc::new(|_: &Error| panic!("on purpose"))));
+        assert_eq!(encoder.encode(&error).trace(), "there");
     }
 
     #[test]
@@ -141,12 +141,13 @@ mod tests {
             .with_detail(1, vec![1; 1000])
             .with_detail(2, vec![2; 2 << 20])
             .with_detail(3, vec![3]);
-        let told = teller(Detail::Hidden).tell(&error);
-        assert_eq!((told.reason().len(), told.trace().len()), (MAX_TEXT, MAX_TEXT));
-        assert_eq!(told.details().map(|(id, _)| id).collect::<Vec<_>>(), [1]);
+        let sent = encoder(Detail::Hidden).encode(&error);
+        assert_eq!((sent.reason().len(), sent.trace().len()), (MAX_TEXT, MAX_TEXT));
+        assert_eq!(sent.details().map(|(id, _)| id).collect::<Vec<_>>(), [1]);
 
         let limits = Limits { message_words: 64, ..Limits::default() };
-        let told = Teller::new(Detail::Hidden, TraceEncoder::default(), &limits).tell(&error);
-        assert!(told.reason().len() + told.trace().len() <= 8 << 10 && told.details().len() == 1);
+        let sent =
+            ExceptionEncoder::new(Detail::Hidden, TraceEncoder::default(), &limits).encode(&error);
+        assert!(sent.reason().len() + sent.trace().len() <= 8 << 10 && sent.details().len() == 1);
     }
 }

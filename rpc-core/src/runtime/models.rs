@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shuttle::rand::{Rng, thread_rng};
 
-use super::exceptions::{Detail, Teller, TraceEncoder};
+use super::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
 use super::sending::Sending;
 use super::turns::{Turn, TurnQueue};
 use crate::deadline::Deadline;
@@ -168,11 +168,12 @@ struct Out {
 
 impl Out {
     fn new(written: &Arc<Written>, left: usize) -> Arc<Self> {
-        let teller = Teller::new(Detail::Hidden, TraceEncoder::default(), &Limits::default());
+        let exceptions =
+            ExceptionEncoder::new(Detail::Hidden, TraceEncoder::default(), &Limits::default());
         let writer = Scripted { written: Arc::clone(written), left, broken: false };
         let control = Arc::new(Control(Arc::clone(written)));
         Arc::new(Out {
-            sending: Sending::new(Box::new(writer), control, teller),
+            sending: Sending::new(Box::new(writer), control, exceptions),
             machine: Machine::new(Settings::default(), Offers::default(), Arc::new(NoOutbox)),
             queued: Mutex::default(),
         })

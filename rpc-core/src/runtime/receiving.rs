@@ -40,8 +40,8 @@ pub(super) struct Inbox(flume::Receiver<Incoming>);
 /// What the coordinator is told.
 enum Incoming {
     Message(wire::Message),
-    /// The peer rests.
-    Rest,
+    /// The peer is idle.
+    Idle,
     /// The peer said something that cannot be understood.
     Malformed(Error),
     /// The stream is over, regularly or not.
@@ -83,7 +83,7 @@ impl Receiving {
         machine: &Arc<Machine>,
         sending: &Sending,
     ) {
-        let _gone = Gone(self);
+        let _end_on_panic = EndOnPanic(self);
         loop {
             let mut event = next(&mut *reader);
             if let Incoming::Message(message) = event {
@@ -134,7 +134,7 @@ impl Receiving {
                 }
                 match event {
                     Incoming::Message(message) => machine.receive(message),
-                    Incoming::Rest => machine.peer_rests(),
+                    Incoming::Idle => machine.peer_is_idle(),
                     Incoming::Malformed(error) => machine.abort(error),
                     Incoming::End(error) => {
                         machine.disconnect(sending.failure().unwrap_or(error));
@@ -171,7 +171,7 @@ impl Inbox {
 impl Incoming {
     fn is_last(&self) -> bool {
         match self {
-            Incoming::Message(_) | Incoming::Rest | Incoming::Wake => false,
+            Incoming::Message(_) | Incoming::Idle | Incoming::Wake => false,
             Incoming::Malformed(_) | Incoming::End(_) => true,
         }
     }
@@ -183,7 +183,7 @@ fn next(reader: &mut dyn MessageReader) -> Incoming {
             Ok(message) => Incoming::Message(message),
             Err(error) => Incoming::Malformed(error),
         },
-        Ok(Received::Rest) => Incoming::Rest,
+        Ok(Received::Idle) => Incoming::Idle,
         Ok(Received::End) => Incoming::End(Error::disconnected("the peer closed the connection")),
         Err(error) if error.is_peer_fault() => {
             Incoming::Malformed(Error::failed(error.to_string()))
@@ -193,9 +193,9 @@ fn next(reader: &mut dyn MessageReader) -> Incoming {
 }
 
 /// Ends the connection of a receive thread that panics.
-struct Gone<'a>(&'a Receiving);
+struct EndOnPanic<'a>(&'a Receiving);
 
-impl Drop for Gone<'_> {
+impl Drop for EndOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let error = Error::disconnected("the receive thread panicked");

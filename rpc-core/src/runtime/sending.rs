@@ -21,7 +21,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::exceptions::Teller;
+use super::exceptions::ExceptionEncoder;
 use super::turns::{Turn, TurnQueue};
 use crate::error::Error;
 use crate::protocol::Machine;
@@ -56,15 +56,15 @@ pub(super) struct Sending {
 
 enum Outgoing {
     Message(wire::Message),
-    /// This side rests.
-    Rest,
+    /// This side is idle.
+    Idle,
     /// Nothing comes after this.
     End,
 }
 
 struct Writing {
     writer: Box<dyn MessageWriter>,
-    teller: Teller,
+    exceptions: ExceptionEncoder,
     /// What was taken from the queue.
     taken: VecDeque<Outgoing>,
     /// Encoded messages. A message that is half written is with the writer.
@@ -82,7 +82,7 @@ struct Writing {
 enum Next {
     #[default]
     Messages,
-    Rest,
+    Idle,
     End,
 }
 
@@ -101,11 +101,11 @@ impl Sending {
     pub(super) fn new(
         writer: Box<dyn MessageWriter>,
         control: Arc<dyn TransportControl>,
-        teller: Teller,
+        exceptions: ExceptionEncoder,
     ) -> Self {
         let writing = Writing {
             writer,
-            teller,
+            exceptions,
             taken: VecDeque::new(),
             batch: Vec::new(),
             bytes: 0,
@@ -127,10 +127,10 @@ impl Sending {
         self.queue.push(Outgoing::Message(message));
     }
 
-    /// Queues the statement that this side rests. The rules of [`push`](Self::push)
+    /// Queues the statement that this side is idle. The rules of [`push`](Self::push)
     /// hold.
-    pub(super) fn push_rest(&self) {
-        self.queue.push(Outgoing::Rest);
+    pub(super) fn push_idle(&self) {
+        self.queue.push(Outgoing::Idle);
     }
 
     /// Makes sure that what was pushed will be written. Does not wait.
@@ -166,9 +166,9 @@ impl Sending {
     }
 
     /// Holds back what this thread pushes until the guard is dropped.
-    pub(super) fn hold<'a>(&'a self, machine: &'a Machine) -> Held<'a> {
+    pub(super) fn hold<'a>(&'a self, machine: &'a Machine) -> Hold<'a> {
         HELD.with(|held| held.set(self.address()));
-        Held { sending: self, machine }
+        Hold { sending: self, machine }
     }
 
     fn address(&self) -> usize {
@@ -266,8 +266,8 @@ impl Writing {
         {
             let mut message = match outgoing {
                 Outgoing::Message(message) => message,
-                Outgoing::Rest => {
-                    self.next = Next::Rest;
+                Outgoing::Idle => {
+                    self.next = Next::Idle;
                     return;
                 }
                 Outgoing::End => {
@@ -277,7 +277,7 @@ impl Writing {
             };
             self.bytes += message.size_estimate();
             if let Some(error) = message.error_mut() {
-                *error = self.teller.tell(error);
+                *error = self.exceptions.encode(error);
             }
             match wire::encode(message) {
                 Ok(frame) => self.batch.push(frame),
@@ -309,7 +309,7 @@ impl Writing {
         }
         let written = self.writer.write(&mut self.batch).and_then(|()| match next {
             Next::Messages => Ok(()),
-            Next::Rest => self.writer.rest(),
+            Next::Idle => self.writer.declare_idle(),
             Next::End => {
                 if let Err(error) = self.writer.finish() {
                     tracing::debug!(%error, "the peer was gone before the end of the stream");
@@ -332,12 +332,12 @@ impl Writing {
 }
 
 /// Holds back what a thread pushes; writes it when dropped.
-pub(super) struct Held<'a> {
+pub(super) struct Hold<'a> {
     sending: &'a Sending,
     machine: &'a Machine,
 }
 
-impl Drop for Held<'_> {
+impl Drop for Hold<'_> {
     fn drop(&mut self) {
         HELD.with(|held| held.set(0));
         if let Some(turn) = self.sending.queue.claim() {

@@ -89,7 +89,7 @@ fn there_is_no_embargo_towards_null_or_an_error() {
         ret(0, 0, &[]),
         ret(0, 0, &[Descriptor::None]),
         ret(0, 0, &[Descriptor::ReceiverHosted(99)]),
-        raw::ret_with(0, crate::wire::Outcome::Exception(Error::failed("no"))),
+        raw::ret_with(0, crate::wire::ReturnKind::Exception(Error::failed("no"))),
     ];
     for outcome in outcomes {
         let mut raw = Raw::new(Net::new(), None);
@@ -103,7 +103,7 @@ fn there_is_no_embargo_towards_null_or_an_error() {
         let later = raw.net.call(&field, 3, &[]);
         later.error();
         raw.expect(&[]);
-        raw.send(raw::ret_with(1, crate::wire::Outcome::Exception(Error::failed("null"))));
+        raw.send(raw::ret_with(1, crate::wire::ReturnKind::Exception(Error::failed("null"))));
         raw.expect(&["finish 1"]);
         piped.error();
         drop((server, asked, field, piped, later));
@@ -123,7 +123,7 @@ fn there_is_no_embargo_when_a_promise_is_rejected() {
     let late = raw.net.call(&promised, 3, &[]);
     assert_eq!(late.error(), Error::overloaded("not today"));
     early.assert_open();
-    raw.send(raw::ret_with(0, crate::wire::Outcome::Exception(Error::overloaded("not today"))));
+    raw.send(raw::ret_with(0, crate::wire::ReturnKind::Exception(Error::overloaded("not today"))));
     assert_eq!(early.error().kind(), ErrorKind::Overloaded);
     drop((server, promised, early, late));
     raw.finish();

@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::Mutex;
 use crate::wire::{
-    Attached, Call, CapTable, Content, Descriptor, Message, Outcome, Resolve, Target,
+    Attached, Call, CapTable, Content, Descriptor, Message, Resolve, ReturnKind, Target,
 };
 
 fn fd() -> (SharedFd, Weak<OwnedFd>) {
@@ -278,8 +278,8 @@ fn what_comes_too_late_or_in_vain_is_closed() {
         let Message::Return(ret) = raw::ret(answer, 0, &[Descriptor::SenderHosted(4)]) else {
             unreachable!()
         };
-        let Outcome::Results(results) = ret.outcome else { unreachable!() };
-        raw::ret_with(answer, Outcome::Results(Content { caps: table(fd), ..results }))
+        let ReturnKind::Results(results) = ret.outcome else { unreachable!() };
+        raw::ret_with(answer, ReturnKind::Results(Content { caps: table(fd), ..results }))
     };
 
     // A Return after our Finish.

@@ -12,7 +12,7 @@ use crate::cap::client::Client;
 use crate::cap::promise::promise;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::wire::{Descriptor, Outcome, ResultsTo};
+use crate::wire::{Descriptor, ResultsTo, ReturnKind};
 
 /// Vat B calls an object of A twice, and A holds the second call back. Then B returns the
 /// object to A. A's call on it arrives third.
@@ -178,7 +178,7 @@ fn results_that_are_taken_from_another_call_are_behind_what_is_held_back() {
         raw.net.set_flow_limit(raw.end, 0);
         raw.send(call(3, on_field(2, &[0]), 3, &[]));
         assert_eq!(load(&raw.net, raw.end).1, 1);
-        raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(2)));
+        raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(2)));
         let mut calls = Vec::new();
         if let Some(field) = &field {
             calls.push(raw.net.call(&asked.pipelined(0), 4, &[]));

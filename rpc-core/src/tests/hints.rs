@@ -10,7 +10,7 @@ use crate::cap::client::Client;
 use crate::cap::pending::Pending;
 use crate::error::Error;
 use crate::typed::Pipeline;
-use crate::wire::{Descriptor, Finish, Hint, Message, Outcome, ResultsTo, Return};
+use crate::wire::{Descriptor, Finish, Hint, Message, ResultsTo, Return, ReturnKind};
 
 const FIRST: u32 = 1 << 31;
 
@@ -195,7 +195,7 @@ fn a_return_that_nobody_wants_is_ignored_and_the_hint_is_given_up() {
         answer: FIRST,
         release_params: true,
         no_finish_needed: false,
-        outcome: Outcome::Exception(Error::failed("nobody reads this")),
+        outcome: ReturnKind::Exception(Error::failed("nobody reads this")),
     }));
     raw.expect(&[]);
     assert_eq!(parameter.drops(), 1);
@@ -432,7 +432,7 @@ fn our_own_finish_requires_no_workaround() {
         message,
         Message::Finish(Finish { early_cancellation_workaround: false, .. })
     )));
-    raw.send(ret_with(0, Outcome::Canceled));
+    raw.send(ret_with(0, ReturnKind::Canceled));
     raw.expect_alive();
     drop(server);
     raw.finish();

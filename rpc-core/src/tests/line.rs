@@ -9,8 +9,8 @@ use std::fmt::Write;
 use super::content;
 use crate::cap::payload::{Carrier, Payload};
 use crate::wire::{
-    Attached, CapTable, Content, Context, Descriptor, Hint, Message, Outcome, PromisedAnswer,
-    ResultsTo, Return, Target,
+    Attached, CapTable, Content, Context, Descriptor, Hint, Message, PromisedAnswer, ResultsTo,
+    Return, ReturnKind, Target,
 };
 
 /// Describes a message that was decoded.
@@ -59,12 +59,12 @@ pub(super) fn line(message: &Message) -> String {
 
 fn returned(ret: &Return) -> String {
     let outcome = match &ret.outcome {
-        Outcome::Results(results) => format!("results {}", contents(results, Carrier::Return)),
-        Outcome::Exception(error) => error.to_string(),
-        Outcome::Canceled => "canceled".to_owned(),
-        Outcome::ResultsSentElsewhere => "resultsSentElsewhere".to_owned(),
-        Outcome::TakeFromOtherQuestion(id) => format!("takeFromOtherQuestion {id}"),
-        Outcome::Unknown => "unknown".to_owned(),
+        ReturnKind::Results(results) => format!("results {}", contents(results, Carrier::Return)),
+        ReturnKind::Exception(error) => error.to_string(),
+        ReturnKind::Canceled => "canceled".to_owned(),
+        ReturnKind::ResultsSentElsewhere => "resultsSentElsewhere".to_owned(),
+        ReturnKind::TakeFromOtherQuestion(id) => format!("takeFromOtherQuestion {id}"),
+        ReturnKind::Unknown => "unknown".to_owned(),
     };
     let release = if ret.release_params { " releaseParamCaps" } else { "" };
     let finish = if ret.no_finish_needed { " noFinishNeeded" } else { "" };

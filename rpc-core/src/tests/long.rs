@@ -15,7 +15,7 @@ use crate::cap::pending::Pending;
 use crate::cap::promise::{Fulfiller, promise};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::wire::{Descriptor, Outcome, ResultsTo};
+use crate::wire::{Descriptor, ResultsTo, ReturnKind};
 
 const LONG: usize = 100_000;
 
@@ -258,7 +258,7 @@ fn a_chain_of_calls_whose_outcome_is_each_others() {
         for id in 0..CALLS {
             send(raw::call_to(id, raw::on(0), 1, &[], ResultsTo::Yourself));
             raw.net.jobs.run_one();
-            send(raw::ret_with(id % 2, Outcome::TakeFromOtherQuestion(id)));
+            send(raw::ret_with(id % 2, ReturnKind::TakeFromOtherQuestion(id)));
             send(raw::finish(id, true));
         }
         raw.sent();

@@ -49,7 +49,7 @@ pub(super) struct Wire {
 
 enum Item {
     Message(wire::Message),
-    Rest,
+    Idle,
     End,
 }
 
@@ -58,8 +58,8 @@ impl Outbox for Wire {
         self.queue.lock().push_back(Item::Message(message));
     }
 
-    fn push_rest(&self) {
-        self.queue.lock().push_back(Item::Rest);
+    fn push_idle(&self) {
+        self.queue.lock().push_back(Item::Idle);
     }
 
     fn disconnected(&self) {
@@ -228,9 +228,9 @@ impl Net {
         let Some(item) = self.pop(from) else { panic!("nothing is under way from {from:?}") };
         self.check();
         let text = match item {
-            Item::Rest => {
-                self.machine(to).peer_rests();
-                "rest".to_owned()
+            Item::Idle => {
+                self.machine(to).peer_is_idle();
+                "idle".to_owned()
             }
             Item::End => {
                 self.machine(to).disconnect(Error::disconnected("the peer closed the connection"));
@@ -273,7 +273,7 @@ impl Net {
                 side.machine.room().sent(message.size_estimate());
                 Item::Message(transmit(message))
             }
-            Item::Rest | Item::End => item,
+            Item::Idle | Item::End => item,
         })
     }
 
@@ -282,7 +282,7 @@ impl Net {
         let sent = std::iter::from_fn(|| self.pop(from))
             .filter_map(|item| match item {
                 Item::Message(message) => Some(message),
-                Item::Rest | Item::End => None,
+                Item::Idle | Item::End => None,
             })
             .collect();
         self.check();
@@ -390,7 +390,7 @@ impl Net {
         }
     }
 
-    /// Lets everything come to rest and takes the net apart.
+    /// Lets everything come to an end and takes the net apart.
     ///
     /// # Errors
     /// What is left.

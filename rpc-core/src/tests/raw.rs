@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::wire::rpc_capnp::message;
 use crate::wire::{
     self, Attached, Bootstrap, Content, Context, Descriptor, Disembargo, Finish, Hint, Message,
-    Outcome, PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
+    PromisedAnswer, Release, Resolve, ResultsTo, Return, ReturnKind, Target,
 };
 
 /// A net with one machine in it.
@@ -92,7 +92,7 @@ impl Raw {
             answer: 0,
             release_params: false,
             no_finish_needed: false,
-            outcome: Outcome::Results(bootstrap_content(Descriptor::SenderHosted(id))),
+            outcome: ReturnKind::Results(bootstrap_content(Descriptor::SenderHosted(id))),
         }));
         self.expect(&["finish 0"]);
         client
@@ -167,10 +167,10 @@ pub(super) fn ret(answer: u32, label: u64, caps: &[Descriptor]) -> Message {
 }
 
 pub(super) fn ret_payload(answer: u32, results: Payload, caps: &[Descriptor]) -> Message {
-    ret_with(answer, Outcome::Results(content::message(results, caps.to_vec())))
+    ret_with(answer, ReturnKind::Results(content::message(results, caps.to_vec())))
 }
 
-pub(super) fn ret_with(answer: u32, outcome: Outcome) -> Message {
+pub(super) fn ret_with(answer: u32, outcome: ReturnKind) -> Message {
     Message::Return(Return { answer, release_params: false, no_finish_needed: false, outcome })
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
 use crate::sync::Mutex;
 use crate::wire::rpc_capnp;
-use crate::wire::{Descriptor, Message, Outcome, Return};
+use crate::wire::{Descriptor, Message, Return, ReturnKind};
 
 /// `Return` and `Finish`: a whole call.
 #[test]
@@ -102,7 +102,7 @@ fn a_question_id_is_used_again_only_after_both_return_and_finish() {
     // Finished, but not returned.
     let second = raw.net.call(&server, 2, &[]);
     raw.expect(&["call 1 on 0 (2)"]);
-    raw.send(raw::ret_with(0, Outcome::Canceled));
+    raw.send(raw::ret_with(0, ReturnKind::Canceled));
     let third = raw.net.call(&server, 3, &[]);
     raw.expect(&["call 0 on 0 (3)"]);
     raw.send(ret(1, 0, &[]));
@@ -205,7 +205,7 @@ fn a_described_field_of_a_question_that_is_gone_is_what_it_turned_out_to_be() {
         answer: 0,
         release_params: false,
         no_finish_needed: true,
-        outcome: Outcome::Results(content::message(
+        outcome: ReturnKind::Results(content::message(
             content::results(3, &[Client::broken(Error::failed("never called"))]),
             vec![Descriptor::ReceiverHosted(0)],
         )),
@@ -228,8 +228,8 @@ fn a_described_field_of_a_question_that_is_gone_is_what_it_turned_out_to_be() {
     raw.finish();
 }
 
-fn ret_outcome(label: u64) -> Outcome {
-    Outcome::Results(content::message(content::results(label, &[]), Vec::new()))
+fn ret_outcome(label: u64) -> ReturnKind {
+    ReturnKind::Results(content::message(content::results(label, &[]), Vec::new()))
 }
 
 /// A Return with `noFinishNeeded` may come after the Finish was sent.
@@ -428,7 +428,7 @@ fn an_import_whose_release_is_pending_comes_to_life_again() {
         answer: 0,
         release_params: true,
         no_finish_needed: false,
-        outcome: Outcome::Results(content::message(results, vec![Descriptor::SenderHosted(4)])),
+        outcome: ReturnKind::Results(content::message(results, vec![Descriptor::SenderHosted(4)])),
     }));
     raw.expect(&["finish 0"]);
     let back = asked.cap(0);

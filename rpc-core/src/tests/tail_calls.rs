@@ -7,7 +7,7 @@ use super::net::Net;
 use super::raw::{self, Raw};
 use crate::cap::client::Client;
 use crate::sync::Mutex;
-use crate::wire::{Descriptor, Outcome};
+use crate::wire::{Descriptor, ReturnKind};
 
 #[test]
 fn a_second_return_of_a_tail_call_breaks_what_was_pipelined_on_it() {
@@ -38,10 +38,10 @@ fn a_second_return_of_a_tail_call_breaks_what_was_pipelined_on_it() {
     assert!(promise.is_unresolved());
     raw.sent();
 
-    raw.send(raw::ret_with(0, Outcome::ResultsSentElsewhere));
+    raw.send(raw::ret_with(0, ReturnKind::ResultsSentElsewhere));
     raw.expect_alive();
     assert!(promise.is_unresolved());
-    raw.send(raw::ret_with(0, Outcome::ResultsSentElsewhere));
+    raw.send(raw::ret_with(0, ReturnKind::ResultsSentElsewhere));
     raw.expect_abort("a second Return");
     // Whoever waits for it hears of the end.
     assert!(promise.failure().is_some(), "{promise:?}");

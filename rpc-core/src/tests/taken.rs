@@ -10,7 +10,7 @@ use crate::cap::incoming_call::IncomingCall;
 use crate::cap::payload::{Carrier, Payload};
 use crate::error::Error;
 use crate::wire::message::Message;
-use crate::wire::{Outcome, ResultsTo};
+use crate::wire::{ResultsTo, ReturnKind};
 
 /// Note [embargo]: calls wait behind the embargo whether their capability comes from
 /// the results or from asking for the field again.
@@ -153,7 +153,7 @@ fn end_passed_back(mut raw: Raw, server: Client, held: IncomingCall) {
 #[test]
 fn losing_interest_cancels_the_call_that_came_back() {
     let (mut raw, server, asked, held) = passed_back();
-    raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+    raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(0)));
     raw.expect(&["finish 0"]);
     assert!(!held.is_cancelled());
     drop(asked);
@@ -169,7 +169,7 @@ fn losing_interest_in_a_field_and_its_call_cancels_the_call_that_came_back() {
         let field = asked.pipelined(0);
         let early = called.then(|| raw.net.call(&field, 11, &[]));
         raw.sent();
-        raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+        raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(0)));
         if called {
             raw.expect(&["disembargo senderLoopback 0 on #0.0", "finish 0"]);
             raw.send(lift(on_field(0, &[0]), 0));
@@ -193,7 +193,7 @@ fn a_call_that_came_back_for_one_that_is_finished_is_cancelled() {
     raw.expect(&["finish 0 releaseResultCaps"]);
     // It may still be answered otherwise.
     assert!(!held.is_cancelled());
-    raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+    raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(0)));
     end_passed_back(raw, server, held);
 }
 
@@ -205,7 +205,7 @@ fn a_return_for_a_finished_question_may_name_a_call_that_is_finished() {
     raw.expect(&["finish 0 releaseResultCaps"]);
     raw.send(finish(0, true));
     raw.expect(&["return 0 resultsSentElsewhere"]);
-    raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+    raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(0)));
     assert!(held.is_cancelled());
     drop(held);
     raw.send(release(0, 1));
@@ -246,7 +246,7 @@ fn results_stand_behind_the_embargoes_of_all_paths_that_lead_to_them() {
         let fields = [asked.pipelined(0), asked.pipelined(1)];
         let mut calls = vec![raw.net.call(&fields[0], 1, &[]), raw.net.call(&fields[1], 2, &[])];
         raw.expect(&["call 1 on #0.0 (1)", "call 2 on #0.1 (2)"]);
-        raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+        raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(0)));
         raw.expect(&[
             "disembargo senderLoopback 0 on #0.0",
             "disembargo senderLoopback 1 on #0.1",
@@ -299,11 +299,11 @@ fn what_is_pipelined_on_a_cancelled_call_that_came_back_and_was_passed_on_fails(
     raw.expect(&["call 1 on 0 (10)"]);
     drop(asked);
     raw.expect(&["finish 0 releaseResultCaps"]);
-    raw.send(ret_with(0, Outcome::TakeFromOtherQuestion(0)));
+    raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(0)));
     raw.expect(&["finish 1 releaseResultCaps", "return 0 resultsSentElsewhere"]);
     raw.send(call(1, on_field(0, &[0]), 11, &[]));
     raw.expect(&["return 1 failed: the call was cancelled"]);
-    raw.send(ret_with(1, Outcome::Canceled));
+    raw.send(ret_with(1, ReturnKind::Canceled));
     raw.send(finish(0, true));
     raw.expect_alive();
     callee.acknowledge();

@@ -12,7 +12,7 @@ use super::rpc_capnp::{
 };
 use super::{
     Attached, Bootstrap, Call, CapTable, Content, Context, Descriptor, Disembargo, Finish, Hint,
-    Message, Outcome, Path, PromisedAnswer, Release, Resolve, ResultsTo, Return, Target,
+    Message, Path, PromisedAnswer, Release, Resolve, ResultsTo, Return, ReturnKind, Target,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -76,7 +76,7 @@ impl Shape {
                 })
             }
             Shape::Results(answer, release_params, no_finish_needed, caps) => {
-                let outcome = Outcome::Results(Content { frame: Arc::new(frame), caps });
+                let outcome = ReturnKind::Results(Content { frame: Arc::new(frame), caps });
                 Message::Return(Return { answer, release_params, no_finish_needed, outcome })
             }
             Shape::Unknown => Message::Unknown(frame),
@@ -195,11 +195,11 @@ fn read_return(ret: return_::Reader<'_>, arrived: &mut Arrived) -> Result<Shape,
             let caps = read_cap_table(results?, arrived)?;
             return Ok(Shape::Results(answer, release_params, no_finish_needed, caps));
         }
-        Ok(return_::Exception(exception)) => Outcome::Exception(read_exception(exception?)?),
-        Ok(return_::Canceled(())) => Outcome::Canceled,
-        Ok(return_::ResultsSentElsewhere(())) => Outcome::ResultsSentElsewhere,
-        Ok(return_::TakeFromOtherQuestion(id)) => Outcome::TakeFromOtherQuestion(id),
-        Ok(return_::AwaitFromThirdParty(_)) | Err(_) => Outcome::Unknown,
+        Ok(return_::Exception(exception)) => ReturnKind::Exception(read_exception(exception?)?),
+        Ok(return_::Canceled(())) => ReturnKind::Canceled,
+        Ok(return_::ResultsSentElsewhere(())) => ReturnKind::ResultsSentElsewhere,
+        Ok(return_::TakeFromOtherQuestion(id)) => ReturnKind::TakeFromOtherQuestion(id),
+        Ok(return_::AwaitFromThirdParty(_)) | Err(_) => ReturnKind::Unknown,
     };
     Ok(Shape::Whole(Message::Return(Return { answer, release_params, no_finish_needed, outcome })))
 }

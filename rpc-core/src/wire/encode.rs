@@ -9,8 +9,8 @@ use super::rpc_capnp::{
     call, cap_descriptor, exception, message, message_target, payload, promised_answer,
 };
 use super::{
-    Attached, Bootstrap, CapTable, Content, Context, Descriptor, Hint, Message, Outcome,
-    PromisedAnswer, ResultsTo, Target,
+    Attached, Bootstrap, CapTable, Content, Context, Descriptor, Hint, Message, PromisedAnswer,
+    ResultsTo, ReturnKind, Target,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -51,7 +51,7 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
             let (mut builder, mut root);
             let mut fds = Attached::default();
             match ret.outcome {
-                Outcome::Results(content) => {
+                ReturnKind::Results(content) => {
                     let Content { frame, caps } = content;
                     builder = open(frame)?;
                     root = builder.get_root::<message::Builder<'_>>()?.init_or_get_return()?;
@@ -64,14 +64,16 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
                     builder = small();
                     root = builder.init_root::<message::Builder<'_>>().init_return();
                     match outcome {
-                        Outcome::Exception(error) => {
+                        ReturnKind::Exception(error) => {
                             write_exception(root.reborrow().init_exception(), &error);
                         }
-                        Outcome::Canceled | Outcome::Unknown | Outcome::Results(_) => {
+                        ReturnKind::Canceled | ReturnKind::Unknown | ReturnKind::Results(_) => {
                             root.set_canceled(());
                         }
-                        Outcome::ResultsSentElsewhere => root.set_results_sent_elsewhere(()),
-                        Outcome::TakeFromOtherQuestion(id) => root.set_take_from_other_question(id),
+                        ReturnKind::ResultsSentElsewhere => root.set_results_sent_elsewhere(()),
+                        ReturnKind::TakeFromOtherQuestion(id) => {
+                            root.set_take_from_other_question(id);
+                        }
                     }
                 }
             }

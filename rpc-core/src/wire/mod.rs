@@ -68,11 +68,11 @@ pub(crate) struct Return {
     pub(crate) answer: u32,
     pub(crate) release_params: bool,
     pub(crate) no_finish_needed: bool,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: ReturnKind,
 }
 
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum ReturnKind {
     Results(Content),
     Exception(Error),
     Canceled,
@@ -229,7 +229,7 @@ impl Message {
     /// The error that this message reports to the peer.
     pub(crate) fn error_mut(&mut self) -> Option<&mut Error> {
         match self {
-            Message::Return(Return { outcome: Outcome::Exception(error), .. })
+            Message::Return(Return { outcome: ReturnKind::Exception(error), .. })
             | Message::Resolve(Resolve { resolution: Err(error), .. })
             | Message::Abort(error) => Some(error),
             _ => None,
@@ -240,7 +240,7 @@ impl Message {
     pub(crate) fn take_fds(&mut self) -> Attached {
         match self {
             Message::Call(Call { params: content, .. })
-            | Message::Return(Return { outcome: Outcome::Results(content), .. }) => {
+            | Message::Return(Return { outcome: ReturnKind::Results(content), .. }) => {
                 std::mem::take(&mut content.caps.fds)
             }
             Message::Resolve(resolve) => std::mem::take(&mut resolve.fds),
@@ -256,10 +256,10 @@ impl Message {
         const OVERHEAD: usize = 96;
         let words = match self {
             Message::Call(Call { params: content, .. })
-            | Message::Return(Return { outcome: Outcome::Results(content), .. }) => {
+            | Message::Return(Return { outcome: ReturnKind::Results(content), .. }) => {
                 content.size_in_words()
             }
-            Message::Return(Return { outcome: Outcome::Exception(error), .. })
+            Message::Return(Return { outcome: ReturnKind::Exception(error), .. })
             | Message::Resolve(Resolve { resolution: Err(error), .. })
             | Message::Abort(error) => error.size() / 8,
             Message::Bootstrap(Bootstrap { object: Some(object), .. }) => object.size_in_words(),

@@ -106,7 +106,7 @@ impl From<capnp::Error> for Stop {
     }
 }
 
-type Outcome = Result<(), Stop>;
+type Printed = Result<(), Stop>;
 
 struct Description<'a> {
     text: String,
@@ -140,7 +140,7 @@ impl Description<'_> {
         message: message::Reader<'_>,
         direction: Direction,
         depth: usize,
-    ) -> Outcome {
+    ) -> Printed {
         // The names of the tables to which the message's ids refer.
         let (question, sender_export, receiver_export) = match direction {
             Direction::Sent => ("question", "export", "import"),
@@ -236,7 +236,7 @@ impl Description<'_> {
         Ok(())
     }
 
-    fn call(&mut self, call: call::Reader<'_>, names: Names) -> Outcome {
+    fn call(&mut self, call: call::Reader<'_>, names: Names) -> Printed {
         write!(self, "call #{} ", call.get_question_id())?;
         self.target(call.get_target()?, names)?;
         write!(self, " {:#018x}/{} params ", call.get_interface_id(), call.get_method_id())?;
@@ -258,7 +258,7 @@ impl Description<'_> {
         self.flag(call.get_only_promise_pipeline(), "onlyPromisePipeline")
     }
 
-    fn ret(&mut self, ret: return_::Reader<'_>) -> Outcome {
+    fn ret(&mut self, ret: return_::Reader<'_>) -> Printed {
         write!(self, "return #{} ", ret.get_answer_id())?;
         match ret.which() {
             Ok(return_::Results(results)) => {
@@ -282,7 +282,7 @@ impl Description<'_> {
         self.flag(ret.get_no_finish_needed(), "noFinishNeeded")
     }
 
-    fn disembargo(&mut self, disembargo: disembargo::Reader<'_>, names: Names) -> Outcome {
+    fn disembargo(&mut self, disembargo: disembargo::Reader<'_>, names: Names) -> Printed {
         write!(self, "disembargo ")?;
         self.target(disembargo.get_target()?, names)?;
         match disembargo.get_context().which() {
@@ -301,7 +301,7 @@ impl Description<'_> {
         Ok(())
     }
 
-    fn target(&mut self, target: message_target::Reader<'_>, names: Names) -> Outcome {
+    fn target(&mut self, target: message_target::Reader<'_>, names: Names) -> Printed {
         match target.which() {
             Ok(message_target::ImportedCap(id)) => {
                 write!(self, "to {} {id}", names.receiver_export)?;
@@ -320,7 +320,7 @@ impl Description<'_> {
 
     /// A question's number and the fields that lead to the capability, all with
     /// points between.
-    fn promised(&mut self, promised: promised_answer::Reader<'_>) -> Outcome {
+    fn promised(&mut self, promised: promised_answer::Reader<'_>) -> Printed {
         write!(self, "#{}", promised.get_question_id())?;
         let transform = promised.get_transform()?;
         for (index, op) in (0..transform.len()).zip(transform) {
@@ -337,7 +337,7 @@ impl Description<'_> {
         Ok(())
     }
 
-    fn payload(&mut self, payload: payload::Reader<'_>) -> Outcome {
+    fn payload(&mut self, payload: payload::Reader<'_>) -> Printed {
         self.size(&payload.get_content())?;
         let caps = payload.get_cap_table()?;
         if caps.is_empty() {
@@ -358,7 +358,7 @@ impl Description<'_> {
         Ok(())
     }
 
-    fn descriptor(&mut self, cap: cap_descriptor::Reader<'_>) -> Outcome {
+    fn descriptor(&mut self, cap: cap_descriptor::Reader<'_>) -> Printed {
         match cap.which() {
             Ok(cap_descriptor::None(())) => write!(self, "none")?,
             Ok(cap_descriptor::SenderHosted(id)) => write!(self, "senderHosted {id}")?,
@@ -379,7 +379,7 @@ impl Description<'_> {
         Ok(())
     }
 
-    fn exception(&mut self, exception: exception::Reader<'_>) -> Outcome {
+    fn exception(&mut self, exception: exception::Reader<'_>) -> Printed {
         match exception.get_type() {
             Ok(exception::Type::Failed) => write!(self, "failed ")?,
             Ok(exception::Type::Overloaded) => write!(self, "overloaded ")?,
@@ -397,7 +397,7 @@ impl Description<'_> {
         Ok(())
     }
 
-    fn quoted(&mut self, text: text::Reader<'_>) -> Outcome {
+    fn quoted(&mut self, text: text::Reader<'_>) -> Printed {
         let max = self.options.max_reason;
         // No character takes more than four bytes.
         let enough = max.saturating_mul(4).min(text.len());
@@ -411,7 +411,7 @@ impl Description<'_> {
     }
 
     /// The size of what a pointer leads to, wherever it lies in the message.
-    fn size(&mut self, content: &any_pointer::Reader<'_>) -> Outcome {
+    fn size(&mut self, content: &any_pointer::Reader<'_>) -> Printed {
         match content.target_size() {
             Ok(size) => write!(self, "{} words", size.word_count)?,
             Err(error) => write!(self, "malformed ({})", one_line(&error))?,
@@ -419,19 +419,19 @@ impl Description<'_> {
         Ok(())
     }
 
-    fn flag(&mut self, set: bool, name: &str) -> Outcome {
+    fn flag(&mut self, set: bool, name: &str) -> Printed {
         if set {
             write!(self, " {name}")?;
         }
         Ok(())
     }
 
-    fn unknown(&mut self, capnp::NotInSchema(kind): capnp::NotInSchema) -> Outcome {
+    fn unknown(&mut self, capnp::NotInSchema(kind): capnp::NotInSchema) -> Printed {
         write!(self, "unknown kind {kind}")?;
         Ok(())
     }
 
-    fn malformed(&mut self, message: &Message, error: &capnp::Error) -> Outcome {
+    fn malformed(&mut self, message: &Message, error: &capnp::Error) -> Printed {
         let space = if self.text.is_empty() || self.text.ends_with(' ') { "" } else { " " };
         let (words, segments) = (message.size_in_words(), message.segment_count());
         let error = one_line(error);

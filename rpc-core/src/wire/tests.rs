@@ -70,7 +70,7 @@ fn named(frame: &Frame) -> Vec<u8> {
 fn caps_of(message: Message) -> CapTable {
     let content = match message {
         Message::Call(call) => call.params,
-        Message::Return(Return { outcome: Outcome::Results(content), .. }) => content,
+        Message::Return(Return { outcome: ReturnKind::Results(content), .. }) => content,
         other => panic!("no content: {other:?}"),
     };
     content.caps
@@ -110,7 +110,7 @@ fn results_and_resolutions_carry_them_too() {
         answer: 1,
         release_params: false,
         no_finish_needed: false,
-        outcome: Outcome::Results(Content { frame: frame.into(), caps }),
+        outcome: ReturnKind::Results(Content { frame: frame.into(), caps }),
     });
     let caps = caps_of(decode(encode(ret).unwrap()).unwrap());
     assert_eq!(got(caps, 1), [Some(Arc::as_ptr(&a))]);

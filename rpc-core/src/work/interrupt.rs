@@ -69,15 +69,15 @@ pub(super) fn check() -> Result<(), Error> {
 
 /// While this exists, the thread runs other code than the method whose scope it had,
 /// and that code has allowed nothing.
-pub(crate) struct Aside(Option<Arc<Scope>>);
+pub(crate) struct Detached(Option<Arc<Scope>>);
 
-impl Aside {
+impl Detached {
     pub(crate) fn begin() -> Self {
-        Aside(swap(None))
+        Detached(swap(None))
     }
 }
 
-impl Drop for Aside {
+impl Drop for Detached {
     fn drop(&mut self) {
         drop(swap(self.0.take()));
     }

@@ -103,12 +103,12 @@ fn the_transcript_of_a_session_that_the_other_vat_begins() {
     writer.write(&mut vec![message(1, &[1])]).unwrap();
     assert_eq!(theirs.receive().unwrap().unwrap(), bytes);
 
-    // An empty one says that its sender rests.
-    assert!(writer.can_rest());
-    writer.rest().unwrap();
+    // An empty one says that its sender is idle.
+    assert!(writer.can_declare_idle());
+    writer.declare_idle().unwrap();
     assert_eq!(theirs.receive().unwrap().unwrap(), b"");
     ours.send(&[]).unwrap();
-    assert!(matches!(reader.read_next().unwrap(), Received::Rest));
+    assert!(matches!(reader.read_next().unwrap(), Received::Idle));
     ours.send(&[]).unwrap();
     ours.send(&[&bytes]).unwrap();
     // Who does not ask for it does not see it.

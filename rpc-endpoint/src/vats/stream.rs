@@ -1,6 +1,6 @@
 //! What a connection of the RPC system sees of a session: a stream of bytes each
 //! way, cut into messages of the endpoint wherever it is convenient. A message
-//! without any bytes says that its sender rests.
+//! without any bytes says that its sender is idle.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -55,8 +55,8 @@ impl MessageReader for Reader {
     }
 
     fn read_next(&mut self) -> Result<Received, TransportError> {
-        if self.0.is_between_messages() && self.0.inner_mut().take_rest()? {
-            return Ok(Received::Rest);
+        if self.0.is_between_messages() && self.0.inner_mut().take_idle()? {
+            return Ok(Received::Idle);
         }
         Ok(self.0.read()?.map_or(Received::End, Received::Message))
     }
@@ -81,9 +81,9 @@ struct Chunks {
 }
 
 impl Chunks {
-    /// Whether the next chunk says that the peer rests, which it then does not say
+    /// Whether the next chunk says that the peer is idle, which it then does not say
     /// to anybody else. Waits for it. Only of use between two messages.
-    fn take_rest(&mut self) -> io::Result<bool> {
+    fn take_idle(&mut self) -> io::Result<bool> {
         Ok(self.taken == self.chunk.len() && self.fetch()? && self.chunk.is_empty())
     }
 
@@ -158,11 +158,11 @@ impl MessageWriter for Writer {
         self.framed.try_write(batch)
     }
 
-    fn can_rest(&self) -> bool {
+    fn can_declare_idle(&self) -> bool {
         true
     }
 
-    fn rest(&mut self) -> Result<(), TransportError> {
+    fn declare_idle(&mut self) -> Result<(), TransportError> {
         self.session.ours()?.send_vec(Vec::new()).map_err(io::Error::from)?;
         Ok(())
     }

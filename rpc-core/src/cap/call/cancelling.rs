@@ -37,7 +37,7 @@ impl CallCell {
                 drop(state);
                 effects::spawn_or_run(&*executor, closure);
             }
-            (Demand::Wanted, Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_)) => {
+            (Demand::Wanted, Phase::Waiting | Phase::Asked(_) | Phase::Redirected(_)) => {
                 state.on_cancel.push((executor, closure));
             }
             (Demand::Wanted, _) => {
@@ -74,7 +74,7 @@ impl CallCell {
         }
         state.demand = Demand::Cancelled;
         let question = match &state.phase {
-            Phase::Asked(_) | Phase::Forwarded(_) => {
+            Phase::Asked(_) | Phase::Redirected(_) => {
                 Some(std::mem::replace(&mut state.phase, Phase::Waiting))
             }
             _ => None,
@@ -187,7 +187,7 @@ impl CallCell {
 
     pub(super) fn give_back(&self, words: u64) {
         if words > 0
-            && let Sink::Answer(connection, ..) | Sink::Kept(connection, ..) = &self.sink
+            && let Sink::Answer(connection, ..) | Sink::Redirected(connection, ..) = &self.sink
             && let Some(connection) = connection.upgrade()
         {
             connection.call_is_over(words);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{CallCell, Change, Demand, Early, Interest, Phase, Queue, Watcher};
+use super::{CallCell, Change, Demand, Early, Interest, Phase, Queue, WhenDone};
 use crate::cap::client::Client;
 use crate::cap::crossing::Crossing;
 use crate::cap::effects::{self, Effect};
@@ -116,7 +116,7 @@ impl CallCell {
         if cell.comes_from(self) {
             return self.complete(Err(Error::failed("a call was answered with its own outcome")));
         }
-        cell.watch(Watcher::Call(Arc::clone(self), change));
+        cell.watch(WhenDone::Call(Arc::clone(self), change));
     }
 
     /// Whether this call, which waits in the queue of `promise`, waits there for

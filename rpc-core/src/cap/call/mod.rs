@@ -4,10 +4,10 @@
 //!
 //! ```text
 //! Waiting ──sent to a peer───────────────────────► Asked(question)
-//! Waiting ──tail call to the peer that asked─────► Forwarded(question)
+//! Waiting ──tail call to the peer that asked─────► Redirected(question)
 //! Asked ──answered with another call's outcome───► Waiting
-//! Asked, Forwarded ──cancelled───────────────────► Waiting
-//! Waiting, Asked, Forwarded ──complete───────────► Returning
+//! Asked, Redirected ──cancelled──────────────────► Waiting
+//! Waiting, Asked, Redirected ──complete──────────► Returning
 //! Returning ──Return that awaits a Finish queued─► Completing
 //! Returning ──no such Return─────────────────────► Done
 //! Completing ──published─────────────────────────► Done
@@ -20,7 +20,7 @@
 //! - **Asked**: the call is a question on a connection. Pipelined fields belong to the
 //!   question and calls on them go to the peer at once; fields that were made while
 //!   waiting resolve to the question's fields.
-//! - **Forwarded**: as Asked, but the outcome never comes here: the peer that wants it
+//! - **Redirected**: as Asked, but the outcome never comes here: the peer that wants it
 //!   has it already, see Note [tail calls].
 //! - **Returning**: the outcome is known. The fields that were made in this
 //!   process hand over what they queued; new ones lead straight to the results.
@@ -79,7 +79,7 @@ pub(crate) enum Sink {
     Answer(Weak<dyn Connection>, AnswerId, Serial),
     /// A peer that will answer a question of this side with this outcome: the peer is
     /// told that the call has ended, and the outcome stays in the cell.
-    Kept(Weak<dyn Connection>, AnswerId, Serial),
+    Redirected(Weak<dyn Connection>, AnswerId, Serial),
 }
 
 struct State {
@@ -95,7 +95,7 @@ struct State {
     /// The number of batches of fields that are being handed over to a question's
     /// fields.
     handovers: usize,
-    watchers: Vec<Watcher>,
+    when_done: Vec<WhenDone>,
     /// The threads that wait for the outcome.
     waiters: Waiters,
     /// The queue in which the call waits, and its place there.
@@ -132,8 +132,8 @@ enum Arrival {
 enum Phase {
     Waiting,
     Asked(Arc<dyn Question>),
-    Forwarded(Arc<dyn Question>),
-    Returning(Outcome, Carrier),
+    Redirected(Arc<dyn Question>),
+    Returning(Outcome, Publisher),
     Completing(Outcome),
     Done(Outcome),
 }
@@ -153,11 +153,11 @@ enum Early {
     Taken(BTreeMap<Path, Client>),
 }
 
-/// Whether a thread carries the outcome to the next phases.
+/// Whether a thread takes the outcome to the next phases.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Carrier {
+enum Publisher {
     Wanted,
-    Found,
+    Present,
 }
 
 /// Whether the outcome is still wanted.
@@ -176,7 +176,7 @@ pub(crate) enum Elsewhere {
 }
 
 /// What is told when a call is done.
-enum Watcher {
+enum WhenDone {
     /// A call whose outcome is the same, apart from this change.
     Call(Arc<CallCell>, Change),
     Closure(Arc<dyn Executor>, Box<dyn FnOnce(Outcome) + Send>),
@@ -229,7 +229,7 @@ impl CallCell {
                 sweep_at: 16,
                 early: None,
                 handovers: 0,
-                watchers: Vec::new(),
+                when_done: Vec::new(),
                 waiters: Waiters::default(),
                 queued_in: None,
                 arrival: Arrival::IfWanted,
@@ -285,8 +285,8 @@ impl CallCell {
     pub(crate) fn begin_completion(&self, outcome: Outcome) -> bool {
         let mut state = self.state.lock();
         match state.phase {
-            Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) => {
-                let returning = Phase::Returning(outcome, Carrier::Wanted);
+            Phase::Waiting | Phase::Asked(_) | Phase::Redirected(_) => {
+                let returning = Phase::Returning(outcome, Publisher::Wanted);
                 let before = std::mem::replace(&mut state.phase, returning);
                 let hooks = std::mem::take(&mut state.on_cancel);
                 let taken_from = state.taken_from.take();
@@ -317,8 +317,8 @@ impl CallCell {
                 return;
             }
             let outcome = match &mut state.phase {
-                Phase::Returning(outcome, carrier @ Carrier::Wanted) => {
-                    *carrier = Carrier::Found;
+                Phase::Returning(outcome, publisher @ Publisher::Wanted) => {
+                    *publisher = Publisher::Present;
                     outcome.clone()
                 }
                 _ => return,
@@ -328,31 +328,31 @@ impl CallCell {
                 .iter()
                 .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
                 .collect();
-            let is_first = |watcher: &mut Watcher| matches!(watcher, Watcher::First(_));
-            let first: Vec<_> = state.watchers.extract_if(.., is_first).collect();
+            let is_first = |listener: &mut WhenDone| matches!(listener, WhenDone::First(_));
+            let first: Vec<_> = state.when_done.extract_if(.., is_first).collect();
             (outcome, fields, first)
         };
-        for watcher in first {
-            watcher.notify(&outcome);
+        for listener in first {
+            listener.notify(&outcome);
         }
         for (path, field) in &fields {
             field.resolve(cap_of(&outcome, path));
         }
         drop(fields);
         let outcome = self.send_return(outcome);
-        let (before, watchers, called) = {
+        let (before, when_done, called) = {
             let mut state = self.state.lock();
             let before = std::mem::replace(&mut state.phase, Phase::Done(outcome.clone()));
             state.fields.clear();
             let early = state.early.take();
-            let watchers = std::mem::take(&mut state.watchers);
-            ((before, early), watchers, state.waiters.call_all())
+            let when_done = std::mem::take(&mut state.when_done);
+            ((before, early), when_done, state.waiters.call_all())
         };
         called.wake();
         drop(before);
         self.no_longer_counts();
-        for watcher in watchers {
-            watcher.notify(&outcome);
+        for listener in when_done {
+            listener.notify(&outcome);
         }
     }
 
@@ -369,26 +369,26 @@ impl CallCell {
                 Some(connection) => {
                     // Content without capabilities leaves without a copy if it is not
                     // shared; and no pipelined call needs it.
-                    self.let_go_of_content(&outcome);
+                    self.release_content(&outcome);
                     connection.return_answer(*id, *serial, outcome)
                 }
                 None => outcome,
             },
-            Sink::Kept(connection, id, serial) => {
+            Sink::Redirected(connection, id, serial) => {
                 if let Some(connection) = connection.upgrade() {
-                    connection.return_kept(*id, *serial);
+                    connection.return_redirected(*id, *serial);
                 }
                 outcome
             }
         }
     }
 
-    fn let_go_of_content(&self, outcome: &Outcome) {
+    fn release_content(&self, outcome: &Outcome) {
         if let Ok(payload) = outcome
             && payload.caps().is_empty()
         {
             let mut state = self.state.lock();
-            let hollow = Phase::Returning(Ok(Payload::empty().clone()), Carrier::Found);
+            let hollow = Phase::Returning(Ok(Payload::empty().clone()), Publisher::Present);
             let before = std::mem::replace(&mut state.phase, hollow);
             drop(state);
             drop(before);
@@ -435,18 +435,18 @@ impl CallCell {
         executor: Arc<dyn Executor>,
         closure: Box<dyn FnOnce(Outcome) + Send>,
     ) {
-        self.watch(Watcher::Closure(executor, closure));
+        self.watch(WhenDone::Closure(executor, closure));
     }
 
     /// Runs a closure of this library with the outcome, on the thread that brings it.
     pub(crate) fn tell_when_done(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
-        self.watch(Watcher::Internal(closure));
+        self.watch(WhenDone::Internal(closure));
     }
 
     /// As [`tell_when_done`](Self::tell_when_done), but before the outcome is
     /// published.
     pub(crate) fn tell_first(&self, closure: Box<dyn FnOnce(&Outcome) + Send>) {
-        self.watch(Watcher::First(closure));
+        self.watch(WhenDone::First(closure));
     }
 
     /// Wakes a task when the call is done.
@@ -454,56 +454,56 @@ impl CallCell {
         let known = self
             .state
             .lock()
-            .watchers
+            .when_done
             .iter()
-            .any(|watcher| matches!(watcher, Watcher::Waker(own) if own.will_wake(waker)));
+            .any(|listener| matches!(listener, WhenDone::Waker(own) if own.will_wake(waker)));
         if !known {
-            self.watch(Watcher::Waker(waker.clone()));
+            self.watch(WhenDone::Waker(waker.clone()));
         }
     }
 
-    fn watch(&self, watcher: Watcher) {
+    fn watch(&self, listener: WhenDone) {
         let mut state = self.state.lock();
         if let Phase::Done(outcome) = &state.phase {
             let outcome = outcome.clone();
             drop(state);
-            watcher.notify(&outcome);
+            listener.notify(&outcome);
         } else {
-            state.watchers.push(watcher);
+            state.when_done.push(listener);
         }
     }
 }
 
 impl Drop for CallCell {
     fn drop(&mut self) {
-        // The watchers may hold closures of the application, and calls that take this
-        // call's outcome, which have watchers in turn.
+        // The listeners may be closures of the application, and calls that take this
+        // call's outcome, which have listeners in turn.
         let words = std::mem::take(&mut self.state.get_mut().words);
         self.give_back(words);
         let state = self.state.get_mut();
-        if !state.watchers.is_empty() || !state.on_cancel.is_empty() {
-            let (watchers, hooks) =
-                (std::mem::take(&mut state.watchers), std::mem::take(&mut state.on_cancel));
-            effects::defer(Effect::drop((watchers, hooks)));
+        if !state.when_done.is_empty() || !state.on_cancel.is_empty() {
+            let (when_done, hooks) =
+                (std::mem::take(&mut state.when_done), std::mem::take(&mut state.on_cancel));
+            effects::defer(Effect::drop((when_done, hooks)));
         }
     }
 }
 
-impl Watcher {
+impl WhenDone {
     fn notify(self, outcome: &Outcome) {
         match self {
-            Watcher::Call(cell, change) => {
+            WhenDone::Call(cell, change) => {
                 let outcome = change.of(outcome, &cell);
                 if cell.begin_completion(outcome) {
                     effects::defer(Effect::FinishCompletion(cell));
                 }
             }
-            Watcher::Closure(executor, closure) => {
+            WhenDone::Closure(executor, closure) => {
                 let outcome = outcome.clone();
                 effects::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
             }
-            Watcher::Internal(closure) | Watcher::First(closure) => closure(outcome),
-            Watcher::Waker(waker) => effects::application(|| waker.wake()),
+            WhenDone::Internal(closure) | WhenDone::First(closure) => closure(outcome),
+            WhenDone::Waker(waker) => effects::application(|| waker.wake()),
         }
     }
 }

@@ -54,7 +54,7 @@ impl CallCell {
         let mut state = self.state.lock();
         let outcome = match &state.phase {
             Phase::Completing(outcome) | Phase::Done(outcome) => outcome.clone(),
-            Phase::Waiting | Phase::Asked(_) | Phase::Forwarded(_) | Phase::Returning(..) => {
+            Phase::Waiting | Phase::Asked(_) | Phase::Redirected(_) | Phase::Returning(..) => {
                 if self.hint == Hint::NoPipelining {
                     return Ok(Client::broken(not_pipelined()));
                 }
@@ -67,7 +67,7 @@ impl CallCell {
                     return Ok(Client::of(field));
                 }
                 match (&state.phase, &state.early) {
-                    (Phase::Asked(question) | Phase::Forwarded(question), _) => {
+                    (Phase::Asked(question) | Phase::Redirected(question), _) => {
                         return Err(Elsewhere::Question(Arc::clone(question)));
                     }
                     (Phase::Returning(outcome, _), _) => outcome.clone(),
@@ -135,7 +135,7 @@ impl CallCell {
         }
         state.phase = match tail {
             Tail::No => Phase::Asked(question),
-            Tail::Allowed => Phase::Forwarded(question),
+            Tail::Allowed => Phase::Redirected(question),
         };
         let fields: Vec<_> = state
             .fields

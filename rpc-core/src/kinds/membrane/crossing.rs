@@ -10,7 +10,7 @@ use super::wrapped::Wrapped;
 use super::{MembranePolicy, Passage};
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
-use crate::cap::crossing::{Barrier, Direction};
+use crate::cap::crossing::{Barrier, Heading};
 use crate::error::{Error, Result};
 use crate::panics;
 use crate::sync::Mutex;
@@ -38,15 +38,15 @@ struct State {
     revoked: Option<Error>,
     /// The wrappers, by the address of what they wrap and the direction in which it
     /// crosses.
-    wrappers: HashMap<(usize, Direction), Weak<Wrapped>>,
+    wrappers: HashMap<(usize, Heading), Weak<Wrapped>>,
     /// The calls under way, and some that have ended.
     calls: Vec<Weak<CallCell>>,
     sweep_at: usize,
 }
 
 impl Barrier for Shared {
-    fn cross(self: Arc<Self>, client: &Client, direction: Direction) -> Client {
-        self.cross_settled(client.shortened(), direction)
+    fn cross(self: Arc<Self>, client: &Client, heading: Heading) -> Client {
+        self.cross_settled(client.shortened(), heading)
     }
 }
 
@@ -72,16 +72,14 @@ impl Shared {
     }
 
     /// What stands on the other side for a capability, which has been shortened.
-    pub(super) fn cross_settled(self: &Arc<Self>, client: Client, direction: Direction) -> Client {
+    pub(super) fn cross_settled(self: &Arc<Self>, client: Client, heading: Heading) -> Client {
         if client.address() == 0 {
             // Null and broken capabilities are the same on both sides.
             return client;
         }
         let mut depth = 0;
         if let Some(wrapped) = client.kind_as::<Wrapped>() {
-            if wrapped.direction() == direction.opposite()
-                && self.is_same_barrier(wrapped.membrane())
-            {
+            if wrapped.heading() == heading.opposite() && self.is_same_barrier(wrapped.membrane()) {
                 return wrapped.passed_back();
             }
             depth = wrapped.depth() + 1;
@@ -93,10 +91,10 @@ impl Shared {
         if let Some(error) = &state.revoked {
             return Client::broken(error.clone());
         }
-        let key = (client.address(), direction);
+        let key = (client.address(), heading);
         let known = state.wrappers.get(&key).and_then(Weak::upgrade);
         let wrapped = known.unwrap_or_else(|| {
-            let made = Wrapped::new(Arc::clone(self), direction, client.clone(), depth);
+            let made = Wrapped::new(Arc::clone(self), heading, client.clone(), depth);
             state.wrappers.insert(key, Arc::downgrade(&made));
             made
         });
@@ -109,14 +107,14 @@ impl Shared {
     /// here. (See Note [effects].)
     pub(super) fn decide(
         &self,
-        direction: Direction,
+        heading: Heading,
         interface: u64,
         method: u16,
         target: &Client,
     ) -> Result<Passage> {
-        let ask = || match direction {
-            Direction::In => self.policy.inbound_call(interface, method, target),
-            Direction::Out => self.policy.outbound_call(interface, method, target),
+        let ask = || match heading {
+            Heading::In => self.policy.inbound_call(interface, method, target),
+            Heading::Out => self.policy.outbound_call(interface, method, target),
         };
         answered(ask)?
     }
@@ -150,7 +148,7 @@ impl Shared {
     }
 
     /// Removes a wrapper that is being dropped.
-    pub(super) fn forget(&self, key: (usize, Direction), wrapped: *const Wrapped) {
+    pub(super) fn forget(&self, key: (usize, Heading), wrapped: *const Wrapped) {
         let mut state = self.state.lock();
         if state.wrappers.get(&key).is_some_and(|own| own.as_ptr() == wrapped) {
             state.wrappers.remove(&key);

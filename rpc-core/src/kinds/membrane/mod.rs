@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cap::client::Client;
-use crate::cap::crossing::{Crossing, Direction};
+use crate::cap::crossing::{Crossing, Heading};
 use crate::cap::from_client::FromClient;
 use crate::cap::payload::Payload;
 use crate::error::{Error, Result};
@@ -169,29 +169,29 @@ impl Membrane {
     /// this returns that capability.
     #[must_use]
     pub fn wrap<C: FromClient>(&self, inner: &C) -> C {
-        C::from_client(self.crossing(Direction::Out).client(inner.as_client()))
+        C::from_client(self.crossing(Heading::Out).client(inner.as_client()))
     }
 
     /// The wrapper that stands inside for a capability that is outside.
     #[must_use]
     pub fn wrap_reverse<C: FromClient>(&self, outer: &C) -> C {
-        C::from_client(self.crossing(Direction::In).client(outer.as_client()))
+        C::from_client(self.crossing(Heading::In).client(outer.as_client()))
     }
 
     /// Content from outside in the form for the inside.
     #[must_use]
     pub fn carry_in(&self, content: &Payload) -> Payload {
-        self.crossing(Direction::In).payload(content)
+        self.crossing(Heading::In).payload(content)
     }
 
     /// Content from inside in the form for the outside.
     #[must_use]
     pub fn carry_out(&self, content: &Payload) -> Payload {
-        self.crossing(Direction::Out).payload(content)
+        self.crossing(Heading::Out).payload(content)
     }
 
-    fn crossing(&self, direction: Direction) -> Crossing {
-        Crossing::new(Arc::clone(&self.shared) as _, direction)
+    fn crossing(&self, heading: Heading) -> Crossing {
+        Crossing::new(Arc::clone(&self.shared) as _, heading)
     }
 
     /// Ends everything that leads through the membrane: all its wrappers, in both

@@ -28,7 +28,7 @@ use super::crossing::Shared;
 use crate::cap::call::{CallCell, Sink};
 use crate::cap::capability::{Capability, Standing};
 use crate::cap::client::Client;
-use crate::cap::crossing::{Barrier, Crossing, Direction};
+use crate::cap::crossing::{Barrier, Crossing, Heading};
 use crate::cap::delivery::{CallRequest, Delivery, Tail};
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
@@ -44,7 +44,7 @@ pub(super) struct Wrapped {
     this: Weak<Wrapped>,
     membrane: Arc<Shared>,
     /// From the side of what this wraps to the side of its holders.
-    direction: Direction,
+    heading: Heading,
     /// The address of what this wraps.
     address: usize,
     /// The number of wrappers behind this one.
@@ -95,14 +95,14 @@ impl Wrapped {
 
     pub(super) fn new(
         membrane: Arc<Shared>,
-        direction: Direction,
+        heading: Heading,
         inner: Client,
         depth: usize,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Wrapped {
             this: Weak::clone(this),
             membrane,
-            direction,
+            heading,
             address: inner.address(),
             depth,
             state: Mutex::new(State {
@@ -121,8 +121,8 @@ impl Wrapped {
         &self.membrane
     }
 
-    pub(super) fn direction(&self) -> Direction {
-        self.direction
+    pub(super) fn heading(&self) -> Heading {
+        self.heading
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -187,10 +187,10 @@ impl Wrapped {
         if let Err(error) = self.membrane.register(&call.cell) {
             return Delivery::Call(call).fail(&error);
         }
-        let crossing = Crossing::new(Arc::clone(&self.membrane) as _, self.direction);
+        let crossing = Crossing::new(Arc::clone(&self.membrane) as _, self.heading);
         let (cell, interest) = CallCell::new(Sink::Here, Hint::None);
         let fields = call.cell.take_across(interest, &crossing);
-        let inwards = Crossing::new(Arc::clone(&self.membrane) as _, self.direction.opposite());
+        let inwards = Crossing::new(Arc::clone(&self.membrane) as _, self.heading.opposite());
         let params = inwards.payload(&call.params);
         drop(call.params);
         let passed = CallRequest {
@@ -292,7 +292,7 @@ impl Capability for Wrapped {
             // A call that would pass at once must not overtake those that wait.
             return Err((Client::of(held), Delivery::Call(call)));
         }
-        let inward = self.direction.opposite();
+        let inward = self.heading.opposite();
         let decision = match self.membrane.decide(inward, call.interface, call.method, &inner) {
             Ok(Passage::Through) => Ok(Passage::Through),
             decision => match self.membrane.waits_for_promises() {
@@ -402,7 +402,7 @@ impl Capability for Wrapped {
             client = if client.address() == wrapped.address {
                 Client::of(wrapped)
             } else {
-                wrapped.membrane.cross_settled(client, wrapped.direction)
+                wrapped.membrane.cross_settled(client, wrapped.heading)
             };
         }
         if client.address() == std::ptr::from_ref(self) as usize {
@@ -456,7 +456,7 @@ impl Observer for Wrapped {
     /// on what waits, and tells the watchers. Must not be called under a lock.
     fn tell(self: Arc<Self>) {
         let next = match self.inner() {
-            Ok(inner) => Arc::clone(&self.membrane).cross(&inner, self.direction),
+            Ok(inner) => Arc::clone(&self.membrane).cross(&inner, self.heading),
             Err(error) => Client::broken(error),
         };
         self.keep(&next);
@@ -497,7 +497,7 @@ fn is<T>(before: Option<&Arc<T>>, found: &Arc<T>) -> bool {
 impl Drop for Wrapped {
     fn drop(&mut self) {
         let this: *const Wrapped = self;
-        self.membrane.forget((self.address, self.direction), this);
+        self.membrane.forget((self.address, self.heading), this);
         let state = self.state.get_mut();
         let became = std::mem::take(&mut state.became);
         let gone = Err(Error::failed("the wrapper is gone"));

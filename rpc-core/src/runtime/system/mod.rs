@@ -126,7 +126,7 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// tried to close. Does not wait.
     ///
     /// If the network's transports [can tell the
-    /// peer](crate::transport::MessageWriter::rest), as endpoints can, a connection is
+    /// peer](crate::transport::MessageWriter::declare_idle), as endpoints can, a connection is
     /// closed only when the peer agrees, and no call is lost that the peer begins at
     /// the same time. Over other transports such calls fail with `disconnected`.
     pub fn close_idle(&self) -> usize {

@@ -10,7 +10,7 @@ use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::network::{Reached, VatNetwork};
-use crate::protocol::rest::Unused;
+use crate::protocol::idle::Unused;
 use crate::runtime::connection::Connection;
 use crate::transport::PeerDescription;
 use crate::work::waiting::{self, Look};
@@ -25,7 +25,7 @@ impl<N: VatNetwork> Shared<N> {
             match connection.try_bootstrap() {
                 Ok(client) => return Ok(client),
                 Err(Unused::Ended) => {}
-                Err(Unused::Resting) => {
+                Err(Unused::Idle) => {
                     let deadline = Deadline::after(self.settings.close_timeout);
                     if !effects::blocking(|| connection.wait_until_awake(deadline))? {
                         // The peer neither agreed nor woke the connection.

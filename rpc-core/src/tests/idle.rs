@@ -1,9 +1,9 @@
-//! Connections that end because they are unused. See Note [rest].
+//! Connections that end because they are unused. See Note [idle].
 
 use super::net::{End, Net};
 use crate::cap::client::Client;
 use crate::error::ErrorKind;
-use crate::protocol::rest::Unused;
+use crate::protocol::idle::Unused;
 
 fn net() -> (Net, [End; 2]) {
     let mut net = Net::new();
@@ -14,14 +14,14 @@ fn net() -> (Net, [End; 2]) {
 }
 
 #[test]
-fn two_sides_without_anything_under_way_end_when_one_rests() {
+fn two_sides_without_anything_under_way_end_when_one_is_idle() {
     let (mut net, [a, b]) = net();
     drop(net.bootstrapped(a));
     net.settle();
-    assert!(net.machine(a).rest());
-    assert!(!net.machine(a).rest(), "it rests already");
-    assert_eq!(net.machine(a).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Resting);
-    net.deliver(a, "rest");
+    assert!(net.machine(a).declare_idle());
+    assert!(!net.machine(a).declare_idle(), "it is idle already");
+    assert_eq!(net.machine(a).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Idle);
+    net.deliver(a, "idle");
     assert_eq!(net.machine(b).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Ended);
     net.deliver(b, "end");
     assert_eq!(net.machine(a).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Ended);
@@ -33,28 +33,28 @@ fn two_sides_without_anything_under_way_end_when_one_rests() {
 }
 
 #[test]
-fn a_side_that_holds_something_does_not_rest() {
+fn a_side_that_holds_something_is_not_idle() {
     let (mut net, [a, b]) = net();
     let held = net.bootstrapped(a);
-    assert!(!net.machine(a).rest());
-    assert!(!net.machine(b).rest());
+    assert!(!net.machine(a).declare_idle());
+    assert!(!net.machine(b).declare_idle());
     assert!(!net.machine(a).end_if_unused());
     drop(held);
     net.settle();
-    assert!(net.machine(b).rest());
+    assert!(net.machine(b).declare_idle());
     net.finish();
 }
 
 #[test]
-fn what_begins_at_the_same_time_wakes_the_side_that_rests() {
+fn what_begins_at_the_same_time_wakes_the_side_that_is_idle() {
     let (mut net, [a, b]) = net();
-    assert!(net.machine(a).rest());
+    assert!(net.machine(a).declare_idle());
     let theirs = net.bootstrap(b);
     let call = net.call(&theirs, 1, &[]);
-    net.deliver(a, "rest");
+    net.deliver(a, "idle");
     assert_eq!(net.machine(b).failure(), None);
     net.deliver(b, "bootstrap 0");
-    assert!(!net.machine(a).rests());
+    assert!(!net.machine(a).is_idle());
     drop(net.machine(a).try_bootstrap(None, Ok(None)).unwrap());
     net.settle();
     call.ok();
@@ -65,8 +65,8 @@ fn what_begins_at_the_same_time_wakes_the_side_that_rests() {
 #[test]
 fn two_sides_that_rest_at_the_same_time_both_end() {
     let (mut net, [a, b]) = net();
-    assert!(net.machine(a).rest());
-    assert!(net.machine(b).rest());
+    assert!(net.machine(a).declare_idle());
+    assert!(net.machine(b).declare_idle());
     net.settle();
     for end in [a, b] {
         assert_eq!(net.machine(end).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Ended);
@@ -75,9 +75,9 @@ fn two_sides_that_rest_at_the_same_time_both_end() {
 }
 
 #[test]
-fn the_loss_of_a_connection_that_rests_loses_nothing() {
+fn the_loss_of_a_connection_that_is_idle_loses_nothing() {
     let (mut net, [a, b]) = net();
-    assert!(net.machine(a).rest());
+    assert!(net.machine(a).declare_idle());
     net.cut(a);
     assert_eq!(net.machine(a).try_bootstrap(None, Ok(None)).unwrap_err(), Unused::Ended);
     net.settle();
@@ -97,7 +97,7 @@ impl Dice {
 }
 
 #[test]
-fn nothing_that_could_begin_fails_whenever_sides_rest() {
+fn nothing_that_could_begin_fails_whenever_sides_are_idle() {
     let mut ended = 0;
     for seed in 0..2000 {
         let mut dice = Dice(seed);
@@ -107,7 +107,7 @@ fn nothing_that_could_begin_fails_whenever_sides_rest() {
         for _ in 0..40 {
             let end = ends[usize::try_from(dice.roll(2)).unwrap()];
             match dice.roll(6) {
-                0 => _ = net.machine(end).rest(),
+                0 => _ = net.machine(end).declare_idle(),
                 1 => {
                     // Otherwise it would wait, or take another connection.
                     if let Ok(client) = net.machine(end).try_bootstrap(None, Ok(None)) {
