@@ -44,6 +44,7 @@
 
 mod client;
 mod content;
+mod export;
 mod interface;
 mod pipeline;
 mod promise;
@@ -53,13 +54,11 @@ mod server_set;
 
 pub use crate::cap::from_client::FromClient;
 pub use crate::cap::pipeline::Pipeline;
-#[cfg(feature = "bench")]
-pub(crate) use client::dispatch_of;
-pub use client::{
-    FromServer, ObjectConfig, TypedFulfiller, new_client, new_client_with_fd, promise_client,
-    unwrap_server,
-};
+pub use client::{TypedFulfiller, promise_client};
 pub use content::{Content, Detached, Response};
+#[cfg(feature = "bench")]
+pub(crate) use export::dispatch_of;
+pub use export::{FromServer, ObjectConfig, new_client, new_client_with_fd, unwrap_server};
 pub use interface::{Described, Interface};
 pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipelined};
 pub use promise::Promise;

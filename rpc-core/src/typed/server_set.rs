@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::client::{FromServer, ObjectConfig, server_of};
+use super::export::{FromServer, ObjectConfig, server_of};
 use crate::brand::Brand;
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
