@@ -25,7 +25,7 @@
 
 use std::sync::Arc;
 
-use super::descriptors::View;
+use super::descriptors::view::View;
 use super::held::Item;
 use super::{Machine, Txn};
 use crate::cap::call::CallCell;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::descriptors::Described;
+use super::descriptors::exporting::Described;
 use super::dest::{Dest, Pinned};
 use super::idle::Unused;
 use super::question::{self, Asked, Question, QuestionRef};

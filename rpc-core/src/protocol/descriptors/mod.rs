@@ -1,0 +1,5 @@
+//! Capabilities in messages.
+
+pub(super) mod exporting;
+mod importing;
+pub(super) mod view;

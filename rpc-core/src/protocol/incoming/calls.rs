@@ -1,0 +1,180 @@
+//! The peer's calls, from their beginning to their Finish.
+
+use std::sync::Arc;
+
+use crate::cap::call::{CallCell, Sink};
+use crate::cap::client::Client;
+use crate::cap::delivery::{CallRequest, Delivery, Route, Tail};
+use crate::cap::effects::Effect;
+use crate::cap::payload::{Carrier, Payload};
+use crate::error::Error;
+use crate::ids::AnswerId;
+use crate::protocol::answer::{self, Answer};
+use crate::protocol::named::Place;
+use crate::protocol::{Abort, Txn};
+use crate::wire::{self, Hint, Target};
+
+/// Interface and method of the call that asks [`Offers::restorer`](super::Offers) for an
+/// object by its name. No schema has this interface: the call never leaves the vat, and
+/// its parameters are the name.
+const RESTORE: (u64, u16) = (0, 0);
+
+impl Txn<'_> {
+    pub(super) fn receive_bootstrap(&mut self, bootstrap: wire::Bootstrap) -> Result<(), Abort> {
+        let id = AnswerId(bootstrap.question);
+        let cell = self.begin_answer(id, answer::ResultsTo::Caller, Hint::None)?;
+        let offers = &self.order.offers;
+        let effect = match (bootstrap.object, &offers.bootstrap, &offers.restorer) {
+            (None, Some(client), _) => {
+                Effect::Complete(cell, Ok(Payload::of_capability(client.clone())))
+            }
+            (None, None, _) => {
+                let error = "this vat offers no bootstrap capability on this connection";
+                Effect::Complete(cell, Err(Error::failed(error)))
+            }
+            // The application looks the object up, which may take time.
+            (Some(object), _, Some(restorer)) => {
+                let object = Payload::received(object, Carrier::Bootstrap, Vec::new());
+                let (interface, method) = RESTORE;
+                let request = CallRequest {
+                    interface,
+                    method,
+                    params: object,
+                    cell,
+                    permit: None,
+                    tail: Tail::No,
+                };
+                Effect::Deliver(Route::Client(restorer.clone()), Delivery::Call(request))
+            }
+            (Some(_), _, None) => {
+                let error = "this vat offers no capabilities by name on this connection, \
+                             only its bootstrap capability";
+                Effect::Complete(cell, Err(Error::failed(error)))
+            }
+        };
+        self.effect(effect);
+        Ok(())
+    }
+
+    pub(super) fn receive_call(&mut self, call: wire::Call) -> Result<(), Abort> {
+        let id = AnswerId(call.question);
+        let results_to = match call.results_to {
+            wire::ResultsTo::Caller => answer::ResultsTo::Caller,
+            wire::ResultsTo::Yourself => answer::ResultsTo::Yourself,
+            wire::ResultsTo::Unknown => {
+                return Err(Abort(Error::unimplemented(
+                    "Call.sendResultsTo is neither `caller` nor `yourself`",
+                )));
+            }
+        };
+        // Target and parameters are looked up before the call's own answer exists: a
+        // call cannot be pipelined on itself, nor be given what it is to return.
+        let target = match &call.target {
+            Target::ImportedCap(export) => self.export_place(*export).ok_or_else(|| {
+                Abort::new(format!("Call to export {export}, which does not exist"))
+            })?,
+            Target::PromisedAnswer(answer) => self
+                .field_place(answer)
+                .unwrap_or_else(|error| Place::client(Client::broken(error))),
+            Target::Unknown => Place::client(Client::broken(Error::unimplemented(
+                "the call's target is of a kind that is not known here",
+            ))),
+        };
+        let params = self.receive_content(call.params, Carrier::Call)?;
+        let words = params.size_in_words() as u64;
+        let cell = self.begin_answer(id, results_to, call.hint)?;
+        let request = CallRequest {
+            interface: call.interface,
+            method: call.method,
+            params,
+            cell,
+            permit: None,
+            tail: Tail::No,
+        };
+        self.hand_over(target, Delivery::Call(request), words);
+        Ok(())
+    }
+
+    /// Enters an answer.
+    fn begin_answer(
+        &mut self,
+        id: AnswerId,
+        results_to: answer::ResultsTo,
+        hint: Hint,
+    ) -> Result<Arc<CallCell>, Abort> {
+        if self.machine.answers.contains(id) {
+            return Err(Abort::new(format!("question {id} is asked while it is outstanding")));
+        }
+        if self.machine.answers.len() >= self.limits().answers as usize {
+            return Err(Abort(Error::overloaded(format!(
+                "more than {} calls are outstanding; finish some first",
+                self.limits().answers
+            ))));
+        }
+        let serial = self.serial();
+        let machine = Arc::downgrade(self.machine);
+        let sink = match results_to {
+            answer::ResultsTo::Caller => Sink::Answer(machine as _, id, serial),
+            answer::ResultsTo::Yourself | answer::ResultsTo::Taken => {
+                Sink::Redirected(machine as _, id, serial)
+            }
+        };
+        let (cell, interest) = CallCell::new(sink, hint);
+        self.machine.answers.insert(
+            id,
+            Answer {
+                serial,
+                cell: Arc::clone(&cell),
+                interest: Some(interest),
+                state: answer::State::Running,
+                results_to,
+            },
+        );
+        Ok(cell)
+    }
+
+    fn receive_content(
+        &mut self,
+        content: wire::Content,
+        carrier: Carrier,
+    ) -> Result<Payload, Abort> {
+        let named = self.import_all(&content.caps)?.into_iter();
+        let caps = named.map(|named| self.reference(named)).collect();
+        Ok(Payload::received(content.frame, carrier, caps))
+    }
+
+    pub(super) fn receive_finish(&mut self, finish: &wire::Finish) -> Result<(), Abort> {
+        let id = AnswerId(finish.question);
+        // Some peers finish even a question that needs no Finish.
+        let Some(entry) = self.machine.answers.remove(id) else { return Ok(()) };
+        if finish.early_cancellation_workaround {
+            self.let_arrive(&entry.cell);
+        }
+        let result = match &entry.state {
+            answer::State::Running if entry.cell.hint() == Hint::OnlyPipeline => Ok(()),
+            answer::State::Running => {
+                let outcome = match entry.results_to {
+                    answer::ResultsTo::Caller => wire::ReturnKind::Canceled,
+                    // A peer that asked this side to keep the results expects this
+                    // Return.
+                    answer::ResultsTo::Yourself | answer::ResultsTo::Taken => {
+                        wire::ReturnKind::ResultsSentElsewhere
+                    }
+                };
+                self.send(wire::Message::Return(wire::Return {
+                    answer: id.0,
+                    release_params: false,
+                    no_finish_needed: false,
+                    outcome,
+                }));
+                Ok(())
+            }
+            answer::State::Returned { exports } if finish.release_results => {
+                exports.iter().try_for_each(|export| self.release_export(*export, 1))
+            }
+            answer::State::Returned { .. } => Ok(()),
+        };
+        self.effect(Effect::drop(entry));
+        result
+    }
+}
