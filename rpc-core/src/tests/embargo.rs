@@ -1,7 +1,7 @@
 //! Embargoes, and what keeps calls in order while promises resolve.
 
 use super::content;
-use super::net::{Call, Net, limits};
+use super::net::{self, Call, Net, limits};
 use super::raw::{self, Raw, call, disembargo, finish, lift, on, on_field, promised, ret};
 use crate::cap::client::Client;
 use crate::cap::promise::promise;
@@ -12,8 +12,7 @@ use crate::wire::Descriptor;
 /// A machine that has asked a raw peer for something and got promise 4 of the
 /// peer's, as an answer to question 0.
 fn with_remote_promise(net: Net) -> (Raw, Client, Client) {
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let got = raw.net.call(&server, 1, &[]);
     raw.send(ret(0, 0, &[Descriptor::SenderPromise(4)]));
     raw.expect(&["call 0 on 0 (1)", "finish 0"]);
@@ -25,12 +24,9 @@ fn with_remote_promise(net: Net) -> (Raw, Client, Client) {
 /// Note [embargo]: an embargo keeps calls 0 to 5 in order.
 #[test]
 fn calls_after_the_return_wait_for_those_that_were_pipelined_before() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     server.echo();
     let (own, given) = net.object("own");
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let echo = net.call(&remote, 10, &[given]);
     let field = echo.pipelined(0);
     let mut calls: Vec<Call> = (0..3).map(|label| net.call(&field, label, &[])).collect();
@@ -45,10 +41,10 @@ fn calls_after_the_return_wait_for_those_that_were_pipelined_before() {
     assert_eq!(own.seen(), []);
     net.step(a, "disembargo senderLoopback 0 on #0.0");
     net.step(a, "finish 0");
-    for label in 0..3 {
-        net.step(b, &format!("call {label} on 0 ({label})"));
-        assert!(calls[3].result().is_none());
-    }
+    net.step(b, "call 0 on 0 (0)");
+    net.step(b, "call 1 on 0 (1)");
+    net.step(b, "call 2 on 0 (2)");
+    assert!(calls[3].result().is_none());
     assert_eq!(own.seen(), [0, 1, 2]);
     net.step(b, "disembargo receiverLoopback 0 on 0");
     assert_eq!(own.seen(), [0, 1, 2, 3, 4, 5]);
@@ -63,12 +59,9 @@ fn calls_after_the_return_wait_for_those_that_were_pipelined_before() {
 /// Note [embargo]: there is nothing to wait for.
 #[test]
 fn there_is_no_embargo_when_nothing_was_sent_through_the_promise() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     server.echo();
     let (own, given) = net.object("own");
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let echo = net.call(&remote, 10, &[given]);
     let field = echo.pipelined(0);
     net.step(a, "call 0 on 0 (10) [senderHosted 0]");
@@ -92,8 +85,7 @@ fn there_is_no_embargo_towards_null_or_an_error() {
         raw::ret_with(0, crate::wire::ReturnKind::Exception(Error::failed("no"))),
     ];
     for outcome in outcomes {
-        let mut raw = Raw::new(Net::new(), None);
-        let server = raw.give_bootstrap(0);
+        let (mut raw, server) = raw::caller(Net::new());
         let asked = raw.net.call(&server, 1, &[]);
         let field = asked.pipelined(0);
         let piped = raw.net.call(&field, 2, &[]);
@@ -186,8 +178,7 @@ fn results_that_are_our_own_answer_wait_for_the_calls_that_come_back() {
     let (worker, client) = net.object("worker");
     let (result, given) = net.object("result");
     worker.hold();
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let asked = raw.net.call(&server, 1, &[client]);
     let field = asked.pipelined(0);
     let early = raw.net.call(&field, 2, &[]);
@@ -250,12 +241,9 @@ fn what_an_embargo_held_back_takes_the_path_that_was_described_meanwhile() {
 /// pipelined calls either.
 #[test]
 fn a_reader_of_the_results_is_not_ahead_of_the_pipelined_calls() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     server.echo();
     let (own, given) = net.object("own");
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let echo = net.call(&remote, 10, &[given]);
     let piped = net.call(&echo.pipelined(0), 1, &[]);
     net.step(a, "call 0 on 0 (10) [senderHosted 0]");
@@ -275,8 +263,7 @@ fn a_reader_of_the_results_is_not_ahead_of_the_pipelined_calls() {
 fn two_paths_to_one_capability_are_both_waited_for() {
     let mut net = Net::new();
     let (own, given) = net.object("own");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let asked = raw.net.call(&server, 1, &[given]);
     let (left, right) = (asked.pipelined(0), asked.pipelined(1));
     let calls = [raw.net.call(&left, 2, &[]), raw.net.call(&right, 3, &[])];
@@ -344,12 +331,9 @@ fn the_disembargo_goes_out_before_the_finish_and_the_release_of_what_it_names() 
 /// `Disembargo.receiverLoopback` follows the calls, even if they wait in a queue.
 #[test]
 fn a_disembargo_is_returned_behind_the_calls_before_it() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let (inner, own) = net.object("inner");
+    let (mut raw, server) = raw::callee();
+    let (inner, own) = raw.net.object("inner");
     server.keep();
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     // The peer hands us its promise 4; we answer a call with a promise of ours
     // that resolves to it.
     raw.send(call(0, on(0), 1, &[Descriptor::SenderPromise(4)]));
@@ -391,12 +375,9 @@ fn a_disembargo_that_does_not_lead_back_ends_the_connection() {
         (on_field(9, &[]), "not outstanding"),
     ];
     for (target, why) in targets {
-        let mut net = Net::new();
-        let (server, client) = net.object("server");
-        let (_, own) = net.object("own");
+        let (mut raw, server) = raw::callee();
+        let (_, own) = raw.net.object("own");
         server.give(vec![own]);
-        let mut raw = Raw::new(net, Some(client));
-        raw.take_bootstrap();
         raw.send(call(1, on(0), 1, &[]));
         raw.sent();
         raw.send(disembargo(target, 3));
@@ -539,8 +520,7 @@ fn merged_promises_share_the_mark_that_something_was_sent() {
 fn a_field_that_becomes_a_promise_hands_its_mark_on() {
     let mut net = Net::new();
     let (own, given) = net.object("own");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let asked = raw.net.call(&server, 1, &[given]);
     let field = asked.pipelined(0);
     let early = raw.net.call(&field, 2, &[]);
@@ -562,8 +542,7 @@ fn a_field_that_becomes_a_promise_hands_its_mark_on() {
 fn the_same_path_of_the_same_call_is_the_same_promise() {
     let mut net = Net::new();
     let (own, given) = net.object("own");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let asked = raw.net.call(&server, 1, &[given]);
     let (one, two) = (asked.pipelined(0), asked.pipelined(0));
     assert_eq!(one, two);
@@ -591,8 +570,7 @@ fn the_same_path_of_the_same_call_is_the_same_promise() {
 fn a_path_that_was_called_and_dropped_is_embargoed_all_the_same() {
     let mut net = Net::new();
     let (own, given) = net.object("own");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let asked = raw.net.call(&server, 1, &[given]);
     let early = raw.net.call(&asked.pipelined(0), 2, &[]);
     raw.sent();
@@ -611,12 +589,9 @@ fn a_path_that_was_called_and_dropped_is_embargoed_all_the_same() {
 /// known.
 #[test]
 fn calls_that_a_peer_pipelines_on_one_path_stay_in_order() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let (result, given) = net.object("result");
+    let (mut raw, server) = raw::callee();
+    let (result, given) = raw.net.object("result");
     server.hold();
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     raw.send(call(0, on(0), 1, &[]));
     raw.send(call(1, on_field(0, &[0]), 2, &[]));
     raw.send(call(2, on_field(0, &[0]), 3, &[]));
@@ -703,8 +678,7 @@ fn queued_calls_arrive_before_those_who_wait_for_the_promise_are_told() {
 /// First the pipelined capabilities resolve, then callers see the result.
 #[test]
 fn pipelined_fields_are_resolved_when_the_caller_sees_the_result() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let asked = raw.net.call(&server, 1, &[]);
     let field = asked.pipelined(0);
     let look = field.clone();
@@ -804,13 +778,10 @@ fn an_embargo_in_front_of_a_promise_that_goes_back_and_forth_holds() {
 /// known by now.
 #[test]
 fn an_embargo_leads_where_the_calls_before_it_went() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     server.echo();
     let (own, given) = net.object("own");
     let (ours, fulfil_ours) = promise();
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     // The server sends back our promise, and our object.
     let first_echo = net.call(&remote, 100, &[ours]);
     let field = first_echo.pipelined(0);
@@ -846,11 +817,8 @@ fn an_embargo_leads_where_the_calls_before_it_went() {
 /// the peer's only for those who come after its Resolve.
 #[test]
 fn a_resolve_of_an_exported_promise_names_what_earlier_calls_went_to() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut raw, server) = raw::callee();
     server.keep();
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     raw.send(call(0, on(0), 1, &[Descriptor::SenderPromise(4)]));
     let theirs = server.kept_one();
     let (ours, fulfiller) = promise();
@@ -877,10 +845,7 @@ fn a_resolve_of_an_exported_promise_names_what_earlier_calls_went_to() {
 /// finished although the peer keeps what was described.
 #[test]
 fn a_described_field_goes_on_with_what_the_return_names() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, server) = raw::callee();
     let peer = raw.give_bootstrap(0);
     let asked = raw.net.call(&peer, 1, &[]);
     let (ours, fulfiller) = promise();
@@ -917,11 +882,8 @@ fn a_described_field_goes_on_with_what_the_return_names() {
 /// its Disembargo, wait for the calls that went to the place before.
 #[test]
 fn a_described_field_that_resolves_to_this_side_leads_there_behind_an_embargo() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let (own, given) = net.object("own");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, server) = raw::callee();
+    let (own, given) = raw.net.object("own");
     let peer = raw.give_bootstrap(0);
     let asked = raw.net.call(&peer, 1, &[given]);
     server.give(vec![asked.pipelined(0)]);

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::net::{Net, limits, transmit};
-use super::raw::{self, Raw, bootstrap, on, promised};
+use super::net::{self, Net, limits, transmit};
+use super::raw::{self, bootstrap, on, promised};
 use crate::cap::client::Client;
 use crate::cap::promise::promise;
 use crate::fd::{OwnedFd, SharedFd};
@@ -52,15 +52,12 @@ fn call(question: u32, target: Target, table: CapTable) -> Message {
 
 #[test]
 fn it_goes_with_its_object_and_the_import_keeps_it() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let (a, b) = net.link(None, Some(client));
+    let (mut net, [a, b], server, remote) = net::pair();
     let (fd, weak) = fd();
     let (_, file) = net.object_with_fd("file", fd);
     assert_is(&file, &weak);
     let (_, other) = net.object("other");
     assert!(other.fd().is_none());
-    let remote = net.bootstrapped(a);
     server.keep();
 
     let call = net.call(&remote, 1, &[other, file]);
@@ -155,10 +152,7 @@ fn an_import_gets_later_what_it_came_without() {
 
 #[test]
 fn an_import_keeps_the_first_that_came() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, server) = raw::callee();
     server.keep();
     let [(first, weak), (second, unwanted)] = [fd(), fd()];
     raw.send(call(1, on(0), caps([(Descriptor::SenderHosted(4), Some(first))])));
@@ -224,10 +218,7 @@ fn results_carry_them_also_through_a_vat_in_between() {
 /// What comes back to where it belongs needs no descriptor to be recognised.
 #[test]
 fn an_own_object_comes_back_with_its_own() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
+    let (mut net, [a, b], server, remote) = net::pair();
     let (fd, weak) = fd();
     let (_, file) = net.object_with_fd("file", fd);
     server.echo();
@@ -243,10 +234,7 @@ fn an_own_object_comes_back_with_its_own() {
 
 #[test]
 fn what_belongs_to_nothing_of_the_peers_is_closed() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, server) = raw::callee();
     server.keep();
     let fds = [fd(), fd(), fd(), fd()];
     let [promise, own, answer, none] = fds.each_ref().map(|(fd, _)| Some(Arc::clone(fd)));
@@ -271,8 +259,7 @@ fn what_belongs_to_nothing_of_the_peers_is_closed() {
 
 #[test]
 fn what_comes_too_late_or_in_vain_is_closed() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let table = |fd| caps([(Descriptor::SenderHosted(4), Some(fd))]);
     let ret = |answer, fd| {
         let Message::Return(ret) = raw::ret(answer, 0, &[Descriptor::SenderHosted(4)]) else {
@@ -311,10 +298,7 @@ fn what_comes_too_late_or_in_vain_is_closed() {
 
 #[test]
 fn it_outlives_the_connection() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, server) = raw::callee();
     server.keep();
     let (fd, weak) = fd();
     raw.send(call(1, on(0), caps([(Descriptor::SenderHosted(4), Some(fd))])));
@@ -329,10 +313,7 @@ fn it_outlives_the_connection() {
 /// Closing may take its time.
 #[test]
 fn none_is_closed_while_a_machine_is_locked() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, server) = raw::callee();
     server.keep();
     let (kept, weak) = fd();
     raw.send(call(1, on(0), caps([(Descriptor::SenderHosted(4), Some(kept))])));
@@ -386,8 +367,7 @@ fn the_policy_of_a_membrane_is_not_asked_when_something_is_sent() {
     let mut net = Net::new();
     let (fd, _weak) = fd();
     let (_, file) = net.object_with_fd("file", fd);
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let policy = Arc::new(Counting(AtomicUsize::new(0)));
     let wrapped = Membrane::new(Arc::clone(&policy)).wrap(&file);
     let call = raw.net.call(&server, 1, &[wrapped.clone(), wrapped]);

@@ -2,7 +2,7 @@
 //! those who do otherwise.
 
 use super::content;
-use super::net::{INTERFACE, METHOD, Net};
+use super::net::{self, INTERFACE, METHOD, Net};
 use super::raw::{
     Raw, call, call_hinted, call_to, disembargo, finish, on, on_field, release, ret, ret_with,
 };
@@ -30,12 +30,9 @@ fn without_pipeline(client: &Client, label: u64) -> Pending {
 /// Behaviour: pipeline-only call.
 #[test]
 fn a_call_for_the_pipeline_only_is_never_returned() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     let (inner, given) = net.object("inner");
     server.give(vec![given]);
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let field = pipeline_only(&remote, 10, &[]);
     let calls = [net.call(&field, 1, &[]), net.call(&field, 2, &[])];
     net.step(a, &format!("call {FIRST} on 0 (10) onlyPromisePipeline"));
@@ -60,12 +57,9 @@ fn a_call_for_the_pipeline_only_is_never_returned() {
 
 #[test]
 fn a_call_for_the_pipeline_only_goes_on_as_long_as_its_pipeline() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     let (inner, given) = net.object("inner");
     server.hold();
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let field = pipeline_only(&remote, 10, &[]);
     net.settle();
     let held = server.take();
@@ -133,8 +127,7 @@ fn a_call_for_the_pipeline_only_stays_one_when_it_is_passed_on() {
 /// Nor is the results' way cut short: the caller takes no Return that would say so.
 #[test]
 fn a_call_for_the_pipeline_only_that_goes_back_is_not_a_tail_call() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     let (callee, passed) = net.object("callee");
     let (own, given) = net.object("own");
     callee.give(vec![given]);
@@ -142,8 +135,6 @@ fn a_call_for_the_pipeline_only_that_goes_back_is_not_a_tail_call() {
         let target = call.params().caps()[0].clone();
         call.forward(&target);
     });
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let field = pipeline_only(&remote, 10, &[passed]);
     let mut calls = vec![net.call(&field, 1, &[])];
     net.step(a, &format!("call {FIRST} on 0 (10) [senderHosted 0] onlyPromisePipeline"));

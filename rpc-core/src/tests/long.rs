@@ -132,8 +132,7 @@ fn a_chain_of_pipelined_calls_that_is_cancelled_from_its_end() {
 
 #[test]
 fn a_chain_of_pipelined_calls_to_a_peer_that_goes_away() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let calls = pipelined_chain(&server);
     raw.net.cut(raw.end);
     assert!(calls.iter().all(|call| matches!(call.try_result(), Some(Err(_)))));
@@ -143,8 +142,7 @@ fn a_chain_of_pipelined_calls_to_a_peer_that_goes_away() {
 
 #[test]
 fn a_chain_of_pipelined_calls_to_a_peer_that_is_dropped() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (raw, server) = raw::caller(Net::new());
     let mut calls = pipelined_chain(&server);
     let last = calls.pop();
     drop(calls);
@@ -157,11 +155,8 @@ fn a_chain_of_pipelined_calls_to_a_peer_that_is_dropped() {
 /// Promises of a peer, each resolved to the next.
 #[test]
 fn a_chain_of_promises_of_a_peer() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut raw, server) = raw::callee();
     server.keep();
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     let machine = Arc::clone(raw.net.machine(raw.end));
     let many = u32::try_from(LONG).unwrap();
     let send = |message| machine.receive(super::net::transmit(message));

@@ -93,6 +93,15 @@ pub(super) struct Net {
     journal_off: bool,
 }
 
+/// Two machines, of which the second offers an object, and the first has it.
+pub(super) fn pair() -> (Net, [End; 2], Actor, Client) {
+    let mut net = Net::new();
+    let (server, client) = net.object("server");
+    let (a, b) = net.link(None, Some(client));
+    let remote = net.bootstrapped(a);
+    (net, [a, b], server, remote)
+}
+
 impl Net {
     pub(super) fn new() -> Self {
         Self::default()

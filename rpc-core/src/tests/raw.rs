@@ -1,6 +1,7 @@
 //! A peer that is not a machine but the test, which writes messages by hand and
 //! reads what comes back.
 
+use super::actor::Actor;
 use super::content;
 use super::line::line;
 use super::net::{End, INTERFACE, METHOD, Net, limits, received, transmit};
@@ -18,6 +19,24 @@ use crate::wire::{
 pub(super) struct Raw {
     pub(super) net: Net,
     pub(super) end: End,
+}
+
+/// A machine that holds the bootstrap capability of its raw peer, as import 0.
+#[track_caller]
+pub(super) fn caller(net: Net) -> (Raw, Client) {
+    let mut raw = Raw::new(net, None);
+    let server = raw.give_bootstrap(0);
+    (raw, server)
+}
+
+/// A machine that offers an object, which its raw peer has as export 0.
+#[track_caller]
+pub(super) fn callee() -> (Raw, Actor) {
+    let mut net = Net::new();
+    let (server, client) = net.object("server");
+    let mut raw = Raw::new(net, Some(client));
+    raw.take_bootstrap();
+    (raw, server)
 }
 
 impl Raw {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::actor::acknowledge;
 use super::content;
-use super::net::{Call, End, Net};
-use super::raw::{Raw, call, finish, on, on_field, reject, release, resolve, ret};
+use super::net::{self, Call, End, Net};
+use super::raw::{self, Raw, call, finish, on, on_field, reject, release, resolve, ret};
 use crate::cap::client::Client;
 use crate::cap::promise::{Fulfiller, promise};
 use crate::error::{Error, ErrorKind};
@@ -14,8 +14,7 @@ use crate::wire::Descriptor;
 
 /// A machine whose peer was sent a promise of ours, as export 0.
 fn with_exported_promise(net: Net) -> (Raw, Client, Call, Client, Fulfiller) {
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let (promised, fulfiller) = promise();
     let put = raw.net.call(&server, 1, std::slice::from_ref(&promised));
     raw.expect(&["call 0 on 0 (1) [senderPromise 0]"]);
@@ -27,8 +26,7 @@ fn with_exported_promise(net: Net) -> (Raw, Client, Call, Client, Fulfiller) {
 fn a_resolved_promise_is_never_exported_as_a_promise() {
     let mut net = Net::new();
     let (_, target) = net.object("target");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let (one, fulfil_one) = promise();
     let (two, fulfil_two) = promise();
     fulfil_one.fulfill(two.clone());
@@ -103,8 +101,7 @@ fn every_kind_of_resolution_of_an_exported_promise_is_told() {
     let (_, far) = net.object("far");
     let (to_far, _) = net.link(None, Some(far));
     let third = net.bootstrapped(to_far);
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let asked = raw.net.call(&server, 1, &[]);
     let field = asked.pipelined(3);
     raw.sent();
@@ -169,8 +166,7 @@ fn a_promise_that_becomes_a_promise_of_a_third_vat_resolves_when_that_does() {
 fn a_call_goes_to_what_the_promise_is_when_it_is_sent() {
     let mut net = Net::new();
     let (own, target) = net.object("own");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let asked = raw.net.call(&server, 1, &[target]);
     let field = asked.pipelined(0);
     let request = content::params(2, &[]);
@@ -189,12 +185,9 @@ fn a_call_goes_to_what_the_promise_is_when_it_is_sent() {
 /// its `Resolve.exception` follows right behind the message.
 #[test]
 fn broken_capabilities_travel_as_promises_that_fail() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut raw, server) = raw::callee();
     let broken = Client::broken(Error::overloaded("worn out"));
     server.give(vec![broken.clone(), broken.clone()]);
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     let peer = raw.give_bootstrap(0);
     let put = raw.net.call(&peer, 1, &[broken.clone(), broken]);
     raw.expect(&[
@@ -258,8 +251,7 @@ fn a_resolve_for_a_promise_that_was_released_gives_the_replacement_back() {
 /// The replacement in `Resolve.cap` is counted, even if it is imported already.
 #[test]
 fn a_replacement_that_nobody_wants_is_counted_with_the_import_that_it_is() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     raw.send(resolve(4, Descriptor::SenderHosted(0)));
     raw.expect(&[]);
     drop(server);
@@ -270,11 +262,8 @@ fn a_replacement_that_nobody_wants_is_counted_with_the_import_that_it_is() {
 /// The promise was dropped, but a described path still names it: Note [described path].
 #[test]
 fn a_promise_that_only_a_described_path_holds_is_resolved_in_silence() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut raw, server) = raw::callee();
     server.keep();
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     raw.send(call(0, on(0), 1, &[Descriptor::SenderPromise(4)]));
     server.give(server.kept());
     raw.send(call(1, on(0), 2, &[]));
@@ -299,11 +288,8 @@ fn a_resolve_that_is_against_the_rules_ends_the_connection() {
         (&[(4, Descriptor::SenderHosted(5)), (4, Descriptor::SenderHosted(6))], "a second"),
     ];
     for (resolves, why) in cases {
-        let mut net = Net::new();
-        let (server, client) = net.object("server");
+        let (mut raw, server) = raw::callee();
         server.keep();
-        let mut raw = Raw::new(net, Some(client));
-        raw.take_bootstrap();
         raw.send(call(0, on(0), 1, &[Descriptor::SenderHosted(0), Descriptor::SenderPromise(4)]));
         let kept = server.kept();
         let (answerer, target) = raw.net.object("answerer");
@@ -331,10 +317,7 @@ fn an_import_does_not_change_between_promise_and_object() {
         [Descriptor::SenderPromise(4), Descriptor::SenderHosted(4)],
     ];
     for caps in cases {
-        let mut net = Net::new();
-        let (_, client) = net.object("server");
-        let mut raw = Raw::new(net, Some(client));
-        raw.take_bootstrap();
+        let (mut raw, _) = raw::callee();
         raw.send(call(0, on(0), 1, &caps));
         raw.expect_abort("import 4 came as");
         raw.finish();
@@ -389,11 +372,8 @@ fn results_that_contain_their_own_field_are_rejected_there() {
 fn a_promise_that_is_resolved_to_itself_by_way_of_the_peer_is_rejected() {
     // In whichever order the messages cross.
     for order in 0..16 {
-        let mut net = Net::new();
-        let (server, client) = net.object("server");
+        let (mut net, [a, b], server, remote) = net::pair();
         server.echo();
-        let (a, b) = net.link(None, Some(client));
-        let remote = net.bootstrapped(a);
         let (own, fulfiller) = promise();
         let echo = net.call(&remote, 1, std::slice::from_ref(&own));
         let field = echo.pipelined(0);
@@ -431,11 +411,8 @@ fn a_promise_that_is_resolved_to_itself_by_way_of_the_peer_is_rejected() {
 #[test]
 fn two_promises_of_two_vats_that_become_each_other_are_rejected() {
     for (a_first, b_called) in [(true, false), (false, false), (true, true), (false, true)] {
-        let mut net = Net::new();
-        let (server, client) = net.object("server");
+        let (mut net, [a, b], server, remote) = net::pair();
         server.keep();
-        let (a, b) = net.link(None, Some(client));
-        let remote = net.bootstrapped(a);
         let (of_a, fulfil_of_a) = promise();
         let put = net.call(&remote, 1, std::slice::from_ref(&of_a));
         net.settle();
@@ -481,11 +458,8 @@ fn two_promises_of_two_vats_that_become_each_other_are_rejected() {
 #[test]
 fn a_circle_that_nobody_holds_any_more_goes_away() {
     for called in [false, true] {
-        let mut net = Net::new();
-        let (server, client) = net.object("server");
+        let (mut net, [a, b], server, remote) = net::pair();
         server.echo();
-        let (a, b) = net.link(None, Some(client));
-        let remote = net.bootstrapped(a);
         let (own, fulfiller) = promise();
         let echo = net.call(&remote, 1, std::slice::from_ref(&own));
         let call = called.then(|| net.call(&echo.pipelined(0), 2, &[]));
@@ -610,11 +584,8 @@ fn messages_that_are_not_known_are_echoed() {
 /// "A vine fallback, no panic."
 #[test]
 fn a_capability_of_a_third_party_is_reached_through_its_vine() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut raw, server) = raw::callee();
     server.keep();
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     raw.send(call(0, on(0), 1, &[Descriptor::ThirdPartyHosted(8)]));
     raw.expect(&["return 0 results (1) noFinishNeeded"]);
     let vine = server.kept_one();
@@ -628,10 +599,7 @@ fn a_capability_of_a_third_party_is_reached_through_its_vine() {
 /// Level 3 where a level 1 peer cannot go on.
 #[test]
 fn results_for_or_from_a_third_party_end_the_connection() {
-    let mut net = Net::new();
-    let (_, client) = net.object("server");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, _) = raw::callee();
     raw.send_built(|message| {
         let mut call = message.init_call();
         call.reborrow().init_target().set_imported_cap(0);
@@ -641,8 +609,7 @@ fn results_for_or_from_a_third_party_end_the_connection() {
     raw.expect_abort("sendResultsTo");
     raw.finish();
 
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let asked = raw.net.call(&server, 1, &[]);
     raw.send_built(|message| {
         message.init_return().init_await_from_third_party();
@@ -656,11 +623,8 @@ fn results_for_or_from_a_third_party_end_the_connection() {
 /// A capability named in a way that is not known fails when it is called.
 #[test]
 fn a_descriptor_of_an_unknown_kind_is_a_capability_that_fails() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut raw, server) = raw::callee();
     server.keep();
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     raw.send(call(0, on(0), 1, &[Descriptor::ReceiverHosted(77)]));
     let unknown = server.kept_one();
     assert_eq!(unknown.failure().map(|error| error.kind()), Some(ErrorKind::Failed));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::content;
-use super::net::{Net, frame, limits};
+use super::net::{self, Net, frame, limits};
 use super::raw::{self, Raw, call, finish, on, on_field, release, ret};
 use crate::cap::client::Client;
 use crate::cap::promise::promise;
@@ -61,8 +61,7 @@ fn flags_that_default_to_true_are_set_deliberately() {
 fn a_return_with_default_flags_releases_the_parameters() {
     let mut net = Net::new();
     let (_, own) = net.object("own");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let call = raw.net.call(&server, 1, &[own.clone(), own]);
     raw.expect(&["call 0 on 0 (1) [senderHosted 0, senderHosted 0]"]);
     raw.send_built(|message| {
@@ -93,8 +92,7 @@ fn a_finish_with_default_flags_releases_the_results() {
 /// `QuestionId`: when it may be used again.
 #[test]
 fn a_question_id_is_used_again_only_after_both_return_and_finish() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let first = raw.net.call(&server, 1, &[]);
     raw.expect(&["call 0 on 0 (1)"]);
     drop(first);
@@ -138,10 +136,7 @@ fn a_cancelled_call_makes_room_for_another_one_before_it_returns() {
 /// The Finish waits while a described path still leads through a pipelined field.
 #[test]
 fn an_id_stays_taken_while_the_path_through_it_is_described() {
-    let mut net = Net::new();
-    let (_, client) = net.object("server");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, _) = raw::callee();
     let server = raw.give_bootstrap(0);
     let asked = raw.net.call(&server, 1, &[]);
     let field = asked.pipelined(0);
@@ -169,8 +164,7 @@ fn an_id_stays_taken_while_the_path_through_it_is_described() {
 /// `Return.noFinishNeeded`, received.
 #[test]
 fn no_finish_is_sent_when_the_return_says_that_none_is_needed() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let first = raw.net.call(&server, 1, &[]);
     raw.expect(&["call 0 on 0 (1)"]);
     raw.send(Message::Return(Return {
@@ -191,10 +185,7 @@ fn no_finish_is_sent_when_the_return_says_that_none_is_needed() {
 /// field of the next question with that id.
 #[test]
 fn a_described_field_of_a_question_that_is_gone_is_what_it_turned_out_to_be() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, server) = raw::callee();
     let peer = raw.give_bootstrap(0);
     let asked = raw.net.call(&peer, 1, &[]);
     server.give(vec![asked.pipelined(0)]);
@@ -235,8 +226,7 @@ fn ret_outcome(label: u64) -> ReturnKind {
 /// A Return with `noFinishNeeded` may come after the Finish was sent.
 #[test]
 fn a_return_that_needs_no_finish_frees_a_cancelled_question() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     drop(raw.net.call(&server, 1, &[]));
     raw.expect(&["call 0 on 0 (1)", "finish 0 releaseResultCaps"]);
     raw.send(Message::Return(Return {
@@ -265,8 +255,7 @@ fn a_finish_for_an_unknown_answer_is_ignored() {
 /// `Finish`: neither dropping again nor the Return causes a second one.
 #[test]
 fn one_finish_is_sent_however_a_question_ends() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let asked = raw.net.call(&server, 1, &[]);
     let field = asked.pipelined(0);
     drop(asked);
@@ -283,8 +272,7 @@ fn one_finish_is_sent_however_a_question_ends() {
 /// `Finish` before the Return, sent by this side: its `releaseResultCaps` covers the results.
 #[test]
 fn a_return_after_our_finish_imports_nothing() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     drop(raw.net.call(&server, 1, &[]));
     raw.sent();
     raw.send(ret(0, 0, &[Descriptor::SenderHosted(4), Descriptor::SenderPromise(5)]));
@@ -298,12 +286,9 @@ fn a_return_after_our_finish_imports_nothing() {
 /// `Finish` before the Return, sent by the peer.
 #[test]
 fn no_results_are_sent_after_a_finish_was_received() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let (_, result) = net.object("result");
+    let (mut raw, server) = raw::callee();
+    let (_, result) = raw.net.object("result");
     server.hold();
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     raw.send(call(0, on(0), 1, &[]));
     raw.expect(&[]);
     raw.send(finish(0, true));
@@ -318,12 +303,9 @@ fn no_results_are_sent_after_a_finish_was_received() {
 /// Behaviour: a Finish that crosses the Return leaks nothing.
 #[test]
 fn a_finish_that_crosses_the_return_leaks_nothing() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     let (result, given) = net.object("result");
     server.give(vec![given.clone(), given]);
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let call = net.call(&remote, 1, &[]);
     net.step(a, "call 0 on 0 (1)");
     assert_eq!(net.queued(b), 1);
@@ -343,8 +325,7 @@ fn an_export_id_is_not_resolved_for_the_promise_that_had_it_before() {
     let mut net = Net::new();
     let (_, target) = net.object("target");
     let (_, other) = net.object("other");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let (promised, fulfiller) = promise();
     let first = raw.net.call(&server, 1, std::slice::from_ref(&promised));
     raw.expect(&["call 0 on 0 (1) [senderPromise 0]"]);
@@ -363,8 +344,7 @@ fn an_export_id_is_not_resolved_for_the_promise_that_had_it_before() {
 fn two_promises_that_had_one_export_id_after_each_other_resolve_apart() {
     let mut net = Net::new();
     let (_, target) = net.object("target");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let (one, fulfil_one) = promise();
     let (two, fulfil_two) = promise();
     let first = raw.net.call(&server, 1, &[one]);
@@ -384,8 +364,7 @@ fn two_promises_that_had_one_export_id_after_each_other_resolve_apart() {
 /// `Release.referenceCount` gives all references back at once.
 #[test]
 fn an_import_is_released_once_with_all_its_references() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let first = raw.net.call(&server, 1, &[]);
     raw.send(ret(0, 0, &[Descriptor::SenderHosted(4), Descriptor::SenderHosted(4)]));
     let second = raw.net.call(&server, 2, &[]);
@@ -407,8 +386,7 @@ fn an_import_is_released_once_with_all_its_references() {
 /// promise, as a parameter, and brings import 4 again.
 #[test]
 fn an_import_whose_release_is_pending_comes_to_life_again() {
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let got = raw.net.call(&server, 1, &[]);
     raw.send(ret(0, 0, &[Descriptor::SenderHosted(4)]));
     let import = got.cap(0);
@@ -525,10 +503,7 @@ fn a_bootstrap_answer_outlives_the_export_that_it_was_sent_as() {
 /// An `importedCap` that does not exist, as the target of a call.
 #[test]
 fn a_call_to_a_dead_export_ends_the_connection() {
-    let mut net = Net::new();
-    let (_, client) = net.object("server");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
+    let (mut raw, _) = raw::callee();
     raw.send(release(0, 1));
     raw.send(call(1, on(0), 1, &[]));
     raw.expect_abort("Call to export 0");
@@ -539,15 +514,12 @@ fn a_call_to_a_dead_export_ends_the_connection() {
 /// target of a call.
 #[test]
 fn a_dead_or_malformed_promised_answer_fails_that_call_alone() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let (_, result) = net.object("result");
+    let (mut raw, server) = raw::callee();
+    let (_, result) = raw.net.object("result");
     server.on_call(move |call| {
         let nested = content::nested(0, 1, &result);
         call.respond(Ok(nested));
     });
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     raw.send(call(0, on(0), 1, &[]));
     raw.expect(&["return 0 results (0) [senderHosted 1]"]);
     // Where the answer never was, where it is a struct, where there is nothing,
@@ -580,12 +552,9 @@ fn a_dead_or_malformed_promised_answer_fails_that_call_alone() {
 /// Behaviour: the same capability twice in one message is counted twice.
 #[test]
 fn the_same_capability_twice_in_one_message_is_counted_twice() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     server.keep();
     let (own, given) = net.object("own");
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let call = net.call(&remote, 1, &[given.clone(), given]);
     net.step(a, "call 0 on 0 (1) [senderHosted 0, senderHosted 0]");
     let mut kept = server.kept();
@@ -603,12 +572,9 @@ fn the_same_capability_twice_in_one_message_is_counted_twice() {
 /// Behaviour: retain and release.
 #[test]
 fn our_own_object_comes_back_as_the_same_object_and_is_called_without_a_message() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     server.keep();
     let (own, given) = net.object("own");
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let put = net.call(&remote, 1, std::slice::from_ref(&given));
     net.settle();
     let kept = server.kept_one();
@@ -634,8 +600,7 @@ fn our_own_object_comes_back_as_the_same_object_and_is_called_without_a_message(
 fn the_same_promise_is_exported_under_one_id() {
     let mut net = Net::new();
     let (_, target) = net.object("target");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let (promised, fulfiller) = promise();
     let first = raw.net.call(&server, 1, std::slice::from_ref(&promised));
     let second = raw.net.call(&server, 2, std::slice::from_ref(&promised));
@@ -703,10 +668,7 @@ fn dropping_the_last_reference_sends_the_release_at_once() {
 #[test]
 fn releasing_too_much_or_what_is_not_there_ends_the_connection() {
     for (id, count) in [(0, 2), (1, 1), (u32::MAX, u32::MAX)] {
-        let mut net = Net::new();
-        let (_, client) = net.object("server");
-        let mut raw = Raw::new(net, Some(client));
-        raw.take_bootstrap();
+        let (mut raw, _) = raw::callee();
         raw.send(release(id, count));
         raw.expect_abort("Release of export");
         raw.finish();
@@ -717,12 +679,9 @@ fn releasing_too_much_or_what_is_not_there_ends_the_connection() {
 /// export with a count of its own.
 #[test]
 fn a_capability_is_exported_anew_after_its_release() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
-    let (_, given) = net.object("given");
+    let (mut raw, server) = raw::callee();
+    let (_, given) = raw.net.object("given");
     server.give(vec![given]);
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     for _ in 0..2 {
         raw.send(call(0, on(0), 1, &[]));
         raw.expect(&["return 0 results (1) [senderHosted 1]"]);
@@ -739,11 +698,8 @@ fn a_capability_is_exported_anew_after_its_release() {
 /// sent, or the Finish was received.
 #[test]
 fn asking_with_the_id_of_an_open_question_ends_the_connection() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut raw, server) = raw::callee();
     server.hold();
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
     raw.send(call(1, on(0), 1, &[]));
     server.answer_with(&[]);
     raw.expect(&["return 1 results (0) noFinishNeeded"]);
@@ -760,12 +716,9 @@ fn asking_with_the_id_of_an_open_question_ends_the_connection() {
 /// message is queued, so the Release cannot come before it.
 #[test]
 fn a_release_does_not_overtake_a_message_that_names_the_import() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     let (inner, own) = net.object("inner");
     server.give(vec![own]);
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
     let get = net.call(&remote, 1, &[]);
     net.settle();
     server.keep();
@@ -802,8 +755,7 @@ fn an_object_may_call_when_it_is_dropped() {
             self.1.lock().push(self.0.call(1, 1, content::params(77, &[])));
         }
     }
-    let mut raw = Raw::new(Net::new(), None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(Net::new());
     let calls = Arc::default();
     let object = crate::cap::object::LocalObject::new(
         Arc::new(Caller(server.clone(), Arc::clone(&calls))),

@@ -3,8 +3,8 @@
 use capnp::message::ReaderSegments;
 
 use super::content;
-use super::net::{Call, Net};
-use super::raw::{Raw, call, call_to, finish, lift, on, on_field, release, ret, ret_with};
+use super::net::{self, Call, Net};
+use super::raw::{self, Raw, call, call_to, finish, lift, on, on_field, release, ret, ret_with};
 use crate::cap::client::Client;
 use crate::cap::incoming_call::IncomingCall;
 use crate::cap::payload::{Carrier, Payload};
@@ -16,8 +16,7 @@ use crate::wire::{ResultsTo, ReturnKind};
 /// the results or from asking for the field again.
 #[test]
 fn results_that_are_taken_from_another_call_stand_behind_the_embargo() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     let (callee, passed) = net.object("callee");
     let (own, given) = net.object("own");
     callee.give(vec![given]);
@@ -25,8 +24,6 @@ fn results_that_are_taken_from_another_call_stand_behind_the_embargo() {
         let target = call.params().caps()[0].clone();
         call.forward(&target);
     });
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
 
     let asked = net.call(&remote, 10, &[passed]);
     let field = asked.pipelined(0);
@@ -61,8 +58,7 @@ fn results_that_are_taken_from_another_call_stand_behind_the_embargo() {
 #[test]
 fn a_field_is_the_same_before_and_after_its_call_comes_back() {
     for first_again in [true, false] {
-        let mut net = Net::new();
-        let (server, client) = net.object("server");
+        let (mut net, [a, b], server, remote) = net::pair();
         let (callee, passed) = net.object("callee");
         let (own, given) = net.object("own");
         callee.hold();
@@ -70,8 +66,6 @@ fn a_field_is_the_same_before_and_after_its_call_comes_back() {
             let target = call.params().caps()[0].clone();
             call.forward(&target);
         });
-        let (a, b) = net.link(None, Some(client));
-        let remote = net.bootstrapped(a);
 
         let asked = net.call(&remote, 10, &[passed]);
         let field = asked.pipelined(0);
@@ -96,8 +90,7 @@ fn a_field_is_the_same_before_and_after_its_call_comes_back() {
 /// The same when the promise through which the call was sent is gone.
 #[test]
 fn an_embargo_covers_a_field_that_was_called_through_a_promise_that_is_gone() {
-    let mut net = Net::new();
-    let (server, client) = net.object("server");
+    let (mut net, [a, b], server, remote) = net::pair();
     let (callee, passed) = net.object("callee");
     let (own, given) = net.object("own");
     callee.give(vec![given]);
@@ -105,8 +98,6 @@ fn an_embargo_covers_a_field_that_was_called_through_a_promise_that_is_gone() {
         let target = call.params().caps()[0].clone();
         call.forward(&target);
     });
-    let (a, b) = net.link(None, Some(client));
-    let remote = net.bootstrapped(a);
 
     let asked = net.call(&remote, 10, &[passed]);
     let before = net.call(&asked.pipelined(0), 1, &[]);
@@ -127,8 +118,7 @@ fn passed_back() -> (Raw, Client, Call, IncomingCall) {
     let mut net = Net::new();
     let (callee, passed) = net.object("callee");
     callee.hold();
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     let asked = raw.net.call(&server, 10, &[passed]);
     raw.expect(&["call 0 on 0 (10) [senderHosted 0]"]);
     raw.send(call_to(0, on(0), 10, &[], ResultsTo::Yourself));
@@ -290,8 +280,7 @@ fn results_stand_behind_the_embargoes_of_all_paths_that_lead_to_them() {
 fn what_is_pipelined_on_a_cancelled_call_that_came_back_and_was_passed_on_fails() {
     let mut net = Net::new();
     let (callee, passed) = net.object("callee");
-    let mut raw = Raw::new(net, None);
-    let server = raw.give_bootstrap(0);
+    let (mut raw, server) = raw::caller(net);
     callee.forward(server.clone());
     let asked = raw.net.call(&server, 10, &[passed]);
     raw.expect(&["call 0 on 0 (10) [senderHosted 0]"]);
