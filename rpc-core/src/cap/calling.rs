@@ -63,8 +63,9 @@ impl Client {
     /// have arrived. For methods whose results hold no capabilities.
     ///
     /// The callee is told by a hint (`noPromisePipelining`) that not all peers are up
-    /// to: the C++ implementation (1.x) gives up a call with it that a method passes
-    /// on, as a tail call, to an object of a third vat or of the caller's.
+    /// to. A method in pycapnp that passes such a call on with `tail_call`, to an object
+    /// of a third vat or of the caller's, gives the second call up at once, and the first
+    /// one is never answered. C++ 1.3 answers such calls, and sends the hint itself.
     pub fn call_without_pipeline(
         &self,
         interface_id: u64,

@@ -129,9 +129,9 @@ impl Machine {
 
 /// Whether an answer stays in the table until the peer finishes it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Finish {
-    Awaited,
-    NotNeeded,
+enum FinishNeeded {
+    Yes,
+    No,
 }
 
 /// The content of a Return, and what stays of it.
@@ -404,10 +404,10 @@ impl Txn<'_> {
         // Without capabilities, a Finish would have nothing to release.
         let hint = machine.answers.with(id, |entry| entry.cell.hint());
         let finish = match &described {
-            Ok((_, described, ..)) if described.is_empty() => Finish::NotNeeded,
+            Ok((_, described, ..)) if described.is_empty() => FinishNeeded::No,
             // Here there is no pipelined call either that has to learn of the error.
-            Err(_) if hint == Some(Hint::NoPipelining) => Finish::NotNeeded,
-            _ => Finish::Awaited,
+            Err(_) if hint == Some(Hint::NoPipelining) => FinishNeeded::No,
+            _ => FinishNeeded::Yes,
         };
         let (outcome, exports, kept) = match described {
             Err(error) => {
@@ -429,7 +429,7 @@ impl Txn<'_> {
             }
         };
         match finish {
-            Finish::Awaited => {
+            FinishNeeded::Yes => {
                 let cell = machine.answers.with(id, |entry| {
                     entry.state = answer::State::Returned { exports };
                     Arc::clone(&entry.cell)
@@ -438,7 +438,7 @@ impl Txn<'_> {
                     cell.described(&kept);
                 }
             }
-            Finish::NotNeeded => {
+            FinishNeeded::No => {
                 if let Some(entry) = machine.answers.remove(id) {
                     self.effect(Effect::drop(entry));
                 }
@@ -447,7 +447,7 @@ impl Txn<'_> {
         self.send_with_trailing(wire::Message::Return(wire::Return {
             answer: id.0,
             release_params: false,
-            no_finish_needed: finish == Finish::NotNeeded,
+            no_finish_needed: finish == FinishNeeded::No,
             outcome,
         }));
         kept
