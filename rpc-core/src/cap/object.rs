@@ -20,7 +20,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::call::{Begun, Queue};
+use super::call::{Begun, Queue, Withdraw};
 use super::capability::Capability;
 use super::client::Client;
 use super::delivery::{CallRequest, Delivery, cancelled};
@@ -145,7 +145,7 @@ impl LocalObject {
         let place = self.next_place.fetch_add(1, Ordering::SeqCst);
         let cell = Arc::clone(&call.cell);
         // The cell is told first: see `LocalPromise::accept`.
-        cell.queued_in(Queue::Mailbox(Arc::downgrade(&self)), place);
+        cell.queued_in(Queue::Mailbox(Arc::downgrade(&self) as _), place);
         let start = {
             let mut mailbox = self.mailbox.lock();
             mailbox.calls.insert(place, call);
@@ -205,16 +205,6 @@ impl LocalObject {
         }
     }
 
-    /// Takes a call that was cancelled out of the mailbox, if it is still there.
-    ///
-    /// Must not be called under a lock.
-    pub(super) fn withdraw(&self, place: u64) {
-        let gone = self.mailbox.lock().calls.take(place);
-        if let Some(call) = gone {
-            Delivery::Call(call).fail(&cancelled());
-        }
-    }
-
     /// Runs a call that has left the mailbox, unless it was cancelled before that.
     fn begin(self: &Arc<Self>, call: CallRequest) {
         match call.cell.begin() {
@@ -254,6 +244,15 @@ impl LocalObject {
             call.cell.complete(Err(Error::overloaded(
                 "all workers of the callee are busy and its queue is full; try again later",
             )));
+        }
+    }
+}
+
+impl Withdraw for LocalObject {
+    fn withdraw(&self, place: u64) {
+        let gone = self.mailbox.lock().calls.take(place);
+        if let Some(call) = gone {
+            Delivery::Call(call).fail(&cancelled());
         }
     }
 }

@@ -147,8 +147,8 @@ impl<T> Drop for Turn<'_, T> {
     }
 }
 
-#[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
+#[cfg(test)]
 mod tests {
     use super::*;
 

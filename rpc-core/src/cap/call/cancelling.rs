@@ -116,9 +116,9 @@ impl CallCell {
                     connection.withdraw_held(place);
                 }
             }
-            Some((Queue::Mailbox(object), place)) => {
-                if let Some(object) = object.upgrade() {
-                    object.withdraw(place);
+            Some((Queue::Mailbox(mailbox), place)) => {
+                if let Some(mailbox) = mailbox.upgrade() {
+                    mailbox.withdraw(place);
                 }
             }
             None => {}

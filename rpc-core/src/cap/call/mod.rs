@@ -52,7 +52,6 @@ use crate::cap::connection::{self, Connection, Question};
 use crate::cap::crossing::Crossing;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
-use crate::cap::object::LocalObject;
 use crate::cap::payload::{Outcome, Payload, cap_of};
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -118,7 +117,15 @@ pub(crate) enum Queue {
     /// The calls that the call's connection holds back until others end.
     Held(Weak<dyn Connection>),
     /// The mailbox of the object that will run the call.
-    Mailbox(Weak<LocalObject>),
+    Mailbox(Weak<dyn Withdraw>),
+}
+
+/// A queue that gives up calls before their turn.
+pub(crate) trait Withdraw: Send + Sync {
+    /// Takes a call that was cancelled out of the queue, if it is still there.
+    ///
+    /// Must not be called under a lock.
+    fn withdraw(&self, place: u64);
 }
 
 /// Whether a call that is cancelled on its way to an object still arrives there.

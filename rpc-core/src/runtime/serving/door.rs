@@ -44,7 +44,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const MAX_LINGERING: usize = 64;
 
 /// Lets peers in, and watches those that are in.
-pub(in crate::runtime) struct Door {
+pub(crate) struct Door {
     limits: AcceptLimits,
     state: Mutex<State>,
     refusals: Mutex<Throttle>,
@@ -128,7 +128,7 @@ impl Door {
     ///
     /// # Errors
     /// A limit lets nobody in; the system has no thread to give.
-    pub(in crate::runtime) fn open(limits: AcceptLimits) -> Result<Arc<Self>> {
+    pub(crate) fn open(limits: AcceptLimits) -> Result<Arc<Self>> {
         limits.check()?;
         let door = Arc::new(Door {
             limits,
@@ -146,7 +146,7 @@ impl Door {
 
     /// Nobody else comes. The thread that watches ends when nobody is inside any more
     /// whom it has to watch.
-    pub(in crate::runtime) fn close(&self) {
+    pub(crate) fn close(&self) {
         let called = {
             let mut state = self.state.lock();
             state.phase = Phase::Closed;
@@ -157,7 +157,7 @@ impl Door {
     }
 
     /// Waits until the door is closed. Returns `false` when the deadline came first.
-    pub(in crate::runtime) fn wait_until_closed(&self, deadline: Deadline) -> bool {
+    pub(crate) fn wait_until_closed(&self, deadline: Deadline) -> bool {
         self.closed.park(deadline)
     }
 
@@ -165,7 +165,7 @@ impl Door {
     ///
     /// # Errors
     /// What to tell a peer for which there is none.
-    pub(in crate::runtime) fn admit(self: &Arc<Self>, peer: &PeerDescription) -> Result<Place> {
+    pub(crate) fn admit(self: &Arc<Self>, peer: &PeerDescription) -> Result<Place> {
         let origin = Origin::of(peer);
         let mut state = self.state.lock();
         if state.inside >= self.limits.connections {
@@ -188,7 +188,7 @@ impl Door {
     }
 
     /// Sends a peer away, and tells it why.
-    pub(in crate::runtime) fn refuse(&self, transport: Transport, error: &Error) {
+    pub(crate) fn refuse(&self, transport: Transport, error: &Error) {
         let peer = transport.control.peer();
         if let Some(before) = self.refusals.lock().pass(Instant::now()) {
             tracing::warn!(%peer, %error, before, "a peer was refused, others before it as well");
@@ -212,7 +212,7 @@ impl Door {
 
     /// Watches a connection for which there is a place, and gives the place up when the
     /// connection has ended.
-    pub(in crate::runtime) fn watch_over(&self, connection: &Connection, mut place: Place) {
+    pub(crate) fn watch_over(&self, connection: &Connection, mut place: Place) {
         place.number = Some(connection.number());
         let AcceptLimits { first_message, idle, .. } = self.limits;
         let last = if first_message <= idle {
@@ -372,7 +372,7 @@ impl Origin {
 }
 
 /// The place of one connection. It is free again when this is dropped.
-pub(in crate::runtime) struct Place {
+pub(crate) struct Place {
     door: Arc<Door>,
     origin: Option<Origin>,
     number: Option<u64>,
@@ -384,8 +384,8 @@ impl Drop for Place {
     }
 }
 
-#[cfg(test)]
 #[allow(clippy::unwrap_used)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::transport::Credentials;

@@ -59,7 +59,7 @@ impl AcceptLimits {
     ///
     /// # Errors
     /// `failed`, with the name of the limit that lets nobody in.
-    pub(in crate::runtime) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let counts = [
             ("connections", self.connections),
             ("connections_per_peer", self.connections_per_peer),

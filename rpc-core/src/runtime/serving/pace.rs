@@ -10,27 +10,27 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// How long to pause after a failure: twice as long after each one in a row.
 #[derive(Debug, Default)]
-pub(in crate::runtime) struct Backoff {
+pub(crate) struct Backoff {
     last: Option<Duration>,
 }
 
 impl Backoff {
     /// The pause after one more failure.
-    pub(in crate::runtime) fn failed(&mut self) -> Duration {
+    pub(crate) fn failed(&mut self) -> Duration {
         let [shortest, longest] = PAUSES;
         let pause = self.last.map_or(shortest, |last| (last * 2).min(longest));
         self.last = Some(pause);
         pause
     }
 
-    pub(in crate::runtime) fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         self.last = None;
     }
 }
 
 /// Lets few lines through to the log, and counts the others.
 #[derive(Debug, Default)]
-pub(in crate::runtime) struct Throttle {
+pub(crate) struct Throttle {
     last: Option<Instant>,
     left_out: u64,
 }
@@ -38,7 +38,7 @@ pub(in crate::runtime) struct Throttle {
 impl Throttle {
     /// Whether something that happens now may be logged; then, how many times it
     /// happened before without being logged.
-    pub(in crate::runtime) fn pass(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn pass(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < BETWEEN_LINES) {
             self.left_out += 1;
             return None;
