@@ -38,6 +38,7 @@ use super::payload::Outcome;
 use super::watch::Watcher;
 use crate::error::Error;
 use crate::panics;
+use crate::wire::Path;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Detached;
 use crate::work::role;
@@ -50,7 +51,9 @@ const MAX_NESTING: u32 = 16;
 /// One thing to be done without a lock.
 pub(crate) enum Effect {
     /// Take a call, or a disembargo that travels as one, on to its target.
-    Deliver(Route, Delivery),
+    Deliver(Client, Delivery),
+    /// As `Deliver`, to a field of a call's results.
+    DeliverToField(Arc<CallCell>, Path, Delivery),
     /// Resolve a promise and release what waited in it.
     Resolve(Arc<LocalPromise>, Route),
     /// Resolve pipelined fields of a call, whose own completion waits for that.
@@ -98,7 +101,10 @@ impl Effect {
 
     fn run(self) {
         match self {
-            Effect::Deliver(route, delivery) => route.client().deliver(delivery),
+            Effect::Deliver(target, delivery) => target.deliver(delivery),
+            Effect::DeliverToField(cell, path, delivery) => {
+                cell.pipelined(&path).deliver(delivery);
+            }
             Effect::Resolve(promise, route) => promise.resolve(route.client()),
             Effect::ResolveFields(cell, fields) => {
                 for (field, target) in fields {

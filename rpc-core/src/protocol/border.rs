@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::dest::Pinned;
 use super::import::ImportRef;
-use super::{Border, Machine, Txn};
+use super::{Border, Machine};
 use crate::cap::client::Client;
-use crate::cap::delivery::{Delivery, Route};
-use crate::cap::effects::Effect;
+use crate::cap::delivery::Delivery;
 
 impl Machine {
     /// The border to which a delivery goes instead of crossing this connection.
@@ -17,20 +16,6 @@ impl Machine {
         }
         let border = self.border.lock().clone()?;
         border.stops(delivery).then_some(border)
-    }
-}
-
-impl Txn<'_> {
-    /// Notes the effect that delivers what the peer has sent.
-    pub(super) fn deliver_inwards(&mut self, target: Route, delivery: Delivery) {
-        let effect = match self.machine.border_for(&delivery) {
-            Some(border) => {
-                let machine = Arc::clone(self.machine);
-                Effect::Do(Box::new(move || border.inwards(&machine, target.client(), delivery)))
-            }
-            None => Effect::Deliver(target, delivery),
-        };
-        self.effect(effect);
     }
 }
 

@@ -46,7 +46,7 @@ use std::sync::{Arc, Weak};
 use super::named::Place;
 use super::{Abort, Machine, Txn};
 use crate::cap::call::{CallCell, Interest, Queue};
-use crate::cap::delivery::{Delivery, cancelled};
+use crate::cap::delivery::{Delivery, Route, cancelled};
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::error::Error;
@@ -232,6 +232,19 @@ impl Txn<'_> {
             return self.deliver_inwards(target.now, delivery);
         }
         self.hold(Item::Delivery { target, delivery, words });
+    }
+
+    /// Notes the effect that delivers what the peer has sent.
+    fn deliver_inwards(&mut self, target: Route, delivery: Delivery) {
+        let effect = match (self.machine.border_for(&delivery), target) {
+            (Some(border), target) => {
+                let machine = Arc::clone(self.machine);
+                Effect::Do(Box::new(move || border.inwards(&machine, target.client(), delivery)))
+            }
+            (None, Route::Client(client)) => Effect::Deliver(client, delivery),
+            (None, Route::Field(cell, path)) => Effect::DeliverToField(cell, path, delivery),
+        };
+        self.effect(effect);
     }
 
     /// Checks how much is held back.

@@ -5,6 +5,8 @@
 mod layers;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod ways;
 
 macro_rules! chapters {
     ($($name:ident $path:literal)*) => {

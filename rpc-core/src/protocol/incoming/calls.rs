@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::cap::call::{CallCell, Sink};
 use crate::cap::client::Client;
-use crate::cap::delivery::{CallRequest, Delivery, Route, Tail};
+use crate::cap::delivery::{CallRequest, Delivery, Tail};
 use crate::cap::effects::Effect;
 use crate::cap::payload::{Carrier, Payload};
 use crate::error::Error;
@@ -44,7 +44,7 @@ impl Txn<'_> {
                     permit: None,
                     tail: Tail::No,
                 };
-                Effect::Deliver(Route::Client(restorer.clone()), Delivery::Call(request))
+                Effect::Deliver(restorer.clone(), Delivery::Call(request))
             }
             (Some(_), _, None) => {
                 let error = "this vat offers no capabilities by name on this connection, \
