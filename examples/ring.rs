@@ -114,7 +114,8 @@ fn be_a_vat(name: &str) -> Result<()> {
         }
     }
     // There is nothing more to be told: the others are finished, too.
-    let is_over = system.drain(Duration::from_secs(10)) && vat.shutdown(Duration::from_secs(10));
+    let is_over =
+        system.drain(Duration::from_secs(10))? && vat.shutdown(Duration::from_secs(10))?;
     if is_over { Ok(()) } else { Err("something did not end in time".into()) }
 }
 

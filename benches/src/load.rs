@@ -65,7 +65,7 @@ impl Load {
         let Load { echo, connection, vat } = self;
         drop(echo);
         connection.close();
-        if vat.shutdown(Duration::from_secs(10)) {
+        if vat.shutdown(Duration::from_secs(10)) == Ok(true) {
             Ok(())
         } else {
             Err("the connection did not end".into())

@@ -63,7 +63,7 @@ fn call(address: &Address) -> Result {
     let calculator: calculator::Client = connection.bootstrap();
     client::run(&vat, &calculator)?;
     drop(calculator);
-    if !vat.shutdown(Duration::from_secs(10)) {
+    if !vat.shutdown(Duration::from_secs(10))? {
         return Err("the connection did not end in time".into());
     }
     Ok(())

@@ -58,6 +58,6 @@ fn a_server_goes_on_when_descriptors_are_free_again() {
     while accepted < waiting.len() {
         accepted += usize::from(outcome.recv().unwrap().is_none());
     }
-    vat.shutdown(std::time::Duration::MAX);
+    vat.shutdown(std::time::Duration::MAX).unwrap();
     serving.join().unwrap().unwrap();
 }

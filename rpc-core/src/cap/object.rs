@@ -230,8 +230,7 @@ impl LocalObject {
         }
     }
 
-    /// Answers the calls with `overloaded` that no worker is going to take, because
-    /// none could be started.
+    /// Refuses the calls that no worker is going to take, because none could be started.
     fn refuse(&self) {
         let calls = {
             let mut mailbox = self.mailbox.lock();
@@ -240,10 +239,9 @@ impl LocalObject {
             let beyond = mailbox.calls.len().saturating_sub(workers);
             (0..beyond).filter_map(|_| mailbox.calls.take_last()).collect::<Vec<_>>()
         };
+        let refusal = self.executor.refusal();
         for call in calls.into_iter().rev() {
-            call.cell.complete(Err(Error::overloaded(
-                "all workers of the callee are busy and its queue is full; try again later",
-            )));
+            call.cell.complete(Err(refusal.clone()));
         }
     }
 }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 mod convert;
 
+/// The id of the detail that marks the refusals of a server that is about to end.
+const DRAINING: u64 = 0xd8a1_a7c3_c92f_6e05;
+
 /// The result of an operation that can fail with an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -175,6 +178,23 @@ impl Error {
             Origin::Timeout(how_far) => Some(how_far),
             Origin::Usual | Origin::Cancellation => None,
         }
+    }
+
+    /// The error with which a server that is about to end answers new calls.
+    #[track_caller]
+    pub(crate) fn draining() -> Self {
+        let reason = "this server is shutting down and takes no new calls; try another server";
+        Self::disconnected(reason).with_detail(DRAINING, Vec::new())
+    }
+
+    /// Whether a server refused the call because it was about to end in an orderly way, see
+    /// [`RpcSystem::drain`](crate::RpcSystem::drain). The call has not begun: it may be made
+    /// again, with another server. The error's kind is `Disconnected`, so that whatever
+    /// connects anew on such errors does so, too. Callers in other processes see it as well,
+    /// through any number of hops; peers of other implementations find the detail with the
+    /// id `0xd8a1a7c3c92f6e05`.
+    pub fn is_draining(&self) -> bool {
+        self.detail(DRAINING).is_some()
     }
 
     /// Whether a wait ended with this error because the call that the method runs for

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use crate::cap::call::{CallCell, Interest};
 use crate::ids::{ExportId, Serial};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// One answer.
 pub(crate) struct Answer {
@@ -41,12 +42,45 @@ pub(crate) struct Answer {
 }
 
 pub(crate) enum State {
-    Running,
+    /// The call's outcome is owed.
+    Running { _owed: Owed },
     Returned {
         /// The exports in the results, one for each descriptor: the Finish may release
         /// them.
         exports: Vec<ExportId>,
     },
+}
+
+impl Answer {
+    /// Notes that the Return was sent, or that none is wanted.
+    pub(super) fn returned(&mut self, exports: Vec<ExportId>) {
+        self.state = State::Returned { exports };
+    }
+}
+
+/// Counts the calls of the peer whose outcome is owed, for threads that look without the
+/// order lock.
+#[derive(Clone, Default)]
+pub(crate) struct Debts(Arc<AtomicUsize>);
+
+/// One outcome that is owed; no longer when this is dropped.
+pub(crate) struct Owed(Arc<AtomicUsize>);
+
+impl Debts {
+    pub(super) fn one_more(&self) -> Owed {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Owed(Arc::clone(&self.0))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The destination of the results.

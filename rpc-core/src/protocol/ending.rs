@@ -94,14 +94,15 @@ impl Txn<'_> {
             self.effect(Effect::Resolve(embargo.promise, broken));
             self.effect(Effect::drop(embargo.target));
         }
-        for (_, answer) in machine.answers.take_all() {
-            if let (answer::State::Running, Some(_)) = (&answer.state, &answer.interest) {
+        for (_, mut answer) in machine.answers.take_all() {
+            if let (answer::State::Running { .. }, Some(_)) = (&answer.state, &answer.interest) {
                 // The call is cancelled even if fields of its results are still
                 // referred to: a method to which the peer gave such a field may be
                 // waiting for this call.
                 self.effect(Effect::Cancel(Arc::clone(&answer.cell)));
                 self.effect(Effect::Complete(Arc::clone(&answer.cell), Err(error.clone())));
             }
+            answer.returned(Vec::new());
             self.effect(Effect::drop(answer));
         }
         self.drop_held(&error);

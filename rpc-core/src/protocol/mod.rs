@@ -22,6 +22,7 @@ pub(crate) mod border;
 mod connection;
 mod descriptors;
 mod dest;
+mod draining;
 mod embargo;
 mod ending;
 mod export;
@@ -46,7 +47,7 @@ use crossbeam_queue::SegQueue;
 
 pub(crate) use self::dest::Dest;
 
-use self::answer::Answer;
+use self::answer::{Answer, Debts};
 use self::embargo::Embargo;
 use self::export::Export;
 use self::held::{Held, Load};
@@ -82,6 +83,8 @@ pub(crate) struct Machine {
     outbox: Arc<dyn Outbox>,
     /// Whether the phase is `Idle`, for threads that look without the lock.
     idle: AtomicBool,
+    /// The calls of the peer that have no outcome yet.
+    debts: Debts,
     activity: AtomicUsize,
     /// Whether a message of the peer has arrived.
     heard: AtomicBool,
@@ -174,6 +177,15 @@ struct Order {
     held: Held,
     next_serial: u64,
     pipelines: Pipelines,
+    new_calls: NewCalls,
+}
+
+/// What becomes of calls that the peer makes from now on: see Note [draining].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum NewCalls {
+    #[default]
+    Taken,
+    Refused,
 }
 
 /// Questions of which only the pipeline is wanted: Note [pipeline only].
@@ -246,6 +258,7 @@ impl Machine {
                 held: Held::default(),
                 next_serial: 0,
                 pipelines: Pipelines::default(),
+                new_calls: NewCalls::default(),
             }),
             questions: Table::new(),
             answers: Table::new(),
@@ -259,6 +272,7 @@ impl Machine {
             border: Mutex::new(border),
             outbox,
             idle: AtomicBool::new(false),
+            debts: Debts::default(),
             activity: AtomicUsize::new(0),
             heard: AtomicBool::new(false),
         })
@@ -308,11 +322,6 @@ impl Machine {
         effects::defer_all(effects);
         self.flush_releases();
         result
-    }
-
-    /// Whether no call of the peer is outstanding. More may come at any moment.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.answers.len() == 0
     }
 
     /// The number of calls that are under way, in both directions together.

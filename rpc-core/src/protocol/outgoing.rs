@@ -267,7 +267,7 @@ impl Txn<'_> {
         }
         let (id, serial) = cell.asked_by(&**self.machine)?;
         let owed = self.machine.answers.with(id, |entry| {
-            entry.serial == serial && matches!(entry.state, answer::State::Running)
+            entry.serial == serial && matches!(entry.state, answer::State::Running { .. })
         });
         (owed == Some(true)).then_some(id)
     }
@@ -275,7 +275,7 @@ impl Txn<'_> {
     /// Answers the peer with the results of a question that was just sent to it.
     fn return_from_question(&mut self, id: AnswerId, question: QuestionId) {
         self.machine.answers.with(id, |entry| {
-            entry.state = answer::State::Returned { exports: Vec::new() };
+            entry.returned(Vec::new());
             entry.cell.no_longer_counts();
         });
         self.send(wire::Message::Return(wire::Return {
@@ -431,7 +431,7 @@ impl Txn<'_> {
         match finish {
             FinishNeeded::Yes => {
                 let cell = machine.answers.with(id, |entry| {
-                    entry.state = answer::State::Returned { exports };
+                    entry.returned(exports);
                     Arc::clone(&entry.cell)
                 });
                 if let Some(cell) = cell {
@@ -439,7 +439,8 @@ impl Txn<'_> {
                 }
             }
             FinishNeeded::No => {
-                if let Some(entry) = machine.answers.remove(id) {
+                if let Some(mut entry) = machine.answers.remove(id) {
+                    entry.returned(Vec::new());
                     self.effect(Effect::drop(entry));
                 }
             }
@@ -458,7 +459,7 @@ impl Txn<'_> {
     pub(crate) fn keep_answer(&mut self, id: AnswerId, serial: Serial) {
         self.machine.answers.with(id, |entry| {
             if entry.serial == serial {
-                entry.state = answer::State::Returned { exports: Vec::new() };
+                entry.returned(Vec::new());
             }
         });
     }
@@ -468,7 +469,7 @@ impl Txn<'_> {
         let returned = self.machine.answers.with(id, |entry| {
             let ours = entry.serial == serial;
             if ours {
-                entry.state = answer::State::Returned { exports: Vec::new() };
+                entry.returned(Vec::new());
             }
             ours
         });

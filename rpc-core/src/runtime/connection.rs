@@ -92,6 +92,7 @@ pub(super) struct Shared {
     supervisor: Supervisor,
     control: Arc<dyn TransportControl>,
     can_declare_idle: bool,
+    close_timeout: Duration,
     /// Set when the connection is over and its threads are joined, all but the
     /// coordinator.
     closed: Event,
@@ -249,13 +250,6 @@ impl Connection {
         self.shared().machine.activity()
     }
 
-    /// Waits until no call of the peer is outstanding, or until `deadline`. Returns
-    /// whether none is outstanding. More calls may come at any moment.
-    pub(super) fn wait_until_quiet(&self, deadline: Deadline) -> bool {
-        let Shared { machine, steps, .. } = self.shared();
-        steps.wait(|| machine.is_quiet(), deadline)
-    }
-
     /// Runs a closure of this library when the connection has ended; at once if it has
     /// ended already.
     pub(super) fn on_end(&self, closure: AtEnd) {
@@ -274,7 +268,13 @@ impl Connection {
         self.on_end(Box::new(move || drop(handle)));
     }
 
-    /// The connection without a handle that keeps it open.
+    /// The connection itself, without a handle that keeps it open.
+    pub(super) fn inner(&self) -> Arc<Shared> {
+        Arc::clone(&self.handle.0)
+    }
+
+    /// As [`inner`](Self::inner), for those who do not care for what is left of a
+    /// connection that has ended.
     pub(super) fn downgrade(&self) -> Weak<Shared> {
         Arc::downgrade(&self.handle.0)
     }
@@ -328,6 +328,28 @@ impl Shared {
         self.control.peer()
     }
 
+    /// Refuses the calls that the peer makes from now on: Note [draining].
+    pub(super) fn refuse_new_calls(&self) {
+        self.machine.drain();
+    }
+
+    /// Waits until every call that was taken is answered, or until `deadline`. Returns
+    /// whether all are. That lasts only if new calls are refused.
+    pub(super) fn wait_until_answered(&self, deadline: Deadline) -> bool {
+        self.steps.wait(|| self.machine.owes_nothing(), deadline)
+    }
+
+    /// Ends the connection and tells the peer that this vat is about to end.
+    pub(super) fn end_drained(&self) {
+        let reason = "the server is shutting down; try another server";
+        self.machine.abort_unlogged(Error::disconnected(reason));
+    }
+
+    /// How long the end of the connection may take.
+    pub(super) fn close_timeout(&self) -> Duration {
+        self.close_timeout
+    }
+
     /// What the peer has done so far.
     pub(super) fn seen(&self) -> Seen {
         Seen {
@@ -354,6 +376,12 @@ impl Shared {
             drop(at_end);
             closure();
         }
+    }
+
+    /// Waits until a connection that has ended is closed, which takes no longer than its
+    /// close timeout. Threads that it supervises may go on.
+    pub(super) fn wait_until_closed(&self) {
+        self.closed.park(Deadline::NEVER);
     }
 
     pub(super) fn join_before(&self, deadline: Deadline) -> bool {
@@ -475,6 +503,7 @@ pub(super) fn start(
         supervisor: supervisor.clone(),
         control: Arc::clone(&control),
         can_declare_idle,
+        close_timeout,
         closed: Event::default(),
         coordinator: Mutex::new(None),
         at_end: Mutex::new(Some(Vec::new())),

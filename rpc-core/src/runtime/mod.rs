@@ -2,6 +2,7 @@
 
 mod config;
 mod connection;
+mod draining;
 mod exceptions;
 #[cfg(all(test, rpc_model))]
 mod models;

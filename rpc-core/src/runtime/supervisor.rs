@@ -111,6 +111,11 @@ impl Supervisor {
         StopToken { shared: Arc::clone(&self.shared) }
     }
 
+    /// These threads, as a vat notes them.
+    pub(super) fn group(&self) -> WeakSupervisor {
+        WeakSupervisor { shared: Arc::downgrade(&self.shared) }
+    }
+
     fn is_empty(&self) -> bool {
         self.shared.state.lock().running == 0
     }
@@ -164,10 +169,6 @@ impl OwnedSupervisor {
         self.supervisor.stop();
         let deadline = Deadline::after(timeout);
         effects::blocking(|| self.supervisor.join(deadline))
-    }
-
-    pub(super) fn group(&self) -> WeakSupervisor {
-        WeakSupervisor { shared: Arc::downgrade(&self.supervisor.shared) }
     }
 }
 

@@ -10,8 +10,10 @@ use dashmap::DashMap;
 
 use super::config::ConnConfig;
 use super::connection::{self, Connection};
+use super::draining;
 use super::supervisor::{OwnedSupervisor, WeakSupervisor};
 use crate::cap::client::Client;
+use crate::cap::effects;
 use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -20,6 +22,7 @@ use crate::sync::Mutex;
 use crate::transport::Transport;
 use crate::work::executor::Executor;
 use crate::work::pool::{DEFAULT_NAME, Pool, PoolConfig};
+use crate::work::role;
 
 /// How a vat behaves.
 #[derive(Clone, Debug)]
@@ -142,6 +145,8 @@ impl Vat {
             number,
             format!("{}-{number}", self.shared.name),
         )?;
+        // Its threads may outlive the connection, and a shutdown waits for them.
+        self.note(connection.supervisor().group());
         // This is checked only now that the vat knows the connection: a later shutdown
         // finds the connection.
         if self.shared.closed.load(Ordering::SeqCst) {
@@ -156,19 +161,23 @@ impl Vat {
     /// the latest when the vat is shut down.
     pub fn supervisor(&self) -> OwnedSupervisor {
         let supervisor = OwnedSupervisor::new(self.executor());
-        let mut supervisors = self.shared.supervisors.lock();
-        // Before the list grows, supervisors that are gone are taken out.
-        if supervisors.len() == supervisors.capacity() {
-            supervisors.retain(|group| !group.is_gone());
-        }
-        supervisors.push(supervisor.group());
-        drop(supervisors);
+        self.note(supervisor.group());
         // As in `connect`, this is checked only now: a later shutdown finds the
         // supervisor.
         if self.shared.closed.load(Ordering::SeqCst) {
             supervisor.stop();
         }
         supervisor
+    }
+
+    /// Notes threads for which a shutdown has to wait.
+    fn note(&self, group: WeakSupervisor) {
+        let mut supervisors = self.shared.supervisors.lock();
+        // Before the list grows, supervisors that are gone are taken out.
+        if supervisors.len() == supervisors.capacity() {
+            supervisors.retain(|group| !group.is_gone());
+        }
+        supervisors.push(group);
     }
 
     /// Notes how a thread that serves is ended by a shutdown.
@@ -194,29 +203,80 @@ impl Vat {
         Ok(guard)
     }
 
+    /// Waits for something that cannot happen before the vat's methods, or what its
+    /// connections have begun, have ended.
+    ///
+    /// # Errors
+    /// This thread runs such a method, or serves a connection.
+    pub(super) fn wait_outside<R>(&self, wait: impl FnOnce() -> R) -> Result<R> {
+        if role::works_for(&self.shared.pool) {
+            return Err(Error::failed(
+                "this thread runs a method of the vat, or serves a connection, and would wait \
+                 for itself; let a thread of the application do it",
+            ));
+        }
+        effects::blocking(wait)
+    }
+
     /// The number of connections that have not ended yet.
     pub fn connection_count(&self) -> usize {
         self.shared.connections.len()
     }
 
-    /// Closes every connection, asks supervised threads to stop, and waits for all of
-    /// these and for the workers to finish what they do. Returns whether everything
-    /// ended within `timeout`. From then on the vat's objects answer calls with
-    /// `overloaded`, and the vat makes no more connections.
-    pub fn shutdown(&self, timeout: Duration) -> bool {
-        let deadline = Deadline::after(timeout);
-        self.shared.closed.store(true, Ordering::SeqCst);
+    /// Ends serving in an orderly way: closes the listeners of [`serve`](Self::serve),
+    /// answers the calls of peers that have arrived on any connection, and then closes the
+    /// connections. Returns whether all of these calls were answered within `timeout`;
+    /// those that were not are cancelled. Otherwise as [`RpcSystem::drain`]. The vat can
+    /// serve and connect again.
+    ///
+    /// [`RpcSystem::drain`]: crate::RpcSystem::drain
+    ///
+    /// # Errors
+    /// This thread runs a method of this vat, or serves a connection: it would wait for
+    /// itself.
+    pub fn drain(&self, timeout: Duration) -> Result<bool> {
+        self.wait_outside(|| {
+            let deadline = Deadline::after(timeout);
+            self.close_listeners();
+            draining::drain(&self.connections(), deadline)
+        })
+    }
+
+    fn close_listeners(&self) {
         let serving = std::mem::take(&mut self.shared.serving.lock().closing);
         for closing in serving.into_values() {
             let _ = panics::caught("closing a listener", closing);
         }
-        let connections: Vec<_> =
-            self.shared.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
+    }
+
+    fn connections(&self) -> Vec<Arc<connection::Shared>> {
+        self.shared.connections.iter().map(|entry| Arc::clone(entry.value())).collect()
+    }
+
+    /// Closes every connection, asks supervised threads to stop, and waits for all of
+    /// these and for the workers to finish what they do. Returns whether everything
+    /// ended within `timeout`; if not, call it again to wait on. From then on calls of the
+    /// vat's objects fail with `disconnected`, and the vat makes no more connections.
+    ///
+    /// # Errors
+    /// This thread runs a method of this vat, or serves a connection: it would wait for
+    /// itself.
+    pub fn shutdown(&self, timeout: Duration) -> Result<bool> {
+        self.wait_outside(|| self.shutdown_before(Deadline::after(timeout)))
+    }
+
+    fn shutdown_before(&self, deadline: Deadline) -> bool {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        self.close_listeners();
+        let connections = self.connections();
         for connection in &connections {
             connection.close();
         }
-        let supervisors = std::mem::take(&mut *self.shared.supervisors.lock());
-        let supervisors: Vec<_> = supervisors.iter().filter_map(WeakSupervisor::upgrade).collect();
+        // They stay in the list: those that go on are waited for by the next shutdown.
+        let supervisors = self.shared.supervisors.lock();
+        let groups: Vec<_> = supervisors.iter().filter_map(WeakSupervisor::upgrade).collect();
+        drop(supervisors);
+        let supervisors = groups;
         for supervisor in &supervisors {
             supervisor.stop();
         }

@@ -29,6 +29,7 @@ pub(crate) mod net;
 mod raw;
 mod resolve;
 
+mod draining;
 mod embargo;
 #[cfg(unix)]
 mod fds;

@@ -31,6 +31,7 @@ use super::executor::{Executor, Job};
 use super::role::{self, Role};
 use super::waiting::{self, Called, Look, Waiters};
 use crate::deadline::Deadline;
+use crate::error::Error;
 
 /// Default prefix of the names of a vat's threads.
 pub(crate) const DEFAULT_NAME: &str = "rpc";
@@ -298,6 +299,15 @@ impl Pool {
 }
 
 impl Executor for Pool {
+    fn refusal(&self) -> Error {
+        if self.state.lock().phase == Phase::Closed {
+            return Error::disconnected("the vat of this object was shut down");
+        }
+        Error::overloaded(
+            "all workers of the callee are busy and its queue is full; try again later",
+        )
+    }
+
     fn spawn(&self, job: Job) -> Result<(), Job> {
         let mut state = self.state.lock();
         if state.phase == Phase::Closed {

@@ -75,6 +75,16 @@ pub(crate) fn asker() -> Asker {
     }
 }
 
+/// Whether this thread serves a connection, or runs the methods of a vat with these
+/// workers.
+pub(crate) fn works_for(pool: &Arc<Pool>) -> bool {
+    match role() {
+        Role::Application => false,
+        Role::Coordinator(_) => true,
+        Role::Worker(own) => Arc::ptr_eq(&own, pool),
+    }
+}
+
 /// Runs a closure that waits. What it waits for must not depend on this thread.
 ///
 /// # Errors

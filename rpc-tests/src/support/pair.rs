@@ -130,8 +130,8 @@ impl Pair {
         client.close();
         assert!(client.join_timeout(LONG).unwrap());
         assert!(server.join_timeout(LONG).unwrap());
-        assert!(client_vat.shutdown(LONG));
-        assert!(server_vat.shutdown(LONG));
+        assert!(client_vat.shutdown(LONG).unwrap());
+        assert!(server_vat.shutdown(LONG).unwrap());
         for name in &names {
             until("threads to go", || threads_named(&format!("{name}-")) == 0);
         }

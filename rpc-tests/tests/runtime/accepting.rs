@@ -12,7 +12,7 @@ use capnp_threads_core::{
 use capnp_threads_transport::{Address, Transport, memory};
 use parking_lot::Mutex;
 use rpc_schema::echo_capnp::echo;
-use rpc_tests::support::objects::Quick;
+use rpc_tests::support::objects::{Gate, Quick};
 use rpc_tests::support::{LONG, Watchdog, until};
 
 fn quick() -> echo::Client {
@@ -139,7 +139,7 @@ fn a_shutdown_ends_the_serving_and_nobody_serves_afterwards() {
     let server = Server::start(ServeConfig::bootstrap(quick()));
     let client = server.client();
     ping(&client).unwrap();
-    assert!(server.vat.shutdown(LONG));
+    assert!(server.vat.shutdown(LONG).unwrap());
     server.serving.join().unwrap().unwrap();
     assert!(client.join_timeout(LONG).unwrap());
     let (_come, listener) = Queue::new();
@@ -163,7 +163,7 @@ fn one_connection_too_many_is_told_so_until_another_has_ended() {
     first.close();
     until("a place to be free", || ping(&server.client()).is_ok());
     ping(&second).unwrap();
-    assert!(server.vat.shutdown(LONG));
+    assert!(server.vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn one_address_has_so_many_connections() {
     ping(&first).unwrap();
     // It sends nothing itself, so that nothing can destroy what it is told.
     assert!(told(&connect()).contains("1 connections with you, its limit"));
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
     serving.join().unwrap().unwrap();
 }
 
@@ -206,7 +206,7 @@ fn a_peer_that_never_says_anything_has_to_leave() {
         assert!(words.contains("sent nothing within 0ns"), "{words}");
     }
     until("the connections to end", || server.vat.connection_count() == 0);
-    assert!(server.vat.shutdown(LONG));
+    assert!(server.vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_connection_that_nobody_uses_is_closed() {
     let unused = server.client();
     assert!(unused.join_timeout(LONG).unwrap());
     until("the connection to end", || server.vat.connection_count() == 0);
-    assert!(server.vat.shutdown(LONG));
+    assert!(server.vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_system_goes_on_accepting_after_failures() {
     come.send(Some(Ok(far))).unwrap();
     let client = Vat::new().connect(near, ConnConfig::new()).unwrap();
     ping(&client).unwrap();
-    assert!(system.drain(LONG));
+    assert!(system.drain(LONG).unwrap());
 }
 
 #[test]
@@ -278,4 +278,30 @@ fn limits_that_let_nobody_in_are_errors() {
     let (_come, network) = Queue::new();
     let system = RpcSystem::builder(&Vat::new(), network).accept_limits(limits).start();
     assert!(system.unwrap_err().reason().contains("AcceptLimits::connections is 0"));
+}
+
+#[test]
+fn a_vat_that_drains_answers_what_has_begun_and_closes_its_listeners() {
+    let _watchdog = Watchdog::start();
+    let (gate, has_begun, end) = Gate::new();
+    let gate = echo::Client::from_server(gate);
+    let server = Server::start(ServeConfig::bootstrap(gate));
+    let client = server.client();
+    let echo: echo::Client = client.bootstrap();
+    let call = echo.ping_request().send();
+    has_begun.recv().unwrap();
+    let draining = {
+        let vat = server.vat.clone();
+        thread::spawn(move || vat.drain(LONG))
+    };
+    until("the vat to drain", || {
+        client.bootstrap_client().resolve().is_err_and(|error| error.is_draining())
+    });
+    assert!(echo.ping_request().call().unwrap_err().is_draining());
+    end.send(()).unwrap();
+    call.wait().unwrap();
+    assert!(draining.join().unwrap().unwrap());
+    server.serving.join().unwrap().unwrap();
+    assert!(told(&client).contains("try another server"));
+    assert!(has_begun.try_recv().is_err());
 }

@@ -270,7 +270,7 @@ fn a_call_that_waits_in_a_promise_is_taken_out_of_it() {
     fulfiller.fulfill(vat.export(Keeper::new()));
     wanted.wait().unwrap();
     drop((promise, wanted));
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
     assert_eq!(census.alive(), 0);
 }
 
@@ -421,7 +421,7 @@ fn every_question_is_returned_once_though_it_was_finished() {
     }
     peer.end();
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 // ---- Methods that allow it
@@ -631,7 +631,7 @@ fn a_permission_ends_with_its_method() {
     waited_for.respond(Ok(capnp_threads_core::Payload::empty().clone()));
     assert!(!told.recv().unwrap());
     drop((never, inline, serial, census));
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 #[test]

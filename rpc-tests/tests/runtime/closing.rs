@@ -44,7 +44,7 @@ fn every_waiter_hears_of_the_end() {
         ("abort by the server", |pair| pair.server.abort(Error::failed("on purpose"))),
         ("shutdown of the vat", |pair| {
             thread::scope(|scope| {
-                let down = scope.spawn(|| pair.client_vat.shutdown(LONG));
+                let down = scope.spawn(|| pair.client_vat.shutdown(LONG).unwrap());
                 assert!(down.join().unwrap());
             });
         }),
@@ -137,7 +137,7 @@ fn closing_is_bounded_in_time_when_the_peer_does_not_read() {
     }
     connection.close();
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
     drop(peer);
 }
 
@@ -152,7 +152,7 @@ fn a_peer_that_stops_in_the_middle_of_a_message_does_not_hold_a_close() {
     let mut rest = Vec::new();
     peer.writer().read_to_end(&mut rest).unwrap();
     assert_eq!(rest, [], "a close says nothing");
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -168,8 +168,8 @@ fn dropping_the_last_handle_closes() {
     assert!(server.join_timeout(LONG).unwrap());
     assert_eq!(call_foo(&foo).unwrap_err().kind(), ErrorKind::Disconnected);
     drop(foo);
-    assert!(client_vat.shutdown(LONG));
-    assert!(server_vat.shutdown(LONG));
+    assert!(client_vat.shutdown(LONG).unwrap());
+    assert!(server_vat.shutdown(LONG).unwrap());
     assert_eq!(client_vat.connection_count(), 0);
 }
 
@@ -257,7 +257,7 @@ fn times_too_long_for_any_clock_are_times_without_end() {
     assert!(pair.client.join_timeout(Duration::MAX).unwrap());
     assert!(pair.server.join_timeout(Duration::MAX).unwrap());
     assert!(tokens.recv().unwrap().wait_timeout(Duration::MAX));
-    assert!(pair.client_vat.shutdown(Duration::MAX));
+    assert!(pair.client_vat.shutdown(Duration::MAX).unwrap());
     pair.end();
 }
 
@@ -267,14 +267,16 @@ fn a_vat_that_was_shut_down_takes_no_connection_and_no_call() {
     let vat = vat("clb");
     let object = foo(&vat, answer_foo);
     call_foo(&object).unwrap();
-    assert!(vat.shutdown(LONG));
-    assert_eq!(call_foo(&object).unwrap_err().kind(), ErrorKind::Overloaded);
+    assert!(vat.shutdown(LONG).unwrap());
+    let error = call_foo(&object).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected);
+    assert!(error.reason().contains("was shut down"), "{error}");
     let (here, there) = Wire::Memory.pair();
     let error = vat.connect(here, ConnConfig::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected);
     drop(there);
     until("the connection to go", || vat.connection_count() == 0);
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -284,7 +286,7 @@ fn a_shutdown_says_whether_the_workers_ended_in_time() {
     let client: test_interface::Client = pair.bootstrap();
     let call = foo_request(&client).send();
     until("the call to arrive", || arrived.made() == 1);
-    assert!(!pair.server_vat.shutdown(Duration::from_millis(10)));
+    assert!(!pair.server_vat.shutdown(Duration::from_millis(10)).unwrap());
     assert_eq!(call.wait().map(drop).unwrap_err().kind(), ErrorKind::Disconnected);
     go.set();
     drop((client, call));
@@ -371,7 +373,7 @@ fn supervised_threads_end_with_their_object() {
     let supervisor = vat.supervisor();
     work(&supervisor);
     let object = foo_with(&vat, Concurrency::Serial, supervisor, answer_foo);
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
     assert_eq!(census.alive(), 0);
     drop(object);
     #[cfg(target_os = "linux")]
@@ -449,7 +451,7 @@ fn a_bootstrap_is_made_for_each_connection_with_its_supervisor() {
     assert!(connection.join_timeout(LONG).unwrap());
     ends.recv().unwrap();
     until("the bootstrap object to go", || census.alive() == 0);
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -502,7 +504,7 @@ fn a_broken_stream_is_seen_off_by_a_thread_that_may_not_wait() {
     let reason = connection.failure().unwrap();
     assert!(reason.reason().contains("broke"), "{reason}");
     drop(fulfiller);
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 /// Behaviour: write errors become read errors. What arrived before them is worked
@@ -530,7 +532,7 @@ fn calls_that_arrived_before_writing_failed_are_still_run() {
     arrived.set();
     peer.end();
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
     assert_eq!(census.made(), u64::from(CALLS));
 }
 
@@ -566,5 +568,59 @@ fn looking_at_a_connection_does_not_lose_a_release() {
     over.set();
     looking.join().unwrap();
     drop(keeper);
+    pair.finish();
+}
+
+#[test]
+fn a_shutdown_does_not_forget_the_threads_that_an_earlier_one_left() {
+    let _watchdog = Watchdog::start();
+    let pair = server();
+    let (go, census) = (Event::new(), Census::new());
+    let stubborn = || {
+        let (go, counted) = (go.clone(), census.count());
+        move |_: &StopToken| {
+            go.wait();
+            drop(counted);
+        }
+    };
+    // One of an object, and one of a connection that has ended.
+    let supervisor = pair.server_vat.supervisor();
+    supervisor.spawn("clo-stubborn", stubborn()).unwrap();
+    pair.server.supervisor().spawn("clo-stubborn", stubborn()).unwrap();
+    pair.client.close();
+    until("the connection to end", || pair.server_vat.connection_count() == 0);
+    for _ in 0..3 {
+        assert!(!pair.server_vat.shutdown(Duration::ZERO).unwrap());
+    }
+    drop(supervisor);
+    assert!(!pair.server_vat.shutdown(Duration::ZERO).unwrap());
+    go.set();
+    assert!(pair.server_vat.shutdown(LONG).unwrap());
+    assert_eq!(census.alive(), 0);
+    pair.end();
+}
+
+#[test]
+fn a_method_cannot_shut_its_own_vat_down() {
+    let _watchdog = Watchdog::start();
+    let (told, tells) = mpsc::channel();
+    let pair = Pair::new(|vat| {
+        let own = vat.clone();
+        let method = move |params, results| {
+            told.send((own.shutdown(LONG), own.drain(LONG))).unwrap();
+            answer_foo(params, results)
+        };
+        foo(vat, method).into_client()
+    });
+    let client: test_interface::Client = pair.bootstrap();
+    // The vat goes on.
+    for _ in 0..2 {
+        call_foo(&client).unwrap();
+        let (shutdown, drain) = tells.recv().unwrap();
+        for error in [shutdown.unwrap_err(), drain.unwrap_err()] {
+            assert!(error.reason().contains("would wait for itself"), "{error}");
+        }
+    }
+    drop(client);
     pair.finish();
 }

@@ -64,7 +64,7 @@ fn a_long_chain_of_objects_goes_without_a_long_stack() {
     }
     drop(chain);
     assert_eq!(census.alive(), 0);
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 /// The peer gets an object, passes it as the next one's content, and so on.
@@ -131,7 +131,7 @@ fn a_release_may_cancel_a_call_of_the_same_connection() {
     drop(fulfiller);
     peer.end();
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 struct PanicsWhenDropped {

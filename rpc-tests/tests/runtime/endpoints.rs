@@ -66,9 +66,9 @@ impl Party {
     /// Ends the system and then the vat; everything has to end.
     fn end(self) {
         let Party { vat, system, .. } = self;
-        assert!(system.drain(AMPLE));
+        assert!(system.drain(AMPLE).unwrap());
         drop(system);
-        assert!(vat.shutdown(AMPLE));
+        assert!(vat.shutdown(AMPLE).unwrap());
         assert_eq!(vat.connection_count(), 0);
     }
 }
@@ -371,7 +371,7 @@ fn draining_refuses_newcomers_and_lets_calls_finish() {
     echo.as_client().resolve().unwrap();
     let draining = {
         let system = server.system.clone();
-        std::thread::spawn(move || system.drain(AMPLE))
+        std::thread::spawn(move || system.drain(AMPLE).unwrap())
     };
     // It has begun when the server reaches for nobody any more.
     until("the server drains", || server.system.connection(&client.name).is_err());
@@ -384,7 +384,7 @@ fn draining_refuses_newcomers_and_lets_calls_finish() {
     assert!(draining.join().unwrap());
     let Party { vat, system, .. } = server;
     drop(system);
-    assert!(vat.shutdown(AMPLE));
+    assert!(vat.shutdown(AMPLE).unwrap());
     client.end();
     late.end();
 }
@@ -397,12 +397,12 @@ fn draining_disconnects_at_the_deadline() {
     let client = Party::new("client", Dialect::default(), Quick);
     let call = client.echo_of(&server).ping_request().send();
     begun.recv().unwrap();
-    assert!(!server.system.drain(Duration::from_millis(1)));
+    assert!(!server.system.drain(Duration::from_millis(1)).unwrap());
     let error = call.wait().map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected);
     drop(end);
     let Party { vat, system, .. } = server;
     drop(system);
-    assert!(vat.shutdown(AMPLE));
+    assert!(vat.shutdown(AMPLE).unwrap());
     client.end();
 }

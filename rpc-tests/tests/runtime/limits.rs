@@ -159,7 +159,7 @@ fn a_thread_waits_while_too_much_is_queued_for_a_peer_that_does_not_read() {
     }
     drop(filling.join());
     connection.close();
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn whoever_waits_for_a_peer_that_does_not_read_hears_of_the_end() {
     });
     connection.close();
     assert_eq!(filling.join(), ErrorKind::Disconnected);
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
     drop(peer);
 }
 
@@ -305,7 +305,7 @@ fn a_peer_that_asks_and_does_not_read_is_cut_off() {
     assert!(reason.contains("backlog_bytes"), "{reason}");
     writing.join().unwrap();
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 /// Two vats whose threads have all calls under way that they may have, each of
@@ -350,6 +350,6 @@ fn call_backs_do_not_wait_for_the_calls_that_they_answer() {
     connections.iter().for_each(capnp_threads_core::Connection::close);
     drop(offered);
     for vat in vats {
-        assert!(vat.shutdown(LONG));
+        assert!(vat.shutdown(LONG).unwrap());
     }
 }

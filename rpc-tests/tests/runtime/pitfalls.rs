@@ -67,8 +67,8 @@ fn many_calls_both_ways_through_queues_of_one() {
     });
     rpc_tests::support::settle(&left, &right);
     left.close();
-    assert!(left_vat.shutdown(LONG));
-    assert!(right_vat.shutdown(LONG));
+    assert!(left_vat.shutdown(LONG).unwrap());
+    assert!(right_vat.shutdown(LONG).unwrap());
     assert_eq!(census.alive(), 0);
 }
 
@@ -104,8 +104,8 @@ fn both_sides_write_much_over_a_pipe_of_one_byte() {
     });
     rpc_tests::support::settle(&left, &right);
     left.close();
-    assert!(left_vat.shutdown(LONG));
-    assert!(right_vat.shutdown(LONG));
+    assert!(left_vat.shutdown(LONG).unwrap());
+    assert!(right_vat.shutdown(LONG).unwrap());
 }
 
 /// A thread picked a question as a target; its Return came in and its Finish went
@@ -291,8 +291,8 @@ fn a_method_may_drop_the_last_handle_on_its_own_connection() {
     done.wait();
     drop((foo, call));
     assert!(client.join_timeout(LONG).unwrap());
-    assert!(server_vat.shutdown(LONG));
-    assert!(client_vat.shutdown(LONG));
+    assert!(server_vat.shutdown(LONG).unwrap());
+    assert!(client_vat.shutdown(LONG).unwrap());
 }
 
 /// Callbacks that went through a queue of their own let a later, direct call
@@ -394,8 +394,8 @@ fn returning_a_capability_to_a_dead_peer_keeps_the_worker() {
     drop((first, second, call));
     rpc_tests::support::settle(&client, &server);
     drop(object);
-    assert!(client_vat.shutdown(LONG));
-    assert!(server_vat.shutdown(LONG));
+    assert!(client_vat.shutdown(LONG).unwrap());
+    assert!(server_vat.shutdown(LONG).unwrap());
     assert_eq!(census.alive(), 0);
 }
 

@@ -60,8 +60,8 @@ fn call_backs_deeper_than_there_are_workers() {
             }
         });
         left.close();
-        assert!(left_vat.shutdown(LONG));
-        assert!(right_vat.shutdown(LONG));
+        assert!(left_vat.shutdown(LONG).unwrap());
+        assert!(right_vat.shutdown(LONG).unwrap());
     }
 }
 
@@ -102,8 +102,8 @@ fn a_full_queue_answers_overloaded_and_recovers() {
     drop((foo, running, queued, refused));
     settle(&client, &server);
     client.close();
-    assert!(client_vat.shutdown(LONG));
-    assert!(server_vat.shutdown(LONG));
+    assert!(client_vat.shutdown(LONG).unwrap());
+    assert!(server_vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn workers_that_wait_for_ever_are_limited_in_number() {
     }
     peer.end();
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 /// Answers are taken in by the coordinator, not through the pool.
@@ -197,6 +197,6 @@ fn replies_need_no_worker() {
     drop((keeper, occupied));
     settle(&client, &server);
     client.close();
-    assert!(client_vat.shutdown(LONG));
-    assert!(server_vat.shutdown(LONG));
+    assert!(client_vat.shutdown(LONG).unwrap());
+    assert!(server_vat.shutdown(LONG).unwrap());
 }

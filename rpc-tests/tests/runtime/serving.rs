@@ -191,7 +191,7 @@ fn a_long_chain_of_inline_objects_needs_no_long_stack() {
         });
     }
     call_foo(&test_interface::Client::from_client(last)).unwrap();
-    assert!(vat.shutdown(rpc_tests::support::LONG));
+    assert!(vat.shutdown(rpc_tests::support::LONG).unwrap());
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! Vats that know each other by name.
 
 use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use capnp_threads_core::{Accepted, ConnConfig, Error, Reached, RpcSystem, Vat, VatNetwork};
+use capnp_threads_core::{
+    Accepted, ConnConfig, Error, ErrorKind, Reached, RpcSystem, Vat, VatNetwork,
+};
 use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
 use parking_lot::Mutex;
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::greeter_capnp::{greeter, guest};
 use rpc_tests::support::objects::{Gate, Quick};
+use rpc_tests::support::{Event, LONG, Watchdog, until};
 
 fn listening() -> SocketNetwork {
     let address: Address = "127.0.0.1:0".parse().unwrap();
@@ -38,7 +42,7 @@ fn a_vat_is_reached_by_name_over_one_connection() {
     }
     assert_eq!(client.connection_count(), 1);
     assert_eq!(server.connection_count(), 1);
-    assert!(server.drain(Duration::MAX));
+    assert!(server.drain(Duration::MAX).unwrap());
 }
 
 #[test]
@@ -87,31 +91,140 @@ fn the_trace_encoder_of_a_system_is_for_connections_that_exist_too() {
     assert_eq!(trace(), "AS IT WAS MADE");
 }
 
+/// A server that offers a gate: its calls say when they begin, and end when they may.
+struct Guarded {
+    server: RpcSystem<SocketNetwork>,
+    client: RpcSystem<SocketNetwork>,
+    name: SocketVat,
+    has_begun: mpsc::Receiver<()>,
+    end: mpsc::Sender<()>,
+}
+
+impl Guarded {
+    fn start() -> Self {
+        let (gate, has_begun, end) = Gate::new();
+        let gate = echo::Client::from_server(gate);
+        let server = RpcSystem::builder(&Vat::new(), listening()).bootstrap(gate).start().unwrap();
+        let name = SocketVat::At(server.network().local_address().unwrap().clone());
+        let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+        Guarded { server, client, name, has_begun, end }
+    }
+
+    fn echo(&self) -> echo::Client {
+        self.client.bootstrap(&self.name)
+    }
+
+    fn drain(&self, timeout: Duration) -> JoinHandle<bool> {
+        let server = self.server.clone();
+        thread::spawn(move || server.drain(timeout).unwrap())
+    }
+
+    /// Waits until the server refuses the calls of a connection. It answers bootstraps
+    /// at once.
+    fn wait_until_refused(&self) {
+        let connection = self.client.connection(&self.name).unwrap().unwrap();
+        until("the server to drain", || {
+            let asked = connection.bootstrap_client().resolve();
+            asked.is_err_and(|error| error.is_draining())
+        });
+    }
+}
+
+/// The gate is serial: while one call is in it, further ones wait in its mailbox.
 #[test]
-fn draining_lets_calls_finish_and_then_disconnects() {
+fn draining_answers_what_has_begun_and_refuses_the_rest() {
+    let _watchdog = Watchdog::start();
+    let guarded = Guarded::start();
+    let echo = guarded.echo();
+    let (first, second) = (echo.ping_request().send(), echo.ping_request().send());
+    guarded.has_begun.recv().unwrap();
+    let connection = guarded.client.connection(&guarded.name).unwrap().unwrap();
+    let draining = guarded.drain(LONG);
+    guarded.wait_until_refused();
+    let refused = echo.ping_request().call().unwrap_err();
+    assert!(refused.is_draining() && refused.kind() == ErrorKind::Disconnected, "{refused}");
+    guarded.end.send(()).unwrap();
+    guarded.has_begun.recv().unwrap();
+    guarded.end.send(()).unwrap();
+    first.wait().unwrap();
+    second.wait().unwrap();
+    assert!(draining.join().unwrap());
+    assert!(connection.join_timeout(LONG).unwrap());
+    let failure = connection.failure().unwrap();
+    assert!(failure.reason().contains("try another server"), "{failure}");
+    assert!(guarded.has_begun.try_recv().is_err());
+    assert!(guarded.echo().ping_request().call().is_err());
+    // Again: nothing is left to be done.
+    assert!(guarded.server.drain(LONG).unwrap());
+}
+
+#[test]
+fn two_threads_that_drain_wait_for_the_same_calls() {
+    let _watchdog = Watchdog::start();
+    let guarded = Guarded::start();
+    let echo = guarded.echo();
+    let call = echo.ping_request().send();
+    guarded.has_begun.recv().unwrap();
+    let first = guarded.drain(LONG);
+    guarded.wait_until_refused();
+    assert!(!guarded.server.drain(Duration::ZERO).unwrap());
+    // The one without patience has ended the connection.
+    assert!(call.wait().is_err());
+    drop(first.join().unwrap());
+}
+
+/// Neither a method nor a thread of a supervisor that never ends holds it up.
+#[test]
+fn draining_ends_when_its_time_is_over() {
+    let _watchdog = Watchdog::start();
     let (gate, has_begun, end) = Gate::new();
     let gate = echo::Client::from_server(gate);
-    let server = RpcSystem::builder(&Vat::new(), listening()).bootstrap(gate).start().unwrap();
+    let vat = Vat::new();
+    let server = RpcSystem::builder(&vat, listening())
+        .bootstrap(gate)
+        .close_timeout(Duration::from_millis(10))
+        .start()
+        .unwrap();
     let name = SocketVat::At(server.network().local_address().unwrap().clone());
     let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
     let echo: echo::Client = client.bootstrap(&name);
     let call = echo.ping_request().send();
     has_begun.recv().unwrap();
-    // Finished first, or draining would have nothing to wait for.
-    let bootstrap = echo.clone();
-    capnp_threads_core::FromClient::as_client(&bootstrap).resolve().unwrap();
-    let draining = {
-        let server = server.clone();
-        std::thread::spawn(move || server.drain(Duration::from_secs(60)))
-    };
-    end.send(()).unwrap();
-    call.wait().unwrap();
-    drop(call);
-    drop(echo);
-    drop(bootstrap);
-    assert!(draining.join().unwrap());
-    let again: echo::Client = client.bootstrap(&name);
-    assert!(again.ping_request().call().is_err());
+    let connection = server.connection(&SocketVat::Client(1)).unwrap().unwrap();
+    let go = Event::new();
+    let stubborn = go.clone();
+    connection.supervisor().spawn("sys-stubborn", move |_| stubborn.wait()).unwrap();
+    assert!(!server.drain(Duration::ZERO).unwrap());
+    let error = call.wait().map(drop).unwrap_err();
+    assert!(!error.is_draining(), "nobody knows whether it ran: {error}");
+    assert_eq!(server.connection_count(), 0);
+    // The threads go on, and a shutdown of the vat knows of them.
+    assert!(!vat.shutdown(Duration::ZERO).unwrap());
+    drop(end);
+    go.set();
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+#[test]
+fn a_method_cannot_drain_its_own_server() {
+    struct Ends(Mutex<Option<RpcSystem<SocketNetwork>>>);
+    impl echo::Server for Ends {
+        fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<(), Error> {
+            let server = self.0.lock().take().expect("one call is made");
+            server.drain(LONG).map(drop)
+        }
+    }
+    let _watchdog = Watchdog::start();
+    let vat = Vat::new();
+    let exported: echo::Client = vat.export(Ends(Mutex::new(None)));
+    let server = RpcSystem::builder(&vat, listening()).bootstrap(exported.clone()).start().unwrap();
+    let own = capnp_threads_core::unwrap_server::<Ends>(&exported).unwrap();
+    *own.0.lock() = Some(server.clone());
+    let name = SocketVat::At(server.network().local_address().unwrap().clone());
+    let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();
+    let error = client.bootstrap::<echo::Client>(&name).ping_request().call().unwrap_err();
+    assert!(error.reason().contains("would wait for itself"), "{error}");
+    assert!(server.drain(LONG).unwrap());
 }
 
 #[test]

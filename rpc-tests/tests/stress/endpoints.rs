@@ -221,9 +221,9 @@ fn twenty_vats_and_one_of_them_killed() {
         until("all halves are closed", || party.system.network().peer_count() == 0);
     }
     for Party { vat, system, .. } in parties {
-        assert!(system.drain(LONG));
+        assert!(system.drain(LONG).unwrap());
         drop(system);
-        assert!(vat.shutdown(LONG));
+        assert!(vat.shutdown(LONG).unwrap());
     }
     until("all threads are gone", || thread_count() == threads_before);
 }

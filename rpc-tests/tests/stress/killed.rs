@@ -128,7 +128,7 @@ impl Spoke {
             Death::AbortedThere => self.there.abort(Error::failed("on purpose")),
             Death::CutHere => self.controls[0].shutdown(),
             Death::CutThere => self.controls[1].shutdown(),
-            Death::VatDown => assert!(self.vat.shutdown(LONG)),
+            Death::VatDown => assert!(self.vat.shutdown(LONG).unwrap()),
             Death::Bytes(_) => {}
         }
     }
@@ -211,7 +211,7 @@ fn round(seed: u64, threads: usize, steps: usize) {
     }
     for vat in [&dying.vat, &neighbour.vat, &bystander.vat, &hub] {
         assert_eq!(vat.connection_count(), 0);
-        assert!(vat.shutdown(LONG));
+        assert!(vat.shutdown(LONG).unwrap());
     }
     until("threads to go", || ["skh", "skd", "skn", "skb"].map(threads_named) == [0; 4]);
     for ledger in [&touched, &untouched] {

@@ -70,7 +70,7 @@ fn round(seed: u64, connections: usize, threads: usize, steps: usize) {
     }
     for vat in leaves.iter().chain([&hub]) {
         assert_eq!(vat.connection_count(), 0);
-        assert!(vat.shutdown(LONG));
+        assert!(vat.shutdown(LONG).unwrap());
     }
     until("threads to go", || threads_named("smh") + threads_named("sml") == 0);
     ledger.assert_right();

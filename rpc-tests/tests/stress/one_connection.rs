@@ -46,7 +46,7 @@ impl Ends {
         assert!(right.join_timeout(LONG).unwrap());
         for vat in &self.vats {
             assert_eq!(vat.connection_count(), 0);
-            assert!(vat.shutdown(LONG));
+            assert!(vat.shutdown(LONG).unwrap());
         }
         until("threads to go", || threads_named(&self.name) == 0);
     }

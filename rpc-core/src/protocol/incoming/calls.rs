@@ -23,6 +23,10 @@ impl Txn<'_> {
     pub(super) fn receive_bootstrap(&mut self, bootstrap: wire::Bootstrap) -> Result<(), Abort> {
         let id = AnswerId(bootstrap.question);
         let cell = self.begin_answer(id, answer::ResultsTo::Caller, Hint::None)?;
+        if let Some(refusal) = self.refusal() {
+            self.effect(Effect::Complete(cell, Err(refusal)));
+            return Ok(());
+        }
         let offers = &self.order.offers;
         let effect = match (bootstrap.object, &offers.bootstrap, &offers.restorer) {
             (None, Some(client), _) => {
@@ -80,6 +84,7 @@ impl Txn<'_> {
                 "the call's target is of a kind that is not known here",
             ))),
         };
+        let target = self.refusal().map_or(target, |error| Place::client(Client::broken(error)));
         let params = self.receive_content(call.params, Carrier::Call)?;
         let words = params.size_in_words() as u64;
         let cell = self.begin_answer(id, results_to, call.hint)?;
@@ -126,7 +131,7 @@ impl Txn<'_> {
                 serial,
                 cell: Arc::clone(&cell),
                 interest: Some(interest),
-                state: answer::State::Running,
+                state: answer::State::Running { _owed: self.machine.debts.one_more() },
                 results_to,
             },
         );
@@ -146,13 +151,13 @@ impl Txn<'_> {
     pub(super) fn receive_finish(&mut self, finish: &wire::Finish) -> Result<(), Abort> {
         let id = AnswerId(finish.question);
         // Some peers finish even a question that needs no Finish.
-        let Some(entry) = self.machine.answers.remove(id) else { return Ok(()) };
+        let Some(mut entry) = self.machine.answers.remove(id) else { return Ok(()) };
         if finish.early_cancellation_workaround {
             self.let_arrive(&entry.cell);
         }
         let result = match &entry.state {
-            answer::State::Running if entry.cell.hint() == Hint::OnlyPipeline => Ok(()),
-            answer::State::Running => {
+            answer::State::Running { .. } if entry.cell.hint() == Hint::OnlyPipeline => Ok(()),
+            answer::State::Running { .. } => {
                 let outcome = match entry.results_to {
                     answer::ResultsTo::Caller => wire::ReturnKind::Canceled,
                     // A peer that asked this side to keep the results expects this
@@ -174,6 +179,7 @@ impl Txn<'_> {
             }
             answer::State::Returned { .. } => Ok(()),
         };
+        entry.returned(Vec::new());
         self.effect(Effect::drop(entry));
         result
     }

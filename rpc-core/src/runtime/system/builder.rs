@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ended::Ended;
 use super::idle::Idler;
 use super::{Handle, Peer, RpcSystem, Shared};
 use crate::cap::client::Client;
@@ -193,11 +194,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
             *shared.idler.lock() = Some(Idler::start(&shared, timeout)?);
         }
         let accepting = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("rpc-accept".into())
-            .spawn(move || accepting.accept())
-            .map_err(|error| Error::overloaded(format!("no thread to accept with: {error}")))?;
-        *shared.acceptor.lock() = Some(thread);
+        *shared.acceptor.lock() = Some(Ended::start("rpc-accept", move || accepting.accept())?);
         Ok(system)
     }
 }

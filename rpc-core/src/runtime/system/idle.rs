@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak, mpsc};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use crate::error::{Error, Result};
+use super::ended::Ended;
+use crate::deadline::Deadline;
+use crate::error::Result;
 use crate::network::VatNetwork;
 use crate::runtime::connection::Connection;
 
@@ -17,7 +18,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)]
 pub(super) struct Idler {
     /// Dropped to stop the thread.
     stop: mpsc::Sender<()>,
-    thread: JoinHandle<()>,
+    thread: Ended,
 }
 
 impl Idler {
@@ -28,19 +29,14 @@ impl Idler {
     pub(super) fn start<N: VatNetwork>(system: &Arc<Shared<N>>, timeout: Duration) -> Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let system = Arc::downgrade(system);
-        let thread = std::thread::Builder::new()
-            .name("rpc-idle".into())
-            .spawn(move || run(&system, timeout, &stopped))
-            .map_err(|error| Error::overloaded(format!("no thread to watch with: {error}")))?;
+        let thread = Ended::start("rpc-idle", move || run(&system, timeout, &stopped))?;
         Ok(Idler { stop, thread })
     }
 
-    /// Stops the thread and waits for its end.
-    pub(super) fn stop(self) {
+    /// Stops the thread, and waits for its end but not beyond the deadline.
+    pub(super) fn stop(self, deadline: Deadline) {
         drop(self.stop);
-        if self.thread.thread().id() != std::thread::current().id() && self.thread.join().is_err() {
-            tracing::error!("the thread that closes idle connections panicked");
-        }
+        self.thread.wait(deadline);
     }
 }
 

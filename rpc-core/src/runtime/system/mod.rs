@@ -5,21 +5,23 @@
 
 mod accepting;
 mod builder;
+mod ended;
 mod idle;
 mod peers;
 mod reaching;
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use self::builder::RpcSystemBuilder;
 use self::builder::Settings;
+use self::ended::Ended;
 use self::idle::Idler;
 use self::peers::{Peers, Phase, Slot};
 use super::config::ConnConfig;
 use super::connection::Connection;
+use super::draining;
 use super::serving::Door;
 use super::vat::Vat;
 use crate::cap::client::Client;
@@ -27,6 +29,7 @@ use crate::cap::from_client::FromClient;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::network::VatNetwork;
+use crate::panics;
 use crate::sync::Mutex;
 use crate::transport::{PeerDescription, Transport};
 
@@ -59,7 +62,7 @@ struct Shared<N: VatNetwork> {
     peers: Mutex<Peers<N::VatId>>,
     /// The flow limit of every connection. The table's lock is taken under this one.
     flow_limit: Mutex<u64>,
-    acceptor: Mutex<Option<JoinHandle<()>>>,
+    acceptor: Mutex<Option<Ended>>,
     idler: Mutex<Option<Idler>>,
 }
 
@@ -133,23 +136,29 @@ impl<N: VatNetwork> RpcSystem<N> {
         self.shared().up().iter().filter(|(_, connection)| connection.end_if_unused()).count()
     }
 
-    /// Ends in an orderly way: accepts no more connections, waits until the peers'
-    /// calls are finished, but no longer than `timeout`, and then closes every
-    /// connection. Returns whether all calls were finished in time.
-    pub fn drain(&self, timeout: Duration) -> bool {
-        let deadline = Deadline::after(timeout);
-        let connections = self.shared().stop();
-        let finished =
-            connections.iter().map(|connection| connection.wait_until_quiet(deadline)).collect();
-        let finished: Vec<bool> = finished;
-        for connection in &connections {
-            connection.close();
-        }
-        for connection in &connections {
-            // Each connection's close timeout bounds this wait.
-            let _ = connection.join();
-        }
-        finished.into_iter().all(|finished| finished)
+    /// Ends in an orderly way: accepts no more connections, answers the calls of the peers
+    /// that have arrived, and then closes every connection. Returns whether all of these
+    /// calls were answered within `timeout`; those that were not are cancelled.
+    ///
+    /// Calls that arrive meanwhile are refused with an error that says
+    /// [`is_draining`](Error::is_draining): their callers know that they did not begin,
+    /// and that another server may take them. That includes calls that a peer has to make
+    /// before it can answer a call of this side.
+    ///
+    /// Returns at the latest after `timeout` and twice the
+    /// [close timeout](RpcSystemBuilder::close_timeout), also if threads of the connections'
+    /// supervisors go on.
+    ///
+    /// # Errors
+    /// This thread runs a method of this vat, or serves a connection: it would wait for
+    /// itself.
+    pub fn drain(&self, timeout: Duration) -> Result<bool> {
+        self.shared().vat.wait_outside(|| {
+            let deadline = Deadline::after(timeout);
+            let connections: Vec<_> =
+                self.shared().stop(deadline).iter().map(Connection::inner).collect();
+            draining::drain(&connections, deadline)
+        })
     }
 
     /// The network.
@@ -179,7 +188,7 @@ impl<N: VatNetwork> fmt::Debug for RpcSystem<N> {
 
 impl<N: VatNetwork> Drop for Handle<N> {
     fn drop(&mut self) {
-        for connection in self.0.stop() {
+        for connection in self.0.stop(Deadline::NEVER) {
             connection.close();
         }
     }
@@ -250,33 +259,21 @@ impl<N: VatNetwork> Shared<N> {
         up.collect()
     }
 
-    /// Ends accepting and connecting. Returns the connections that were in the table.
-    fn stop(&self) -> Vec<Connection> {
-        let table = {
-            let mut peers = self.peers.lock();
-            peers.phase = Phase::Closed;
-            std::mem::take(&mut peers.table)
-        };
+    /// Ends accepting and connecting, and waits for the threads that do so, but not beyond
+    /// the deadline. Returns the connections that have not ended.
+    fn stop(&self, deadline: Deadline) -> Vec<Connection> {
+        self.peers.lock().phase = Phase::Closed;
         self.peers_changed();
         let idler = self.idler.lock().take();
         if let Some(idler) = idler {
-            idler.stop();
+            idler.stop(deadline);
         }
         self.door.close();
-        self.network.shutdown();
-        let acceptor = self.acceptor.lock().take();
-        if let Some(acceptor) = acceptor
-            && acceptor.thread().id() != std::thread::current().id()
-            && acceptor.join().is_err()
-        {
-            tracing::error!("the accepting thread panicked");
+        let _ = panics::caught("a network's shutdown", || self.network.shutdown());
+        let acceptor = self.acceptor.lock().clone();
+        if let Some(acceptor) = acceptor {
+            acceptor.wait(deadline);
         }
-        table
-            .into_values()
-            .filter_map(|slot| match slot {
-                Slot::Up(connection) => Some(connection),
-                Slot::Connecting => None,
-            })
-            .collect()
+        self.up().into_iter().map(|(_, connection)| connection).collect()
     }
 }

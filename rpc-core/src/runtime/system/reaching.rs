@@ -18,6 +18,10 @@ use crate::work::waiting::{self, Look};
 /// Maximum wait for the connection of a peer whose own attempt was faster than ours.
 const CROSSED_TIMEOUT: Duration = Duration::from_secs(10);
 
+fn shutting_down() -> Error {
+    Error::disconnected("this vat is shutting down and connects to nobody any more")
+}
+
 impl<N: VatNetwork> Shared<N> {
     pub(super) fn bootstrap(self: &Arc<Self>, peer: &N::VatId) -> Result<Client> {
         loop {
@@ -70,10 +74,12 @@ impl<N: VatNetwork> Shared<N> {
             // ended here. Then the network will notice its end soon.
             match ended.take() {
                 None => return self.wait_for_crossed(peer),
-                Some(connection) => match connection.join() {
-                    Ok(()) => {}
-                    Err(error) => break Err(error),
-                },
+                Some(connection) => {
+                    let connection = connection.inner();
+                    if let Err(error) = effects::blocking(|| connection.wait_until_closed()) {
+                        break Err(error);
+                    }
+                }
             }
         };
         let outcome = {
@@ -94,6 +100,11 @@ impl<N: VatNetwork> Shared<N> {
                     peers.table.remove(peer);
                     drop(peers);
                     self.peers_changed();
+                    if let Ok(Some(connection)) = &made {
+                        // The system has ended meanwhile.
+                        connection.close();
+                        return Err(shutting_down());
+                    }
                     made
                 }
             }
@@ -109,7 +120,7 @@ impl<N: VatNetwork> Shared<N> {
     fn look_for(&self, peer: &N::VatId) -> Result<Known> {
         let mut peers = self.peers.lock();
         if peers.phase == Phase::Closed {
-            return Err(Error::disconnected("this vat is shutting down"));
+            return Err(shutting_down());
         }
         Ok(match peers.table.get(peer) {
             Some(Slot::Connecting) => Known::Connecting,

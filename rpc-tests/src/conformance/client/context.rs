@@ -256,7 +256,7 @@ impl Context {
         check!(connection.snapshot().is_empty(), "the end left {:?}", connection.snapshot());
         connection.check().map_err(Failure::Failed)?;
         drop(connection);
-        check!(vat.shutdown(DEADLINE), "the vat does not shut down");
+        check!(vat.shutdown(DEADLINE) == Ok(true), "the vat does not shut down");
         Ok(())
     }
 

@@ -95,7 +95,7 @@ impl Server {
                 Err(error) => eprintln!("accepting failed: {error}"),
             }
         }
-        if !self.shared.vat.shutdown(SHUTDOWN) {
+        if self.shared.vat.shutdown(SHUTDOWN) != Ok(true) {
             self.shared.fault(format!("the vat did not shut down within {SHUTDOWN:?}"));
         }
         let watches = std::mem::take(&mut *self.shared.watches.lock());

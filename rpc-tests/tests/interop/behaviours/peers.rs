@@ -56,7 +56,7 @@ impl Session {
         assert_eq!(self.connection.failure(), None, "{server}");
         self.connection.close();
         assert!(self.connection.join_timeout(LONG).unwrap(), "{server}");
-        assert!(self.vat.shutdown(LONG), "{server}");
+        assert!(self.vat.shutdown(LONG).unwrap(), "{server}");
     }
 }
 

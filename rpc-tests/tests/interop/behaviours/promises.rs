@@ -156,7 +156,7 @@ fn embargo_in_two_hops(session: &Session, promised: bool) {
     connection.close();
     assert!(connection.join_timeout(LONG).unwrap());
     assert!(middle.join_timeout(LONG).unwrap());
-    assert!(end.shutdown(LONG));
+    assert!(end.shutdown(LONG).unwrap());
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn a_finish_that_crosses_the_return_leaks_nothing_r() {
         said.iter().filter(|said| matches!(said, Said::Release { .. })).collect();
     assert_eq!(releases, [&Said::Release { id: THEIRS, count: 1 }], "{said:?}");
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 /// The peer's, on its way to us while our results are on their way.
@@ -118,7 +118,7 @@ fn a_finish_of_the_peer_that_crosses_the_return_leaks_nothing_r() {
     });
     peer.end();
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn the_same_promise_is_exported_twice_under_one_id_r() {
     let again = peer.drain().into_iter().find(|said| matches!(said, Said::Resolve { .. }));
     assert_eq!(again, None, "one promise is resolved once");
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 /// The peer calls a method that tail-calls an object of the peer's, and finishes the
@@ -225,7 +225,7 @@ fn a_tail_call_races_with_its_cancellation_r() {
     connection.check().unwrap();
     peer.end();
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -241,5 +241,5 @@ fn closing_an_idle_connection_sends_no_abort_r() {
     assert_eq!(peer.drain(), []);
     peer.end();
     assert!(connection.join_timeout(LONG).unwrap());
-    assert!(vat.shutdown(LONG));
+    assert!(vat.shutdown(LONG).unwrap());
 }

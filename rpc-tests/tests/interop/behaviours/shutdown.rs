@@ -47,13 +47,13 @@ fn a_shutdown_while_vats_are_accepted_and_methods_run_w() {
                     connection.close();
                     assert!(connection.join_timeout(LONG).unwrap());
                 }
-                assert!(vat.shutdown(LONG));
+                assert!(vat.shutdown(LONG).unwrap());
             })
         })
         .collect();
     until("methods to run", || census.made() > 100);
     drop(system);
-    assert!(server.shutdown(LONG));
+    assert!(server.shutdown(LONG).unwrap());
     over.set();
     for client in clients {
         client.join().unwrap();

@@ -130,8 +130,8 @@ fn recorded() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         client.snapshot().questions == 0 && server.snapshot().questions == 0
     });
     client.close();
-    assert!(client_vat.shutdown(LONG));
-    assert!(server_vat.shutdown(LONG));
+    assert!(client_vat.shutdown(LONG).unwrap());
+    assert!(server_vat.shutdown(LONG).unwrap());
     (frames(&there.join().unwrap()), frames(&back.join().unwrap()))
 }
 

@@ -145,8 +145,8 @@ impl Victim {
         assert!(calls > 0);
         settle(&bystander.here, &bystander.there);
         bystander.here.close();
-        assert!(bystander.vat.shutdown(LONG));
-        assert!(vat.shutdown(LONG));
+        assert!(bystander.vat.shutdown(LONG).unwrap());
+        assert!(vat.shutdown(LONG).unwrap());
         drop(offered);
         until("the objects to go", || census.alive() == 0);
         assert_no_panics();

@@ -1,0 +1,37 @@
+//! The orderly end of connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::Shared;
+use crate::deadline::Deadline;
+
+/// Refuses new calls of the peers, waits until the calls that were taken are answered, but
+/// not beyond the deadline, and ends the connections. Returns whether all of these calls
+/// were answered.
+///
+/// After that, it waits for the connections' threads, those that are supervised included,
+/// for twice the longest close timeout at most.
+pub(super) fn drain(connections: &[Arc<Shared>], deadline: Deadline) -> bool {
+    for connection in connections {
+        connection.refuse_new_calls();
+    }
+    // Every connection is looked at, so that each gets as much time as there is.
+    let unanswered =
+        connections.iter().filter(|connection| !connection.wait_until_answered(deadline)).count();
+    for connection in connections {
+        connection.end_drained();
+    }
+    let timeouts = connections.iter().map(|connection| connection.close_timeout());
+    let longest = timeouts.max().unwrap_or(Duration::ZERO);
+    let end = Deadline::after(longest.saturating_mul(2));
+    let running = connections.iter().filter(|connection| !connection.join_before(end)).count();
+    if running > 0 {
+        tracing::warn!(
+            connections = running,
+            "threads of drained connections do not end: what they supervise does not look at \
+             its token"
+        );
+    }
+    unanswered == 0
+}
