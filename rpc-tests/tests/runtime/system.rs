@@ -170,7 +170,7 @@ fn two_threads_that_drain_wait_for_the_same_calls() {
     assert!(!guarded.server.drain(Duration::ZERO).unwrap());
     // The one without patience has ended the connection.
     assert!(call.wait().is_err());
-    drop(first.join().unwrap());
+    first.join().unwrap();
 }
 
 /// Neither a method nor a thread of a supervisor that never ends holds it up.
