@@ -1,5 +1,7 @@
 //! How much a connection may hold.
 
+use crate::error::{Error, Result};
+
 /// Limits of one connection. Every limit has a default that is safe against a hostile
 /// peer and ample for an honest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +69,28 @@ pub struct Limits {
     pub received_messages: u32,
 }
 
+impl Limits {
+    /// Whether a connection can work with them.
+    ///
+    /// # Errors
+    /// `failed`, with the name of a limit that lets nothing through.
+    pub(crate) fn check(&self) -> Result<()> {
+        let least = [
+            ("questions", u64::from(self.questions), "every call would wait for ever"),
+            ("queued_bytes", self.queued_bytes, "every call would wait for ever"),
+            ("message_words", self.message_words, "no message could be sent"),
+            ("message_segments", u64::from(self.message_segments), "no message could arrive"),
+            ("received_messages", u64::from(self.received_messages), "nothing would be read"),
+        ];
+        match least.iter().find(|(_, value, _)| *value == 0) {
+            Some((name, _, why)) => {
+                Err(Error::failed(format!("Limits::{name} is 0, and {why}; make it 1 or more")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -83,6 +107,31 @@ impl Default for Limits {
             backlog_bytes: 256 << 20,
             held_back_bytes: 64 << 20,
             received_messages: 256,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_let_nothing_through_are_named() {
+        assert_eq!(Limits::default().check(), Ok(()));
+        type Change = fn(&mut Limits);
+        let wrong: [(&str, Change); 5] = [
+            ("questions", |limits| limits.questions = 0),
+            ("queued_bytes", |limits| limits.queued_bytes = 0),
+            ("message_words", |limits| limits.message_words = 0),
+            ("message_segments", |limits| limits.message_segments = 0),
+            ("received_messages", |limits| limits.received_messages = 0),
+        ];
+        for (name, change) in wrong {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            let told = limits.check().err().map(|error| error.reason().to_owned());
+            let begins = format!("Limits::{name} is 0");
+            assert!(told.is_some_and(|told| told.starts_with(&begins)), "{name}");
         }
     }
 }

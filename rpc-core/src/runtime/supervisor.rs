@@ -75,19 +75,26 @@ impl Supervisor {
     ///
     /// # Errors
     /// `disconnected` when the connection or the owner has ended already, `overloaded`
-    /// when the operating system has no thread to give.
+    /// when the operating system has no thread to give, `failed` when the name has a NUL
+    /// character.
     pub fn spawn(
         &self,
         name: impl Into<String>,
         work: impl FnOnce(&StopToken) + Send + 'static,
     ) -> Result<()> {
+        let name: String = name.into();
+        if name.contains('\0') {
+            return Err(Error::failed(format!(
+                "a thread cannot be called {name:?}: names of threads have no NUL character"
+            )));
+        }
         let mut state = self.shared.state.lock();
         if state.phase == Phase::Stopped {
             return Err(Error::disconnected("what this work was for has ended"));
         }
         let token = self.token();
         let handle = std::thread::Builder::new()
-            .name(name.into())
+            .name(name)
             .spawn(move || {
                 /// Counts the thread down, even if its work panics.
                 struct Leave(StopToken);

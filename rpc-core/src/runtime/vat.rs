@@ -28,10 +28,28 @@ use crate::work::role;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VatConfig {
-    /// Prefix of the names of the vat's threads. Default: `rpc`.
+    /// Prefix of the names of the vat's threads, without NUL characters. Systems show
+    /// only the first characters of a thread's name. Default: `rpc`.
     pub name: String,
     /// Settings of the vat's workers.
     pub pool: PoolConfig,
+}
+
+impl VatConfig {
+    fn check(&self) -> Result<()> {
+        if self.name.contains('\0') {
+            return Err(Error::failed(format!(
+                "VatConfig::name is {:?}, and names of threads have no NUL character",
+                self.name
+            )));
+        }
+        if self.pool.max_workers == 0 {
+            return Err(Error::failed(
+                "PoolConfig::max_workers is 0, and no method could run; make it 1 or more",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Default for VatConfig {
@@ -84,11 +102,19 @@ impl Drop for ServingGuard<'_> {
 impl Vat {
     /// A vat with default settings.
     pub fn new() -> Self {
-        Self::with_config(VatConfig::default())
+        Self::of_config(VatConfig::default())
     }
 
     /// A vat with the given settings.
-    pub fn with_config(config: VatConfig) -> Self {
+    ///
+    /// # Errors
+    /// `failed`, with the name of a setting with which the vat cannot work.
+    pub fn with_config(config: VatConfig) -> Result<Self> {
+        config.check()?;
+        Ok(Self::of_config(config))
+    }
+
+    fn of_config(config: VatConfig) -> Self {
         Self::of_workers(Pool::new(config.name.clone(), config.pool), config.name)
     }
 
@@ -132,10 +158,12 @@ impl Vat {
     /// connection's threads run, whether or not the peer has sent anything.
     ///
     /// # Errors
-    /// `overloaded` when the operating system has no threads to give; `disconnected`
+    /// `failed` when the configuration has [`Limits`](crate::Limits) that let nothing
+    /// through; `overloaded` when the operating system has no threads to give; `disconnected`
     /// when the vat was shut down, or when the peer was gone before the configuration's
     /// action could start.
     pub fn connect(&self, transport: Transport, config: ConnConfig) -> Result<Connection> {
+        config.limits.check()?;
         let number = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
         let connection = connection::start(
             transport,

@@ -52,7 +52,7 @@ pub fn vat_with_pool(name: &str, pool: PoolConfig) -> Vat {
     let mut config = VatConfig::default();
     config.name = name.to_owned();
     config.pool = pool;
-    Vat::with_config(config)
+    Vat::with_config(config).unwrap()
 }
 
 /// How many threads of this process have a name that starts with `name`. None, on a

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, FromClient, Limits};
+use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, FromClient, Limits, Vat, VatConfig};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
@@ -352,4 +352,29 @@ fn call_backs_do_not_wait_for_the_calls_that_they_answer() {
     for vat in vats {
         assert!(vat.shutdown(LONG).unwrap());
     }
+}
+
+#[test]
+fn settings_with_which_nothing_works_are_errors_where_they_are_given() {
+    type Change = fn(&mut VatConfig);
+    let wrong: [(&str, Change); 2] = [
+        ("VatConfig::name", |config| config.name = "a\0b".to_owned()),
+        ("PoolConfig::max_workers", |config| config.pool.max_workers = 0),
+    ];
+    for (name, change) in wrong {
+        let mut config = VatConfig::default();
+        change(&mut config);
+        let error = Vat::with_config(config).unwrap_err();
+        assert!(error.reason().starts_with(name), "{error}");
+    }
+    let none = || limits(|limits| limits.questions = 0);
+    let (here, _there) = Wire::Memory.pair();
+    let error = Vat::new().connect(here, ConnConfig::new().limits(none())).unwrap_err();
+    assert!(error.reason().starts_with("Limits::questions"), "{error}");
+    let network = capnp_threads_transport::SocketNetwork::client();
+    let system = capnp_threads_core::RpcSystem::builder(&Vat::new(), network).limits(none());
+    let error = system.start().unwrap_err();
+    assert!(error.reason().starts_with("Limits::questions"), "{error}");
+    let error = Vat::new().supervisor().spawn("a\0b", |_| unreachable!()).unwrap_err();
+    assert!(error.reason().contains("NUL"), "{error}");
 }

@@ -176,8 +176,9 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     /// Starts the system: from now on it accepts connections.
     ///
     /// # Errors
-    /// The system has no thread to give, or a limit lets nobody in.
+    /// The system has no thread to give, or a limit lets nobody in, or nothing through.
     pub fn start(self) -> Result<RpcSystem<N>> {
+        self.settings.limits.check()?;
         let shared = Arc::new(Shared {
             vat: self.vat,
             network: self.network,
