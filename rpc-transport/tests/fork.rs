@@ -3,12 +3,16 @@
 //! particular when it forks.
 #![allow(clippy::unwrap_used)]
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
-use std::{io, mem, thread};
+use std::time::Duration;
+use std::{fs, io, mem, thread};
 
 use capnp::message::Builder;
 use capnp_threads_core::message::Message;
+use capnp_threads_core::{Client, ConnConfig, Dispatch, Error, IncomingCall, Payload, Vat};
 use capnp_threads_transport::{Address, PeerDescription, Transport, halves, tcp, unix};
 
 /// A child of this process, which ends when this is dropped.
@@ -150,9 +154,74 @@ fn a_child_that_stays_cannot_keep_its_parent_from_closing() {
     child.succeeds();
 }
 
+/// Answers every call at once.
+struct Empty;
+
+impl Dispatch for Empty {
+    fn dispatch(&self, call: IncomingCall) {
+        call.respond(Ok(Payload::empty().clone()));
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}
+
+/// Waits until all threads of this process but this one sleep: then none of them holds a
+/// lock that a child would miss.
+#[cfg(target_os = "linux")]
+fn wait_until_the_others_sleep() {
+    let sleeps = |task: &Path| {
+        let Ok(stat) = fs::read_to_string(task.join("stat")) else { return true };
+        // The name, in parentheses, may have any character.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state == Some('S')
+    };
+    let own = fs::read_link("/proc/thread-self").unwrap();
+    loop {
+        let mut tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap());
+        if tasks.all(|task| Some(&*task.file_name()) == own.file_name() || sleeps(&task.path())) {
+            return;
+        }
+        thread::yield_now();
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn a_child_is_told_that_a_vat_is_its_parents() {
+    let (vat, peer) = (Vat::new(), Vat::new());
+    let object = vat.export_dispatch(Arc::new(Empty));
+    let (here, there) = unix::pair().unwrap();
+    let served = peer.export_dispatch(Arc::new(Empty));
+    let _served = peer.connect(there, ConnConfig::new().bootstrap(served)).unwrap();
+    let connection = vat.connect(here, ConnConfig::new()).unwrap();
+    let import = connection.bootstrap_client();
+    let call = |client: &Client| client.call(1, 1, Payload::empty().clone()).wait().map(drop);
+    call(&object).unwrap();
+    call(&import).unwrap();
+    wait_until_the_others_sleep();
+    let is_told = |outcome: Result<(), Error>| {
+        outcome.is_err_and(|error| error.reason().contains("was forked"))
+    };
+    let child = Child::start(|| {
+        let (spare, _other) = unix::pair().unwrap();
+        is_told(call(&object))
+            && is_told(call(&import))
+            && is_told(connection.bootstrap_client().resolve().map(drop))
+            && is_told(connection.join())
+            && is_told(vat.shutdown(Duration::MAX).map(drop))
+            && is_told(vat.connect(spare, ConnConfig::new()).map(drop))
+    });
+    child.succeeds();
+    call(&object).unwrap();
+    call(&import).unwrap();
+}
+
 #[test]
 fn a_child_leaves_its_parent_alone() {
     a_child_can_neither_use_nor_end_a_connection();
     a_child_that_ends_leaves_the_listener_to_its_parent();
     a_child_that_stays_cannot_keep_its_parent_from_closing();
+    #[cfg(target_os = "linux")]
+    a_child_is_told_that_a_vat_is_its_parents();
 }

@@ -211,8 +211,10 @@ impl Connection {
     /// end it.
     ///
     /// # Errors
-    /// This thread is one of those that would have to end first.
+    /// This thread is one of those that would have to end first, or this process was forked
+    /// from the one that has the threads.
     pub fn join(&self) -> Result<()> {
+        self.shared().machine.room().home().check()?;
         effects::blocking(|| self.shared().join_before(Deadline::NEVER)).map(|_| ())
     }
 
@@ -220,8 +222,10 @@ impl Connection {
     /// whether the connection has ended.
     ///
     /// # Errors
-    /// This thread is one of those that would have to end first.
+    /// This thread is one of those that would have to end first, or this process was forked
+    /// from the one that has the threads.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
+        self.shared().machine.room().home().check()?;
         let deadline = Deadline::after(timeout);
         effects::blocking(|| self.shared().join_before(deadline))
     }

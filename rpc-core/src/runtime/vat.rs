@@ -163,6 +163,7 @@ impl Vat {
     /// when the vat was shut down, or when the peer was gone before the configuration's
     /// action could start.
     pub fn connect(&self, transport: Transport, config: ConnConfig) -> Result<Connection> {
+        self.check_process()?;
         config.limits.check()?;
         let number = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
         let connection = connection::start(
@@ -231,12 +232,19 @@ impl Vat {
         Ok(guard)
     }
 
+    /// Refuses to go on in a process that was forked from the vat's.
+    pub(super) fn check_process(&self) -> Result<()> {
+        self.shared.pool.home().check()
+    }
+
     /// Waits for something that cannot happen before the vat's methods, or what its
     /// connections have begun, have ended.
     ///
     /// # Errors
-    /// This thread runs such a method, or serves a connection.
+    /// This thread runs such a method, or serves a connection; or this process was forked
+    /// from the vat's.
     pub(super) fn wait_outside<R>(&self, wait: impl FnOnce() -> R) -> Result<R> {
+        self.check_process()?;
         if role::works_for(&self.shared.pool) {
             return Err(Error::failed(
                 "this thread runs a method of the vat, or serves a connection, and would wait \

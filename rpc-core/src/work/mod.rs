@@ -2,6 +2,7 @@
 
 pub(crate) mod event;
 pub(crate) mod executor;
+pub(crate) mod home;
 pub(crate) mod interrupt;
 pub(crate) mod pool;
 pub(crate) mod role;

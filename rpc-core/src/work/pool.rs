@@ -28,6 +28,7 @@ use std::time::Duration;
 use crate::sync::{Mutex, thread};
 
 use super::executor::{Executor, Job};
+use super::home::Home;
 use super::role::{self, Role};
 use super::waiting::{self, Called, Look, Waiters};
 use crate::deadline::Deadline;
@@ -66,6 +67,7 @@ impl Default for PoolConfig {
 }
 
 pub(crate) struct Pool {
+    home: Home,
     config: PoolConfig,
     name: String,
     state: Mutex<State>,
@@ -115,6 +117,7 @@ enum Next {
 impl Pool {
     pub(crate) fn new(name: String, config: PoolConfig) -> Arc<Self> {
         Arc::new_cyclic(|this| Pool {
+            home: Home::here(),
             config,
             name,
             state: Mutex::default(),
@@ -272,6 +275,11 @@ impl Pool {
             < self.config.max_workers
     }
 
+    /// The process that has the workers.
+    pub(crate) fn home(&self) -> Home {
+        self.home
+    }
+
     /// Takes no more jobs, finishes those that are queued, and waits for the workers to
     /// leave. Returns whether all of them left before the deadline.
     pub(crate) fn close(&self, deadline: Deadline) -> bool {
@@ -300,6 +308,9 @@ impl Pool {
 
 impl Executor for Pool {
     fn refusal(&self) -> Error {
+        if let Err(forked) = self.home.check() {
+            return forked;
+        }
         if self.state.lock().phase == Phase::Closed {
             return Error::disconnected("the vat of this object was shut down");
         }
@@ -309,6 +320,9 @@ impl Executor for Pool {
     }
 
     fn spawn(&self, job: Job) -> Result<(), Job> {
+        if !self.home.is_here() {
+            return Err(job);
+        }
         let mut state = self.state.lock();
         if state.phase == Phase::Closed {
             return Err(job);

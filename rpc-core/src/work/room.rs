@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::home::Home;
 use super::waiting::{self, Called, Waiters};
 use super::waking;
 use crate::deadline::Deadline;
@@ -25,6 +26,7 @@ use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Mutex, Unparker};
 
 pub(crate) struct Room {
+    home: Home,
     max_questions: usize,
     max_bytes: usize,
     /// The number of places that are taken, or given to a thread that was called.
@@ -71,6 +73,7 @@ pub(crate) enum Asker {
 impl Room {
     pub(crate) fn new(max_questions: usize, max_bytes: usize) -> Arc<Self> {
         Arc::new(Room {
+            home: Home::here(),
             max_questions,
             max_bytes,
             questions: AtomicUsize::new(0),
@@ -91,7 +94,7 @@ impl Room {
     /// Takes a place for one more question; `None` if the limits do not allow it now,
     /// or if other threads wait for one.
     pub(crate) fn try_take(self: &Arc<Self>) -> Option<Permit> {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
+        if self.waiting.load(Ordering::SeqCst) > 0 || !self.home.is_here() {
             return None;
         }
         self.count_one().then(|| self.permit())
@@ -101,12 +104,14 @@ impl Room {
     /// deadline leaves the line, and no place is lost with it.
     ///
     /// # Errors
-    /// The connection has ended, the deadline has passed, or see [`waiting::wait`].
+    /// The connection has ended, the deadline has passed, this process was forked from that
+    /// of the connection, or see [`waiting::wait`].
     pub(crate) fn wait(
         self: &Arc<Self>,
         asker: Asker,
         deadline: Deadline,
     ) -> Result<Permit, Error> {
+        self.home.check()?;
         self.tell_once();
         let mut counted = false;
         let found = waiting::wait(
@@ -217,6 +222,11 @@ impl Room {
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::SeqCst);
         self.give();
+    }
+
+    /// The process that has the connection's threads.
+    pub(crate) fn home(&self) -> Home {
+        self.home
     }
 
     /// The number of bytes that are queued.

@@ -5,14 +5,16 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use capnp::message::Builder;
 use capnp_threads_core::fd::SharedFd;
 use capnp_threads_core::message::Message;
+use capnp_threads_core::{Client, Error, ErrorKind, Listen, Result, ServeConfig, Vat};
 use capnp_threads_endpoint::{ConnectErrorCode, ConnectHints, Event, Network, Parameters};
-use capnp_threads_transport::{Address, unix};
-use rpc_tests::support::alone;
+use capnp_threads_transport::{Address, Listener, Transport, unix};
+use rpc_tests::support::{LONG, alone};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
@@ -49,6 +51,58 @@ fn accepting_reports_it_and_goes_on_when_it_is_over() {
     for _ in &waiting {
         listener.accept().unwrap();
     }
+}
+
+/// A listener that tells the test what comes of each attempt to accept.
+struct Watched {
+    listener: Listener,
+    outcomes: mpsc::SyncSender<Option<ErrorKind>>,
+}
+
+impl Listen for Watched {
+    fn next_peer(&self) -> Result<Option<Transport>> {
+        let outcome = self.listener.next_peer();
+        if !matches!(outcome, Ok(None)) {
+            self.outcomes.send(outcome.as_ref().err().map(Error::kind)).unwrap();
+        }
+        outcome
+    }
+
+    fn closing(&self) -> Box<dyn Fn() + Send + Sync> {
+        self.listener.closing()
+    }
+}
+
+#[test]
+fn a_server_goes_on_when_descriptors_are_free_again() {
+    if !alone("out_of_descriptors::a_server_goes_on_when_descriptors_are_free_again") {
+        return;
+    }
+    let listener = "127.0.0.1:0".parse::<Address>().unwrap().listen().unwrap();
+    let address = listener.local_address().unwrap();
+    let waiting = [(); 2].map(|()| address.connect().unwrap());
+    let vat = Vat::new();
+    // Without room for an outcome that nobody has taken.
+    let (outcomes, outcome) = mpsc::sync_channel(0);
+    let watched = Watched { listener, outcomes };
+
+    let serving = with_room_for(0, || {
+        let own = vat.clone();
+        let nothing = Client::broken(Error::failed("nothing is offered"));
+        let serving = thread::spawn(move || own.serve(&watched, ServeConfig::bootstrap(nothing)));
+        for _ in 0..3 {
+            assert_eq!(outcome.recv().unwrap(), Some(ErrorKind::Overloaded));
+        }
+        serving
+    });
+
+    // One more attempt may have failed before.
+    let mut accepted = 0;
+    while accepted < waiting.len() {
+        accepted += usize::from(outcome.recv().unwrap().is_none());
+    }
+    assert!(vat.shutdown(LONG).unwrap());
+    serving.join().unwrap().unwrap();
 }
 
 #[test]

@@ -96,6 +96,7 @@ impl Vat {
             // With the error that says why.
             return effects::blocking(|| ());
         }
+        self.check_process()?;
         let door = Door::open(limits)?;
         let serving = self.begin_serving(listener.closing());
         if serving.is_ok() {

@@ -188,6 +188,10 @@ impl<N: VatNetwork> fmt::Debug for RpcSystem<N> {
 
 impl<N: VatNetwork> Drop for Handle<N> {
     fn drop(&mut self) {
+        if self.0.vat.check_process().is_err() {
+            // A forked child has none of the threads, and its parent goes on.
+            return;
+        }
         for connection in self.0.stop(Deadline::NEVER) {
             connection.close();
         }
