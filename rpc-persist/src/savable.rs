@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::persistent_capnp::persistent;
 use crate::sturdy_capnp::{owner, sturdy_ref};
+use capnp_threads_core::typed::Described;
 use capnp_threads_core::{Dispatch, FromClient, FromServer, IncomingCall, Result};
 
 use crate::persistence::Persistence;
@@ -71,6 +72,16 @@ where
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         &self.server
     }
+
+    fn name(&self) -> Option<&str> {
+        Some(C::interface().name())
+    }
+
+    fn method_name(&self, interface_id: u64, method_id: u16) -> Option<String> {
+        let interface =
+            if interface_id == PERSISTENT { PersistentClient::interface() } else { C::interface() };
+        Some(interface.method(interface_id, method_id).to_string())
+    }
 }
 
 pub(crate) struct Saver<S> {
@@ -90,5 +101,46 @@ impl<S: Savable> persistent::Server<sturdy_ref::Owned, owner::Owned> for Saver<S
         let reference = self.persistence.save(&*self.object, owner.as_ref())?;
         reference.write(results.get().init_sturdy_ref());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use capnp_threads_core::{Error, Vat};
+    use rpc_schema::greeter_capnp::greeter;
+
+    use super::*;
+    use crate::MemoryStore;
+
+    struct Clumsy;
+
+    impl greeter::Server for Clumsy {
+        fn greet(&self, _: greeter::GreetParams, _: greeter::GreetResults) -> Result<()> {
+            panic!("on purpose");
+        }
+    }
+
+    impl Savable for Clumsy {
+        fn kind(&self) -> &'static str {
+            "clumsy"
+        }
+
+        fn state(&self) -> Result<Vec<u8>> {
+            panic!("on purpose, too");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_told_with_the_names_of_the_schemas() {
+        let persistence = Persistence::builder(&Vat::new(), MemoryStore::new())
+            .kind("clumsy", |_, _| Err(Error::failed("there is none")))
+            .build();
+        let greeter: greeter::Client = persistence.export(Clumsy);
+        let greeted = greeter.greet_request().call().map(drop).unwrap_err();
+        assert_eq!(greeted.internal(), "greeter.capnp:Greeter.greet: on purpose");
+        let saved = save(&greeter, Some(&Owner::new("alice"))).unwrap_err();
+        let expected = "greeter.capnp:Greeter: persistent.capnp:Persistent.save: on purpose, too";
+        assert_eq!(saved.internal(), expected);
     }
 }

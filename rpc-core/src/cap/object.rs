@@ -61,6 +61,12 @@ pub trait Dispatch: Send + Sync + 'static {
         None
     }
 
+    /// A method's name for people, such as `file.capnp:Interface.method`. `None` if it is
+    /// not known.
+    fn method_name(&self, _interface_id: u64, _method_id: u16) -> Option<String> {
+        None
+    }
+
     /// The file descriptor that travels with a capability of this object over
     /// connections that carry file descriptors. Called once, when the object is made
     /// callable.
@@ -220,12 +226,14 @@ impl LocalObject {
             return call.respond(Err(error.clone()));
         }
         let Some(server) = self.server() else { return };
+        let (interface, method) = (call.interface_id(), call.method_id());
         let guard = (PanicScope::enter(&cell), Detached::begin());
         let outcome = panics::catch(|| server.dispatch(call));
         drop(guard);
         if let Err(panicked) = outcome {
-            let error = panic_error(panicked, server.name());
-            tracing::error!(%error, object = server.name(), "a method panicked");
+            let method = panics::catch(|| server.method_name(interface, method)).ok().flatten();
+            let error = panic_error(panicked, server.name(), method.as_deref());
+            tracing::error!(%error, object = server.name(), method, "a method panicked");
             cell.complete(Err(error));
         }
     }
@@ -327,10 +335,13 @@ impl Drop for LocalObject {
     }
 }
 
-fn panic_error(panicked: Panicked, object: Option<&str>) -> Error {
-    let detail = panicked.message;
-    Error::failed("the method panicked").with_internal(match object {
-        Some(name) => format!("{name}: {detail}"),
-        None => detail,
-    })
+fn panic_error(panicked: Panicked, object: Option<&str>, method: Option<&str>) -> Error {
+    // An object without a name of its own is called after its interface, as its methods
+    // are.
+    let is_of = |object: &str, method: &str| {
+        method.strip_prefix(object).is_some_and(|method| method.starts_with('.'))
+    };
+    let object = object.filter(|object| !method.is_some_and(|method| is_of(object, method)));
+    let detail: Vec<&str> = object.into_iter().chain(method).chain([&*panicked.message]).collect();
+    Error::failed("the method panicked").with_internal(detail.join(": "))
 }

@@ -216,6 +216,10 @@ where
     fn name(&self) -> Option<&str> {
         Some(self.config.name.as_deref().unwrap_or(C::interface().name()))
     }
+
+    fn method_name(&self, interface_id: u64, method_id: u16) -> Option<String> {
+        Some(C::interface().method(interface_id, method_id).to_string())
+    }
 }
 
 impl<C, S> fmt::Debug for Served<C, S> {

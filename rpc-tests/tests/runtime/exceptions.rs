@@ -165,7 +165,7 @@ fn a_panic_is_told_of_by_the_trace_encoder_alone() {
     let error = error_of(&pair.bootstrap());
     assert_eq!(error.kind(), ErrorKind::Failed);
     assert!(!error.reason().contains("on purpose"));
-    assert_eq!(error.trace(), "test.capnp:TestInterface: on purpose");
+    assert_eq!(error.trace(), "test.capnp:TestInterface.foo: on purpose");
     pair.finish();
 }
 

@@ -192,7 +192,11 @@ fn names_are_for_people_of_this_process() {
     assert!(format!("{local:?}").contains("the thirteenth guest"));
     let error = call_foo(&Foo::from_client(local)).unwrap_err();
     assert_eq!(error.reason(), "the method panicked");
-    assert!(error.internal().starts_with("the thirteenth guest: "), "{}", error.internal());
+    assert!(
+        error.internal().starts_with("the thirteenth guest: test.capnp:TestInterface.foo: "),
+        "{}",
+        error.internal()
+    );
     for debug in [false, true] {
         let configure = |config: ConnConfig| config.debug_mode(debug);
         let pair = Pair::configured(named, Wire::Memory, |c| c, configure);

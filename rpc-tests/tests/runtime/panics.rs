@@ -40,7 +40,7 @@ fn in_debug_mode_a_panic_tells_its_message() {
     let (pair, client) = panicking(true);
     assert_eq!(
         call_foo(&client).unwrap_err().reason(),
-        "the method panicked: test.capnp:TestInterface: on purpose: 42"
+        "the method panicked: test.capnp:TestInterface.foo: on purpose: 42"
     );
     drop(client);
     pair.finish();
