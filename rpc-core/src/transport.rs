@@ -213,8 +213,9 @@ impl fmt::Display for PeerDescription {
     }
 }
 
-/// Why a stream of messages ended.
-#[derive(Debug, Error)]
+/// Why a stream of messages ended. `Debug` prints it for people, too, because that is how
+/// an error is printed that `main` returns.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum TransportError {
     /// The operating system reported a failure.
@@ -247,10 +248,27 @@ pub enum TransportError {
     },
 }
 
+impl fmt::Debug for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl TransportError {
     /// Whether the peer broke the rules of the stream, so that it should be told with
     /// an Abort. Otherwise the stream itself is gone.
     pub fn is_peer_fault(&self) -> bool {
         matches!(self, TransportError::TooLarge { .. } | TransportError::TooManySegments { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_main_returns_is_printed_for_people() {
+        let error = TransportError::TooLarge { words: 9, limit: 8 };
+        assert_eq!(format!("{error:?}"), error.to_string());
     }
 }

@@ -1,11 +1,32 @@
 //! What can go wrong, as values.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use super::address::EndpointAddress;
+use super::handle::IncomingError;
+use super::vats::InvalidVatId;
+
+/// Has `Debug` print what `Display` does, because that is how an error is printed that
+/// `main` returns.
+macro_rules! printed_for_people {
+    ($($error:ty),*) => { $(
+        impl fmt::Debug for $error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )* };
+}
+
+printed_for_people! {
+    ConnectError, IncomingError, InvalidVatId, NewEndpointError, ReceiveError, SendError,
+    TrySendError
+}
 
 /// Why an endpoint could not be connected to.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("cannot connect to {to}: {reason}")]
 #[non_exhaustive]
 pub struct ConnectError {
@@ -58,7 +79,7 @@ impl Unreached {
 }
 
 /// Why a message could not be sent.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// This program has closed the connection.
@@ -71,7 +92,7 @@ pub enum SendError {
 }
 
 /// Why [`try_send`](super::Connection::try_send) did not send.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TrySendError {
     /// So much waits to be sent that [`send`](super::Connection::send) would block.
@@ -83,7 +104,7 @@ pub enum TrySendError {
 }
 
 /// Why there is nothing more to receive, ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
     /// The endpoint is closed, and its last event,
@@ -96,11 +117,24 @@ pub enum ReceiveError {
 }
 
 /// Why an endpoint could not be made.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NewEndpointError {
     /// The network is closed, all endpoint ids have been used, or the network belongs to
     /// the process from which this one was forked.
     #[error("cannot make an endpoint: {0}")]
     Failed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_main_returns_are_printed_for_people() {
+        let error = Unreached::timeout().at(&"127.0.0.1:1:0".into());
+        assert_eq!(format!("{error:?}"), "cannot connect to 127.0.0.1:1:0: the time ran out");
+        let Err(error) = crate::EndpointVat::new("a@b") else { panic!("it is no id") };
+        assert_eq!(format!("{error:?}"), error.to_string());
+    }
 }

@@ -341,7 +341,7 @@ pub struct Incoming {
 }
 
 /// Why nothing can be received on a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum IncomingError {
     /// The peer is gone.

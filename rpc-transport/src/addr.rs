@@ -44,8 +44,9 @@ pub enum Address {
     UnixAbstract(String),
 }
 
-/// Why a text is not an [`Address`].
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+/// Why a text is not an [`Address`]. `Debug` prints it for people, too, because that is
+/// how an error is printed that `main` returns.
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error(
     "{text:?} is not an address: {problem}; write host:port, [::1]:port, *:port, \
      unix:/path or unix-abstract:name"
@@ -53,6 +54,12 @@ pub enum Address {
 pub struct ParseAddressError {
     text: String,
     problem: &'static str,
+}
+
+impl fmt::Debug for ParseAddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl FromStr for Address {
@@ -353,7 +360,9 @@ mod tests {
             ("unix-abstract:", "the name is missing"),
             ("unix-abstract:a\0b", "no NUL character"),
         ] {
-            let error = text.parse::<Address>().unwrap_err().to_string();
+            let error = text.parse::<Address>().unwrap_err();
+            assert_eq!(format!("{error:?}"), error.to_string());
+            let error = error.to_string();
             assert!(error.contains(problem) && error.contains("write host:port"), "{error}");
         }
     }

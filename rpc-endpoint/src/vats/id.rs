@@ -35,7 +35,7 @@ pub struct EndpointVat {
 
 /// A text that is no vat's id: it is empty, longer than 255 bytes, or contains `@` or a
 /// control character.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is no id of a vat: it needs 1 to 255 bytes without @ and control characters")]
 pub struct InvalidVatId(String);
 
