@@ -89,6 +89,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod brand;
+mod budget;
 mod cap;
 pub mod capnp;
 #[doc(hidden)]

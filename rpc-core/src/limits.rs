@@ -64,8 +64,16 @@ pub struct Limits {
     /// the connection with Abort. Default: 64 MiB.
     pub held_back_bytes: u64,
 
+    /// What the peer may make this side hold in all, in bytes: its unfinished calls and
+    /// their parameters, results that it may still pipeline on, its capabilities, and
+    /// what else it can leave to wait here. Parameters and results for which there is no
+    /// room fail their call with `overloaded`; if there is no room even for that, the
+    /// connection ends with Abort. Default: 256 MiB.
+    pub budget_bytes: u64,
+
     /// Maximum number of received messages that wait for the coordinator. At the limit,
-    /// nothing more is read. Default: 256.
+    /// nothing more is read, nor if they take more than an eighth of `budget_bytes`.
+    /// Default: 256.
     pub received_messages: u32,
 }
 
@@ -106,6 +114,7 @@ impl Default for Limits {
             queued_bytes: 16 << 20,
             backlog_bytes: 256 << 20,
             held_back_bytes: 64 << 20,
+            budget_bytes: 256 << 20,
             received_messages: 256,
         }
     }

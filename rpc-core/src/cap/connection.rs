@@ -27,11 +27,17 @@ pub(crate) trait Connection: Send + Sync {
     fn return_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome;
 
     /// Records the end of a call of which the peer wants only the pipeline. The outcome
-    /// stays in the call's cell.
-    fn keep_answer(self: Arc<Self>, id: AnswerId, serial: Serial);
+    /// stays in the call's cell; returns it, or an error if there is no room for it.
+    fn keep_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome;
 
-    /// Sends the Return of a call whose results the peer wants to stay here.
-    fn return_redirected(self: Arc<Self>, id: AnswerId, serial: Serial);
+    /// Sends the Return of a call whose results the peer wants to stay here. Returns the
+    /// outcome, or an error if there is no room for it.
+    fn return_redirected(
+        self: Arc<Self>,
+        id: AnswerId,
+        serial: Serial,
+        outcome: Outcome,
+    ) -> Outcome;
 
     /// Records the end of a delivered call that counts as `words` words:
     /// Note [flow limit].

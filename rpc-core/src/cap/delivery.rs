@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use crate::budget::Charge;
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::connection::{self, Connection};
@@ -105,12 +106,14 @@ pub(crate) struct Echo {
     /// The place of the peer that was given up for a capability of this side:
     /// Note [turned disembargoes].
     turned: Option<wire::Target>,
+    /// What it costs the peer, as long as it waits.
+    _charge: Charge,
 }
 
 impl Echo {
     /// `connection` is the one over which the Disembargo came and has to go back.
-    pub(crate) fn new(connection: Arc<dyn Connection>, embargo: u32) -> Self {
-        Echo { connection, embargo, turned: None }
+    pub(crate) fn new(connection: Arc<dyn Connection>, embargo: u32, charge: Charge) -> Self {
+        Echo { connection, embargo, turned: None, _charge: charge }
     }
 
     /// Takes it on from a place of the peer that was given up.

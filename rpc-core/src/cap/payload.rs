@@ -229,7 +229,7 @@ impl Payload {
             .iter()
             .map(|index| self.caps().get(*index).cloned().unwrap_or_else(Client::null))
             .collect();
-        Ok((copy.finish(caps), origin))
+        Ok((copy.finish_for(caps, self), origin))
     }
 
     /// Parameters of two pointers: a capability, and the content of this payload.
@@ -258,7 +258,7 @@ impl Payload {
                 None => Client::null(),
             })
             .collect();
-        Ok(copy.finish(caps))
+        Ok(copy.finish_for(caps, self))
     }
 
     /// The message that the content lies in, and the capabilities that it refers to.
@@ -367,5 +367,15 @@ impl PayloadBuilder {
     /// stands where there is none.
     pub fn finish(self, caps: Vec<Client>) -> Payload {
         Payload { message: Arc::new(self.builder.into()), carrier: self.carrier, caps: caps.into() }
+    }
+
+    /// As [`finish`](Self::finish), for a copy of other content. Whoever is charged for
+    /// that is charged for the copy, too.
+    fn finish_for(self, caps: Vec<Client>, original: &Payload) -> Payload {
+        let mut message = Message::from(self.builder);
+        if let Some(charge) = original.message.charge() {
+            message.set_charge(charge.again());
+        }
+        Payload { message: Arc::new(message), carrier: self.carrier, caps: caps.into() }
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
+use crate::budget::Charge;
+
 mod convert;
 
 /// The id of the detail that marks the refusals of a server that is about to end.
@@ -57,6 +59,8 @@ struct Inner {
     /// What only debug mode tells a peer.
     internal: String,
     origin: Origin,
+    /// What the error costs the peer that sent it.
+    held: Option<Charge>,
     /// Where in this process the error was made; `None` if a peer sent it.
     location: Option<&'static Location<'static>>,
 }
@@ -94,6 +98,7 @@ impl Error {
             details: Vec::new(),
             internal: String::new(),
             origin: Origin::Usual,
+            held: None,
             location: Some(Location::caller()),
         }))
     }
@@ -130,8 +135,9 @@ impl Error {
         details: Vec<(u64, Vec<u8>)>,
     ) -> Self {
         let (internal, origin) = (String::new(), Origin::Usual);
-        let location = None;
-        Error(Arc::new(Inner { kind, reason, trace, details, internal, origin, location }))
+        let (held, location) = (None, None);
+        let inner = Inner { kind, reason, trace, details, internal, origin, held, location };
+        Error(Arc::new(inner))
     }
 
     /// The error of a wait that ended because the call of its method was cancelled and
@@ -214,10 +220,16 @@ impl Error {
             details: self.0.details.clone(),
             internal: self.0.internal.clone(),
             origin: self.0.origin,
+            held: self.0.held.as_ref().map(Charge::again),
             location: self.0.location,
         };
         change(&mut inner);
         Error(Arc::new(inner))
+    }
+
+    /// The same error, for which this is charged as long as it is kept.
+    pub(crate) fn charged(&self, charge: Charge) -> Self {
+        self.change(|inner| inner.held = Some(charge))
     }
 
     /// The same error with detail that stays inside this process, unless the error is

@@ -26,6 +26,7 @@
 
 use std::sync::Arc;
 
+use crate::budget::Charge;
 use crate::cap::call::{CallCell, Interest};
 use crate::ids::{ExportId, Serial};
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -39,6 +40,8 @@ pub(crate) struct Answer {
     pub(crate) interest: Option<Arc<Interest>>,
     pub(crate) state: State,
     pub(crate) results_to: ResultsTo,
+    /// What the entry costs the peer.
+    pub(super) charge: Charge,
 }
 
 pub(crate) enum State {
@@ -48,13 +51,24 @@ pub(crate) enum State {
         /// The exports in the results, one for each descriptor: the Finish may release
         /// them.
         exports: Vec<ExportId>,
+        /// What the results cost the peer that are kept.
+        kept: Option<Charge>,
     },
 }
 
 impl Answer {
-    /// Notes that the Return was sent, or that none is wanted.
-    pub(super) fn returned(&mut self, exports: Vec<ExportId>) {
-        self.state = State::Returned { exports };
+    /// Notes that the Return was sent, or that none is wanted. `kept` is what results cost
+    /// that stay.
+    pub(super) fn returned(&mut self, exports: Vec<ExportId>, kept: Option<Charge>) {
+        self.state = State::Returned { exports, kept };
+    }
+
+    /// Ends what counts of an answer that has left the table, and may be dropped only after
+    /// the transaction.
+    pub(super) fn left_table(mut self) -> Self {
+        self.charge.give_back();
+        self.returned(Vec::new(), None);
+        self
     }
 }
 

@@ -27,12 +27,17 @@ impl Connection for Machine {
         Machine::return_answer(&self, id, serial, outcome)
     }
 
-    fn keep_answer(self: Arc<Self>, id: AnswerId, serial: Serial) {
-        self.transact(|txn| txn.keep_answer(id, serial));
+    fn keep_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome {
+        self.transact(|txn| txn.keep_answer(id, serial, outcome))
     }
 
-    fn return_redirected(self: Arc<Self>, id: AnswerId, serial: Serial) {
-        self.transact(|txn| txn.return_redirected(id, serial));
+    fn return_redirected(
+        self: Arc<Self>,
+        id: AnswerId,
+        serial: Serial,
+        outcome: Outcome,
+    ) -> Outcome {
+        self.transact(|txn| txn.return_redirected(id, serial, outcome))
     }
 
     fn call_is_over(self: Arc<Self>, words: u64) {

@@ -94,7 +94,7 @@ impl Txn<'_> {
             self.effect(Effect::Resolve(embargo.promise, broken));
             self.effect(Effect::drop(embargo.target));
         }
-        for (_, mut answer) in machine.answers.take_all() {
+        for (_, answer) in machine.answers.take_all() {
             if let (answer::State::Running { .. }, Some(_)) = (&answer.state, &answer.interest) {
                 // The call is cancelled even if fields of its results are still
                 // referred to: a method to which the peer gave such a field may be
@@ -102,8 +102,7 @@ impl Txn<'_> {
                 self.effect(Effect::Cancel(Arc::clone(&answer.cell)));
                 self.effect(Effect::Complete(Arc::clone(&answer.cell), Err(error.clone())));
             }
-            answer.returned(Vec::new());
-            self.effect(Effect::drop(answer));
+            self.effect(Effect::drop(answer.left_table()));
         }
         self.drop_held(&error);
         for (id, export) in machine.exports.take_all() {

@@ -24,6 +24,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::Machine;
 use super::dest::{Dest, Pinned};
 use super::releases::Released;
+use crate::budget::Charge;
 use crate::cap::capability::Capability;
 use crate::cap::client::Client;
 use crate::cap::connection::Connection;
@@ -39,6 +40,8 @@ pub(crate) struct Import {
     pub(crate) refs: u32,
     pub(crate) handle: Weak<ImportRef>,
     pub(crate) kind: Kind,
+    /// What the entry costs the peer.
+    pub(super) charge: Charge,
 }
 
 pub(crate) enum Kind {

@@ -20,6 +20,7 @@
 mod answer;
 pub(crate) mod border;
 mod connection;
+pub(crate) mod costs;
 mod descriptors;
 mod dest;
 mod draining;
@@ -55,6 +56,7 @@ use self::import::Import;
 use self::question::Question;
 use self::releases::Released;
 use self::table::{IdPool, Table};
+use crate::budget::{Budget, Charge, Kind};
 use crate::cap::client::Client;
 use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect, LockScope};
@@ -77,6 +79,7 @@ pub(crate) struct Machine {
     releases: SegQueue<Released>,
     room: Arc<Room>,
     load: Load,
+    budget: Arc<Budget>,
     has_border: bool,
     /// Present until the end of the connection. The lock is a leaf.
     border: Mutex<Option<Arc<dyn Border>>>,
@@ -246,6 +249,7 @@ impl Machine {
             settings.limits.questions as usize,
             usize::try_from(settings.limits.queued_bytes).unwrap_or(usize::MAX),
         );
+        let budget = Budget::new(settings.limits.budget_bytes);
         Arc::new(Machine {
             settings,
             order: Mutex::new(Order {
@@ -268,6 +272,7 @@ impl Machine {
             releases: SegQueue::new(),
             room,
             load: Load::new(u64::MAX),
+            budget,
             has_border: border.is_some(),
             border: Mutex::new(border),
             outbox,
@@ -371,6 +376,11 @@ impl Txn<'_> {
                  the limit is {limit} (Limits::backlog_bytes)"
             )));
         }
+    }
+
+    /// Takes a part of the budget, or ends the connection: Note [budget].
+    fn charge(&self, kind: Kind, bytes: u64) -> Result<Charge, Abort> {
+        self.machine.budget.charge(kind, bytes).map_err(Abort)
     }
 
     fn serial(&mut self) -> Serial {

@@ -6,7 +6,8 @@ use super::descriptors::exporting::Described;
 use super::dest::{Dest, Pinned};
 use super::idle::Unused;
 use super::question::{self, Asked, Question, QuestionRef};
-use super::{Machine, Pipelines, Txn, UnwantedReturns, answer};
+use super::{Machine, Pipelines, Txn, UnwantedReturns, answer, costs};
+use crate::budget::{Charge, Kind};
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::delivery::{CallRequest, Delivery, Echo, Tail, cancelled};
@@ -275,7 +276,7 @@ impl Txn<'_> {
     /// Answers the peer with the results of a question that was just sent to it.
     fn return_from_question(&mut self, id: AnswerId, question: QuestionId) {
         self.machine.answers.with(id, |entry| {
-            entry.returned(Vec::new());
+            entry.returned(Vec::new(), None);
             entry.cell.no_longer_counts();
         });
         self.send(wire::Message::Return(wire::Return {
@@ -399,7 +400,17 @@ impl Txn<'_> {
             let (frame, caps) = results.sent?.into_parts();
             self.check_size(frame.size_in_words(), caps.len())?;
             let described = self.describe_all(&caps)?;
-            Ok((frame, described, results.origin, results.kept))
+            let mut charge = None;
+            if !described.is_empty() {
+                match self.charge_results(&results.kept) {
+                    Ok(charged) => charge = Some(charged),
+                    Err(error) => {
+                        self.withdraw(described.iter().filter_map(Described::export));
+                        return Err(error);
+                    }
+                }
+            }
+            Ok((frame, described, results.origin, results.kept, charge))
         });
         // Without capabilities, a Finish would have nothing to release.
         let hint = machine.answers.with(id, |entry| entry.cell.hint());
@@ -409,12 +420,17 @@ impl Txn<'_> {
             Err(_) if hint == Some(Hint::NoPipelining) => FinishNeeded::No,
             _ => FinishNeeded::Yes,
         };
-        let (outcome, exports, kept) = match described {
+        let (outcome, exports, kept, charge) = match described {
             Err(error) => {
                 tracing::debug!(answer = %id, %error, internal = error.internal(), "a call of the peer's failed");
-                (wire::ReturnKind::Exception(error.clone()), Vec::<ExportId>::new(), Err(error))
+                (
+                    wire::ReturnKind::Exception(error.clone()),
+                    Vec::<ExportId>::new(),
+                    Err(error),
+                    None,
+                )
             }
-            Ok((frame, described, origin, kept)) => {
+            Ok((frame, described, origin, kept, charge)) => {
                 let exports = described.iter().filter_map(Described::export).collect();
                 let mut paths = vec![Client::null(); kept.caps().len()];
                 let mut caps = CapTable::with_capacity(described.len());
@@ -425,13 +441,13 @@ impl Txn<'_> {
                     }
                 }
                 let content = Content { frame, caps };
-                (wire::ReturnKind::Results(content), exports, Ok(kept.with_caps(paths)))
+                (wire::ReturnKind::Results(content), exports, Ok(kept.with_caps(paths)), charge)
             }
         };
         match finish {
             FinishNeeded::Yes => {
                 let cell = machine.answers.with(id, |entry| {
-                    entry.returned(exports);
+                    entry.returned(exports, charge);
                     Arc::clone(&entry.cell)
                 });
                 if let Some(cell) = cell {
@@ -439,9 +455,8 @@ impl Txn<'_> {
                 }
             }
             FinishNeeded::No => {
-                if let Some(mut entry) = machine.answers.remove(id) {
-                    entry.returned(Vec::new());
-                    self.effect(Effect::drop(entry));
+                if let Some(entry) = machine.answers.remove(id) {
+                    self.effect(Effect::drop(entry.left_table()));
                 }
             }
         }
@@ -456,24 +471,50 @@ impl Txn<'_> {
 
     /// Records the end of a call of which the peer wants only the pipeline. The outcome
     /// stays in the call's cell.
-    pub(crate) fn keep_answer(&mut self, id: AnswerId, serial: Serial) {
-        self.machine.answers.with(id, |entry| {
-            if entry.serial == serial {
-                entry.returned(Vec::new());
-            }
+    pub(crate) fn keep_answer(
+        &mut self,
+        id: AnswerId,
+        serial: Serial,
+        outcome: Outcome,
+    ) -> Outcome {
+        self.keep(id, serial, outcome).1
+    }
+
+    /// Enters that an outcome stays here, if there is room for it. Returns whether its
+    /// answer is in the table, and the outcome that stays.
+    fn keep(&mut self, id: AnswerId, serial: Serial, outcome: Outcome) -> (bool, Outcome) {
+        let machine = self.machine;
+        if machine.answers.with(id, |entry| entry.serial == serial) != Some(true) {
+            return (false, outcome);
+        }
+        let (outcome, kept) = match outcome.and_then(|payload| {
+            let charge = self.charge_results(&payload)?;
+            Ok((payload, charge))
+        }) {
+            Ok((payload, charge)) => (Ok(payload), Some(charge)),
+            Err(error) => (Err(error), None),
+        };
+        machine.answers.with(id, |entry| {
+            entry.returned(Vec::new(), kept);
         });
+        (true, outcome)
+    }
+
+    /// Charges for results that stay here until they are finished.
+    fn charge_results(&self, results: &Payload) -> Result<Charge, Error> {
+        let bytes = costs::results(results.size_in_words(), results.caps().len());
+        self.machine.budget.charge(Kind::Results, bytes)
     }
 
     /// Sends the Return of a call whose results the peer wants to stay here.
-    pub(crate) fn return_redirected(&mut self, id: AnswerId, serial: Serial) {
-        let returned = self.machine.answers.with(id, |entry| {
-            let ours = entry.serial == serial;
-            if ours {
-                entry.returned(Vec::new());
-            }
-            ours
-        });
-        if returned == Some(true) {
+    pub(crate) fn return_redirected(
+        &mut self,
+        id: AnswerId,
+        serial: Serial,
+        outcome: Outcome,
+    ) -> Outcome {
+        let (known, outcome) = self.keep(id, serial, outcome);
+        if known {
             self.send(wire::Message::Return(wire::Return {
                 answer: id.0,
                 release_params: false,
@@ -481,5 +522,6 @@ impl Txn<'_> {
                 outcome: wire::ReturnKind::ResultsSentElsewhere,
             }));
         }
+        outcome
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Machine, Order, Phase, export, import, question};
+use super::{Machine, Order, Phase, answer, export, import, question};
+use crate::budget::Kind;
 use crate::cap::capability::Capability;
 use crate::cap::client::Client;
 use crate::ids::ExportId;
@@ -22,6 +23,9 @@ pub struct Snapshot {
     pub imports: usize,
     /// Promises that wait for earlier calls to come back.
     pub embargoes: usize,
+    /// Bytes that the peer makes this side hold, which
+    /// [`Limits::budget_bytes`](crate::Limits::budget_bytes) bounds.
+    pub budget_bytes: u64,
     /// Bytes queued to be sent.
     pub queued_bytes: usize,
     /// Words of the peer's calls that were delivered and are not over, which the flow
@@ -73,6 +77,7 @@ impl Machine {
             exports: self.exports.len(),
             imports: self.imports.len(),
             embargoes: self.embargoes.len(),
+            budget_bytes: self.budget.held(),
             queued_bytes: self.room.bytes(),
             words_in_flight: self.load.words(),
             held_back: self.load.held(),
@@ -148,6 +153,25 @@ impl Machine {
         self.transact(|txn| self.check_tables(&txn.order))
     }
 
+    /// Counts again what the entries of the tables cost.
+    fn check_budget(&self) -> Result<(), String> {
+        let (mut entries, mut results) = (0, 0);
+        self.answers.for_each(|_, entry| {
+            entries += entry.charge.bytes();
+            if let answer::State::Returned { kept: Some(kept), .. } = &entry.state {
+                results += kept.bytes();
+            }
+        });
+        self.imports.for_each(|_, entry| entries += entry.charge.bytes());
+        for (kind, found) in [(Kind::Entry, entries), (Kind::Results, results)] {
+            let charged = self.budget.held_as(kind);
+            if charged != found {
+                return Err(format!("{charged} bytes are charged as {kind:?}, not {found}"));
+            }
+        }
+        Ok(())
+    }
+
     fn check_tables(&self, order: &Order) -> Result<(), String> {
         if let Phase::Dead(_) | Phase::DeadUnused(_) = order.phase
             && !self.snapshot().is_empty()
@@ -168,6 +192,7 @@ impl Machine {
                 self.load.held()
             ));
         }
+        self.check_budget()?;
         for (name, taken, entries) in pools {
             if taken != entries {
                 return Err(format!(

@@ -488,7 +488,7 @@ pub(super) fn start(
     };
     let can_declare_idle = writer.can_declare_idle();
     let sending = Arc::new(Sending::new(writer, Arc::clone(&control), exceptions));
-    let (receiving, inbox) = Receiving::new(limits.received_messages as usize);
+    let (receiving, inbox) = Receiving::new(&limits);
     let receiving = Arc::new(receiving);
     let steps = Arc::new(Steps::default());
     let outlet = Outlet {

@@ -13,10 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::sending::{FEW_CALLS, Sending};
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::protocol::Machine;
+use crate::limits::Limits;
+use crate::protocol::{Machine, costs};
+use crate::sync::Mutex;
 use crate::transport::{MessageReader, Received};
 use crate::wire;
 use crate::work::role::{self, Pace};
+use crate::work::waiting::{self, Waiters};
 use crate::work::waking::Batch;
 
 /// Maximum number of messages that are worked off before the messages to be sent in
@@ -29,6 +32,13 @@ pub(super) struct Receiving {
     /// receive thread adds to it. So when the receive thread reads zero, nothing is
     /// before the message that it holds.
     behind: AtomicUsize,
+    /// The size of these messages in bytes.
+    bytes: AtomicUsize,
+    most_bytes: usize,
+    /// The receive thread, while these are too many.
+    full: Mutex<Waiters>,
+    /// Maximum number of capabilities that a message may name.
+    most_named: usize,
     /// The connection has ended: the coordinator thread sees it off.
     ended: AtomicBool,
 }
@@ -58,11 +68,18 @@ pub(super) enum Reading {
 }
 
 impl Receiving {
-    /// `bound` is how many messages may wait for the coordinator.
-    pub(super) fn new(bound: usize) -> (Self, Inbox) {
-        let (to_coordinator, incoming) = flume::bounded(bound);
-        let (behind, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
-        (Receiving { to_coordinator, behind, ended }, Inbox(incoming))
+    pub(super) fn new(limits: &Limits) -> (Self, Inbox) {
+        let (to_coordinator, incoming) = flume::bounded(limits.received_messages as usize);
+        let receiving = Receiving {
+            to_coordinator,
+            behind: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            most_bytes: usize::try_from(limits.budget_bytes / 8).unwrap_or(usize::MAX),
+            full: Mutex::default(),
+            most_named: costs::most_named(limits.budget_bytes),
+            ended: AtomicBool::new(false),
+        };
+        (receiving, Inbox(incoming))
     }
 
     /// The connection has ended. Does not wait.
@@ -70,6 +87,7 @@ impl Receiving {
         self.ended.store(true, Ordering::SeqCst);
         // When the queue is full the coordinator does not sleep, and looks.
         let _ = self.to_coordinator.try_send(Incoming::Wake);
+        self.call_reader();
     }
 
     fn has_ended(&self) -> bool {
@@ -85,7 +103,7 @@ impl Receiving {
     ) {
         let _end_on_panic = EndOnPanic(self);
         loop {
-            let mut event = next(&mut *reader);
+            let mut event = next(&mut *reader, self.most_named);
             if let Incoming::Message(message) = event {
                 if machine.calls_under_way() <= FEW_CALLS
                     && !reader.has_buffered()
@@ -108,8 +126,37 @@ impl Receiving {
     /// Waits for room in the queue. Returns whether the coordinator thread will take
     /// the event.
     fn pass_on(&self, event: Incoming) -> bool {
+        if self.bytes.load(Ordering::SeqCst) > self.most_bytes {
+            waiting::park(
+                &self.full,
+                |waiters| waiters,
+                Deadline::NEVER,
+                |_, _| (self.has_room() || self.has_ended()).then_some(()),
+            );
+        }
+        self.bytes.fetch_add(event.size(), Ordering::SeqCst);
         self.behind.fetch_add(1, Ordering::SeqCst);
         self.to_coordinator.send(event).is_ok()
+    }
+
+    /// Whether a receive thread that had to wait goes on: half of the bytes are gone.
+    fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::SeqCst) <= self.most_bytes / 2
+    }
+
+    /// Counts a message as worked off.
+    fn worked_off(&self, bytes: usize) {
+        let had_room = self.has_room();
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        if !had_room && self.has_room() {
+            self.call_reader();
+        }
+        self.behind.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn call_reader(&self) {
+        let called = self.full.lock().call_all();
+        called.wake_now();
     }
 
     /// What the coordinator thread does, until the connection has ended.
@@ -132,6 +179,7 @@ impl Receiving {
                 if event.is_last() {
                     reading = Reading::Over;
                 }
+                let bytes = event.size();
                 match event {
                     Incoming::Message(message) => machine.receive(message),
                     Incoming::Idle => machine.peer_is_idle(),
@@ -141,7 +189,7 @@ impl Receiving {
                     }
                     Incoming::Wake => continue,
                 }
-                self.behind.fetch_sub(1, Ordering::SeqCst);
+                self.worked_off(bytes);
             }
         }
         reading
@@ -169,6 +217,14 @@ impl Inbox {
 }
 
 impl Incoming {
+    /// The memory that the event takes, in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Incoming::Message(message) => message.size_estimate(),
+            _ => 0,
+        }
+    }
+
     fn is_last(&self) -> bool {
         match self {
             Incoming::Message(_) | Incoming::Idle | Incoming::Wake => false,
@@ -177,9 +233,9 @@ impl Incoming {
     }
 }
 
-fn next(reader: &mut dyn MessageReader) -> Incoming {
+fn next(reader: &mut dyn MessageReader, most_named: usize) -> Incoming {
     match reader.read_next() {
-        Ok(Received::Message(frame)) => match wire::decode(frame) {
+        Ok(Received::Message(frame)) => match wire::decode_within(frame, most_named) {
             Ok(message) => Incoming::Message(message),
             Err(error) => Incoming::Malformed(error),
         },

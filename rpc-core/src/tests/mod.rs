@@ -19,6 +19,7 @@
 )]
 
 mod actor;
+mod budget;
 mod cancelled;
 mod content;
 mod line;

@@ -408,7 +408,8 @@ impl Net {
         self.check_agreement();
         for (number, side) in self.sides.iter().enumerate() {
             let snapshot = side.machine.snapshot();
-            if !snapshot.is_empty() || snapshot.queued_bytes > 0 {
+            let held = snapshot.queued_bytes > 0 || snapshot.budget_bytes > 0;
+            if !snapshot.is_empty() || held {
                 return Err(format!("side {number} still holds {snapshot:?}"));
             }
         }

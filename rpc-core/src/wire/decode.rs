@@ -21,10 +21,12 @@ const MAX_DETAILS: u32 = 64;
 
 /// Reads a message.
 ///
+/// `most_named` is how many capabilities the message may name.
+///
 /// # Errors
-/// The frame is not a message of this protocol: the connection should end with
-/// an Abort that says why.
-pub(crate) fn decode(mut frame: Frame) -> Result<Message, Error> {
+/// The frame is not a message of this protocol, or names too many capabilities: the
+/// connection should end with an Abort that says why.
+pub(crate) fn decode_within(mut frame: Frame, most_named: usize) -> Result<Message, Error> {
     let mut arrived = Arrived::new(frame.take_fds());
     let shape = {
         let mut options = ReaderOptions::new();
@@ -32,9 +34,15 @@ pub(crate) fn decode(mut frame: Frame) -> Result<Message, Error> {
         // that lead to the same words again and again.
         options.traversal_limit_in_words(Some(frame.size_in_words().saturating_mul(2).max(1024)));
         let reader = Reader::new(&frame, options);
-        read(reader.get_root()?, Depth::Outer, &mut arrived)?
+        read(reader.get_root()?, Depth::Outer, &mut arrived, most_named)?
     };
     Ok(shape.with_frame(frame))
+}
+
+/// Reads a message that may name any number of capabilities.
+#[cfg(any(test, feature = "bench"))]
+pub(crate) fn decode(frame: Frame) -> Result<Message, Error> {
+    decode_within(frame, usize::MAX)
 }
 
 /// Whether the message is read by itself or inside an `unimplemented`.
@@ -84,12 +92,17 @@ impl Shape {
     }
 }
 
-fn read(root: message::Reader<'_>, depth: Depth, arrived: &mut Arrived) -> Result<Shape, Error> {
+fn read(
+    root: message::Reader<'_>,
+    depth: Depth,
+    arrived: &mut Arrived,
+    most_named: usize,
+) -> Result<Shape, Error> {
     let Ok(which) = root.which() else { return Ok(Shape::Unknown) };
     Ok(match which {
         message::Unimplemented(echoed) => Shape::Whole(Message::Unimplemented(match depth {
             Depth::Echoed => None,
-            Depth::Outer => match read(echoed?, Depth::Echoed, arrived)? {
+            Depth::Outer => match read(echoed?, Depth::Echoed, arrived, most_named)? {
                 Shape::Whole(message) => Some(Box::new(message)),
                 // The content of such a message is not needed.
                 Shape::Object(_) | Shape::Call(..) | Shape::Results(..) | Shape::Unknown => None,
@@ -105,8 +118,8 @@ fn read(root: message::Reader<'_>, depth: Depth, arrived: &mut Arrived) -> Resul
                 Shape::Whole(Message::Bootstrap(Bootstrap { question, object: None }))
             }
         }
-        message::Call(call) => read_call(call?, arrived)?,
-        message::Return(ret) => read_return(ret?, arrived)?,
+        message::Call(call) => read_call(call?, arrived, most_named)?,
+        message::Return(ret) => read_return(ret?, arrived, most_named)?,
         message::Finish(finish) => {
             let finish = finish?;
             Shape::Whole(Message::Finish(Finish {
@@ -162,7 +175,11 @@ fn read(root: message::Reader<'_>, depth: Depth, arrived: &mut Arrived) -> Resul
     })
 }
 
-fn read_call(call: call::Reader<'_>, arrived: &mut Arrived) -> Result<Shape, Error> {
+fn read_call(
+    call: call::Reader<'_>,
+    arrived: &mut Arrived,
+    most_named: usize,
+) -> Result<Shape, Error> {
     let results_to = match call.get_send_results_to().which() {
         Ok(call::send_results_to::Caller(())) => ResultsTo::Caller,
         Ok(call::send_results_to::Yourself(())) => ResultsTo::Yourself,
@@ -180,19 +197,23 @@ fn read_call(call: call::Reader<'_>, arrived: &mut Arrived) -> Result<Shape, Err
         target: read_target(call.get_target()?)?,
         interface: call.get_interface_id(),
         method: call.get_method_id(),
-        params: read_cap_table(call.get_params()?, arrived)?,
+        params: read_cap_table(call.get_params()?, arrived, most_named)?,
         results_to,
         hint,
     }))
 }
 
-fn read_return(ret: return_::Reader<'_>, arrived: &mut Arrived) -> Result<Shape, Error> {
+fn read_return(
+    ret: return_::Reader<'_>,
+    arrived: &mut Arrived,
+    most_named: usize,
+) -> Result<Shape, Error> {
     let answer = ret.get_answer_id();
     let release_params = ret.get_release_param_caps();
     let no_finish_needed = ret.get_no_finish_needed();
     let outcome = match ret.which() {
         Ok(return_::Results(results)) => {
-            let caps = read_cap_table(results?, arrived)?;
+            let caps = read_cap_table(results?, arrived, most_named)?;
             return Ok(Shape::Results(answer, release_params, no_finish_needed, caps));
         }
         Ok(return_::Exception(exception)) => ReturnKind::Exception(read_exception(exception?)?),
@@ -204,12 +225,24 @@ fn read_return(ret: return_::Reader<'_>, arrived: &mut Arrived) -> Result<Shape,
     Ok(Shape::Whole(Message::Return(Return { answer, release_params, no_finish_needed, outcome })))
 }
 
-fn read_cap_table(payload: payload::Reader<'_>, arrived: &mut Arrived) -> Result<CapTable, Error> {
+fn read_cap_table(
+    payload: payload::Reader<'_>,
+    arrived: &mut Arrived,
+    most_named: usize,
+) -> Result<CapTable, Error> {
     if !payload.has_cap_table() {
         return Ok(CapTable::default());
     }
+    let table = payload.get_cap_table()?;
+    if table.len() as usize > most_named {
+        return Err(Error::overloaded(format!(
+            "a message names {} capabilities; at most {most_named} fit into the memory that \
+             is set aside (Limits::budget_bytes)",
+            table.len()
+        )));
+    }
     let mut fds = Attached::default();
-    let descriptors = payload.get_cap_table()?.iter().enumerate().map(|(cap, descriptor)| {
+    let descriptors = table.iter().enumerate().map(|(cap, descriptor)| {
         if let Some(fd) = arrived.claim(descriptor.get_attached_fd()) {
             fds.add(cap, fd);
         }

@@ -6,12 +6,15 @@
 use capnp::message::{Builder, HeapAllocator, ReaderSegments};
 use capnp::{OutputSegments, Word};
 
+use crate::budget::Charge;
 use crate::fd::SharedFd;
 
 /// A frozen message, which can no longer be changed and can be shared.
 pub struct Message {
     body: Body,
     fds: Vec<SharedFd>,
+    /// What the message costs the peer that sent it.
+    charge: Option<Charge>,
 }
 
 enum Body {
@@ -44,7 +47,11 @@ impl Message {
         if end.checked_add(usize::try_from(*last).ok()?)? != words.len() {
             return None;
         }
-        Some(Message { body: Body::Received(Received { words, ends }), fds: Vec::new() })
+        Some(Message {
+            body: Body::Received(Received { words, ends }),
+            fds: Vec::new(),
+            charge: None,
+        })
     }
 
     /// The file descriptors that travel with the message, beside its content. The
@@ -61,6 +68,15 @@ impl Message {
     /// Takes the file descriptors out.
     pub fn take_fds(&mut self) -> Vec<SharedFd> {
         std::mem::take(&mut self.fds)
+    }
+
+    pub(crate) fn charge(&self) -> Option<&Charge> {
+        self.charge.as_ref()
+    }
+
+    /// Sets what is charged as long as the message is kept.
+    pub(crate) fn set_charge(&mut self, charge: Charge) {
+        self.charge = Some(charge);
     }
 
     pub(crate) fn is_built(&self) -> bool {
@@ -102,7 +118,7 @@ impl Message {
 
 impl From<Builder<HeapAllocator>> for Message {
     fn from(builder: Builder<HeapAllocator>) -> Self {
-        Message { body: Body::Built(builder), fds: Vec::new() }
+        Message { body: Body::Built(builder), fds: Vec::new(), charge: None }
     }
 }
 

@@ -16,7 +16,9 @@ mod tests;
 pub(crate) mod rpc_capnp;
 
 pub(crate) use attached::{Attached, MAX_FDS};
+#[cfg(any(test, feature = "bench"))]
 pub(crate) use decode::decode;
+pub(crate) use decode::decode_within;
 pub(crate) use encode::encode;
 
 use std::sync::Arc;

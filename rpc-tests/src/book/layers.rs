@@ -53,7 +53,9 @@ const LAYERS: [Layer; 10] = [
     Layer { name: "flow", modules: &["flow"], holds: "the windows of streams" },
     Layer {
         name: "ground",
-        modules: &["brand", "data", "deadline", "error", "fd", "ids", "limits", "panics", "sync"],
+        modules: &[
+            "brand", "budget", "data", "deadline", "error", "fd", "ids", "limits", "panics", "sync",
+        ],
         holds: "errors, ids, limits, locks",
     },
 ];

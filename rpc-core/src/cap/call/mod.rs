@@ -370,8 +370,7 @@ impl CallCell {
             Sink::Here => outcome,
             Sink::Answer(connection, id, serial) => match connection.upgrade() {
                 Some(connection) if self.hint == Hint::OnlyPipeline => {
-                    connection.keep_answer(*id, *serial);
-                    outcome
+                    connection.keep_answer(*id, *serial, outcome)
                 }
                 Some(connection) => {
                     // Content without capabilities leaves without a copy if it is not
@@ -381,12 +380,10 @@ impl CallCell {
                 }
                 None => outcome,
             },
-            Sink::Redirected(connection, id, serial) => {
-                if let Some(connection) = connection.upgrade() {
-                    connection.return_redirected(*id, *serial);
-                }
-                outcome
-            }
+            Sink::Redirected(connection, id, serial) => match connection.upgrade() {
+                Some(connection) => connection.return_redirected(*id, *serial, outcome),
+                None => outcome,
+            },
         }
     }
 

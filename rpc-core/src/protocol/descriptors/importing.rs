@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use crate::budget::Kind;
 use crate::cap::client::Client;
 use crate::error::Error;
 use crate::ids::ImportId;
@@ -9,7 +10,7 @@ use crate::protocol::dest::Dest;
 use crate::protocol::import::{self, Import, ImportRef, Resolution};
 use crate::protocol::named::{Named, Place};
 use crate::protocol::remote_promise::RemotePromise;
-use crate::protocol::{Abort, Machine, Txn};
+use crate::protocol::{Abort, Machine, Txn, costs};
 use crate::wire::{CapTable, Descriptor};
 
 impl Txn<'_> {
@@ -69,7 +70,7 @@ impl Txn<'_> {
         });
         match known {
             Some(handle) => handle,
-            None => Ok(self.insert_import(id, import::Kind::Settled)),
+            None => self.insert_import(id, import::Kind::Settled),
         }
     }
 
@@ -93,7 +94,7 @@ impl Txn<'_> {
                     pinned: Weak::new(),
                     resolution: Resolution::Pending { called: false },
                 },
-            ),
+            )?,
             Some(known) => match known? {
                 (Some(node), _, _) => return Ok(Client::of(node)),
                 (None, Resolution::Pending { .. }, handle) => handle,
@@ -114,11 +115,12 @@ impl Txn<'_> {
         Ok(Client::of(promise))
     }
 
-    fn insert_import(&mut self, id: ImportId, kind: import::Kind) -> Arc<ImportRef> {
+    fn insert_import(&mut self, id: ImportId, kind: import::Kind) -> Result<Arc<ImportRef>, Abort> {
+        let charge = self.charge(Kind::Entry, costs::IMPORT)?;
         let handle = ImportRef::new(Arc::clone(self.machine), id);
-        let import = Import { refs: 1, handle: Arc::downgrade(&handle), kind };
+        let import = Import { refs: 1, handle: Arc::downgrade(&handle), kind, charge };
         self.machine.imports.insert(id, import);
-        handle
+        Ok(handle)
     }
 }
 

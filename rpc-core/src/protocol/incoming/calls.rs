@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::budget::Kind;
 use crate::cap::call::{CallCell, Sink};
 use crate::cap::client::Client;
 use crate::cap::delivery::{CallRequest, Delivery, Tail};
@@ -11,7 +12,8 @@ use crate::error::Error;
 use crate::ids::AnswerId;
 use crate::protocol::answer::{self, Answer};
 use crate::protocol::named::Place;
-use crate::protocol::{Abort, Txn};
+use crate::protocol::{Abort, Txn, costs};
+use crate::wire::message::Message as Frame;
 use crate::wire::{self, Hint, Target};
 
 /// Interface and method of the call that asks [`Offers::restorer`](super::Offers) for an
@@ -22,7 +24,16 @@ const RESTORE: (u64, u16) = (0, 0);
 impl Txn<'_> {
     pub(super) fn receive_bootstrap(&mut self, bootstrap: wire::Bootstrap) -> Result<(), Abort> {
         let id = AnswerId(bootstrap.question);
-        let cell = self.begin_answer(id, answer::ResultsTo::Caller, Hint::None)?;
+        let mut bootstrap = bootstrap;
+        let refused = match &mut bootstrap.object {
+            Some(object) => self.charge_frame(object, costs::frame(object)).err(),
+            None => None,
+        };
+        let cell = self.begin_answer(id, answer::ResultsTo::Caller, Hint::None, costs::CALL)?;
+        if let Some(error) = refused {
+            self.effect(Effect::Complete(cell, Err(error)));
+            return Ok(());
+        }
         if let Some(refusal) = self.refusal() {
             self.effect(Effect::Complete(cell, Err(refusal)));
             return Ok(());
@@ -85,9 +96,18 @@ impl Txn<'_> {
             ))),
         };
         let target = self.refusal().map_or(target, |error| Place::client(Client::broken(error)));
-        let params = self.receive_content(call.params, Carrier::Call)?;
+        let cost = costs::call(&call.target);
+        let mut content = call.params;
+        let bytes = costs::params(&content);
+        let refused = self.charge_frame(&mut content.frame, bytes).err();
+        let params = self.receive_content(content, Carrier::Call)?;
         let words = params.size_in_words() as u64;
-        let cell = self.begin_answer(id, results_to, call.hint)?;
+        let cell = self.begin_answer(id, results_to, call.hint, cost)?;
+        if let Some(error) = refused {
+            self.effect(Effect::drop((target.now, target.later, params)));
+            self.effect(Effect::Complete(cell, Err(error)));
+            return Ok(());
+        }
         let request = CallRequest {
             interface: call.interface,
             method: call.method,
@@ -106,6 +126,7 @@ impl Txn<'_> {
         id: AnswerId,
         results_to: answer::ResultsTo,
         hint: Hint,
+        cost: u64,
     ) -> Result<Arc<CallCell>, Abort> {
         if self.machine.answers.contains(id) {
             return Err(Abort::new(format!("question {id} is asked while it is outstanding")));
@@ -116,6 +137,7 @@ impl Txn<'_> {
                 self.limits().answers
             ))));
         }
+        let charge = self.charge(Kind::Entry, cost)?;
         let serial = self.serial();
         let machine = Arc::downgrade(self.machine);
         let sink = match results_to {
@@ -133,9 +155,23 @@ impl Txn<'_> {
                 interest: Some(interest),
                 state: answer::State::Running { _owed: self.machine.debts.one_more() },
                 results_to,
+                charge,
             },
         );
         Ok(cell)
+    }
+
+    /// Charges for a message as long as it is kept.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(super) fn charge_frame(&self, frame: &mut Arc<Frame>, bytes: u64) -> Result<(), Error> {
+        let charge = self.machine.budget.charge(Kind::Content, bytes)?;
+        // It has just been received, so it is not shared yet.
+        if let Some(frame) = Arc::get_mut(frame) {
+            frame.set_charge(charge);
+        }
+        Ok(())
     }
 
     fn receive_content(
@@ -143,15 +179,20 @@ impl Txn<'_> {
         content: wire::Content,
         carrier: Carrier,
     ) -> Result<Payload, Abort> {
-        let named = self.import_all(&content.caps)?.into_iter();
-        let caps = named.map(|named| self.reference(named)).collect();
+        // One by one, so that what is looked up for one is gone before the next.
+        let descriptors = content.caps.descriptors.iter().enumerate();
+        let caps = descriptors.map(|(index, descriptor)| {
+            let named = self.import(descriptor, index)?;
+            Ok(self.reference(named))
+        });
+        let caps = caps.collect::<Result<_, Abort>>()?;
         Ok(Payload::received(content.frame, carrier, caps))
     }
 
     pub(super) fn receive_finish(&mut self, finish: &wire::Finish) -> Result<(), Abort> {
         let id = AnswerId(finish.question);
         // Some peers finish even a question that needs no Finish.
-        let Some(mut entry) = self.machine.answers.remove(id) else { return Ok(()) };
+        let Some(entry) = self.machine.answers.remove(id) else { return Ok(()) };
         if finish.early_cancellation_workaround {
             self.let_arrive(&entry.cell);
         }
@@ -174,13 +215,12 @@ impl Txn<'_> {
                 }));
                 Ok(())
             }
-            answer::State::Returned { exports } if finish.release_results => {
+            answer::State::Returned { exports, .. } if finish.release_results => {
                 exports.iter().try_for_each(|export| self.release_export(*export, 1))
             }
             answer::State::Returned { .. } => Ok(()),
         };
-        entry.returned(Vec::new());
-        self.effect(Effect::drop(entry));
+        self.effect(Effect::drop(entry.left_table()));
         result
     }
 }

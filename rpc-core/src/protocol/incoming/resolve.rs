@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::budget::Kind;
 use crate::cap::client::Client;
 use crate::cap::delivery::{Delivery, Echo};
 use crate::cap::local_promise::LocalPromise;
@@ -12,7 +13,7 @@ use crate::protocol::embargo::Embargo;
 use crate::protocol::import::{self, Resolution};
 use crate::protocol::named::{Named, Place};
 use crate::protocol::remote_promise::RemotePromise;
-use crate::protocol::{Abort, Txn};
+use crate::protocol::{Abort, Txn, costs};
 use crate::wire::{self, Context, Descriptor, Target};
 
 impl Txn<'_> {
@@ -42,7 +43,10 @@ impl Txn<'_> {
             None => (None, false),
         };
         let target = match resolve.resolution {
-            Err(error) => Client::broken(error),
+            Err(error) => {
+                let charge = self.charge(Kind::Content, error.size() as u64)?;
+                Client::broken(error.charged(charge))
+            }
             Ok(descriptor) => {
                 // The target is looked up even if it is not wanted, because this side
                 // has to release its references.
@@ -151,7 +155,8 @@ impl Txn<'_> {
                         )));
                     }
                 };
-                let echo = Echo::new(Arc::clone(self.machine) as _, embargo);
+                let charge = self.charge(Kind::Content, costs::disembargo(&disembargo.target))?;
+                let echo = Echo::new(Arc::clone(self.machine) as _, embargo, charge);
                 self.hand_over(target, Delivery::Disembargo(echo), 0);
                 if self.machine.embargoes.len() > 0 {
                     // It may wait for what this Disembargo ends: Note [flow limit].

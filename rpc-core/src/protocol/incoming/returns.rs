@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId};
 use crate::protocol::named::{Named, Place};
 use crate::protocol::question::{self, Asked};
-use crate::protocol::{Abort, Txn, UnwantedReturns, answer};
+use crate::protocol::{Abort, Txn, UnwantedReturns, answer, costs};
 use crate::wire;
 
 impl Txn<'_> {
@@ -153,7 +153,11 @@ impl Txn<'_> {
         asked: Asked,
         content: wire::Content,
     ) -> Result<(), (Box<Asked>, Abort)> {
-        let wire::Content { frame, caps } = content;
+        let wire::Content { mut frame, caps } = content;
+        // The content itself was asked for.
+        if let Err(error) = self.charge_frame(&mut frame, costs::named(&caps)) {
+            return Err((Box::new(asked), Abort(error)));
+        }
         let mut named = match self.import_all(&caps) {
             Ok(named) => named,
             Err(abort) => return Err((Box::new(asked), abort)),

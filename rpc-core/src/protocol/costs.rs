@@ -1,0 +1,107 @@
+//! What entries and contents cost: their memory, estimated from above. See Note [budget].
+
+use std::mem::size_of;
+
+use super::answer::Answer;
+use super::held::Item;
+use super::import::{Import, ImportRef};
+use super::named::Named;
+use crate::cap::call::{CallCell, Interest};
+use crate::cap::client::Client;
+use crate::cap::delivery::{CallRequest, Delivery};
+use crate::cap::local_promise::LocalPromise;
+use crate::protocol::remote_promise::RemotePromise;
+use crate::wire::message::Message as Frame;
+use crate::wire::{self, CapTable, Content, Descriptor, PromisedAnswer};
+
+/// The two counters of an `Arc`, and what an allocator keeps beside it.
+const ARC: usize = 32;
+
+/// An entry of a table that may be a third full.
+const fn entry(size: usize) -> usize {
+    3 * (size + 8)
+}
+
+/// A place in a queue that may be half full.
+const fn place(size: usize) -> usize {
+    2 * (size + 16)
+}
+
+/// A call of the peer, without its parameters.
+pub(crate) const CALL: u64 = (entry(size_of::<Answer>())
+    + (size_of::<CallCell>() + ARC)
+    + (size_of::<Interest>() + ARC)) as u64;
+
+/// The parameters of a call on their way to an object. The cell is counted here, too,
+/// because a call that is finished may still be under way.
+const UNDER_WAY: usize = size_of::<CallCell>() + ARC + place(size_of::<CallRequest>());
+
+/// A capability of the peer.
+pub(crate) const IMPORT: u64 = (entry(size_of::<Import>())
+    + (size_of::<ImportRef>() + ARC)
+    + (size_of::<RemotePromise>() + ARC)) as u64;
+
+/// A Disembargo that waits.
+const DISEMBARGO: usize = place(size_of::<Item>()) + place(size_of::<Delivery>());
+
+/// A capability that a message names.
+const NAMED: usize = size_of::<Descriptor>() + size_of::<Named>() + size_of::<Client>();
+
+/// A place of this side that a message names: a promise may have to stand for it.
+const NAMED_OURS: usize =
+    NAMED + size_of::<LocalPromise>() + ARC + place(size_of::<Item>()) + size_of::<Client>();
+
+/// The number of capabilities that one message may name, at most, for a budget of this
+/// many bytes.
+pub(crate) fn most_named(budget: u64) -> usize {
+    usize::try_from(budget / NAMED as u64).unwrap_or(usize::MAX)
+}
+
+/// The parameters of a call, with what they name.
+pub(super) fn params(content: &Content) -> u64 {
+    UNDER_WAY as u64 + frame(&content.frame) + named(&content.caps)
+}
+
+/// A message.
+pub(super) fn frame(frame: &Frame) -> u64 {
+    (8 * frame.size_in_words() + size_of::<Frame>() + ARC) as u64
+}
+
+/// The capabilities that a message names.
+pub(super) fn named(caps: &CapTable) -> u64 {
+    let cost = |descriptor: &Descriptor| match descriptor {
+        Descriptor::ReceiverHosted(_) => NAMED_OURS,
+        Descriptor::ReceiverAnswer(answer) => NAMED_OURS + path(answer),
+        _ => NAMED,
+    };
+    caps.descriptors.iter().map(cost).sum::<usize>() as u64
+}
+
+/// Results of this many words, with this many capabilities.
+pub(super) fn results(words: usize, caps: usize) -> u64 {
+    (8 * words + size_of::<Frame>() + ARC + caps * (size_of::<Client>() + 8)) as u64
+}
+
+/// A call to a target, without its parameters.
+pub(super) fn call(target: &wire::Target) -> u64 {
+    CALL + target_path(target)
+}
+
+/// A Disembargo for a target.
+pub(super) fn disembargo(target: &wire::Target) -> u64 {
+    DISEMBARGO as u64 + target_path(target)
+}
+
+fn target_path(target: &wire::Target) -> u64 {
+    match target {
+        wire::Target::PromisedAnswer(answer) => {
+            (path(answer) + size_of::<LocalPromise>() + ARC + size_of::<Client>()) as u64
+        }
+        wire::Target::ImportedCap(_) | wire::Target::Unknown => 0,
+    }
+}
+
+/// A path to a field. It is kept with the field, and with what waits for the field.
+fn path(answer: &PromisedAnswer) -> usize {
+    answer.path.as_ref().map_or(0, |path| 3 * size_of_val(&**path))
+}
