@@ -68,8 +68,8 @@ impl ObjectConfig {
     }
 
     /// Gives the object a name that appears in logs, in the `Debug` output of its
-    /// clients, in [`Connection::exports`] and in what errors tell this process. Peers
-    /// do not see the name, except on a connection in debug mode.
+    /// clients, in [`Connection::exports`](crate::Connection::exports) and in what errors
+    /// tell this process. Peers do not see the name, except on a connection in debug mode.
     #[must_use]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());

@@ -95,7 +95,8 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// Offers capabilities by name to every peer; see [`ConnConfig::restorer`].
+    /// Offers capabilities by name to every peer; see
+    /// [`ConnConfig::restorer`](crate::ConnConfig::restorer).
     #[must_use]
     pub fn restorer(mut self, restorer: impl Restorer) -> Self {
         self.settings.restorer = Some(Arc::new(restorer));
@@ -103,7 +104,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     }
 
     /// Puts a gateway between this vat and every peer, for a network that is another
-    /// realm; see [`ConnConfig::realm_gateway`].
+    /// realm; see [`ConnConfig::realm_gateway`](crate::ConnConfig::realm_gateway).
     #[must_use]
     pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
         self.settings.gateway = Some(gateway.into_client());
@@ -124,7 +125,8 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// Sets how much may be on its way in streams; see [`ConnConfig::flow_control`].
+    /// Sets how much may be on its way in streams; see
+    /// [`ConnConfig::flow_control`](crate::ConnConfig::flow_control).
     #[must_use]
     pub fn flow_control(mut self, flow: FlowControl) -> Self {
         self.settings.flow = flow;
@@ -132,7 +134,8 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     }
 
     /// Sets how many words of calls each peer may have under way here; see
-    /// [`ConnConfig::flow_limit`] and [`RpcSystem::set_flow_limit`].
+    /// [`ConnConfig::flow_limit`](crate::ConnConfig::flow_limit) and
+    /// [`RpcSystem::set_flow_limit`].
     #[must_use]
     pub fn flow_limit(mut self, words: u64) -> Self {
         self.flow_limit = words;
@@ -140,7 +143,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     }
 
     /// Sets whether peers are told internal detail of errors; see
-    /// [`ConnConfig::debug_mode`].
+    /// [`ConnConfig::debug_mode`](crate::ConnConfig::debug_mode).
     #[must_use]
     pub fn debug_mode(mut self, on: bool) -> Self {
         self.settings.debug = on;
@@ -148,7 +151,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     }
 
     /// Sets what makes the traces of errors that are sent; see
-    /// [`ConnConfig::trace_encoder`].
+    /// [`ConnConfig::trace_encoder`](crate::ConnConfig::trace_encoder).
     #[must_use]
     pub fn trace_encoder(self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) -> Self {
         self.settings.trace_encoder.set(Some(Arc::new(encoder)));
@@ -164,9 +167,9 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     }
 
     /// Sets how long the end of a connection may take; see
-    /// [`ConnConfig::close_timeout`]. The same timeout bounds how long
-    /// [`bootstrap`](RpcSystem::bootstrap) waits for a peer to agree to the closing of
-    /// an idle connection.
+    /// [`ConnConfig::close_timeout`](crate::ConnConfig::close_timeout). The same timeout
+    /// bounds how long [`bootstrap`](RpcSystem::bootstrap) waits for a peer to agree to the
+    /// closing of an idle connection.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.settings.close_timeout = timeout;
