@@ -12,7 +12,7 @@ use crate::cap::delivery::{CallRequest, Delivery};
 use crate::cap::local_promise::LocalPromise;
 use crate::protocol::remote_promise::RemotePromise;
 use crate::wire::message::Message as Frame;
-use crate::wire::{self, CapTable, Content, Descriptor, PromisedAnswer};
+use crate::wire::{self, Content, Descriptor, Descriptors, PromisedAnswer};
 
 /// The two counters of an `Arc`, and what an allocator keeps beside it.
 const ARC: usize = 32;
@@ -68,7 +68,7 @@ pub(super) fn frame(frame: &Frame) -> u64 {
 }
 
 /// The capabilities that a message names.
-pub(super) fn named(caps: &CapTable) -> u64 {
+pub(super) fn named(caps: &Descriptors) -> u64 {
     let cost = |descriptor: &Descriptor| match descriptor {
         Descriptor::ReceiverHosted(_) => NAMED_OURS,
         Descriptor::ReceiverAnswer(answer) => NAMED_OURS + path(answer),

@@ -29,7 +29,7 @@
 
 use std::sync::Arc;
 
-use super::named::Place;
+use super::named::Hosted;
 use crate::cap::local_promise::LocalPromise;
 
 /// One embargo.
@@ -39,5 +39,5 @@ pub(crate) struct Embargo {
     /// The place to which the promise will lead. The earlier calls took the path of that
     /// place, which may have been described to the peer since the embargo began: see
     /// Note [described path].
-    pub(super) target: Place,
+    pub(super) target: Hosted,
 }

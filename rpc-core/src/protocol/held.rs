@@ -5,7 +5,7 @@
 //! The parameters of calls that were delivered and are not over yet are counted in
 //! words. Each call counts once, wherever it is passed on to. While the sum exceeds the
 //! flow limit, further calls are held back. Only the delivery is held back: the target
-//! was looked up when the call arrived ([`Place`]), so that a Release or a Finish
+//! was looked up when the call arrived ([`Hosted`]), so that a Release or a Finish
 //! behind it changes nothing. Other kinds of messages are not held back, and no thread
 //! waits for the calls: neither the one that reads nor the one that takes messages in.
 //! `Limits::held_back_bytes` bounds a peer that goes on sending calls.
@@ -43,7 +43,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use super::named::Place;
+use super::named::Hosted;
 use super::{Abort, Machine, Txn};
 use crate::cap::call::{CallCell, Interest, Queue};
 use crate::cap::delivery::{Delivery, Route, cancelled};
@@ -111,12 +111,12 @@ enum Phase {
 
 pub(super) enum Item {
     Delivery {
-        target: Place,
+        target: Hosted,
         delivery: Delivery,
         words: u64,
     },
     /// A promise that leads to a place of this side from here on.
-    Lead(Arc<LocalPromise>, Place),
+    Lead(Arc<LocalPromise>, Hosted),
     /// The outcome of a call that came back, for the call that asked for it.
     Take(Arc<CallCell>, Arc<Interest>),
 }
@@ -225,7 +225,7 @@ impl Machine {
 impl Txn<'_> {
     /// Hands over a delivery of the peer: right after this transaction, or when there
     /// is room for it. `words` is the size of a call.
-    pub(super) fn hand_over(&mut self, target: Place, delivery: Delivery, words: u64) {
+    pub(super) fn hand_over(&mut self, target: Hosted, delivery: Delivery, words: u64) {
         let free = words == 0 || self.machine.load.has_room();
         if self.order.held.is_open() && free {
             self.count(&delivery, words);

@@ -44,11 +44,11 @@ pub(super) enum Named {
     Theirs(Client),
     /// A capability of this vat, or of one for which it stands in: calls that went through
     /// the peer must come back first. See Note [embargo].
-    Ours(Place),
+    Ours(Hosted),
 }
 
 /// A place of this side: the target of a message of the peer, or a capability in one.
-pub(super) struct Place {
+pub(super) struct Hosted {
     /// The target as long as no further message is received.
     pub(super) now: Route,
     /// The target later on: it may be described to the peer in the meantime, and then this
@@ -56,9 +56,9 @@ pub(super) struct Place {
     pub(super) later: Route,
 }
 
-impl Place {
+impl Hosted {
     pub(super) fn client(client: Client) -> Self {
-        Place { now: Route::Client(client.clone()), later: Route::Client(client) }
+        Hosted { now: Route::Client(client.clone()), later: Route::Client(client) }
     }
 
     /// A field of an answer.
@@ -67,7 +67,7 @@ impl Place {
             Ok(client) => Route::Client(client),
             Err(_) => Route::Field(Arc::clone(cell), path.clone()),
         };
-        Place { now, later: Route::Field(Arc::clone(cell), path.clone()) }
+        Hosted { now, later: Route::Field(Arc::clone(cell), path.clone()) }
     }
 
     /// The target, now that it is later. What else this held must be dropped only when
@@ -99,7 +99,7 @@ impl Machine {
     /// path before.
     ///
     /// Must not be called under a lock.
-    pub(super) fn lead(self: &Arc<Self>, promise: &Arc<LocalPromise>, place: Place) {
+    pub(super) fn lead(self: &Arc<Self>, promise: &Arc<LocalPromise>, place: Hosted) {
         let (way, kept) = place.take();
         let target = self.transact(|txn| txn.unpinned(way));
         promise.resolve(target);
@@ -108,14 +108,14 @@ impl Machine {
 }
 
 impl Txn<'_> {
-    pub(super) fn export_place(&self, id: u32) -> Option<Place> {
-        self.machine.exports.with(ExportId(id), |entry| Place {
+    pub(super) fn export_place(&self, id: u32) -> Option<Hosted> {
+        self.machine.exports.with(ExportId(id), |entry| Hosted {
             now: Route::Client(entry.target()),
             later: Route::Client(entry.way()),
         })
     }
 
-    pub(super) fn field_place(&self, answer: &PromisedAnswer) -> Result<Place, Error> {
+    pub(super) fn field_place(&self, answer: &PromisedAnswer) -> Result<Hosted, Error> {
         let Some(path) = &answer.path else {
             return Err(Error::unimplemented("a pipelined call with an unknown operation"));
         };
@@ -129,11 +129,11 @@ impl Txn<'_> {
                 "pipelined on question {id}, which was asked with noPromisePipelining"
             )));
         }
-        Ok(Place::field(&cell, path))
+        Ok(Hosted::field(&cell, path))
     }
 
     /// The capability that is at a place now.
-    pub(super) fn settled_now(&mut self, place: &mut Place) -> Client {
+    pub(super) fn settled_now(&mut self, place: &mut Hosted) -> Client {
         if let Route::Client(client) = &place.now {
             return client.clone();
         }
@@ -163,7 +163,7 @@ impl Txn<'_> {
         }
     }
 
-    fn behind_held(&mut self, place: Place, turn: Turn) -> Client {
+    fn behind_held(&mut self, place: Hosted, turn: Turn) -> Client {
         let mut place = place;
         let now = self.settled_now(&mut place).shortened();
         if self.order.held.is_open() || now.is_null_or_broken() {
@@ -183,7 +183,7 @@ impl Txn<'_> {
     }
 
     /// Ends an embargo whose Disembargo has come back from the peer.
-    pub(super) fn lift(&mut self, promise: Arc<LocalPromise>, place: Place) {
+    pub(super) fn lift(&mut self, promise: Arc<LocalPromise>, place: Hosted) {
         if self.order.held.is_open() {
             return self.lead(promise, place);
         }
@@ -192,7 +192,7 @@ impl Txn<'_> {
     }
 
     /// Resolves a promise to the path of a place, right after this transaction.
-    pub(super) fn lead(&mut self, promise: Arc<LocalPromise>, place: Place) {
+    pub(super) fn lead(&mut self, promise: Arc<LocalPromise>, place: Hosted) {
         let machine = Arc::clone(self.machine);
         self.effect(Effect::Do(Box::new(move || machine.lead(&promise, place))));
     }

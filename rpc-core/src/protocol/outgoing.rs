@@ -16,7 +16,7 @@ use crate::cap::payload::{Carrier, Outcome, Payload};
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
 use crate::protocol::remote_promise::RemotePromise;
-use crate::wire::{self, CapTable, Content, Hint, Path};
+use crate::wire::{self, Content, Descriptors, Hint, Path};
 use crate::work::room::Permit;
 
 /// Size of a message without its content and its descriptors, in words.
@@ -234,7 +234,7 @@ impl Txn<'_> {
             return self.effect(Effect::Complete(cell, Err(cancelled())));
         };
         self.mark_called(dest);
-        let mut caps = CapTable::with_capacity(described.len());
+        let mut caps = Descriptors::with_capacity(described.len());
         for described in described {
             caps.push(described.descriptor, described.fd);
         }
@@ -433,7 +433,7 @@ impl Txn<'_> {
             Ok((frame, described, origin, kept, charge)) => {
                 let exports = described.iter().filter_map(Described::export).collect();
                 let mut paths = vec![Client::null(); kept.caps().len()];
-                let mut caps = CapTable::with_capacity(described.len());
+                let mut caps = Descriptors::with_capacity(described.len());
                 for (described, origin) in described.into_iter().zip(origin) {
                     caps.push(described.descriptor, described.fd);
                     if let Some(path) = paths.get_mut(origin) {

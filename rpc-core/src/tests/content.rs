@@ -7,7 +7,7 @@ use capnp::traits::{FromPointerBuilder, FromPointerReader, ImbueMut};
 use crate::cap::client::Client;
 use crate::cap::hook;
 use crate::cap::payload::{Payload, PayloadBuilder};
-use crate::wire::{CapTable, Content};
+use crate::wire::{Content, Descriptors};
 
 /// Parameters with a label and capabilities in the fields 0, 1, and so on.
 pub(super) fn params(label: u64, caps: &[Client]) -> Payload {
@@ -52,7 +52,7 @@ pub(super) fn nested(label: u64, depth: usize, cap: &Client) -> Payload {
 }
 
 /// Content as it is sent, with these names of its capabilities.
-pub(super) fn message(payload: Payload, caps: impl Into<CapTable>) -> Content {
+pub(super) fn message(payload: Payload, caps: impl Into<Descriptors>) -> Content {
     let (frame, _) = payload.into_parts();
     Content { frame, caps: caps.into() }
 }

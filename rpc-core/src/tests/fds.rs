@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::Mutex;
 use crate::wire::{
-    Attached, Call, CapTable, Content, Descriptor, Message, Resolve, ReturnKind, Target,
+    Attached, Call, Content, Descriptor, Descriptors, Message, Resolve, ReturnKind, Target,
 };
 
 fn fd() -> (SharedFd, Weak<OwnedFd>) {
@@ -34,15 +34,15 @@ fn is_closed(fd: &Weak<OwnedFd>) -> bool {
 }
 
 /// What a peer sends, with a file descriptor for some.
-fn caps(caps: impl IntoIterator<Item = (Descriptor, Option<SharedFd>)>) -> CapTable {
-    let mut table = CapTable::default();
+fn caps(caps: impl IntoIterator<Item = (Descriptor, Option<SharedFd>)>) -> Descriptors {
+    let mut table = Descriptors::default();
     for (descriptor, fd) in caps {
         table.push(descriptor, fd);
     }
     table
 }
 
-fn call(question: u32, target: Target, table: CapTable) -> Message {
+fn call(question: u32, target: Target, table: Descriptors) -> Message {
     let Message::Call(call) = raw::call(question, target, 0, &table.descriptors) else {
         unreachable!()
     };

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::content;
 use crate::cap::payload::{Carrier, Payload};
 use crate::wire::{
-    Attached, CapTable, Content, Context, Descriptor, Hint, Message, PromisedAnswer, ResultsTo,
+    Attached, Content, Context, Descriptor, Descriptors, Hint, Message, PromisedAnswer, ResultsTo,
     Return, ReturnKind, Target,
 };
 
@@ -77,7 +77,7 @@ fn contents(content: &Content, carrier: Carrier) -> String {
     let frame = crate::wire::message::Message::from_segments(words, &lengths).unwrap();
     let label = content::label(&Payload::received(frame.into(), carrier, Vec::new()));
     let mut text = format!("({label})");
-    let CapTable { descriptors, fds } = &content.caps;
+    let Descriptors { descriptors, fds } = &content.caps;
     if !descriptors.is_empty() {
         let caps = descriptors.iter().enumerate();
         let caps: Vec<_> = caps.map(|(index, cap)| with_fd(cap, index, fds)).collect();

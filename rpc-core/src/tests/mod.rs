@@ -31,17 +31,17 @@ mod raw;
 mod resolve;
 
 mod draining;
-mod embargo;
+mod embargoes;
 #[cfg(unix)]
 mod fds;
 mod flow_limit;
 mod held_references;
 mod hints;
-mod idle;
 mod long;
 mod tables;
 mod tail_calls;
 mod taken;
-#[cfg(not(rpc_model))]
-mod waking;
+mod unused;
 mod walk;
+#[cfg(not(rpc_model))]
+mod woken;

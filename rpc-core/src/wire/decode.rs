@@ -11,7 +11,7 @@ use super::rpc_capnp::{
     resolve, return_,
 };
 use super::{
-    Attached, Bootstrap, Call, CapTable, Content, Context, Descriptor, Disembargo, Finish, Hint,
+    Attached, Bootstrap, Call, Content, Context, Descriptor, Descriptors, Disembargo, Finish, Hint,
     Message, Path, PromisedAnswer, Release, Resolve, ResultsTo, Return, ReturnKind, Target,
 };
 use crate::error::{Error, ErrorKind};
@@ -57,8 +57,8 @@ enum Shape {
     Whole(Message),
     /// A bootstrap request that names an object.
     Object(u32),
-    Call(Call<CapTable>),
-    Results(u32, bool, bool, CapTable),
+    Call(Call<Descriptors>),
+    Results(u32, bool, bool, Descriptors),
     Unknown,
 }
 
@@ -229,9 +229,9 @@ fn read_cap_table(
     payload: payload::Reader<'_>,
     arrived: &mut Arrived,
     most_named: usize,
-) -> Result<CapTable, Error> {
+) -> Result<Descriptors, Error> {
     if !payload.has_cap_table() {
-        return Ok(CapTable::default());
+        return Ok(Descriptors::default());
     }
     let table = payload.get_cap_table()?;
     if table.len() as usize > most_named {
@@ -249,7 +249,7 @@ fn read_cap_table(
         read_descriptor(descriptor)
     });
     let descriptors = descriptors.collect::<Result<_, _>>()?;
-    Ok(CapTable { descriptors, fds })
+    Ok(Descriptors { descriptors, fds })
 }
 
 fn read_descriptor(descriptor: cap_descriptor::Reader<'_>) -> Result<Descriptor, Error> {

@@ -9,7 +9,7 @@ use super::rpc_capnp::{
     call, cap_descriptor, exception, message, message_target, payload, promised_answer,
 };
 use super::{
-    Attached, Bootstrap, CapTable, Content, Context, Descriptor, Hint, Message, PromisedAnswer,
+    Attached, Bootstrap, Content, Context, Descriptor, Descriptors, Hint, Message, PromisedAnswer,
     ResultsTo, ReturnKind, Target,
 };
 use crate::error::{Error, ErrorKind};
@@ -201,7 +201,7 @@ impl<'a> message::Builder<'a> {
     }
 }
 
-fn write_cap_table(payload: payload::Builder<'_>, caps: &CapTable) {
+fn write_cap_table(payload: payload::Builder<'_>, caps: &Descriptors) {
     if caps.descriptors.is_empty() {
         return;
     }

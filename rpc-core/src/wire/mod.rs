@@ -160,21 +160,21 @@ pub(crate) struct PromisedAnswer {
 
 /// The capabilities that content refers to by index.
 #[derive(Debug, Default)]
-pub(crate) struct CapTable {
+pub(crate) struct Descriptors {
     pub(crate) descriptors: Vec<Descriptor>,
     pub(crate) fds: Attached,
 }
 
 #[cfg(test)]
-impl From<Vec<Descriptor>> for CapTable {
+impl From<Vec<Descriptor>> for Descriptors {
     fn from(descriptors: Vec<Descriptor>) -> Self {
-        CapTable { descriptors, fds: Attached::default() }
+        Descriptors { descriptors, fds: Attached::default() }
     }
 }
 
-impl CapTable {
+impl Descriptors {
     pub(crate) fn with_capacity(len: usize) -> Self {
-        CapTable { descriptors: Vec::with_capacity(len), fds: Attached::default() }
+        Descriptors { descriptors: Vec::with_capacity(len), fds: Attached::default() }
     }
 
     /// Adds a capability and the file descriptor that travels with it.
@@ -212,7 +212,7 @@ pub(crate) enum Descriptor {
 pub(crate) struct Content {
     /// Not shared when it is on its way out.
     pub(crate) frame: Arc<Frame>,
-    pub(crate) caps: CapTable,
+    pub(crate) caps: Descriptors,
 }
 
 impl Content {

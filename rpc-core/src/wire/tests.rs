@@ -11,8 +11,8 @@ fn fd() -> SharedFd {
     Arc::new(File::open("/dev/null").unwrap().into())
 }
 
-fn table(caps: impl IntoIterator<Item = (Descriptor, Option<SharedFd>)>) -> CapTable {
-    let mut table = CapTable::default();
+fn table(caps: impl IntoIterator<Item = (Descriptor, Option<SharedFd>)>) -> Descriptors {
+    let mut table = Descriptors::default();
     for (descriptor, fd) in caps {
         table.push(descriptor, fd);
     }
@@ -25,7 +25,7 @@ fn empty(fill: impl FnOnce(message::Builder<'_>)) -> Frame {
     builder.into()
 }
 
-fn call(caps: CapTable) -> Message {
+fn call(caps: Descriptors) -> Message {
     Message::Call(Call {
         question: 0,
         target: Target::ImportedCap(0),
@@ -67,7 +67,7 @@ fn named(frame: &Frame) -> Vec<u8> {
     table.iter().map(cap_descriptor::Reader::get_attached_fd).collect()
 }
 
-fn caps_of(message: Message) -> CapTable {
+fn caps_of(message: Message) -> Descriptors {
     let content = match message {
         Message::Call(call) => call.params,
         Message::Return(Return { outcome: ReturnKind::Results(content), .. }) => content,
@@ -77,7 +77,7 @@ fn caps_of(message: Message) -> CapTable {
 }
 
 /// What each of so many capabilities got.
-fn got(mut caps: CapTable, len: usize) -> Vec<Option<*const crate::fd::OwnedFd>> {
+fn got(mut caps: Descriptors, len: usize) -> Vec<Option<*const crate::fd::OwnedFd>> {
     (0..len).map(|cap| caps.fds.take(cap).map(|fd| Arc::as_ptr(&fd))).collect()
 }
 

@@ -149,7 +149,7 @@ fn pictured(picture: &str) -> Vec<Sent> {
 /// The messages that a test of rpc-core delivers one by one, in a net where the vats are
 /// `a` and `b`.
 fn tested(test: &str) -> Vec<Sent> {
-    let tests = root().join("rpc-core/src/tests/embargo.rs");
+    let tests = root().join("rpc-core/src/tests/embargoes.rs");
     let tests = fs::read_to_string(tests).unwrap();
     let test = tests.split_once(&format!("fn {test}()")).expect("the test exists").1;
     let test = test.split("\n}\n").next().unwrap();

@@ -8,14 +8,17 @@ use crate::error::Error;
 use crate::ids::ImportId;
 use crate::protocol::dest::Dest;
 use crate::protocol::import::{self, Import, ImportRef, Resolution};
-use crate::protocol::named::{Named, Place};
+use crate::protocol::named::{Hosted, Named};
 use crate::protocol::remote_promise::RemotePromise;
 use crate::protocol::{Abort, Machine, Txn, costs};
-use crate::wire::{CapTable, Descriptor};
+use crate::wire::{Descriptor, Descriptors};
 
 impl Txn<'_> {
     /// Looks up what the descriptors of a message name.
-    pub(in crate::protocol) fn import_all(&mut self, caps: &CapTable) -> Result<Vec<Named>, Abort> {
+    pub(in crate::protocol) fn import_all(
+        &mut self,
+        caps: &Descriptors,
+    ) -> Result<Vec<Named>, Abort> {
         let descriptors = caps.descriptors.iter().enumerate();
         descriptors.map(|(index, descriptor)| self.import(descriptor, index)).collect()
     }
@@ -39,14 +42,14 @@ impl Txn<'_> {
             Descriptor::SenderPromise(id) => Named::Theirs(self.import_promise(ImportId(*id))?),
             Descriptor::ReceiverHosted(id) => {
                 Named::Ours(self.export_place(*id).unwrap_or_else(|| {
-                    Place::client(Client::broken(Error::failed(format!(
+                    Hosted::client(Client::broken(Error::failed(format!(
                         "the peer sent us our export {id}, which does not exist"
                     ))))
                 }))
             }
             Descriptor::ReceiverAnswer(answer) => {
                 let found = self.field_place(answer);
-                Named::Ours(found.unwrap_or_else(|error| Place::client(Client::broken(error))))
+                Named::Ours(found.unwrap_or_else(|error| Hosted::client(Client::broken(error))))
             }
             Descriptor::Unknown(tag) => {
                 let error = Error::unimplemented(format!(

@@ -11,7 +11,7 @@ use crate::cap::payload::{Carrier, Payload};
 use crate::error::Error;
 use crate::ids::AnswerId;
 use crate::protocol::answer::{self, Answer};
-use crate::protocol::named::Place;
+use crate::protocol::named::Hosted;
 use crate::protocol::{Abort, Txn, costs};
 use crate::wire::message::Message as Frame;
 use crate::wire::{self, Hint, Target};
@@ -90,12 +90,12 @@ impl Txn<'_> {
             })?,
             Target::PromisedAnswer(answer) => self
                 .field_place(answer)
-                .unwrap_or_else(|error| Place::client(Client::broken(error))),
-            Target::Unknown => Place::client(Client::broken(Error::unimplemented(
+                .unwrap_or_else(|error| Hosted::client(Client::broken(error))),
+            Target::Unknown => Hosted::client(Client::broken(Error::unimplemented(
                 "the call's target is of a kind that is not known here",
             ))),
         };
-        let target = self.refusal().map_or(target, |error| Place::client(Client::broken(error)));
+        let target = self.refusal().map_or(target, |error| Hosted::client(Client::broken(error)));
         let cost = costs::call(&call.target);
         let mut content = call.params;
         let bytes = costs::params(&content);

@@ -11,7 +11,7 @@ use crate::ids::{EmbargoId, ImportId};
 use crate::protocol::descriptors::view::View;
 use crate::protocol::embargo::Embargo;
 use crate::protocol::import::{self, Resolution};
-use crate::protocol::named::{Named, Place};
+use crate::protocol::named::{Hosted, Named};
 use crate::protocol::remote_promise::RemotePromise;
 use crate::protocol::{Abort, Txn, costs};
 use crate::wire::{self, Context, Descriptor, Target};
@@ -100,13 +100,13 @@ impl Txn<'_> {
             // already resolved to a capability of this side. In the end the embargo
             // leads to the path that the earlier calls took when they came back, even
             // if a shorter one is known by then: see Note [described path].
-            (Named::Theirs(client), _) => Place::client(client),
+            (Named::Theirs(client), _) => Hosted::client(client),
             (Named::Ours(place), _) => place,
         };
         self.embargo(way, promise)
     }
 
-    fn embargo(&mut self, mut target: Place, promise: wire::Target) -> Client {
+    fn embargo(&mut self, mut target: Hosted, promise: wire::Target) -> Client {
         if self.machine.embargoes.len() >= self.limits().embargoes as usize {
             return Client::broken(Error::overloaded(format!(
                 "more than {} promises wait for their embargo; raise Limits::embargoes",

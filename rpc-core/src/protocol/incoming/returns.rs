@@ -9,7 +9,7 @@ use crate::cap::effects::Effect;
 use crate::cap::payload::{Carrier, Outcome, Payload, cap_of};
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId};
-use crate::protocol::named::{Named, Place};
+use crate::protocol::named::{Hosted, Named};
 use crate::protocol::question::{self, Asked};
 use crate::protocol::{Abort, Txn, UnwantedReturns, answer, costs};
 use crate::wire;
@@ -190,7 +190,7 @@ impl Txn<'_> {
                         let target = self.settled_target(place, field.called, dest);
                         field.give_up_place(hosted.unwrap_or_else(|| target.clone()));
                         *named = if ours {
-                            Named::Ours(Place::client(target.clone()))
+                            Named::Ours(Hosted::client(target.clone()))
                         } else {
                             Named::Theirs(target.clone())
                         };
@@ -238,7 +238,7 @@ impl Txn<'_> {
             if node.is_none() && !field.called {
                 continue;
             }
-            let place = Named::Ours(Place::field(interest.cell(), &path));
+            let place = Named::Ours(Hosted::field(interest.cell(), &path));
             let dest = || {
                 wire::Target::PromisedAnswer(wire::PromisedAnswer {
                     question: id.0,
