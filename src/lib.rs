@@ -9,7 +9,7 @@
 //! |---|---|
 //! | have workers and connections | [`Vat`], [`Connection`], [`ConnConfig`]; [`vat`] |
 //! | connect to other programs | [`transport`], for example [`transport::tcp`] |
-//! | serve everybody who connects | [`Vat::serve`], [`ServeConfig`], [`AcceptLimits`] |
+//! | serve everybody who connects | [`Vat::serve`], [`ServeConfig`], [`vat::AcceptLimits`] |
 //! | reach vats by name | [`RpcSystem`], [`network`] |
 //! | call objects | generated clients, made of [`Request`], [`Promise`], [`Response`]; [`typed`] |
 //! | serve objects | generated `Server` traits, with [`Params`] and [`Results`]; [`Concurrency`] |
@@ -47,9 +47,9 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 pub use capnp_threads_core::{
-    AcceptLimits, Client, Concurrency, ConnConfig, Connection, Detached, Error, ErrorKind,
-    FromClient, Limits, Params, Promise, Request, Response, Result, Results, RpcSystem,
-    ServeConfig, Timeout, TypedFulfiller as Fulfiller, Vat, promise_client,
+    Client, Concurrency, ConnConfig, Connection, Detached, Error, ErrorKind, FromClient, Limits,
+    Params, Promise, Request, Response, Result, Results, RpcSystem, ServeConfig, Timeout,
+    TypedFulfiller as Fulfiller, Vat, promise_client,
 };
 
 pub use capnp_threads_core::{capnp, describe, fd, message, typed};
@@ -63,11 +63,11 @@ pub use capnp_threads_transport as transport;
 #[doc(hidden)]
 pub use capnp_threads_core::generated;
 
-/// Workers, connections, and threads that end with them.
+/// Workers, connections and who may make them, and threads that end with them.
 pub mod vat {
     pub use capnp_threads_core::{
-        Executor, Exported, Job, OwnedSupervisor, PoolConfig, Snapshot, StopToken, Supervisor,
-        VatConfig,
+        AcceptLimits, Executor, Exported, Job, OwnedSupervisor, PoolConfig, Snapshot, StopToken,
+        Supervisor, VatConfig,
     };
 }
 

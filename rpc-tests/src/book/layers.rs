@@ -76,7 +76,7 @@ fn source_folder() -> PathBuf {
 }
 
 /// The product's source files, each with the path of its module.
-fn sources() -> Vec<(Vec<String>, String)> {
+pub(super) fn sources() -> Vec<(Vec<String>, String)> {
     fn collect(folder: &Path, module: &[String], found: &mut Vec<(Vec<String>, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -136,7 +136,7 @@ fn imports(module: &[String], code: &str) -> Vec<String> {
 }
 
 /// What stands between braces, apart.
-fn branches(list: &str) -> Vec<&str> {
+pub(super) fn branches(list: &str) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());
     for (at, c) in list.char_indices() {
         match c {
@@ -244,6 +244,20 @@ fn the_picture_of_the_layers_is_that_of_the_list() {
     let document = fs::read_to_string(document).unwrap();
     let picture = picture();
     assert!(document.contains(&picture), "docs/architecture.md should draw:\n{picture}");
+}
+
+/// Users see the facade: what most programs name is at its root, everything else in the
+/// module of its subject.
+#[test]
+fn the_root_of_the_facade_is_small() {
+    let facade = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/lib.rs");
+    let facade = fs::read_to_string(facade).unwrap();
+    let start = "\npub use capnp_threads_core::{";
+    let lists = facade.match_indices(start).map(|(at, _)| branches(&facade[at + start.len()..]));
+    let is_type =
+        |name: &&str| name.contains(|c: char| c.is_uppercase()) || name.contains("promise");
+    let names: Vec<&str> = lists.flatten().filter(is_type).collect();
+    assert!((10..=22).contains(&names.len()), "{} names: {names:?}", names.len());
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! tests of this crate.
 
 #[cfg(test)]
+mod circles;
+#[cfg(test)]
 mod layers;
 #[cfg(test)]
 mod names;
