@@ -53,8 +53,8 @@ pub fn pair() -> (Transport, Transport) {
 /// A reader takes everything that waits at once, so up to twice the capacity may
 /// be on its way in one direction.
 pub fn pair_with_capacity(capacity: Capacity) -> (Transport, Transport) {
-    let left = Arc::new(Direction::new(capacity));
-    let right = Arc::new(Direction::new(capacity));
+    let left = Arc::new(Lane::new(capacity));
+    let right = Arc::new(Lane::new(capacity));
     (side(&left, &right), side(&right, &left))
 }
 
@@ -76,15 +76,15 @@ fn peer() -> PeerDescription {
     PeerDescription::from_address("memory")
 }
 
-fn side(incoming: &Arc<Direction>, outgoing: &Arc<Direction>) -> Transport {
+fn side(incoming: &Arc<Lane>, outgoing: &Arc<Lane>) -> Transport {
     Transport {
         reader: Box::new(Reader {
-            direction: Arc::clone(incoming),
+            lane: Arc::clone(incoming),
             taken: VecDeque::new(),
             limits: FrameLimits::default(),
             failed: false,
         }),
-        writer: Box::new(Writer { direction: Arc::clone(outgoing) }),
+        writer: Box::new(Writer { lane: Arc::clone(outgoing) }),
         control: Arc::new(Control {
             incoming: Arc::clone(incoming),
             outgoing: Arc::clone(outgoing),
@@ -93,7 +93,7 @@ fn side(incoming: &Arc<Direction>, outgoing: &Arc<Direction>) -> Transport {
 }
 
 /// One of the two ways between the sides.
-struct Direction {
+struct Lane {
     capacity: Capacity,
     state: Mutex<State>,
     /// The queue got a message, or the writer ended it.
@@ -112,9 +112,9 @@ struct State {
     refused: bool,
 }
 
-impl Direction {
+impl Lane {
     fn new(capacity: Capacity) -> Self {
-        Direction {
+        Lane {
             capacity,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -152,7 +152,7 @@ impl Direction {
 }
 
 struct Reader {
-    direction: Arc<Direction>,
+    lane: Arc<Lane>,
     /// What was taken out of the queue and not yet returned.
     taken: VecDeque<Message>,
     limits: FrameLimits,
@@ -165,14 +165,14 @@ impl MessageReader for Reader {
             return Err(io::Error::other("an earlier read of this stream failed").into());
         }
         if self.taken.is_empty() {
-            let mut state = self.direction.state.lock();
+            let mut state = self.lane.state.lock();
             while state.queue.is_empty() && !state.ended && !state.refused {
-                self.direction.readable.wait(&mut state);
+                self.lane.readable.wait(&mut state);
             }
             std::mem::swap(&mut self.taken, &mut state.queue);
             state.words = 0;
             drop(state);
-            self.direction.writable.notify_all();
+            self.lane.writable.notify_all();
         }
         let Some(message) = self.taken.pop_front() else { return Ok(None) };
         let checked = check(&message, self.limits);
@@ -215,24 +215,24 @@ fn without_surplus(mut message: Message, limits: FrameLimits) -> Message {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.direction.refuse();
+        self.lane.refuse();
     }
 }
 
 struct Writer {
-    direction: Arc<Direction>,
+    lane: Arc<Lane>,
 }
 
 impl MessageWriter for Writer {
     fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError> {
         let mut messages = batch.drain(..);
         let mut next = messages.next();
-        let mut state = self.direction.state.lock();
+        let mut state = self.lane.state.lock();
         while let Some(message) = next.take() {
             let words = message.size_in_words();
-            while !state.refused && !state.ended && !self.direction.has_room_for(&state, words) {
-                self.direction.readable.notify_one();
-                self.direction.writable.wait(&mut state);
+            while !state.refused && !state.ended && !self.lane.has_room_for(&state, words) {
+                self.lane.readable.notify_one();
+                self.lane.writable.wait(&mut state);
             }
             if state.refused || state.ended {
                 drop(state);
@@ -244,12 +244,12 @@ impl MessageWriter for Writer {
             next = messages.next();
         }
         drop(state);
-        self.direction.readable.notify_one();
+        self.lane.readable.notify_one();
         Ok(())
     }
 
     fn try_write(&mut self, batch: &mut Vec<Message>) -> Result<bool, TransportError> {
-        let mut state = self.direction.state.lock();
+        let mut state = self.lane.state.lock();
         if state.refused || state.ended {
             return Ok(false);
         }
@@ -257,7 +257,7 @@ impl MessageWriter for Writer {
         let mut first_left = None;
         for message in rest.by_ref() {
             let words = message.size_in_words();
-            if !self.direction.has_room_for(&state, words) {
+            if !self.lane.has_room_for(&state, words) {
                 first_left = Some(message);
                 break;
             }
@@ -267,7 +267,7 @@ impl MessageWriter for Writer {
         drop(state);
         let left: Vec<Message> = first_left.into_iter().chain(rest).collect();
         batch.extend(left);
-        self.direction.readable.notify_one();
+        self.lane.readable.notify_one();
         Ok(batch.is_empty())
     }
 
@@ -276,20 +276,20 @@ impl MessageWriter for Writer {
     }
 
     fn finish(&mut self) -> Result<(), TransportError> {
-        self.direction.end();
+        self.lane.end();
         Ok(())
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.direction.end();
+        self.lane.end();
     }
 }
 
 struct Control {
-    incoming: Arc<Direction>,
-    outgoing: Arc<Direction>,
+    incoming: Arc<Lane>,
+    outgoing: Arc<Lane>,
 }
 
 impl TransportControl for Control {

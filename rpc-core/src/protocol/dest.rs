@@ -54,7 +54,7 @@ impl Dest {
 }
 
 fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer {
-    wire::PromisedAnswer { question: question.id().0, path: Some(path.clone()) }
+    wire::PromisedAnswer::new(question.id().0, path)
 }
 
 // Note [described path]

@@ -158,6 +158,12 @@ pub(crate) struct PromisedAnswer {
     pub(crate) path: Option<Path>,
 }
 
+impl PromisedAnswer {
+    pub(crate) fn new(question: u32, path: &Path) -> Self {
+        PromisedAnswer { question, path: Some(path.clone()) }
+    }
+}
+
 /// The capabilities that content refers to by index.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors {

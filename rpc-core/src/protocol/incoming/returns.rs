@@ -181,12 +181,8 @@ impl Txn<'_> {
                             Named::Ours(_) => None,
                         };
                         let ours = matches!(place, Named::Ours(_));
-                        let dest = || {
-                            wire::Target::PromisedAnswer(wire::PromisedAnswer {
-                                question: id.0,
-                                path: Some(path.clone()),
-                            })
-                        };
+                        let dest =
+                            || wire::Target::PromisedAnswer(wire::PromisedAnswer::new(id.0, &path));
                         let target = self.settled_target(place, field.called, dest);
                         field.give_up_place(hosted.unwrap_or_else(|| target.clone()));
                         *named = if ours {
@@ -239,12 +235,7 @@ impl Txn<'_> {
                 continue;
             }
             let place = Named::Ours(Hosted::field(interest.cell(), &path));
-            let dest = || {
-                wire::Target::PromisedAnswer(wire::PromisedAnswer {
-                    question: id.0,
-                    path: Some(path.clone()),
-                })
-            };
+            let dest = || wire::Target::PromisedAnswer(wire::PromisedAnswer::new(id.0, &path));
             let target = self.settled_target(place, field.called, dest);
             field.give_up_place(target.clone());
             fields.insert(path, target.clone());
