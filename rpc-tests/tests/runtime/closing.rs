@@ -585,8 +585,8 @@ fn a_shutdown_does_not_forget_the_threads_that_an_earlier_one_left() {
     };
     // One of an object, and one of a connection that has ended.
     let supervisor = pair.server_vat.supervisor();
-    supervisor.spawn("clo-stubborn", stubborn()).unwrap();
-    pair.server.supervisor().spawn("clo-stubborn", stubborn()).unwrap();
+    supervisor.spawn("left-behind", stubborn()).unwrap();
+    pair.server.supervisor().spawn("left-behind", stubborn()).unwrap();
     pair.client.close();
     until("the connection to end", || pair.server_vat.connection_count() == 0);
     for _ in 0..3 {
