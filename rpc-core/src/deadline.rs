@@ -4,6 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+/// How long something may take, as a setting; `None` if nothing limits it.
+pub(crate) type TimeLimit = Option<Duration>;
+
 /// The point in time at which a wait gives up, if there is one.
 ///
 /// Every duration makes a deadline: one that is beyond the end of the clock's range is

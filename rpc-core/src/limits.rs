@@ -8,9 +8,10 @@ use crate::error::{Error, Result};
 #[non_exhaustive]
 pub struct Limits {
     /// Maximum number of outstanding calls of this side, without those that were
-    /// cancelled. At the limit, application threads wait before they make another call.
-    /// Calls that are forwarded for a peer are made anyway, and each worker may have
-    /// one more, so that a method can call back. Default: 128.
+    /// cancelled. At the limit, application threads wait before they make another call,
+    /// unless a [deadline](crate::ConnConfig::call_timeout) ends the wait. Calls that are
+    /// forwarded for a peer are made anyway, and each worker may have one more, so that a
+    /// method can call back. Default: 128.
     pub questions: u32,
 
     /// Maximum number of capabilities that this side exports at once. A call or result

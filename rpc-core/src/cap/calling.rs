@@ -1,7 +1,7 @@
 //! How calls are made on a client.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::call::{CallCell, Sink};
 use super::client::Client;
@@ -26,10 +26,28 @@ pub(crate) struct Call {
     pub(crate) hint: Hint,
 }
 
-/// Where a call goes, and its place among the questions there.
+/// The time that its caller allows for a call.
+#[derive(Clone, Copy)]
+pub(crate) enum Time {
+    /// That of the client or, if it has none, of the connection.
+    Default,
+    Until(Deadline),
+}
+
+/// Who ends a call whose time is over: Note [deadlines].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The thread that makes the call, and is about to wait for it.
+    Caller,
+    Timer,
+}
+
+/// Where a call goes, its place among the questions there, and its time.
 pub(crate) struct Place {
     target: Client,
     permit: Option<Permit>,
+    /// `None` if the connection over which the call leaves decides.
+    deadline: Option<Deadline>,
 }
 
 impl Client {
@@ -88,26 +106,57 @@ impl Client {
     ) -> Result<Pending, Payload> {
         match self.try_place() {
             Some(place) => {
-                Ok(place.send(Call { interface_id, method_id, params, hint: Hint::None }))
+                let call = Call { interface_id, method_id, params, hint: Hint::None };
+                Ok(place.send(call, By::Timer))
             }
             None => Err(params),
         }
     }
 
-    fn call_with(&self, interface_id: u64, method_id: u16, params: Payload, hint: Hint) -> Pending {
-        self.start(Call { interface_id, method_id, params, hint }, Deadline::NEVER)
+    /// Starts a call as [`call`](Self::call) does, with a time that covers the wait for
+    /// room, the sending and the wait for the answer. When it is over the call fails with
+    /// an error that [is a timeout](Error::is_timeout), even if nobody waits for it, and
+    /// the callee is told that it is cancelled.
+    pub fn call_timeout(
+        &self,
+        interface_id: u64,
+        method_id: u16,
+        params: Payload,
+        timeout: Duration,
+    ) -> Pending {
+        let call = Call { interface_id, method_id, params, hint: Hint::None };
+        self.start(call, Time::Until(Deadline::after(timeout)))
     }
 
-    /// Starts a call. The deadline ends the wait for room.
-    pub(crate) fn start(&self, call: Call, deadline: Deadline) -> Pending {
-        match self.place(deadline) {
-            Ok(place) => place.send(call),
-            Err(error) => {
-                let (cell, interest) = CallCell::new(Sink::Here, call.hint);
-                cell.complete(Err(error));
-                Pending::new(interest)
-            }
+    /// As [`call_timeout`](Self::call_timeout), until a point in time.
+    pub fn call_deadline(
+        &self,
+        interface_id: u64,
+        method_id: u16,
+        params: Payload,
+        deadline: Instant,
+    ) -> Pending {
+        let call = Call { interface_id, method_id, params, hint: Hint::None };
+        self.start(call, Time::Until(Deadline::at(deadline)))
+    }
+
+    fn call_with(&self, interface_id: u64, method_id: u16, params: Payload, hint: Hint) -> Pending {
+        self.start(Call { interface_id, method_id, params, hint }, Time::Default)
+    }
+
+    /// Starts a call.
+    pub(crate) fn start(&self, call: Call, time: Time) -> Pending {
+        match self.place(time) {
+            Ok(place) => place.send(call, By::Timer),
+            Err(error) => failed(error, call.hint),
         }
+    }
+
+    /// Makes a call and waits for its outcome.
+    pub(crate) fn finish(&self, call: Call, time: Time) -> Result<Payload> {
+        let place = self.place(time)?;
+        let deadline = place.deadline.unwrap_or(Deadline::NEVER);
+        place.send(call, By::Caller).end_before(deadline)
     }
 
     /// Makes a streaming call: sends it, and returns when the stream's window has room
@@ -120,10 +169,22 @@ impl Client {
     /// The error of an earlier call of the stream. This call was not sent, or was sent
     /// in vain.
     pub fn call_streaming(&self, interface_id: u64, method_id: u16, params: Payload) -> Result<()> {
-        let stream = self.stream();
         let call = Call { interface_id, method_id, params, hint: Hint::None };
+        self.stream_within(call, Time::Default)
+    }
+
+    /// Makes a streaming call. If its time is over before it is answered, the stream
+    /// fails, unless the call was not sent: then the stream goes on without it.
+    pub(crate) fn stream_within(&self, call: Call, time: Time) -> Result<()> {
+        let stream = self.stream();
         let in_flight = stream.send(call.size())?;
-        let pending = self.start(call, Deadline::NEVER);
+        let pending = match self.place(time) {
+            Ok(place) => place.send(call, By::Timer),
+            Err(error) => {
+                in_flight.answered(Some(&error).filter(|error| !error.is_timeout()));
+                return Err(error);
+            }
+        };
         pending.keep_until_done(move |outcome| in_flight.answered(outcome.as_ref().err()));
         if stream.has_room() || !role::may_wait() {
             return Ok(());
@@ -144,7 +205,7 @@ impl Client {
     /// The error of an earlier call of the stream.
     pub(crate) fn stream_from(&self, place: Place, call: Call) -> Result<()> {
         let in_flight = self.stream().send(call.size())?;
-        let pending = place.send(call);
+        let pending = place.send(call, By::Timer);
         pending.keep_until_done(move |outcome| in_flight.answered(outcome.as_ref().err()));
         Ok(())
     }
@@ -176,48 +237,89 @@ impl Client {
         stream.wait_until_empty(deadline)
     }
 
-    /// Finds out where a call goes now, and waits for room there until the deadline.
+    /// Finds out where a call goes now and which time it has, and waits for room there.
     ///
     /// # Errors
-    /// The connection has ended, or the wait; see [`Room::wait`].
-    pub(crate) fn place(&self, deadline: Deadline) -> Result<Place> {
-        let target = self.shortened();
-        let permit = target.wait_for_room(deadline)?;
-        if deadline.has_passed() {
+    /// The connection has ended, or the time is over, or the wait; see [`Room::wait`].
+    pub(crate) fn place(&self, time: Time) -> Result<Place> {
+        let (target, own) = self.destination();
+        let inner = target.innermost_behind();
+        let connection = target.connection().or_else(|| inner.as_ref()?.connection());
+        let deadline = match time {
+            Time::Until(deadline) => Some(deadline),
+            Time::Default => default_deadline(own, connection),
+        };
+        let wait = |connection: &dyn Connection| {
+            wait_for_room(connection.room(), deadline.unwrap_or(Deadline::NEVER))
+        };
+        let permit = match connection.map(|connection| (connection, wait(connection))) {
+            None => None,
+            // The call may take another connection.
+            Some((connection, Err(_))) if inner.is_some() && connection.room().is_closed() => None,
+            Some((_, waited)) => waited?,
+        };
+        if deadline.is_some_and(Deadline::has_passed) {
             let reason = "the time for the call was over before it could be sent";
             return Err(Error::timed_out(Timeout::NeverSent, reason));
         }
-        Ok(Place { target, permit })
+        drop(inner);
+        Ok(Place { target, permit, deadline })
     }
 
     /// As [`place`](Self::place), but does not wait: `None` if there is no room.
     pub(crate) fn try_place(&self) -> Option<Place> {
-        let target = self.shortened();
-        let behind = target.behind_this().map(|behind| behind.innermost());
-        let connection = target.connection().or_else(|| behind.as_ref()?.connection());
-        let Some(room) = connection.map(Connection::room) else {
-            return Some(Place { target, permit: None });
+        let (target, own) = self.destination();
+        let inner = target.innermost_behind();
+        let connection = target.connection().or_else(|| inner.as_ref()?.connection());
+        let deadline = default_deadline(own, connection);
+        let permit = match connection.map(Connection::room) {
+            Some(room) => match room.try_take() {
+                // A call on a connection that has ended fails, and takes no room.
+                None if !room.is_closed() => return None,
+                permit => permit,
+            },
+            None => None,
         };
-        let permit = room.try_take();
-        // A call on a connection that has ended fails, and takes no room.
-        (permit.is_some() || room.is_closed()).then_some(Place { target, permit })
+        drop(inner);
+        Some(Place { target, permit, deadline })
     }
 
-    /// Waits for room on the connection over which a call would be sent now, if there
-    /// is one.
-    fn wait_for_room(&self, deadline: Deadline) -> Result<Option<Permit>> {
-        if let Some(connection) = self.connection() {
-            return wait_for_room(connection.room(), deadline);
-        }
-        let Some(behind) = self.behind_this() else { return Ok(None) };
-        let innermost = behind.innermost();
-        let Some(connection) = innermost.connection() else { return Ok(None) };
-        match wait_for_room(connection.room(), deadline) {
-            // The call may take another connection.
-            Err(_) if connection.room().is_closed() => Ok(None),
-            waited => waited,
+    /// If this very reference only stands in front of another capability, the first one
+    /// behind it that does not.
+    fn innermost_behind(&self) -> Option<Client> {
+        match self.connection() {
+            Some(_) => None,
+            None => Some(self.behind_this()?.innermost()),
         }
     }
+
+    /// What this stands for, as [`shortened`](Self::shortened) tells, and the time limit
+    /// that was met first on the way there.
+    fn destination(&self) -> (Client, Option<Duration>) {
+        let (mut client, mut limit) = (self.clone(), None);
+        while let Some(next) = client.next_resolved() {
+            limit = limit.or(client.timeout());
+            client = next;
+        }
+        (client, limit)
+    }
+}
+
+/// The deadline of a call for which the client allows `own`, and whose caller has not
+/// decided; `None` if nothing has.
+fn default_deadline(
+    own: Option<Duration>,
+    connection: Option<&dyn Connection>,
+) -> Option<Deadline> {
+    let timeout = own.or_else(|| connection?.call_timeout());
+    timeout.map(Deadline::after)
+}
+
+/// A call that has failed.
+fn failed(error: Error, hint: Hint) -> Pending {
+    let (cell, interest) = CallCell::new(Sink::Here, hint);
+    cell.complete(Err(error));
+    Pending::new(interest)
 }
 
 impl Call {
@@ -229,9 +331,18 @@ impl Call {
 
 impl Place {
     /// Sends a call there. Does not wait.
-    pub(crate) fn send(self, call: Call) -> Pending {
+    pub(crate) fn send(self, call: Call, by: By) -> Pending {
         let Call { interface_id, method_id, params, hint } = call;
         let (cell, interest) = CallCell::new(Sink::Here, hint);
+        match self.deadline.map(Deadline::time) {
+            None => {}
+            Some(Some(time)) if by == By::Timer && hint != Hint::OnlyPipeline => {
+                if let Err(error) = cell.ends_at(time) {
+                    return failed(error, hint);
+                }
+            }
+            Some(_) => cell.is_up_to_the_caller(),
+        }
         let request = CallRequest {
             interface: interface_id,
             method: method_id,

@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::client::Client;
 use super::connection::Connection;
@@ -39,6 +40,11 @@ pub(crate) trait Capability: Any + Send + Sync {
 
     /// The capability behind this one, if this one only stands in front of another.
     fn behind(&self) -> Option<Client> {
+        None
+    }
+
+    /// The time limit for each call that is made through this very reference.
+    fn timeout(&self) -> Option<Duration> {
         None
     }
 

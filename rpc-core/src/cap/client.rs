@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::capability::{Capability, Standing};
 use super::connection::Connection;
@@ -138,6 +139,11 @@ impl Client {
     /// One step of [`shortened`](Self::shortened).
     pub(crate) fn next_resolved(&self) -> Option<Client> {
         self.kind()?.resolved()
+    }
+
+    /// The time limit for calls through this very reference.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.kind()?.timeout()
     }
 
     /// Whether this very reference may still resolve to another capability.

@@ -1,9 +1,11 @@
 //! What capabilities and calls need from a connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::client::Client;
 use super::payload::Outcome;
+use crate::error::Error;
 use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
 use crate::wire;
@@ -16,6 +18,10 @@ pub(crate) trait Connection: Send + Sync {
 
     /// The places among the connection's questions. May be called under a lock.
     fn room(&self) -> &Arc<Room>;
+
+    /// How long a call over it may take if nobody has said otherwise. May be called under
+    /// a lock.
+    fn call_timeout(&self) -> Option<Duration>;
 
     /// A window for one more stream. May be called under a lock.
     fn flow_controller(&self) -> Box<dyn FlowController>;
@@ -88,4 +94,11 @@ pub(crate) trait Question: Send + Sync {
     ///
     /// Must not be called under a lock.
     fn field(self: Arc<Self>, path: &[u16]) -> Option<Client>;
+
+    /// Ends the question if it is not answered: its call fails with `error`, and so does
+    /// everything that was pipelined on it. The peer is told that the results are no
+    /// longer wanted.
+    ///
+    /// Must not be called under a lock.
+    fn give_up(self: Arc<Self>, error: &Error);
 }

@@ -28,6 +28,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::call::{CallCell, Interest};
 use super::client::Client;
@@ -64,6 +65,9 @@ pub(crate) enum Effect {
     Complete(Arc<CallCell>, Outcome),
     /// Cancel a call whose outcome is no longer wanted.
     Cancel(Arc<CallCell>),
+    /// End a call after some time, unless its caller has decided otherwise:
+    /// Note [deadlines].
+    Limit(Arc<CallCell>, Duration),
     /// Settle a call with the outcome of another one.
     TakeFrom(Arc<CallCell>, Arc<Interest>),
     /// Refuse a disembargo that leads nowhere.
@@ -115,6 +119,7 @@ impl Effect {
             Effect::FinishCompletion(cell) => cell.finish_completion(),
             Effect::Complete(cell, outcome) => cell.complete(outcome),
             Effect::Cancel(cell) => cell.cancel(),
+            Effect::Limit(cell, timeout) => cell.ends_by_default(timeout),
             Effect::TakeFrom(cell, other) => cell.take_from(other),
             Effect::Refuse(echo) => echo.refuse(),
             Effect::Notify(watcher) => watcher.notify(),

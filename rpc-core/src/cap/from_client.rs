@@ -1,5 +1,7 @@
 //! The trait of clients of all types.
 
+use std::time::Duration;
+
 use super::client::Client;
 
 /// Every kind of client: the generated ones, and the untyped [`Client`].
@@ -15,6 +17,33 @@ pub trait FromClient: Clone + Send + Sync + 'static {
 
     /// The capability without its type, by reference.
     fn as_client(&self) -> &Client;
+
+    /// The same capability, with a time limit for each call that is made through the
+    /// returned client: see [`Client::with_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use capnp_threads_core::{FromClient, Result, Vat};
+    /// # use rpc_schema::echo_capnp::echo;
+    /// # struct Echo;
+    /// # impl echo::Server for Echo {
+    /// #     fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<()> { Ok(()) }
+    /// # }
+    ///
+    /// # fn main() -> Result<()> {
+    /// # let vat = Vat::new();
+    /// let echo = vat.export::<echo::Client, _>(Echo).with_timeout(Duration::from_secs(5));
+    /// // Each of them fails after five seconds without an answer.
+    /// let ping = echo.ping_request().send();
+    /// echo.ping_request().call()?;
+    /// ping.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    fn with_timeout(&self, timeout: Duration) -> Self {
+        Self::from_client(self.as_client().with_timeout(timeout))
+    }
 }
 
 impl FromClient for Client {

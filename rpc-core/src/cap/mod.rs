@@ -22,4 +22,5 @@ pub(crate) mod pipeline;
 pub(crate) mod promise;
 pub(crate) mod resolving;
 pub(crate) mod stream;
+pub(crate) mod timed;
 pub(crate) mod watch;

@@ -73,7 +73,9 @@ impl Pending {
 
     /// Waits for the outcome until the deadline, and then gives the call up.
     pub(crate) fn end_before(self, deadline: Deadline) -> Result<Payload> {
-        effects::catch_up();
+        if let Some(outcome) = self.try_result() {
+            return outcome;
+        }
         self.0.cell().wait(deadline)?.unwrap_or_else(|| {
             let reason = "the call was not answered in time and was given up";
             Err(Error::timed_out(Timeout::MayHaveRun, reason))

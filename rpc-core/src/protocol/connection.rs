@@ -7,6 +7,7 @@ use super::question::QuestionRef;
 use crate::cap::client::Client;
 use crate::cap::connection::{Connection, Question};
 use crate::cap::payload::Outcome;
+use crate::deadline::TimeLimit;
 use crate::error::Error;
 use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
@@ -16,6 +17,10 @@ use crate::work::room::Room;
 impl Connection for Machine {
     fn room(&self) -> &Arc<Room> {
         &self.room
+    }
+
+    fn call_timeout(&self) -> TimeLimit {
+        self.settings.call_timeout
     }
 
     fn flow_controller(&self) -> Box<dyn FlowController> {
@@ -79,5 +84,10 @@ impl Question for QuestionRef {
     fn field(self: Arc<Self>, path: &[u16]) -> Option<Client> {
         let machine = Arc::clone(self.machine());
         machine.transact(|txn| txn.question_field(&self, path))
+    }
+
+    fn give_up(self: Arc<Self>, error: &Error) {
+        let machine = Arc::clone(self.machine());
+        machine.transact(|txn| txn.give_up_question(self.id(), self.serial(), error));
     }
 }

@@ -60,6 +60,7 @@ use crate::budget::{Budget, Charge, Kind};
 use crate::cap::client::Client;
 use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect, LockScope};
+use crate::deadline::TimeLimit;
 use crate::error::Error;
 use crate::flow::FlowControl;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
@@ -96,6 +97,8 @@ pub(crate) struct Machine {
 /// The settings of a connection, which do not change while it lives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
+    /// How long a call may take if nobody has said otherwise.
+    pub(crate) call_timeout: TimeLimit,
     pub(crate) limits: Limits,
     /// The windows of streams.
     pub(crate) flow: FlowSource,
@@ -340,6 +343,11 @@ impl Machine {
 
     pub(crate) fn room(&self) -> &Arc<Room> {
         &self.room
+    }
+
+    /// How long a call over the connection may take if nobody has said otherwise.
+    pub(crate) fn call_timeout(&self) -> TimeLimit {
+        self.settings.call_timeout
     }
 }
 

@@ -233,6 +233,11 @@ impl Txn<'_> {
             self.withdraw(exports.into_iter());
             return self.effect(Effect::Complete(cell, Err(cancelled())));
         };
+        if let Some(timeout) = self.machine.settings.call_timeout
+            && cell.is_undecided()
+        {
+            self.effect(Effect::Limit(Arc::clone(&cell), timeout));
+        }
         self.mark_called(dest);
         let mut caps = Descriptors::with_capacity(described.len());
         for described in described {

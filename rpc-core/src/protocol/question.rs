@@ -5,7 +5,8 @@
 //! ```text
 //!            ┌──Return──► Returned ──last reference dropped: Finish──► gone
 //! Asked ─────┤
-//!            └──last reference dropped: Finish──► Finished ──Return──► gone
+//!            └──last reference dropped, or
+//!               time over: Finish─────────────► Finished ──Return──► gone
 //! ```
 //!
 //! - **Asked**: the call was sent. Pipelined fields name it as their target.
@@ -13,8 +14,9 @@
 //!   Finish follows in the same transaction, unless another thread holds a reference to
 //!   the question for a moment. If the Return said `noFinishNeeded`, the entry is gone at
 //!   once.
-//! - **Finished**: the result was no longer wanted. The Finish said so and gave up the
-//!   results' capabilities. When the Return comes, nothing of it is imported, and only
+//! - **Finished**: the result was no longer wanted, or did not come in time, and then the
+//!   fields are broken: Note [deadlines]. The Finish said so and gave up the results'
+//!   capabilities. When the Return comes, nothing of it is imported, and only
 //!   then is the id free.
 //!
 //! A question of which only the pipeline is wanted is Asked until its Finish, which

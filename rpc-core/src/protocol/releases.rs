@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::question;
 use super::{Machine, Txn};
 use crate::cap::effects::{self, Effect, LockScope};
+use crate::error::Error;
 use crate::ids::{ImportId, QuestionId, Serial};
 use crate::sync::atomic::{Ordering, fence};
 use crate::wire;
@@ -125,6 +126,28 @@ impl Txn<'_> {
             Some(finished @ question::State::Finished { .. }) => {
                 machine.questions.with(id, |question| question.state = finished);
             }
+        }
+    }
+
+    /// Ends a question for which the time is over, as an exception of the peer's would,
+    /// and finishes it. Does nothing if it is not waiting for its results here: the first
+    /// of this and the Return decides.
+    pub(super) fn give_up_question(&mut self, id: QuestionId, serial: Serial, error: &Error) {
+        let asked = self.machine.questions.with(id, |question| match &mut question.state {
+            question::State::Asked(asked)
+                if question.serial == serial && asked.results_to == question::ResultsTo::Caller =>
+            {
+                let mut asked = std::mem::take(asked);
+                let params = std::mem::take(&mut asked.params);
+                question.state = question::State::Finished { params };
+                Some((asked, question.permit.take()))
+            }
+            _ => None,
+        });
+        if let Some((asked, permit)) = asked.flatten() {
+            self.send_finish(id, true);
+            drop(permit);
+            self.settle_with(asked, Err(error.clone()));
         }
     }
 

@@ -35,6 +35,7 @@ pub struct ConnConfig {
     pub(super) gateway: Option<Client>,
     pub(super) action: Option<Action>,
     pub(super) close_timeout: Duration,
+    pub(super) call_timeout: Option<Duration>,
     pub(super) flow: FlowControl,
     pub(super) flow_limit: u64,
 }
@@ -52,6 +53,7 @@ impl ConnConfig {
             gateway: None,
             action: None,
             close_timeout: Duration::from_secs(1),
+            call_timeout: None,
             flow: FlowControl::default(),
             flow_limit: u64::MAX,
         }
@@ -188,6 +190,37 @@ impl ConnConfig {
         self
     }
 
+    /// Sets how long each call of this side over the connection may take, unless its
+    /// caller or [its client](crate::Client::with_timeout) allows another time. It
+    /// includes the wait for room, also that of
+    /// [`Connection::bootstrap`](crate::Connection::bootstrap). When the time is over the
+    /// call fails with an error that [is a timeout](crate::Error::is_timeout), even if
+    /// nobody waits for it, and the peer is told that it is cancelled. A streaming call
+    /// that is not answered in time ends its stream.
+    ///
+    /// Calls that are passed on for a peer are not limited, and of a call [for its pipeline
+    /// only](crate::Request::send_pipeline_only) just the wait for room is.
+    /// [`Duration::MAX`] stands for no limit. Default: that of the vat,
+    /// [`VatConfig::call_timeout`](crate::VatConfig::call_timeout).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use capnp_threads_core::ConnConfig;
+    ///
+    /// let config = ConnConfig::new().call_timeout(Duration::from_secs(30));
+    /// ```
+    #[must_use]
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
+        self
+    }
+
+    /// The same, with a default for what was not set.
+    pub(super) fn or_call_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.call_timeout = self.call_timeout.or(timeout);
+        self
+    }
+
     /// How long a connection that ends may take to write what is still queued, and
     /// to wait for the peer to end its side, too. A peer that does neither read nor
     /// close cannot hold it longer. Default: one second.
@@ -215,6 +248,7 @@ impl fmt::Debug for ConnConfig {
             .field("gateway", &self.gateway)
             .field("action", &self.action.is_some())
             .field("close_timeout", &self.close_timeout)
+            .field("call_timeout", &self.call_timeout)
             .field("flow", &self.flow)
             .field("flow_limit", &self.flow_limit)
             .finish()

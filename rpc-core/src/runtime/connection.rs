@@ -314,7 +314,8 @@ impl Shared {
     }
 
     fn try_bootstrap(&self, object: Option<Payload>) -> std::result::Result<Client, Unused> {
-        let permit = wait_for_room(self.machine.room(), Deadline::NEVER);
+        let deadline = self.machine.call_timeout().map_or(Deadline::NEVER, Deadline::after);
+        let permit = wait_for_room(self.machine.room(), deadline);
         self.machine.try_bootstrap(object, permit)
     }
 
@@ -457,6 +458,7 @@ pub(super) fn start(
         gateway,
         action,
         close_timeout,
+        call_timeout,
         flow,
         flow_limit,
     } = config;
@@ -497,7 +499,8 @@ pub(super) fn start(
         receiving: Arc::clone(&receiving),
         supervisor: supervisor.clone(),
     };
-    let machine = Machine::new(Settings { limits, flow, fds }, offers, Arc::new(outlet));
+    let machine =
+        Machine::new(Settings { call_timeout, limits, flow, fds }, offers, Arc::new(outlet));
     machine.set_flow_limit(flow_limit);
 
     let shared = Arc::new(Shared {

@@ -33,6 +33,10 @@ pub struct VatConfig {
     pub name: String,
     /// Settings of the vat's workers.
     pub pool: PoolConfig,
+    /// How long each call of the vat over one of its connections may take, if neither the
+    /// connection's configuration nor the caller allows another time: see
+    /// [`ConnConfig::call_timeout`]. Default: without limit.
+    pub call_timeout: Option<Duration>,
 }
 
 impl VatConfig {
@@ -54,7 +58,7 @@ impl VatConfig {
 
 impl Default for VatConfig {
     fn default() -> Self {
-        VatConfig { name: DEFAULT_NAME.into(), pool: PoolConfig::default() }
+        VatConfig { name: DEFAULT_NAME.into(), pool: PoolConfig::default(), call_timeout: None }
     }
 }
 
@@ -71,6 +75,7 @@ pub struct Vat {
 struct Shared {
     name: String,
     pool: Arc<Pool>,
+    call_timeout: Option<Duration>,
     connections: Arc<connection::Registry>,
     next_connection: AtomicU64,
     /// Set before the connections are closed.
@@ -115,14 +120,16 @@ impl Vat {
     }
 
     fn of_config(config: VatConfig) -> Self {
-        Self::of_workers(Pool::new(config.name.clone(), config.pool), config.name)
+        let pool = Pool::new(config.name.clone(), config.pool);
+        Self::of_workers(pool, config.name, config.call_timeout)
     }
 
-    fn of_workers(pool: Arc<Pool>, name: String) -> Self {
+    fn of_workers(pool: Arc<Pool>, name: String, call_timeout: Option<Duration>) -> Self {
         Vat {
             shared: Arc::new(Shared {
                 pool,
                 name,
+                call_timeout,
                 connections: Arc::new(DashMap::new()),
                 next_connection: AtomicU64::new(1),
                 closed: AtomicBool::new(false),
@@ -136,7 +143,7 @@ impl Vat {
     /// that belongs to no vat. It lives as long as the process.
     pub fn global() -> &'static Vat {
         static GLOBAL: LazyLock<Vat> =
-            LazyLock::new(|| Vat::of_workers(Pool::global(), DEFAULT_NAME.into()));
+            LazyLock::new(|| Vat::of_workers(Pool::global(), DEFAULT_NAME.into(), None));
         &GLOBAL
     }
 
@@ -168,7 +175,7 @@ impl Vat {
         let number = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
         let connection = connection::start(
             transport,
-            config,
+            config.or_call_timeout(self.shared.call_timeout),
             &self.shared.pool,
             &self.shared.connections,
             number,

@@ -10,7 +10,7 @@ use super::content::Response;
 use super::interface::Interface;
 use super::pipeline::{FromTypelessPipeline, Pipelined};
 use super::promise::Promise;
-use crate::cap::calling::Call;
+use crate::cap::calling::{By, Call, Time};
 use crate::cap::client::Client;
 use crate::cap::hook::{self, CapTable};
 use crate::cap::incoming_call::IncomingCall;
@@ -148,9 +148,9 @@ impl<P, R> Request<P, R> {
         self
     }
 
-    fn start(self, deadline: Deadline) -> Pending {
+    fn start(self, time: Time) -> Pending {
         let (client, call) = self.into_call();
-        client.start(call, deadline)
+        client.start(call, time)
     }
 
     fn into_call(self) -> (Client, Call) {
@@ -175,7 +175,40 @@ impl<P, R> Request<P, R> {
     /// connection. Calls through one client arrive in the order in which they were
     /// sent.
     pub fn send(self) -> Promise<R> {
-        Promise::new(self.start(Deadline::NEVER))
+        Promise::new(self.start(Time::Default))
+    }
+
+    /// Sends the call as [`send`](Self::send) does, with a time that covers the wait for
+    /// room, the sending and the wait for the answer, whether somebody waits for it or
+    /// not. When the time is over the call fails with an error that [is a
+    /// timeout](crate::Error::is_timeout), and so do calls that are pipelined on it from
+    /// then on; the callee is told that the call is cancelled.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use capnp_threads_core::{Result, Vat};
+    /// # use rpc_schema::echo_capnp::echo;
+    /// # struct Echo;
+    /// # impl echo::Server for Echo {
+    /// #     fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<()> { Ok(()) }
+    /// # }
+    /// # fn main() -> Result<()> {
+    /// # let echo: echo::Client = Vat::new().export(Echo);
+    /// echo.ping_request().send_timeout(Duration::from_secs(5)).on_resolve(|outcome| {
+    ///     if let Err(error) = outcome {
+    ///         println!("no ping in five seconds: {error}");
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_timeout(self, timeout: Duration) -> Promise<R> {
+        Promise::new(self.start(Time::Until(Deadline::after(timeout))))
+    }
+
+    /// As [`send_timeout`](Self::send_timeout), until a point in time.
+    pub fn send_deadline(self, deadline: Instant) -> Promise<R> {
+        Promise::new(self.start(Time::Until(Deadline::at(deadline))))
     }
 
     /// Sends the call if it can be sent at once, and never waits. Otherwise nothing is
@@ -206,7 +239,7 @@ impl<P, R> Request<P, R> {
     /// ```
     pub fn try_send(self) -> Result<Promise<R>, Self> {
         match self.client.try_place() {
-            Some(place) => Ok(Promise::new(place.send(self.into_call().1))),
+            Some(place) => Ok(Promise::new(place.send(self.into_call().1, By::Timer))),
             None => Err(self),
         }
     }
@@ -252,7 +285,7 @@ impl<P, R: Owned> Request<P, R> {
     /// # Errors
     /// Whatever the call fails with.
     pub fn call(self) -> Result<Response<R>> {
-        self.send().wait()
+        self.finish(Time::Default)
     }
 
     /// Sends the call and blocks until it has returned, but in all no longer than
@@ -279,7 +312,7 @@ impl<P, R: Owned> Request<P, R> {
     /// # }
     /// ```
     pub fn call_timeout(self, timeout: Duration) -> Result<Response<R>> {
-        self.call_before(Deadline::after(timeout))
+        self.finish(Time::Until(Deadline::after(timeout)))
     }
 
     /// As [`call_timeout`](Self::call_timeout), until a point in time: for several calls
@@ -288,11 +321,12 @@ impl<P, R: Owned> Request<P, R> {
     /// # Errors
     /// As [`call_timeout`](Self::call_timeout).
     pub fn call_deadline(self, deadline: Instant) -> Result<Response<R>> {
-        self.call_before(Deadline::at(deadline))
+        self.finish(Time::Until(Deadline::at(deadline)))
     }
 
-    fn call_before(self, deadline: Deadline) -> Result<Response<R>> {
-        Ok(Response::new(&self.start(deadline).end_before(deadline)?))
+    fn finish(self, time: Time) -> Result<Response<R>> {
+        let (client, call) = self.into_call();
+        Ok(Response::new(&client.finish(call, time)?))
     }
 }
 
@@ -334,8 +368,33 @@ impl<P> StreamingRequest<P> {
     /// arrived, make a call that is not streaming, or [finish](Client::finish_stream)
     /// the stream.
     pub fn send(self) -> Result<()> {
-        let Request { client, interface_id, method_id, params, .. } = self.0;
-        client.call_streaming(interface_id, method_id, params.finish())
+        self.stream(Time::Default)
+    }
+
+    /// Sends the call as [`send`](Self::send) does, with a time that covers the wait for
+    /// room, the sending and the wait for the answer. When the time is over and the call
+    /// was sent, the stream fails with an error that [is a
+    /// timeout](crate::Error::is_timeout), here or at a later call.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); and if there was no room in time, an error of which
+    /// [`Error::timeout`](crate::Error::timeout) says that the call was never sent. Then
+    /// the stream goes on without it.
+    pub fn send_timeout(self, timeout: Duration) -> Result<()> {
+        self.stream(Time::Until(Deadline::after(timeout)))
+    }
+
+    /// As [`send_timeout`](Self::send_timeout), until a point in time.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Self::send_timeout).
+    pub fn send_deadline(self, deadline: Instant) -> Result<()> {
+        self.stream(Time::Until(Deadline::at(deadline)))
+    }
+
+    fn stream(self, time: Time) -> Result<()> {
+        let (client, call) = self.0.into_call();
+        client.stream_within(call, time)
     }
 
     /// Sends the call if there is room for it in the stream's window and among the calls

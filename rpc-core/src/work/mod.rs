@@ -7,5 +7,6 @@ pub(crate) mod interrupt;
 pub(crate) mod pool;
 pub(crate) mod role;
 pub(crate) mod room;
+pub(crate) mod timer;
 pub(crate) mod waiting;
 pub(crate) mod waking;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Arrival, CallCell, Demand, Early, Phase, Queue, Sink};
 use crate::cap::delivery::cancelled;
 use crate::cap::effects::{self, Effect};
+use crate::error::Error;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Scope;
 
@@ -68,6 +69,11 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn cancel(self: &Arc<Self>) {
+        self.end(None);
+    }
+
+    /// Cancels the call and, if there is an error, fails it with that.
+    pub(super) fn end(self: &Arc<Self>, error: Option<Error>) {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Done(_)) {
             return;
@@ -97,8 +103,9 @@ impl CallCell {
         }
         // Dropping the last reference to the question sends its Finish. Nothing else
         // would end the call, which a peer may still be able to name.
-        if question.is_some() {
-            effects::defer(Effect::Complete(Arc::clone(self), Err(cancelled())));
+        if question.is_some() || error.is_some() {
+            let error = error.unwrap_or_else(cancelled);
+            effects::defer(Effect::Complete(Arc::clone(self), Err(error)));
         }
         drop((question, fields));
         // Calls that wait for each other's outcome form chains.

@@ -61,6 +61,10 @@ impl CallCell {
         crossing: &Crossing,
     ) -> Vec<(Path, Arc<LocalPromise>)> {
         let cell = Arc::clone(other.cell());
+        if !self.is_undecided() {
+            // The other call ends with this one, and not before: Note [deadlines].
+            cell.is_up_to_the_caller();
+        }
         let mut fields = Vec::new();
         {
             let mut state = self.state.lock();

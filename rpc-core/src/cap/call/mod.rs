@@ -6,7 +6,7 @@
 //! Waiting ──sent to a peer───────────────────────► Asked(question)
 //! Waiting ──tail call to the peer that asked─────► Redirected(question)
 //! Asked ──answered with another call's outcome───► Waiting
-//! Asked, Redirected ──cancelled──────────────────► Waiting
+//! Asked, Redirected ──cancelled, or time over────► Waiting
 //! Waiting, Asked, Redirected ──complete──────────► Returning
 //! Returning ──Return that awaits a Finish queued─► Completing
 //! Returning ──no such Return─────────────────────► Done
@@ -41,6 +41,7 @@
 mod cancelling;
 mod joining;
 mod pipelining;
+mod timing;
 
 pub(crate) use cancelling::Begun;
 
@@ -84,6 +85,8 @@ pub(crate) enum Sink {
 struct State {
     phase: Phase,
     demand: Demand,
+    /// Whether something ends the call at some time: Note [deadlines].
+    time: timing::Time,
     /// The fields that were made in this process, by path.
     fields: BTreeMap<Path, Weak<LocalPromise>>,
     /// Number of fields at which those that are gone are swept out.
@@ -232,6 +235,7 @@ impl CallCell {
             state: Mutex::new(State {
                 phase: Phase::Waiting,
                 demand: Demand::Wanted,
+                time: timing::Time::default(),
                 fields: BTreeMap::new(),
                 sweep_at: 16,
                 early: None,
@@ -297,8 +301,9 @@ impl CallCell {
                 let before = std::mem::replace(&mut state.phase, returning);
                 let hooks = std::mem::take(&mut state.on_cancel);
                 let taken_from = state.taken_from.take();
+                let time = std::mem::take(&mut state.time);
                 drop(state);
-                drop((before, taken_from));
+                drop((before, taken_from, time));
                 if !hooks.is_empty() {
                     effects::defer(Effect::drop(hooks));
                 }
