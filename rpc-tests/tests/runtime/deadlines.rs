@@ -110,10 +110,25 @@ fn assert_unsent(error: &Error) {
 
 /// The errors of ever longer tries, up to the first try whose call was sent.
 fn until_sent(mut attempt: impl FnMut(Duration) -> Error) -> Error {
-    (0..32)
-        .map(|doublings| attempt(Duration::from_millis(1 << doublings)))
+    (0_u32..)
+        .map(|doublings| attempt(Duration::from_millis(1 << doublings.min(12))))
         .find(|error| error.timeout() != Some(Timeout::NeverSent))
         .unwrap()
+}
+
+/// The error of the last of ever longer tries, up to the one after which a callee knows
+/// that a call was cancelled. The callee does not learn of a call whose time is over before
+/// its method begins, since that does not run.
+fn until_noticed(cancelled: &Event, mut attempt: impl FnMut(Duration) -> Error) -> Error {
+    let mut timeout = Duration::from_millis(1);
+    loop {
+        let error = attempt(timeout);
+        assert!(error.is_timeout(), "{error}");
+        if error.timeout() == Some(Timeout::MayHaveRun) && cancelled.is_set() {
+            return error;
+        }
+        timeout = (2 * timeout).min(Duration::from_secs(1));
+    }
 }
 
 #[test]
@@ -136,10 +151,11 @@ fn a_deadline_bounds_the_wait_for_room() {
 fn a_deadline_bounds_the_wait_for_an_answer_and_ends_the_call() {
     let _watchdog = Watchdog::start();
     let slow = Slow::new();
-    let error = until_sent(|timeout| foo_request(&slow.client).call_timeout(timeout).unwrap_err());
-    assert_eq!((error.timeout(), error.kind()), (Some(Timeout::MayHaveRun), ErrorKind::Overloaded));
     // The callee learns of it, though its method still runs.
-    slow.cancelled.wait();
+    let error = until_noticed(&slow.cancelled, |timeout| {
+        foo_request(&slow.client).call_timeout(timeout).unwrap_err()
+    });
+    assert_eq!((error.timeout(), error.kind()), (Some(Timeout::MayHaveRun), ErrorKind::Overloaded));
     assert!(!slow.go.is_set());
     slow.finish(Vec::new());
 }
@@ -305,11 +321,10 @@ fn a_timeout_is_told_from_an_overloaded_callee() {
 fn a_call_that_nobody_waits_for_ends_in_time() {
     let _watchdog = Watchdog::start();
     let slow = Slow::new();
-    let error = until_sent(|timeout| {
+    let error = until_noticed(&slow.cancelled, |timeout| {
         outcome(&foo_request(&slow.client).send_timeout(timeout)).unwrap_err()
     });
     assert_eq!((error.timeout(), error.kind()), (Some(Timeout::MayHaveRun), ErrorKind::Overloaded));
-    slow.cancelled.wait();
     until("the question to end", || slow.pair.client.snapshot().questions == 0);
     assert!(!slow.go.is_set());
     // There was no time at all.
@@ -402,9 +417,7 @@ fn a_call_for_its_pipeline_only_goes_on() {
 fn the_default_of_a_connection_ends_calls_and_gives_way_to_their_own_deadlines() {
     let _watchdog = Watchdog::start();
     let slow = Slow::configured(|config| config.call_timeout(SOON));
-    let error = until_sent(|_| foo_request(&slow.client).call().unwrap_err());
-    assert_eq!(error.timeout(), Some(Timeout::MayHaveRun));
-    slow.cancelled.wait();
+    until_noticed(&slow.cancelled, |_| foo_request(&slow.client).call().unwrap_err());
     until("the question to end", || slow.pair.client.snapshot().questions == 0);
     let client = slow.client.clone();
     let call = foo_request(&client).send_timeout(Duration::MAX);
@@ -499,8 +512,7 @@ fn an_object_of_this_process_learns_that_the_time_is_over() {
     let (go, cancelled) = (Event::new(), Event::new());
     let vat = rpc_tests::support::vat("deadline");
     let object = slow_foo(&vat, go.clone(), cancelled.clone()).with_timeout(SOON);
-    assert_eq!(end_one(&object).timeout(), Some(Timeout::MayHaveRun));
-    cancelled.wait();
+    until_noticed(&cancelled, |_| outcome(&foo_request(&object).send()).unwrap_err());
     assert!(!go.is_set());
     go.set();
     drop(object);
@@ -541,10 +553,9 @@ fn a_membrane_lets_deadlines_through() {
     let _watchdog = Watchdog::start();
     let slow = Slow::configured(|config| config.call_timeout(SOON));
     let (wrapped, revoker) = revocable(&slow.client);
-    let error =
-        until_sent(|timeout| outcome(&foo_request(&wrapped).send_timeout(timeout)).unwrap_err());
-    assert_eq!(error.timeout(), Some(Timeout::MayHaveRun));
-    slow.cancelled.wait();
+    until_noticed(&slow.cancelled, |timeout| {
+        outcome(&foo_request(&wrapped).send_timeout(timeout)).unwrap_err()
+    });
     until("the question to end", || slow.pair.client.snapshot().questions == 0);
     let call = foo_request(&wrapped).send_timeout(Duration::MAX);
     drop(revoker);
@@ -557,8 +568,7 @@ fn what_is_connected_anew_has_the_time_of_its_connection() {
     let slow = Slow::configured(|config| config.call_timeout(SOON));
     let behind = slow.client.clone();
     let (client, control) = auto_reconnect(move || Ok(behind.clone()));
-    assert_eq!(end_one(&client).timeout(), Some(Timeout::MayHaveRun));
-    slow.cancelled.wait();
+    until_noticed(&slow.cancelled, |_| outcome(&foo_request(&client).send()).unwrap_err());
     until("the question to end", || slow.pair.client.snapshot().questions == 0);
     let call = foo_request(&client.with_timeout(Duration::MAX)).send();
     drop(control);
