@@ -1,7 +1,7 @@
 //! Calls, promises and mailboxes within one vat.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{Held, World, all_succeed, call, calls, content};
 use crate::cap::local_promise::LocalPromise;
@@ -41,15 +41,17 @@ fn a_call_that_nobody_wants_any_more_ends_whatever_comes_first() {
     explore(|| {
         let world = World::default();
         let (target, result) = world.witness();
-        let held = Held::default();
         let hooks = Arc::new(AtomicUsize::new(0));
-        let (own, hook) = (held.clone(), Arc::clone(&hooks));
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let (hook, seen_cancelled) = (Arc::clone(&hooks), Arc::clone(&cancelled));
+        // Does not run if the call is cancelled before.
         let (_, client) = world.object(Concurrency::Serial, move |call| {
             let hook = Arc::clone(&hook);
             call.on_cancel(move || {
                 hook.fetch_add(1, Ordering::SeqCst);
             });
-            own.put(call);
+            seen_cancelled.store(call.is_cancelled(), Ordering::SeqCst);
+            call.respond(Ok(content::results(0, &[result.clone()])));
         });
         let pending = call(&client, 0, &[]);
         let field = pending.pipelined(&[0]);
@@ -58,15 +60,12 @@ fn a_call_that_nobody_wants_any_more_ends_whatever_comes_first() {
             drop((field, piped));
         });
         world.spawn(move || drop(pending));
-        let answer = held.take();
-        let cancelled = answer.is_cancelled();
-        answer.respond(Ok(content::results(0, &[result])));
         world.settle();
-        let ran = hooks.load(Ordering::SeqCst);
+        let (ran, cancelled) = (hooks.load(Ordering::SeqCst), cancelled.load(Ordering::SeqCst));
         assert!(ran <= 1 && (ran == 1 || !cancelled), "the hook ran {ran} times");
         let seen = target.seen();
         assert!(seen.is_sorted() && seen.len() <= 2, "{seen:?}");
-        drop((client, held));
+        drop(client);
         assert_eq!(Arc::strong_count(&hooks), 1, "the hook has gone");
         world.finish();
     });
