@@ -110,10 +110,14 @@ fn assert_unsent(error: &Error) {
 
 /// The errors of ever longer tries, up to the first try whose call was sent.
 fn until_sent(mut attempt: impl FnMut(Duration) -> Error) -> Error {
-    (0_u32..)
-        .map(|doublings| attempt(Duration::from_millis(1 << doublings.min(12))))
-        .find(|error| error.timeout() != Some(Timeout::NeverSent))
-        .unwrap()
+    let mut timeout = Duration::from_millis(1);
+    loop {
+        let error = attempt(timeout);
+        if error.timeout() != Some(Timeout::NeverSent) {
+            return error;
+        }
+        timeout = timeout.saturating_mul(2);
+    }
 }
 
 /// The error of the last of ever longer tries, up to the one after which a callee knows
@@ -127,7 +131,7 @@ fn until_noticed(cancelled: &Event, mut attempt: impl FnMut(Duration) -> Error) 
         if error.timeout() == Some(Timeout::MayHaveRun) && cancelled.is_set() {
             return error;
         }
-        timeout = (2 * timeout).min(Duration::from_secs(1));
+        timeout = timeout.saturating_mul(2);
     }
 }
 
