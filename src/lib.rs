@@ -66,8 +66,8 @@ pub use capnp_threads_core::generated;
 /// Workers, connections and who may make them, and threads that end with them.
 pub mod vat {
     pub use capnp_threads_core::{
-        AcceptLimits, Executor, Exported, Job, OwnedSupervisor, PoolConfig, Snapshot, StopToken,
-        Supervisor, VatConfig,
+        AcceptLimits, Exported, OwnedSupervisor, PoolConfig, Snapshot, StopToken, Supervisor,
+        VatConfig,
     };
 }
 

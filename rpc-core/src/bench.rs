@@ -18,7 +18,7 @@ use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::Mutex;
 use crate::typed::{FromServer, dispatch_of};
 use crate::wire::{self, message};
-use crate::work::executor::{Executor, Job};
+use crate::work::executor::{Executor, Job, Refused};
 
 /// A vat that calls and a vat that serves one object, linked to each other. Nothing
 /// moves but in [`settle`](TwoVats::settle).
@@ -138,7 +138,7 @@ impl Jobs {
     fn run(&self) -> bool {
         let mut ran = false;
         while let Some(job) = self.pop() {
-            job();
+            job.run();
             ran = true;
         }
         ran
@@ -150,7 +150,7 @@ impl Jobs {
 }
 
 impl Executor for Jobs {
-    fn spawn(&self, job: Job) -> std::result::Result<(), Job> {
+    fn spawn(&self, job: Job) -> std::result::Result<(), Refused> {
         self.0.lock().push_back(job);
         Ok(())
     }

@@ -146,5 +146,4 @@ pub use typed::{
 };
 pub use wire::message;
 pub use wire::print as describe;
-pub use work::executor::{Executor, Job};
 pub use work::pool::PoolConfig;

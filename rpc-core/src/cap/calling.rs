@@ -14,6 +14,7 @@ use super::pipeline::Pipeline;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, Timeout};
 use crate::wire::Hint;
+use crate::work::origin;
 use crate::work::role;
 use crate::work::room::{Permit, Room};
 
@@ -317,7 +318,7 @@ fn default_deadline(
 
 /// A call that has failed.
 fn failed(error: Error, hint: Hint) -> Pending {
-    let (cell, interest) = CallCell::new(Sink::Here, hint);
+    let (cell, interest) = CallCell::new(Sink::Here, hint, origin::current());
     cell.complete(Err(error));
     Pending::new(interest)
 }
@@ -333,7 +334,7 @@ impl Place {
     /// Sends a call there. Does not wait.
     pub(crate) fn send(self, call: Call, by: By) -> Pending {
         let Call { interface_id, method_id, params, hint } = call;
-        let (cell, interest) = CallCell::new(Sink::Here, hint);
+        let (cell, interest) = CallCell::new(Sink::Here, hint, origin::current());
         match self.deadline.map(Deadline::time) {
             None => {}
             Some(Some(time)) if by == By::Timer && hint != Hint::OnlyPipeline => {

@@ -40,7 +40,7 @@ use super::watch::Watcher;
 use crate::error::Error;
 use crate::panics;
 use crate::wire::Path;
-use crate::work::executor::{Executor, Job};
+use crate::work::executor::{Executor, Job, Refused};
 use crate::work::interrupt::Detached;
 use crate::work::role;
 use crate::work::waking::Suspended;
@@ -126,7 +126,7 @@ impl Effect {
             Effect::ReleaseHeld(connection) => connection.release_held(),
             Effect::RunInline(object) => application(|| object.run()),
             Effect::FlushReleases(connection) => connection.flush_releases(),
-            Effect::Run(job) => application(job),
+            Effect::Run(job) => application(|| job.run()),
             Effect::Do(step) => step(),
             Effect::Disconnected(connection) => connection.disconnected(),
             Effect::Drop(value) => application(|| drop(value)),
@@ -218,7 +218,7 @@ pub(crate) fn application(code: impl FnOnce()) {
 
 /// Runs a closure of the application on a worker or, if none is free, on this thread.
 pub(crate) fn spawn_or_run(executor: &dyn Executor, job: Job) {
-    if let Err(job) = executor.spawn(job) {
+    if let Err(Refused { job, .. }) = executor.spawn(job) {
         tracing::warn!("no worker is free: a closure runs on the thread that triggered it");
         defer(Effect::Run(job));
     }

@@ -9,7 +9,7 @@ use super::delivery::{CallRequest, Delivery, Tail, cancelled};
 use super::object::LocalObject;
 use super::payload::Payload;
 use crate::error::{Error, Result};
-use crate::work::executor::Executor;
+use crate::work::executor::{Executor, Job};
 use crate::work::interrupt;
 
 /// A call that has reached an object of this process.
@@ -181,7 +181,7 @@ impl Cancellation {
     /// See [`IncomingCall::on_cancel`]. Must not be called under a lock that the
     /// closure takes: if no worker is free, the closure runs on this thread.
     pub(crate) fn on_cancel(self, closure: impl FnOnce() + Send + 'static) {
-        self.cell.on_cancel(self.executor, Box::new(closure));
+        self.cell.on_cancel(self.executor, Job::closure(closure));
     }
 }
 

@@ -62,6 +62,13 @@ impl<T> Line<T> {
         Some(item)
     }
 
+    /// Takes all items, with their places.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = (u64, T)> + use<T> {
+        self.empty = 0;
+        let all = std::mem::take(&mut self.places);
+        all.into_iter().filter_map(|(place, item)| Some((place, item?)))
+    }
+
     fn tidy(&mut self) {
         while let Some((_, None)) = self.places.front() {
             self.places.pop_front();

@@ -15,6 +15,7 @@ pub(crate) mod incoming_call;
 pub(crate) mod indices;
 pub(crate) mod line;
 pub(crate) mod local_promise;
+mod mailbox;
 pub(crate) mod object;
 pub(crate) mod payload;
 pub(crate) mod pending;

@@ -1,32 +1,21 @@
 //! Objects of this process and the mailboxes in front of them.
 //!
-//! # State model of a mailbox
-//!
-//! ```text
-//! Idle ──call──► Running ──mailbox seen empty──► Idle
-//! ```
-//!
-//! A call is put into the mailbox under the mailbox's lock, which is a leaf. A thread
-//! that finds the mailbox idle starts a worker for it. The worker takes calls out one
-//! by one and runs them without the lock, until it sees the mailbox empty. So calls
-//! start in the order in which they arrived, and a thread that delivers a call never
-//! waits for an object. For a concurrent object there are as many workers as calls, and
-//! each takes one out.
-//!
-//! A call in the mailbox that is cancelled leaves it at once, and its method does not
-//! run. Its worker, if it has one of its own, is left to the next call.
+//! A call is put into the object's mailbox (`mailbox.rs`) under the mailbox's lock, which
+//! is a leaf, and a job is made of it where there is none for it. The worker that gets the
+//! job takes calls out and runs them without the lock. So calls start in the order in
+//! which they arrived, and a thread that delivers a call never waits for an object.
 
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::call::{Begun, Queue, Withdraw};
+use super::call::{Begun, CallCell, Keeps, Queue};
 use super::capability::Capability;
 use super::client::Client;
 use super::delivery::{CallRequest, Delivery, cancelled};
 use super::effects::{self, Effect, Inline};
 use super::incoming_call::{IncomingCall, PanicScope};
-use super::line::Line;
+use super::mailbox::{Mailbox, Taken};
 use super::stream::{Stream, StreamSlot};
 use crate::brand::Brand;
 use crate::error::{Error, Result};
@@ -35,8 +24,9 @@ use crate::flow::FixedWindow;
 use crate::panics::{self, Panicked};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::work::executor::Executor;
+use crate::work::executor::{Calls, Executor, Job};
 use crate::work::interrupt::Detached;
+use crate::work::origin::{self, Origin};
 use crate::work::role::{self, Pace};
 
 /// The object behind a capability of this process. Generated code implements this trait
@@ -100,18 +90,11 @@ pub(crate) struct LocalObject {
     concurrency: Concurrency,
     executor: Arc<dyn Executor>,
     mailbox: Mutex<Mailbox>,
-    /// The next free place in the mailbox.
+    /// The next place in the mailbox.
     next_place: AtomicU64,
     stream: StreamSlot,
     /// The error of a streaming call: every later call fails with it, too.
     broken: OnceLock<Error>,
-}
-
-#[derive(Default)]
-struct Mailbox {
-    calls: Line<CallRequest>,
-    /// The number of workers that are going to take calls out.
-    workers: usize,
 }
 
 impl LocalObject {
@@ -125,7 +108,10 @@ impl LocalObject {
             server: Some(server),
             concurrency,
             executor,
-            mailbox: Mutex::default(),
+            mailbox: Mutex::new(match concurrency {
+                Concurrency::Serial | Concurrency::Inline => Mailbox::one_by_one(),
+                Concurrency::Concurrent => Mailbox::concurrent(),
+            }),
             next_place: AtomicU64::new(0),
             stream: StreamSlot::default(),
             broken: OnceLock::new(),
@@ -149,24 +135,14 @@ impl LocalObject {
     /// Puts a call into the mailbox. Never waits.
     fn enqueue(self: Arc<Self>, call: CallRequest) {
         let place = self.next_place.fetch_add(1, Ordering::SeqCst);
-        let cell = Arc::clone(&call.cell);
+        let (origin, cell) = (call.cell.origin(), Arc::clone(&call.cell));
         // The cell is told first: see `LocalPromise::accept`.
         cell.queued_in(Queue::Mailbox(Arc::downgrade(&self) as _), place);
-        let start = {
-            let mut mailbox = self.mailbox.lock();
-            mailbox.calls.insert(place, call);
-            let wanted = match self.concurrency {
-                Concurrency::Concurrent => mailbox.calls.len(),
-                Concurrency::Serial | Concurrency::Inline => 1,
-            };
-            let start = mailbox.workers < wanted;
-            mailbox.workers += usize::from(start);
-            start
-        };
+        let start = self.mailbox.lock().insert(origin, place, call);
         if cell.is_unwanted() {
             // The thread that cancelled the call may have looked before the call was in
             // the mailbox.
-            self.withdraw(place);
+            self.withdraw(origin, place);
         }
         if !start {
             return;
@@ -174,40 +150,29 @@ impl LocalObject {
         if self.concurrency == Concurrency::Inline {
             return effects::defer(Effect::RunInline(self));
         }
-        let object = Arc::clone(&self);
-        if self.executor.spawn(Box::new(move || object.run())).is_err() {
-            self.refuse();
+        let executor = Arc::clone(&self.executor);
+        if let Err(refused) = executor.spawn(Job::calls(self, origin)) {
+            refused.tell();
         }
     }
 
-    /// Runs the calls in the mailbox.
-    pub(crate) fn run(self: &Arc<Self>) {
-        match self.concurrency {
-            Concurrency::Concurrent => {
-                let call = {
-                    let mut mailbox = self.mailbox.lock();
-                    mailbox.workers -= 1;
-                    mailbox.calls.take_first()
-                };
-                if let Some(call) = call {
-                    role::set_pace(Pace::Calm);
+    /// Runs the calls in the mailbox that a job of this origin is for.
+    fn run_calls(self: &Arc<Self>, origin: Origin) {
+        let mut taken = self.mailbox.lock().first(origin);
+        while let Some(Taken { call, last }) = taken {
+            let for_whom = call.cell.origin();
+            match self.concurrency {
+                Concurrency::Inline => {
+                    let _on_behalf = origin::OnBehalf::begin(for_whom);
+                    self.begin(call);
+                }
+                Concurrency::Serial | Concurrency::Concurrent => {
+                    role::set_pace(if last { Pace::Calm } else { Pace::Busy });
+                    origin::work_for(for_whom);
                     self.begin(call);
                 }
             }
-            Concurrency::Serial | Concurrency::Inline => loop {
-                let (call, last) = {
-                    let mut mailbox = self.mailbox.lock();
-                    let Some(call) = mailbox.calls.take_first() else {
-                        mailbox.workers = 0;
-                        return;
-                    };
-                    (call, mailbox.calls.is_empty())
-                };
-                if self.concurrency == Concurrency::Serial {
-                    role::set_pace(if last { Pace::Calm } else { Pace::Busy });
-                }
-                self.begin(call);
-            },
+            taken = self.mailbox.lock().next();
         }
     }
 
@@ -237,35 +202,53 @@ impl LocalObject {
             cell.complete(Err(error));
         }
     }
-
-    /// Refuses the calls that no worker is going to take, because none could be started.
-    fn refuse(&self) {
-        let calls = {
-            let mut mailbox = self.mailbox.lock();
-            mailbox.workers -= 1;
-            let workers = mailbox.workers;
-            let beyond = mailbox.calls.len().saturating_sub(workers);
-            (0..beyond).filter_map(|_| mailbox.calls.take_last()).collect::<Vec<_>>()
-        };
-        let refusal = self.executor.refusal();
-        for call in calls.into_iter().rev() {
-            call.cell.complete(Err(refusal.clone()));
-        }
-    }
 }
 
-impl Withdraw for LocalObject {
-    fn withdraw(&self, place: u64) {
-        let gone = self.mailbox.lock().calls.take(place);
+impl Keeps for LocalObject {
+    fn withdraw(&self, origin: Origin, place: u64) {
+        let gone = self.mailbox.lock().withdraw(origin, place);
         if let Some(call) = gone {
             Delivery::Call(call).fail(&cancelled());
         }
+    }
+
+    fn runs(&self, call: *const CallCell) -> bool {
+        self.mailbox.lock().runs(call as usize)
     }
 }
 
 impl Inline for LocalObject {
     fn run(self: Arc<Self>) {
-        LocalObject::run(&self);
+        self.run_calls(Origin::LOCAL);
+    }
+}
+
+impl Calls for LocalObject {
+    fn run(self: Arc<Self>, origin: Origin) {
+        self.run_calls(origin);
+    }
+
+    fn refuse(self: Arc<Self>, origin: Origin, error: &Error) {
+        let calls = self.mailbox.lock().refuse(origin);
+        for call in calls {
+            call.cell.complete(Err(error.clone()));
+        }
+    }
+
+    fn name(&self) -> String {
+        let server = self.server();
+        let name =
+            server.map(|server| panics::caught("a name", || server.name().map(str::to_owned)));
+        let name = name.and_then(Result::ok).flatten();
+        name.unwrap_or_else(|| format!("an object without a name ({:p})", std::ptr::from_ref(self)))
+    }
+
+    fn begun(&self) -> u64 {
+        self.mailbox.lock().begun()
+    }
+
+    fn waiting(&self) -> usize {
+        self.mailbox.lock().waiting()
     }
 }
 

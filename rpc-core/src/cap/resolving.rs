@@ -87,10 +87,10 @@ impl Client {
         let client = self.shortened();
         let executor = role::current_executor();
         if !client.is_promise() {
-            return effects::spawn_or_run(&*executor, Box::new(move || closure(None)));
+            return effects::spawn_or_run(&*executor, Job::closure(move || closure(None)));
         }
         let again = client.clone();
-        let job: Job = Box::new(move || closure(Some(again.shortened())));
+        let job = Job::closure(move || closure(Some(again.shortened())));
         if let Err(Watcher::Closure(executor, job)) = client.watch(Watcher::Closure(executor, job))
         {
             effects::spawn_or_run(&*executor, job);
@@ -103,7 +103,7 @@ impl Client {
         let client = self.shortened();
         let executor = role::current_executor();
         let again = client.clone();
-        let job: Job = Box::new(move || {
+        let job = Job::closure(move || {
             let now = again.shortened();
             match now.broken_by().cloned() {
                 _ if now.is_promise() => now.on_resolved(closure),

@@ -31,6 +31,7 @@ use crate::cap::local_promise::LocalPromise;
 use crate::cap::stream::Stream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
+use crate::work::executor::Job;
 use crate::work::role;
 
 /// Makes a capability that is connected again at the next call after a call has failed
@@ -188,7 +189,7 @@ impl Reconnecting {
         let client = Client::of(Arc::clone(&promise));
         let (connect, this) = (Arc::clone(&self.connect), Weak::clone(&self.this));
         let job = Connecting { promise: Some(promise), this, generation };
-        let spawned = role::current_executor().spawn(Box::new(move || {
+        let spawned = role::current_executor().spawn(Job::closure(move || {
             let target = connect();
             job.finish(target);
         }));

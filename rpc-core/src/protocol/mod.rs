@@ -66,6 +66,7 @@ use crate::flow::FlowControl;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
 use crate::limits::Limits;
 use crate::wire;
+use crate::work::origin::Origin;
 use crate::work::room::Room;
 
 /// One connection as the protocol sees it.
@@ -105,6 +106,8 @@ pub(crate) struct Settings {
     /// Maximum number of file descriptors that travel with a message, by the limits and
     /// by the transport.
     pub(crate) fds: usize,
+    /// Whom the peer's calls are counted for: Note [shares].
+    pub(crate) origin: Origin,
 }
 
 /// What the peer gets when it asks for a capability without having one, and what

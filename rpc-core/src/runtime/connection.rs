@@ -50,6 +50,7 @@ use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl
 use crate::wire;
 use crate::work::event::Event;
 use crate::work::executor::Executor;
+use crate::work::origin::Origin;
 use crate::work::pool::Pool;
 use crate::work::role::{self, Role};
 
@@ -499,8 +500,8 @@ pub(super) fn start(
         receiving: Arc::clone(&receiving),
         supervisor: supervisor.clone(),
     };
-    let machine =
-        Machine::new(Settings { call_timeout, limits, flow, fds }, offers, Arc::new(outlet));
+    let settings = Settings { call_timeout, limits, flow, fds, origin: Origin::connection() };
+    let machine = Machine::new(settings, offers, Arc::new(outlet));
     machine.set_flow_limit(flow_limit);
 
     let shared = Arc::new(Shared {

@@ -12,6 +12,7 @@ use super::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
 use super::sending::Sending;
 use super::turns::{Turn, TurnQueue};
 use crate::deadline::Deadline;
+use crate::error::Error;
 use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::{Mutex, explore, thread};
@@ -20,7 +21,8 @@ use crate::transport::{MessageWriter, PeerDescription, TransportControl, Transpo
 use crate::wire;
 use crate::wire::message::Message as Frame;
 use crate::work::event::Event;
-use crate::work::executor::{Executor, Job};
+use crate::work::executor::{Calls, Executor, Job};
+use crate::work::origin::{self, Origin};
 use crate::work::pool::{Pool, PoolConfig};
 use crate::work::role::{self, Pace};
 
@@ -247,13 +249,19 @@ fn the_send_thread_ends_when_a_write_fails_and_nothing_comes_after_the_failure()
 }
 
 fn pool(max_workers: usize) -> Arc<Pool> {
-    Pool::new("model".to_owned(), PoolConfig { max_workers, ..PoolConfig::default() })
+    pool_with(PoolConfig { max_workers, ..PoolConfig::default() })
+}
+
+fn pool_with(config: PoolConfig) -> Arc<Pool> {
+    // Looking for what is stuck is not part of the models.
+    let patience = std::time::Duration::MAX;
+    Pool::new("model".to_owned(), PoolConfig { patience, ..config })
 }
 
 /// A job that counts itself.
 fn counted(count: &Arc<AtomicUsize>) -> Job {
     let count = Arc::clone(count);
-    Box::new(move || {
+    Job::closure(move || {
         count.fetch_add(1, Ordering::SeqCst);
     })
 }
@@ -294,10 +302,10 @@ fn a_job_that_waits_for_another_one_lets_it_run() {
             let outer = Arc::clone(&pool);
             spawn(
                 &pool,
-                Box::new(move || {
+                Job::closure(move || {
                     let (inner, own) = (Arc::new(Event::default()), own);
                     let set = Arc::clone(&inner);
-                    spawn(&outer, Box::new(move || set.set()));
+                    spawn(&outer, Job::closure(move || set.set()));
                     inner.wait(Deadline::NEVER).unwrap();
                     own.set();
                 }),
@@ -317,16 +325,16 @@ fn a_place_that_is_given_up_is_taken_also_while_the_idle_have_other_work() {
         let pool = pool(2);
         let came = Arc::new(Event::default());
         // Leaves an idle worker behind, unless the worker finds its time over.
-        spawn(&pool, Box::new(|| ()));
+        spawn(&pool, Job::closure(|| ()));
         let (own, outer) = (Arc::clone(&came), Arc::clone(&pool));
         spawn(
             &pool,
-            Box::new(move || {
+            Job::closure(move || {
                 // This job waits for the next one, which the pool cannot see.
                 let waits_for = Arc::clone(&own);
-                spawn(&outer, Box::new(move || assert!(waits_for.park(Deadline::NEVER))));
+                spawn(&outer, Job::closure(move || assert!(waits_for.park(Deadline::NEVER))));
                 let set = Arc::clone(&own);
-                spawn(&outer, Box::new(move || set.set()));
+                spawn(&outer, Job::closure(move || set.set()));
                 own.wait(Deadline::NEVER).unwrap();
             }),
         );
@@ -354,7 +362,7 @@ fn no_more_workers_run_at_once_than_there_may_be() {
                 let set = Arc::clone(&inner);
                 spawn(
                     &outer,
-                    Box::new(move || {
+                    Job::closure(move || {
                         assert_eq!(counted.fetch_add(1, Ordering::SeqCst), 0);
                         shuttle::thread::yield_now();
                         assert_eq!(counted.fetch_sub(1, Ordering::SeqCst), 1);
@@ -368,9 +376,79 @@ fn no_more_workers_run_at_once_than_there_may_be() {
                 leave();
                 event.set();
             };
-            spawn(&pool, Box::new(job));
+            spawn(&pool, Job::closure(job));
         }
         ended.iter().for_each(|event| assert!(event.park(Deadline::NEVER)));
+        assert!(pool.close(Deadline::NEVER));
+    });
+}
+
+/// An object whose call is over when its method has run, or when it was refused.
+struct Object {
+    method: Box<dyn Fn() + Send + Sync>,
+    over: Event,
+}
+
+impl Calls for Object {
+    fn run(self: Arc<Self>, _: Origin) {
+        (self.method)();
+        self.over.set();
+    }
+
+    fn refuse(self: Arc<Self>, _: Origin, _: &Error) {
+        self.over.set();
+    }
+
+    fn name(&self) -> String {
+        String::new()
+    }
+
+    fn begun(&self) -> u64 {
+        0
+    }
+
+    fn waiting(&self) -> usize {
+        0
+    }
+}
+
+/// Calls `method` for an origin. Nothing is to be left behind when it is over.
+fn call(pool: &Pool, origin: Origin, method: impl Fn() + Send + Sync + 'static) -> Arc<Object> {
+    let object = Arc::new(Object { method: Box::new(method), over: Event::default() });
+    if let Err(refused) = pool.spawn(Job::calls(Arc::clone(&object) as _, origin)) {
+        refused.tell();
+    }
+    object
+}
+
+/// Methods of two origins make calls that they wait for, and one worker works for the one
+/// and then for the other. There are too few workers for all of them.
+#[test]
+fn every_call_of_every_origin_is_over_at_last() {
+    explore(|| {
+        let pool = pool_with(PoolConfig {
+            max_workers: thread_rng().gen_range(1..=2),
+            max_waiting: thread_rng().gen_range(0..=1),
+            ..PoolConfig::default()
+        });
+        let origins = [Origin::connection(), Origin::connection()];
+        let callers = [0, 1].map(|caller| {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || {
+                let (own, other) = (origins[caller], origins[1 - caller]);
+                let inner = Arc::clone(&pool);
+                let outer = call(&pool, own, move || {
+                    let asked = call(&inner, own, || ());
+                    asked.over.wait(Deadline::NEVER).unwrap();
+                    origin::work_for(other);
+                    shuttle::thread::yield_now();
+                });
+                let further = call(&pool, own, || shuttle::thread::yield_now());
+                assert!(outer.over.park(Deadline::NEVER));
+                assert!(further.over.park(Deadline::NEVER));
+            })
+        });
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
         assert!(pool.close(Deadline::NEVER));
     });
 }

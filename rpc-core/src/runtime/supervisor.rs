@@ -10,7 +10,7 @@ use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
-use crate::work::executor::Executor;
+use crate::work::executor::{Executor, Job};
 use crate::work::waiting::{self, Waiters};
 
 /// Starts threads that end with a connection, or with the owner of an
@@ -197,7 +197,7 @@ impl Drop for OwnedSupervisor {
                 let _ = effects::blocking(|| supervisor.join(Deadline::NEVER));
             };
             // Without a worker the threads end all the same, but they are not joined.
-            let _ = self.executor.spawn(Box::new(join));
+            let _ = self.executor.spawn(Job::closure(join));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::cap::payload::Payload;
 use crate::error::Result;
 use crate::fd::SharedFd;
 use crate::sync::Mutex;
-use crate::work::executor::{Executor, Job};
+use crate::work::executor::{Executor, Job, Refused};
 
 /// Jobs that wait until the test runs them.
 #[derive(Default)]
@@ -26,7 +26,7 @@ impl Jobs {
     /// Runs the oldest job. Returns whether there was one.
     pub(super) fn run_one(&self) -> bool {
         let job = self.queue.lock().pop_front();
-        job.map(|job| job()).is_some()
+        job.map(Job::run).is_some()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -35,7 +35,7 @@ impl Jobs {
 }
 
 impl Executor for Jobs {
-    fn spawn(&self, job: Job) -> Result<(), Job> {
+    fn spawn(&self, job: Job) -> Result<(), Refused> {
         self.queue.lock().push_back(job);
         Ok(())
     }

@@ -660,7 +660,7 @@ fn queued_calls_arrive_before_those_who_wait_for_the_promise_are_told() {
     let follower = promised.clone();
     let told = crate::cap::watch::Watcher::Closure(
         jobs,
-        Box::new(move || {
+        crate::work::executor::Job::closure(move || {
             assert_eq!(follower, target);
             // Called and dropped at once, it would be cancelled.
             let call = follower.call(1, 1, content::params(2, &[]));

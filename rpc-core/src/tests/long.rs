@@ -196,7 +196,7 @@ fn a_chain_of_objects_that_hold_each_other() {
     let drops = Arc::new(AtomicUsize::new(0));
     let mut client = Client::null();
     for _ in 0..LONG {
-        let executor = Arc::clone(&net.jobs) as Arc<dyn crate::Executor>;
+        let executor = Arc::clone(&net.jobs) as Arc<dyn crate::work::executor::Executor>;
         let server = Arc::new(Link(client, Arc::clone(&drops)));
         client = Client::of(crate::cap::object::LocalObject::new(
             server,

@@ -21,6 +21,8 @@
 mod actor;
 mod budget;
 mod cancelled;
+#[cfg(not(rpc_model))]
+mod circles;
 mod content;
 mod line;
 mod membranes;

@@ -760,7 +760,7 @@ fn an_object_may_call_when_it_is_dropped() {
     let object = crate::cap::object::LocalObject::new(
         Arc::new(Caller(server.clone(), Arc::clone(&calls))),
         crate::Concurrency::Serial,
-        Arc::clone(&raw.net.jobs) as Arc<dyn crate::Executor>,
+        Arc::clone(&raw.net.jobs) as Arc<dyn crate::work::executor::Executor>,
     );
     let handed = raw.net.call(&server, 1, &[Client::of(object)]);
     raw.expect(&["call 0 on 0 (1) [senderHosted 0]"]);

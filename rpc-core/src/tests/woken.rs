@@ -5,6 +5,7 @@ use crate::cap::effects;
 use crate::cap::payload::Payload;
 use crate::deadline::Deadline;
 use crate::wire::Hint;
+use crate::work::origin::Origin;
 use crate::work::waiting::this_thread;
 use crate::work::waking::{self, Batch, noted};
 
@@ -40,7 +41,7 @@ fn they_are_made_before_application_code_runs_and_at_once_while_it_does() {
 /// on with code which waits for that thread.
 #[test]
 fn application_code_may_wait_for_a_thread_that_is_woken_in_the_same_batch() {
-    let (cell, interest) = CallCell::new(Sink::Here, Hint::None);
+    let (cell, interest) = CallCell::new(Sink::Here, Hint::None, Origin::LOCAL);
     let waiting = std::thread::spawn(move || {
         let outcome = interest.cell().wait(Deadline::NEVER);
         outcome.is_ok_and(|outcome| outcome.is_some())
@@ -56,7 +57,7 @@ fn application_code_may_wait_for_a_thread_that_is_woken_in_the_same_batch() {
 /// batch, which then waits for that thread.
 #[test]
 fn application_code_may_wait_for_a_thread_that_it_wakes_itself() {
-    let (cell, interest) = CallCell::new(Sink::Here, Hint::None);
+    let (cell, interest) = CallCell::new(Sink::Here, Hint::None, Origin::LOCAL);
     let waiting = std::thread::spawn(move || {
         let outcome = interest.cell().wait(Deadline::NEVER);
         outcome.is_ok_and(|outcome| outcome.is_some())

@@ -1,22 +1,113 @@
 //! Where jobs run.
 
+use std::fmt;
+use std::sync::Arc;
+
+use super::origin::Origin;
 use crate::error::Error;
 
 /// A piece of work that an [`Executor`] runs.
-pub type Job = Box<dyn FnOnce() + Send + 'static>;
+pub(crate) struct Job {
+    origin: Origin,
+    work: Work,
+}
+
+enum Work {
+    Closure(Box<dyn FnOnce() + Send>),
+    Calls(Arc<dyn Calls>),
+}
+
+/// An object with calls that wait for a worker.
+pub(crate) trait Calls: Send + Sync {
+    /// Runs calls on this thread: the first call of the origin or, if the object handles
+    /// one call at a time, all that there are.
+    fn run(self: Arc<Self>, origin: Origin);
+
+    /// Answers with an error the calls that no worker is going to run for this origin.
+    ///
+    /// Must not be called under a lock.
+    fn refuse(self: Arc<Self>, origin: Origin, error: &Error);
+
+    /// The object's name for people.
+    ///
+    /// Must not be called under a lock: the name may come from the application.
+    fn name(&self) -> String;
+
+    /// The number of calls that have begun, for an object that handles one at a time.
+    fn begun(&self) -> u64;
+
+    /// The number of calls that wait.
+    fn waiting(&self) -> usize;
+}
+
+/// A job that an executor did not take.
+pub(crate) struct Refused {
+    pub(crate) job: Job,
+    /// The reason, for the caller.
+    pub(crate) error: Error,
+}
 
 /// Where jobs run. A vat's worker pool is one; tests inject others.
-pub trait Executor: Send + Sync + 'static {
-    /// Runs a job on another thread, soon. Does not wait.
+pub(crate) trait Executor: Send + Sync + 'static {
+    /// Runs a job on another thread, soon. Does not wait. Must not be called under a
+    /// lock.
     ///
     /// # Errors
     /// Gives the job back when there is no room for it.
-    fn spawn(&self, job: Job) -> Result<(), Job>;
+    fn spawn(&self, job: Job) -> Result<(), Refused>;
+}
 
-    /// What callers are told whose calls find no room.
-    fn refusal(&self) -> Error {
-        Error::overloaded(
-            "all workers of the callee are busy and its queue is full; try again later",
-        )
+impl Job {
+    /// Runs a closure of the application's.
+    pub(crate) fn closure(run: impl FnOnce() + Send + 'static) -> Self {
+        Job { origin: Origin::LOCAL, work: Work::Closure(Box::new(run)) }
+    }
+
+    /// Runs calls of an object for this origin.
+    pub(crate) fn calls(object: Arc<dyn Calls>, origin: Origin) -> Self {
+        Job { origin, work: Work::Calls(object) }
+    }
+
+    pub(crate) fn run(self) {
+        match self.work {
+            Work::Closure(closure) => closure(),
+            Work::Calls(object) => object.run(self.origin),
+        }
+    }
+
+    /// Answers the calls with an error. (A closure is dropped.)
+    ///
+    /// Must not be called under a lock.
+    pub(super) fn refuse(self, error: &Error) {
+        if let Work::Calls(object) = self.work {
+            object.refuse(self.origin, error);
+        }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The object whose calls this runs.
+    pub(super) fn object(&self) -> Option<&Arc<dyn Calls>> {
+        match &self.work {
+            Work::Closure(_) => None,
+            Work::Calls(object) => Some(object),
+        }
+    }
+}
+
+impl Refused {
+    /// Answers the calls with the reason. (A closure is dropped.)
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn tell(self) {
+        self.job.refuse(&self.error);
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("origin", &self.origin).finish_non_exhaustive()
     }
 }

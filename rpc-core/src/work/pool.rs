@@ -3,7 +3,7 @@
 //! # State model of a worker
 //!
 //! ```text
-//!        ┌──────────────── the job is done, and no other is queued ────────────────┐
+//!        ┌────────────────── the job is done, and there is no other ──────────────┐
 //!        ▼                                                                         │
 //! Idle ──called, with a place and a job──► Working ──waits in this library──► Waiting
 //!   │                                        ▲  ▲  │                             │
@@ -16,33 +16,45 @@
 //! [`PoolConfig::max_workers`] places, and a worker has one while it is Working. A
 //! worker that waits for an answer gives its place to another worker, so that a call
 //! back always finds one. When the wait is over, the worker goes on as soon as a place
-//! is free, before any queued job starts. The pool cannot see a method block on
-//! something outside this library; the limit is generous for that reason.
+//! is free. The pool cannot see a method block on something outside this library; the
+//! limit is generous for that reason, and `watch.rs` tells when nothing moves. Who gets
+//! a place is the subject of `shares.rs`, Note [shares].
+//!
+//! A job that has a place is handed to an idle worker, which is called for it. Another
+//! worker, one that finishes its own job meanwhile, may take the job first; then the
+//! called worker finds nothing and is idle again. So there are never more jobs handed
+//! over than there are called workers on their way.
 
-use crate::panics;
-use crate::sync::thread::JoinHandle;
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
-use crate::sync::{Mutex, thread};
-
-use super::executor::{Executor, Job};
+use super::executor::{Executor, Job, Refused};
 use super::home::Home;
+use super::origin::{self, Origin};
+use super::posts::{Post, Posts};
 use super::role::{self, Role};
-use super::waiting::{self, Called, Look, Waiters};
+use super::shares::{Shares, Turn};
+use super::waiting::{self, Awaited, Called, Look, Waiters};
+use super::watch;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::panics;
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Mutex, thread};
 
 /// Default prefix of the names of a vat's threads.
 pub(crate) const DEFAULT_NAME: &str = "rpc";
 
 /// How many workers a vat may have.
+///
+/// What is limited here is shared out among the connections: no connection can take
+/// more than three quarters of it, nor more than three times what is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolConfig {
     /// Maximum number of workers that run at once, not counting those that wait for an
-    /// answer. Default: 256.
+    /// answer. To be shared out, it must be at least 4. Default: 256.
     pub max_workers: usize,
     /// Maximum number of waiting workers that `max_workers` leaves out of account.
     /// Waiting workers beyond this number do count: a peer that leaves calls unanswered
@@ -53,6 +65,10 @@ pub struct PoolConfig {
     pub max_queued: usize,
     /// How long an idle worker stays before its thread ends. Default: 5 s.
     pub idle_time: Duration,
+    /// How long work may wait without any progress before a warning is logged that
+    /// names the objects which have the workers, or behind which calls wait. It comes
+    /// after once to twice this time. Default: 5 s; `Duration::MAX` for no warnings.
+    pub patience: Duration,
 }
 
 impl Default for PoolConfig {
@@ -62,6 +78,7 @@ impl Default for PoolConfig {
             max_waiting: 4096,
             max_queued: 1 << 16,
             idle_time: Duration::from_secs(5),
+            patience: Duration::from_secs(5),
         }
     }
 }
@@ -75,52 +92,95 @@ pub(crate) struct Pool {
     this: Weak<Pool>,
 }
 
-#[derive(Default)]
-struct State {
-    queue: VecDeque<Job>,
+pub(super) struct State {
+    pub(super) shares: Shares,
+    pub(super) posts: Posts,
+    /// Jobs with places, for idle workers that were called.
+    handed: VecDeque<Job>,
     /// The number of workers that exist.
     workers: usize,
-    /// The number of places that are taken, or given to a worker that was called.
-    working: usize,
-    /// The number of workers that wait for an answer, or for a place after their answer
-    /// came.
-    waiting: usize,
     /// The workers that have nothing to do.
     idle: Waiters,
-    /// The number of places given to idle workers that have not looked yet.
-    given_to_idle: usize,
-    /// The workers whose wait is over and that wait for a place.
-    returning: Waiters,
-    /// The number of places given to returning workers that have not looked yet.
-    given_to_returning: usize,
+    /// The number of idle workers that were called and have not looked yet.
+    called_idle: usize,
     /// Threads that wait for the workers to go.
     closing: Waiters,
     handles: Vec<JoinHandle<()>>,
     spawned: u64,
-    phase: Phase,
+    pub(super) phase: Phase,
+    /// Whether a thread looks for what is stuck.
+    pub(super) watched: bool,
+    /// This thread, while it sleeps.
+    pub(super) watcher: Waiters,
 }
 
-#[derive(Default, PartialEq, Eq)]
-enum Phase {
-    #[default]
+#[derive(PartialEq, Eq)]
+pub(super) enum Phase {
     Open,
     Closed,
 }
 
 /// What an idle worker finds.
 enum Next {
-    Job(Job),
-    /// The worker leaves. It has been counted down already, and these threads are told.
-    Leave(Called),
+    Job(Job, After),
+    /// Nothing, but others have to be told of something.
+    Again(After),
+    /// The worker leaves. It has been counted down already.
+    Leave(After),
+}
+
+/// What is left to be done without the pool's lock.
+#[derive(Default)]
+struct After {
+    called: Called,
+    /// Calls that no worker is going to run.
+    refused: VecDeque<Job>,
+}
+
+impl After {
+    fn call(&mut self, called: Called) {
+        self.called = std::mem::take(&mut self.called).and(called);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.called.is_empty() && self.refused.is_empty()
+    }
+
+    fn finish(self) {
+        self.called.wake_now();
+        if self.refused.is_empty() {
+            return;
+        }
+        let error = Error::overloaded(
+            "all workers that the callee may use for this caller wait for other calls; \
+             perhaps they wait for this one, or for the caller",
+        );
+        for job in self.refused {
+            job.refuse(&error);
+        }
+    }
 }
 
 impl Pool {
     pub(crate) fn new(name: String, config: PoolConfig) -> Arc<Self> {
         Arc::new_cyclic(|this| Pool {
             home: Home::here(),
+            state: Mutex::new(State {
+                shares: Shares::new(&config),
+                posts: Posts::default(),
+                handed: VecDeque::new(),
+                workers: 0,
+                idle: Waiters::default(),
+                called_idle: 0,
+                closing: Waiters::default(),
+                handles: Vec::new(),
+                spawned: 0,
+                phase: Phase::Open,
+                watched: false,
+                watcher: Waiters::default(),
+            }),
             config,
             name,
-            state: Mutex::default(),
             this: Weak::clone(this),
         })
     }
@@ -134,26 +194,33 @@ impl Pool {
         Arc::clone(&GLOBAL)
     }
 
-    /// Starts a worker for a job, with a place that is counted already.
+    pub(super) fn state(&self) -> &Mutex<State> {
+        &self.state
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.config.patience
+    }
+
+    /// Starts a worker for a job that has a place.
     ///
     /// # Errors
-    /// No thread could be started. The place is free again.
+    /// No thread could be started.
     fn start_worker(&self, state: &mut State, job: Job) -> Result<(), Job> {
-        let Some(pool) = self.this.upgrade() else {
-            state.working -= 1;
-            return Err(job);
-        };
+        let Some(pool) = self.this.upgrade() else { return Err(job) };
         state.handles.retain(|handle| !handle.is_finished());
         state.spawned += 1;
         let name = format!("{}-worker-{}", self.name, state.spawned);
+        let post = state.posts.take();
+        state.posts.begin(post, &job);
         // The job is handed over separately, because the closure is lost if no thread
         // starts.
         let slot = Arc::new(Mutex::new(Some(job)));
         let first = Arc::clone(&slot);
         let started = thread::Builder::new().name(name).spawn(move || {
-            role::assume(Role::Worker(Arc::clone(&pool)));
+            role::assume(Role::Worker(Arc::clone(&pool), post));
             let first = first.lock().take();
-            pool.work(first);
+            pool.work(post, first);
         });
         match started {
             Ok(handle) => {
@@ -163,116 +230,185 @@ impl Pool {
             }
             Err(error) => {
                 tracing::warn!(%error, "no thread for another worker");
-                state.working -= 1;
+                state.posts.free(post);
                 slot.lock().take().map_or(Ok(()), Err)
             }
         }
     }
 
-    fn work(&self, first: Option<Job>) {
-        let mut next = first.or_else(|| self.next());
+    fn work(&self, post: Post, first: Option<Job>) {
+        let mut next = first.or_else(|| self.next(post));
         while let Some(job) = next {
-            // The panic of a method is caught where its call is answered; this would be
-            // that of a closure of the application's, of which nobody else has to know.
-            let _ = panics::caught("a closure on a worker", job);
-            next = self.next();
+            origin::set(job.origin());
+            // The panic of a method is caught where its call is answered.
+            let _ = panics::caught("a closure on a worker", || job.run());
+            next = self.next(post);
         }
     }
 
     /// The next job of a worker that has a place. `None` when the worker has to leave;
     /// it has no place then.
-    fn next(&self) -> Option<Job> {
-        let mut working = true;
+    fn next(&self, post: Post) -> Option<Job> {
+        let mut has_place = true;
         let deadline = Deadline::after(self.config.idle_time);
-        let next = waiting::park(
-            &self.state,
-            |state| &mut state.idle,
-            deadline,
-            |state, look| self.look_for_job(state, look, &mut working),
-        );
-        match next? {
-            Next::Job(job) => Some(job),
-            Next::Leave(called) => {
-                called.wake();
-                None
+        loop {
+            let next = waiting::park(
+                &self.state,
+                |state| &mut state.idle,
+                deadline,
+                |state, look| self.look_for_job(state, look, post, &mut has_place),
+            );
+            match next? {
+                Next::Job(job, after) => {
+                    after.finish();
+                    return Some(job);
+                }
+                Next::Again(after) => after.finish(),
+                Next::Leave(after) => {
+                    after.finish();
+                    return None;
+                }
             }
         }
     }
 
-    fn look_for_job(&self, state: &mut State, look: Look, working: &mut bool) -> Option<Next> {
-        if look.called && state.given_to_idle > 0 {
-            state.given_to_idle -= 1;
-            *working = true;
+    fn look_for_job(
+        &self,
+        state: &mut State,
+        look: Look,
+        post: Post,
+        has_place: &mut bool,
+    ) -> Option<Next> {
+        if look.called {
+            state.called_idle -= 1;
         }
-        let mut called = Called::default();
-        if *working {
-            // Returning workers come first. The jobs that idle workers were called for
-            // are theirs.
-            if state.returning.is_empty()
-                && let Some(job) = state.queue.pop_front()
-            {
-                return Some(Next::Job(job));
-            }
-            *working = false;
-            state.working -= 1;
-            called = self.give_place(state);
+        let mut after = After::default();
+        let mut job = state.handed.pop_front();
+        if std::mem::replace(has_place, false) {
+            let origin = state.posts.origin(post);
+            state.shares.end(origin);
+            self.hand_places(state, &mut after, |found| {
+                if job.is_some() {
+                    return Some(found);
+                }
+                job = Some(found);
+                None
+            });
+        }
+        if let Some(job) = job {
+            state.posts.begin(post, &job);
+            return Some(Next::Job(job, after));
         }
         if state.phase == Phase::Closed || look.late {
             state.workers -= 1;
-            return Some(Next::Leave(called.and(state.closing.call_all())));
+            state.posts.free(post);
+            after.call(state.closing.call_all());
+            return Some(Next::Leave(after));
         }
-        called.wake_now();
-        None
+        state.posts.rest(post);
+        // The workers that were called are woken without the lock.
+        (!after.is_empty()).then_some(Next::Again(after))
     }
 
-    /// Gives a free place to a worker whose wait is over, or else to a worker for a
-    /// queued job.
-    fn give_place(&self, state: &mut State) -> Called {
-        if !state.returning.is_empty() && self.may_return(state) {
-            state.working += 1;
-            state.given_to_returning += 1;
-            return state.returning.call_first();
+    /// Gives the places that are free to what waits for them. `take` is offered each
+    /// job first.
+    fn hand_places(
+        &self,
+        state: &mut State,
+        after: &mut After,
+        mut take: impl FnMut(Job) -> Option<Job>,
+    ) {
+        while let Some(turn) = state.shares.next_turn() {
+            match turn {
+                Turn::Return(called) => after.call(called),
+                Turn::Begin(job) => {
+                    let Some(job) = take(job) else { continue };
+                    match self.hand_over(state, job) {
+                        Ok(called) => after.call(called),
+                        Err(job) => {
+                            // Without a thread for it, the job stays queued for the
+                            // other workers.
+                            state.shares.give_back(job);
+                            return;
+                        }
+                    }
+                }
+            }
         }
-        if state.queue.len() <= state.given_to_idle || !self.has_place(state) {
-            return Called::default();
-        }
-        state.working += 1;
-        if !state.idle.is_empty() {
-            state.given_to_idle += 1;
-            return state.idle.call_last();
-        }
-        // The comparison above shows that the queue is not empty.
-        if let Some(job) = state.queue.pop_front()
-            && let Err(job) = self.start_worker(state, job)
-        {
-            // Without a thread for it, the job stays queued for the other workers.
-            state.queue.push_front(job);
-        }
-        Called::default()
     }
 
-    /// Lets another worker take this one's place until the guard is dropped.
-    pub(crate) fn give_up_place(self: Arc<Self>) -> Place {
-        let called = {
+    /// Hands a job that has a place to a worker.
+    ///
+    /// # Errors
+    /// No worker is idle, and no thread could be started. The job still has its place.
+    fn hand_over(&self, state: &mut State, job: Job) -> Result<Called, Job> {
+        if state.handed.len() < state.called_idle {
+            // A called worker is on its way that would find nothing.
+            state.handed.push_back(job);
+            return Ok(Called::default());
+        }
+        if state.idle.is_empty() {
+            return self.start_worker(state, job).map(|()| Called::default());
+        }
+        state.handed.push_back(job);
+        state.called_idle += 1;
+        Ok(state.idle.call_last())
+    }
+
+    /// Lets other workers have this one's place until the guard is dropped. `awaited` is
+    /// what the worker waits for, if it is a call.
+    pub(crate) fn give_up_place(
+        self: Arc<Self>,
+        post: Post,
+        awaited: Option<Weak<dyn Awaited>>,
+    ) -> Place {
+        let mut after = After::default();
+        let origin = {
             let mut state = self.state.lock();
-            state.working -= 1;
-            state.waiting += 1;
-            self.give_place(&mut state)
+            let origin = state.posts.origin(post);
+            state.shares.wait(origin);
+            state.posts.wait(post, awaited);
+            self.hand_places(&mut state, &mut after, Some);
+            after.refused = state.shares.take_hopeless(origin);
+            self.watch(&mut state);
+            origin
         };
-        called.wake_now();
-        Place(self)
+        after.finish();
+        Place { pool: self, post, origin }
     }
 
-    /// Whether one more worker may run application code.
-    fn has_place(&self, state: &State) -> bool {
-        state.working + state.waiting.saturating_sub(self.config.max_waiting)
-            < self.config.max_workers
+    /// Counts a worker as one that works for this origin.
+    pub(crate) fn work_for(&self, post: Post, origin: Origin) {
+        let mut after = After::default();
+        {
+            let mut state = self.state.lock();
+            let before = state.posts.change_origin(post, origin);
+            if before == origin {
+                return;
+            }
+            state.shares.transfer(before, origin);
+            self.hand_places(&mut state, &mut after, Some);
+        }
+        after.finish();
     }
 
-    /// Whether a worker whose wait is over may go on.
-    fn may_return(&self, state: &State) -> bool {
-        state.working + (state.waiting - 1).saturating_sub(self.config.max_waiting)
-            < self.config.max_workers
+    /// Makes sure that a thread looks for what is stuck.
+    fn watch(&self, state: &mut State) {
+        if state.watched
+            || state.phase == Phase::Closed
+            || Deadline::after(self.config.patience) == Deadline::NEVER
+        {
+            return;
+        }
+        let Some(pool) = self.this.upgrade() else { return };
+        let name = format!("{}-watch", self.name);
+        match thread::Builder::new().name(name).spawn(move || watch::run(&pool)) {
+            Ok(handle) => {
+                state.watched = true;
+                state.handles.push(handle);
+            }
+            Err(error) => tracing::debug!(%error, "no thread to look for workers that are stuck"),
+        }
     }
 
     /// The process that has the workers.
@@ -286,14 +422,18 @@ impl Pool {
         let called = {
             let mut state = self.state.lock();
             state.phase = Phase::Closed;
-            state.idle.call_all()
+            state.called_idle += state.idle.len();
+            state.idle.call_all().and(state.watcher.call_all())
         };
         called.wake_now();
         let handles = waiting::park(
             &self.state,
             |state| &mut state.closing,
             deadline,
-            |state, _| (state.workers == 0).then(|| std::mem::take(&mut state.handles)),
+            |state, _| {
+                let gone = state.workers == 0 && !state.watched;
+                gone.then(|| std::mem::take(&mut state.handles))
+            },
         );
         let Some(handles) = handles else { return false };
         for handle in handles {
@@ -306,69 +446,83 @@ impl Pool {
     }
 }
 
-impl Executor for Pool {
-    fn refusal(&self) -> Error {
-        if let Err(forked) = self.home.check() {
-            return forked;
-        }
-        if self.state.lock().phase == Phase::Closed {
-            return Error::disconnected("the vat of this object was shut down");
-        }
-        Error::overloaded(
-            "all workers of the callee are busy and its queue is full; try again later",
-        )
+impl State {
+    /// The thread that looks for what is stuck is going to end.
+    pub(super) fn watch_ends(&mut self) -> Called {
+        self.watched = false;
+        self.closing.call_all()
     }
+}
 
-    fn spawn(&self, job: Job) -> Result<(), Job> {
-        if !self.home.is_here() {
-            return Err(job);
+impl Executor for Pool {
+    fn spawn(&self, job: Job) -> Result<(), Refused> {
+        let refused = |job, reason: &str| Err(Refused { job, error: Error::overloaded(reason) });
+        if let Err(error) = self.home.check() {
+            return Err(Refused { job, error });
         }
         let mut state = self.state.lock();
         if state.phase == Phase::Closed {
-            return Err(job);
+            let error = Error::disconnected("the vat of this object was shut down");
+            return Err(Refused { job, error });
         }
+        let origin = job.origin();
         let mut job = job;
-        if state.idle.is_empty() && state.returning.is_empty() && self.has_place(&state) {
-            state.working += 1;
-            match self.start_worker(&mut state, job) {
-                Ok(()) => return Ok(()),
-                Err(back) if state.workers == 0 => return Err(back),
+        if state.shares.may_begin_now(origin) {
+            state.shares.begin(origin);
+            match self.hand_over(&mut state, job) {
+                Ok(called) => {
+                    drop(state);
+                    called.wake();
+                    return Ok(());
+                }
                 Err(back) => job = back,
             }
+            state.shares.end(origin);
+            if state.workers == 0 {
+                return refused(job, "the callee's vat has no thread to run the call on");
+            }
         }
-        if state.queue.len() >= self.config.max_queued {
-            return Err(job);
+        if let Err(job) = state.shares.queue(job) {
+            let reason = "all workers of the callee are busy and its queue is full; \
+                          try again later";
+            return refused(job, reason);
         }
-        state.queue.push_back(job);
-        let idle = !state.idle.is_empty();
-        let called = if idle { self.give_place(&mut state) } else { Called::default() };
+        let refused = state.shares.take_hopeless(origin);
+        self.watch(&mut state);
         drop(state);
-        called.wake();
+        After { refused, ..After::default() }.finish();
         Ok(())
     }
 }
 
 /// A place that was given up. Dropping this waits until a place is free again.
-pub(crate) struct Place(Arc<Pool>);
+pub(crate) struct Place {
+    pool: Arc<Pool>,
+    post: Post,
+    origin: Origin,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Place(pool) = self;
-        waiting::park(
+        let Place { pool, post, origin } = self;
+        let after = waiting::park(
             &pool.state,
-            |state| &mut state.returning,
+            |state| state.shares.returning(*origin),
             Deadline::NEVER,
             |state, look| {
-                if look.called && state.given_to_returning > 0 {
-                    state.given_to_returning -= 1;
-                } else if state.returning.is_empty() && pool.may_return(state) {
-                    state.working += 1;
-                } else {
-                    return None;
-                }
-                state.waiting -= 1;
-                Some(())
+                state.shares.go_on(*origin, look.called).then(|| {
+                    state.posts.go_on(*post);
+                    let mut after = After::default();
+                    // One worker fewer waits: that may be all that held another origin
+                    // up.
+                    pool.hand_places(state, &mut after, Some);
+                    after
+                })
             },
         );
+        after.unwrap_or_default().finish();
     }
 }
+
+#[cfg(all(test, not(rpc_model)))]
+mod tests;

@@ -4,8 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
 use super::executor::Executor;
+use super::origin::Origin;
 use super::pool::Pool;
+use super::posts::Post;
 use super::room::Asker;
+use super::waiting::Awaited;
 use crate::error::Error;
 
 /// What a thread is there for.
@@ -18,7 +21,7 @@ pub(crate) enum Role {
     /// the thread itself.
     Coordinator(Weak<Pool>),
     /// A thread that runs methods: while it waits, another worker takes its place.
-    Worker(Arc<Pool>),
+    Worker(Arc<Pool>, Post),
 }
 
 /// Whether a thread that has queued a message is likely to queue more right
@@ -70,7 +73,7 @@ pub(crate) fn may_wait() -> bool {
 /// The capacity in which this thread waits for room on a connection.
 pub(crate) fn asker() -> Asker {
     match role() {
-        Role::Worker(_) => Asker::Worker,
+        Role::Worker(..) => Asker::Worker,
         Role::Application | Role::Coordinator(_) => Asker::Application,
     }
 }
@@ -81,7 +84,7 @@ pub(crate) fn works_for(pool: &Arc<Pool>) -> bool {
     match role() {
         Role::Application => false,
         Role::Coordinator(_) => true,
-        Role::Worker(own) => Arc::ptr_eq(&own, pool),
+        Role::Worker(own, _) => Arc::ptr_eq(&own, pool),
     }
 }
 
@@ -90,6 +93,14 @@ pub(crate) fn works_for(pool: &Arc<Pool>) -> bool {
 /// # Errors
 /// This thread serves a connection and must not wait.
 pub(crate) fn wait<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
+    wait_for(|| None, wait)
+}
+
+/// As [`wait`], for something that may wait in turn.
+pub(crate) fn wait_for<R>(
+    awaited: impl FnOnce() -> Option<Weak<dyn Awaited>>,
+    wait: impl FnOnce() -> R,
+) -> Result<R, Error> {
     let wait = || {
         let result = wait();
         set_pace(Pace::Calm);
@@ -97,8 +108,8 @@ pub(crate) fn wait<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
     };
     match role() {
         Role::Application => Ok(wait()),
-        Role::Worker(pool) => {
-            let _place = pool.give_up_place();
+        Role::Worker(pool, post) => {
+            let _place = pool.give_up_place(post, awaited());
             Ok(wait())
         }
         Role::Coordinator(_) => Err(Error::failed(
@@ -108,11 +119,18 @@ pub(crate) fn wait<R>(wait: impl FnOnce() -> R) -> Result<R, Error> {
     }
 }
 
+/// Makes this thread, if it is a worker, one that works for this origin: Note [shares].
+pub(super) fn work_for(origin: Origin) {
+    if let Role::Worker(pool, post) = role() {
+        pool.work_for(post, origin);
+    }
+}
+
 /// Where objects and closures made on this thread run: the vat whose thread it
 /// is, or the default vat.
 pub(crate) fn current_executor() -> Arc<dyn Executor> {
     match role() {
-        Role::Worker(pool) => pool,
+        Role::Worker(pool, _) => pool,
         Role::Coordinator(pool) => match pool.upgrade() {
             Some(pool) => pool,
             None => Pool::global(),

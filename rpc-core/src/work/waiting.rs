@@ -21,7 +21,9 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::{Arc, Weak};
 
+use super::executor::Calls;
 use super::{interrupt, role, waking};
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -67,7 +69,6 @@ impl Waiters {
         self.first.is_none()
     }
 
-    #[cfg(all(test, rpc_model))]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.others.len()
     }
@@ -120,6 +121,10 @@ impl Waiters {
 }
 
 impl Called {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Adds the threads that were called from another list.
     pub(crate) fn and(mut self, more: Called) -> Called {
         match (&self.first, more.first) {
@@ -150,6 +155,12 @@ impl Called {
             wake(other.thread);
         }
     }
+}
+
+/// Something that a method waits for, and that may wait in turn.
+pub(crate) trait Awaited: Send + Sync {
+    /// The object behind whose method this waits.
+    fn behind(&self) -> Option<Arc<dyn Calls>>;
 }
 
 crate::sync::thread_local! {
@@ -186,6 +197,17 @@ pub(crate) fn wait<S, R>(
     state: &Mutex<S>,
     list: impl Fn(&mut S) -> &mut Waiters,
     deadline: Deadline,
+    look: impl FnMut(&mut S, Look) -> Option<R>,
+) -> Result<Option<R>, Error> {
+    wait_for(|| None, state, list, deadline, look)
+}
+
+/// As [`wait`], for something that may wait in turn: Note [stuck workers].
+pub(crate) fn wait_for<S, R>(
+    awaited: impl FnOnce() -> Option<Weak<dyn Awaited>>,
+    state: &Mutex<S>,
+    list: impl Fn(&mut S) -> &mut Waiters,
+    deadline: Deadline,
     mut look: impl FnMut(&mut S, Look) -> Option<R>,
 ) -> Result<Option<R>, Error> {
     if role::may_wait() {
@@ -194,7 +216,7 @@ pub(crate) fn wait<S, R>(
             return Ok(found);
         }
     }
-    role::wait(|| park_unless(state, list, deadline, look, interrupt::check))?
+    role::wait_for(awaited, || park_unless(state, list, deadline, look, interrupt::check))?
 }
 
 /// Waits as part of this library: as [`wait`] does, but on any thread, and only the

@@ -118,50 +118,63 @@ fn workers_with_nothing_to_do_go() {
     }
 }
 
-/// The peer calls methods that call it back, and answers nothing.
+/// A peer calls methods that call it back, and answers nothing. It gets its share of the
+/// workers, and the others are served.
 #[test]
-fn workers_that_wait_for_ever_are_limited_in_number() {
+fn a_peer_that_answers_nothing_leaves_workers_to_other_peers() {
     let _watchdog = Watchdog::start();
     let limited = pool(|pool| {
-        pool.max_workers = 2;
-        pool.max_waiting = 10;
-        pool.max_queued = 20;
+        pool.max_workers = 4;
+        pool.max_waiting = 12;
     });
     let vat = vat_with_pool("po4", limited);
     let mut limits = capnp_threads_core::Limits::default();
     limits.questions = 1000;
-    let config = ConnConfig::new().bootstrap(Keeper::client(&vat)).limits(limits);
-    let (mut peer, connection) = RawPeer::connect(&vat, config);
-    let keeper = peer.bootstrapped(0);
+    let keeper = Keeper::client(&vat);
+    let config = || ConnConfig::new().bootstrap(keeper.clone()).limits(limits.clone());
+    let (mut peer, connection) = RawPeer::connect(&vat, config());
+    let import = peer.bootstrapped(0);
     let call_foo = |peer: &mut RawPeer, question| {
-        peer.call(question, &Target::Import(keeper), raw::CALL_FOO, &[Cap::SenderHosted(7)]);
+        peer.call(question, &Target::Import(import), raw::CALL_FOO, &[Cap::SenderHosted(7)]);
     };
-    let called_back = |said: &Said| match said {
-        Said::Call { question, .. } => Some(*question),
-        _ => None,
-    };
-    // Ten wait and do not count, two more wait and do. Then there is the queue,
-    // and what goes beyond it is refused.
-    let mut called = Vec::new();
-    for question in 1..=12 {
+    let (mut called, mut refused) = (Vec::new(), 0);
+    for question in 1..=50 {
         call_foo(&mut peer, question);
-        called.push(peer.receive_until("a call back", called_back));
+        match peer.receive_until("an answer or a call back", |said| match said {
+            Said::Call { question, .. } => Some(Ok(*question)),
+            Said::Return { outcome, .. } => Some(Err(outcome.clone())),
+            _ => None,
+        }) {
+            Ok(back) => called.push((question, back)),
+            Err(outcome) => {
+                let Outcome::Exception(reason) = outcome else { panic!("{outcome:?}") };
+                assert!(reason.contains("wait for other calls"), "{reason}");
+                refused += 1;
+            }
+        }
     }
-    for question in 13..=50 {
-        call_foo(&mut peer, question);
+    assert_eq!(called.len() + refused, 50);
+    assert!((9..16).contains(&called.len()), "{} workers wait for one peer", called.len());
+    // Another peer is served, and a third one.
+    for name in ["po4b", "po4c"] {
+        let client_vat = capnp_threads_core::Vat::new();
+        let (here, there) = Wire::Memory.pair();
+        let server = vat.connect(there, config()).unwrap();
+        let client = client_vat.connect(here, ConnConfig::new()).unwrap();
+        let keeper: test_more_stuff::Client = client.bootstrap();
+        keeper.get_handle_request().call().unwrap();
+        drop(keeper);
+        settle(&client, &server);
+        client.close();
+        assert!(client_vat.shutdown(LONG), "{name}");
     }
-    for question in 33..=50 {
-        let Outcome::Exception(_) = peer.outcome(question) else { panic!("not refused") };
+    // When the call-backs are answered, there is room again.
+    for (question, back) in called {
+        peer.results(back, &[]);
+        peer.outcome(question);
     }
-    assert_eq!(threads_named("po4-worker"), 12);
-    // When they are answered the rest has its turn.
-    for question in called {
-        peer.results(question, &[]);
-    }
-    for _ in 0..20 {
-        let question = peer.receive_until("a call back", called_back);
-        peer.results(question, &[]);
-    }
+    call_foo(&mut peer, 51);
+    peer.receive_until("a call back", |said| matches!(said, Said::Call { .. }).then_some(()));
     peer.end();
     assert!(connection.join_timeout(LONG).unwrap());
     assert!(vat.shutdown(LONG).unwrap());

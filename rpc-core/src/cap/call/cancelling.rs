@@ -125,10 +125,10 @@ impl CallCell {
             }
             Some((Queue::Mailbox(mailbox), place)) => {
                 if let Some(mailbox) = mailbox.upgrade() {
-                    mailbox.withdraw(place);
+                    mailbox.withdraw(self.origin, place);
                 }
             }
-            None => {}
+            Some((Queue::Running(_), _)) | None => {}
         }
         for (executor, hook) in hooks {
             effects::spawn_or_run(&*executor, hook);
@@ -171,7 +171,11 @@ impl CallCell {
     /// its method may begin. From then on, cancelling the call does not stop the method.
     pub(crate) fn begin(&self) -> Begun {
         let mut state = self.state.lock();
-        let left = state.queued_in.take();
+        let (now, left) = match state.queued_in.take() {
+            Some((Queue::Mailbox(object), place)) => (Some((Queue::Running(object), place)), None),
+            other => (None, other),
+        };
+        state.queued_in = now;
         let unwanted = state.demand == Demand::Cancelled && state.arrival == Arrival::IfWanted;
         drop(state);
         drop(left);

@@ -144,7 +144,9 @@ impl CallCell {
                 let taken_from = state.taken_from.as_ref().map(|other| Arc::clone(other.cell()));
                 let queue = match &state.queued_in {
                     Some((Queue::Promise(promise), _)) => promise.upgrade(),
-                    Some((Queue::Held(_) | Queue::Mailbox(_), _)) | None => None,
+                    Some((Queue::Held(_) | Queue::Mailbox(_) | Queue::Running(_), _)) | None => {
+                        None
+                    }
                 };
                 (taken_from, queue)
             };

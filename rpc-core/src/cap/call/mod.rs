@@ -59,15 +59,17 @@ use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
 use crate::sync::Mutex;
 use crate::wire::{Hint, Path};
-use crate::work::executor::{Executor, Job};
+use crate::work::executor::{Calls, Executor, Job};
 use crate::work::interrupt::Scope;
-use crate::work::waiting::{self, Waiters};
+use crate::work::origin::Origin;
+use crate::work::waiting::{self, Awaited, Waiters};
 
 /// A call and its outcome.
 pub(crate) struct CallCell {
     state: Mutex<State>,
     sink: Sink,
     hint: Hint,
+    origin: Origin,
     interest: OnceLock<Weak<Interest>>,
 }
 
@@ -120,15 +122,20 @@ pub(crate) enum Queue {
     /// The calls that the call's connection holds back until others end.
     Held(Weak<dyn Connection>),
     /// The mailbox of the object that will run the call.
-    Mailbox(Weak<dyn Withdraw>),
+    Mailbox(Weak<dyn Keeps>),
+    /// None: the object has begun to run the call.
+    Running(Weak<dyn Keeps>),
 }
 
-/// A queue that gives up calls before their turn.
-pub(crate) trait Withdraw: Send + Sync {
-    /// Takes a call that was cancelled out of the queue, if it is still there.
+/// An object that keeps calls in its mailbox.
+pub(crate) trait Keeps: Calls {
+    /// Takes a call of this origin out, which was cancelled, if it still waits.
     ///
     /// Must not be called under a lock.
-    fn withdraw(&self, place: u64);
+    fn withdraw(&self, origin: Origin, place: u64);
+
+    /// Whether the method of this call, and no other, runs.
+    fn runs(&self, call: *const CallCell) -> bool;
 }
 
 /// Whether a call that is cancelled on its way to an object still arrives there.
@@ -229,8 +236,9 @@ impl Drop for Interest {
 }
 
 impl CallCell {
-    /// `hint` says what the caller will not make use of.
-    pub(crate) fn new(sink: Sink, hint: Hint) -> (Arc<CallCell>, Arc<Interest>) {
+    /// `hint` says what the caller will not make use of, `origin` for whom the call is
+    /// made: Note [shares].
+    pub(crate) fn new(sink: Sink, hint: Hint, origin: Origin) -> (Arc<CallCell>, Arc<Interest>) {
         let cell = Arc::new(CallCell {
             state: Mutex::new(State {
                 phase: Phase::Waiting,
@@ -251,6 +259,7 @@ impl CallCell {
             }),
             sink,
             hint,
+            origin,
             interest: OnceLock::new(),
         });
         let interest = Arc::new(Interest { cell: Arc::clone(&cell) });
@@ -261,6 +270,10 @@ impl CallCell {
 
     pub(crate) fn hint(&self) -> Hint {
         self.hint
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Whether this process made the call.
@@ -426,8 +439,9 @@ impl CallCell {
     ///
     /// # Errors
     /// See [`waiting::wait`].
-    pub(crate) fn wait(&self, deadline: Deadline) -> Result<Option<Outcome>, Error> {
-        waiting::wait(
+    pub(crate) fn wait(self: &Arc<Self>, deadline: Deadline) -> Result<Option<Outcome>, Error> {
+        waiting::wait_for(
+            || Some(Arc::downgrade(self) as Weak<dyn Awaited>),
             &self.state,
             |state| &mut state.waiters,
             deadline,
@@ -483,6 +497,25 @@ impl CallCell {
     }
 }
 
+impl Awaited for CallCell {
+    fn behind(&self) -> Option<Arc<dyn Calls>> {
+        let state = self.state.lock();
+        let (object, waits) = match &state.queued_in {
+            Some((Queue::Mailbox(object), _)) => (object.upgrade()?, true),
+            Some((Queue::Running(object), _)) => (object.upgrade()?, false),
+            _ => {
+                // The call may stand for another one, behind a membrane.
+                let other = Arc::clone(state.taken_from.as_ref()?.cell());
+                drop(state);
+                return other.behind();
+            }
+        };
+        drop(state);
+        // A method that has returned will be answered without the object's worker.
+        (waits || object.runs(self)).then_some(object as _)
+    }
+}
+
 impl Drop for CallCell {
     fn drop(&mut self) {
         // The listeners may be closures of the application, and calls that take this
@@ -509,7 +542,7 @@ impl WhenDone {
             }
             WhenDone::Closure(executor, closure) => {
                 let outcome = outcome.clone();
-                effects::spawn_or_run(&*executor, Box::new(move || closure(outcome)));
+                effects::spawn_or_run(&*executor, Job::closure(move || closure(outcome)));
             }
             WhenDone::Internal(closure) | WhenDone::First(closure) => closure(outcome),
             WhenDone::Waker(waker) => effects::application(|| waker.wake()),

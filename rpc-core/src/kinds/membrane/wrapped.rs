@@ -188,7 +188,7 @@ impl Wrapped {
             return Delivery::Call(call).fail(&error);
         }
         let crossing = Crossing::new(Arc::clone(&self.membrane) as _, self.heading);
-        let (cell, interest) = CallCell::new(Sink::Here, Hint::None);
+        let (cell, interest) = CallCell::new(Sink::Here, Hint::None, call.cell.origin());
         let fields = call.cell.take_across(interest, &crossing);
         let inwards = Crossing::new(Arc::clone(&self.membrane) as _, self.heading.opposite());
         let params = inwards.payload(&call.params);

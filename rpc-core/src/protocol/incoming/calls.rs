@@ -146,7 +146,7 @@ impl Txn<'_> {
                 Sink::Redirected(machine as _, id, serial)
             }
         };
-        let (cell, interest) = CallCell::new(sink, hint);
+        let (cell, interest) = CallCell::new(sink, hint, self.machine.settings.origin);
         self.machine.answers.insert(
             id,
             Answer {

@@ -9,7 +9,7 @@ use crate::cap::object::Concurrency;
 use crate::cap::promise::promise;
 use crate::error::Error;
 use crate::sync::{explore, thread};
-use crate::work::executor::{Executor, Job};
+use crate::work::executor::{Executor, Job, Refused};
 
 #[test]
 fn a_call_is_answered_while_others_wait_pipeline_and_lose_interest() {
@@ -266,11 +266,11 @@ struct Busy {
 }
 
 impl Executor for Busy {
-    fn spawn(&self, job: Job) -> Result<(), Job> {
+    fn spawn(&self, job: Job) -> Result<(), Refused> {
         if self.asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
-            return Err(job);
+            return Err(Refused { job, error: Error::overloaded("busy") });
         }
-        self.world.spawn(job);
+        self.world.spawn(move || job.run());
         Ok(())
     }
 }

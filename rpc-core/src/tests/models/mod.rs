@@ -25,7 +25,7 @@ use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::{Condvar, Mutex, thread};
 use crate::wire;
-use crate::work::executor::{Executor, Job};
+use crate::work::executor::{Executor, Job, Refused};
 
 /// What is under way, and what was made.
 #[derive(Clone, Default)]
@@ -152,8 +152,8 @@ impl World {
 }
 
 impl Executor for World {
-    fn spawn(&self, job: Job) -> Result<(), Job> {
-        World::spawn(self, job);
+    fn spawn(&self, job: Job) -> Result<(), Refused> {
+        World::spawn(self, move || job.run());
         Ok(())
     }
 }

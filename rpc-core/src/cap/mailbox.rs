@@ -1,0 +1,222 @@
+//! Where calls wait in front of an object.
+//!
+//! # State model
+//!
+//! The mailbox of an object that handles one call at a time:
+//!
+//! ```text
+//! Idle ──call──► Called(origins) ──a worker comes──► Running ──line seen empty──► Idle
+//!                Called ──every job was refused──► Idle
+//! ```
+//!
+//! - **Called**: there is a job for each origin of which calls wait (Note [shares]).
+//!   Whichever gets a worker first runs all calls; the others find nothing to do. So one
+//!   origin that gets no worker does not hold up the calls of another.
+//! - **Running**: calls are taken out one by one and run, in the order in which they
+//!   arrived.
+//!
+//! A concurrent object has a line for each origin, and each line has as many jobs as
+//! calls: a job takes the first call of its own origin. A call that is cancelled leaves
+//! its line. Its job is left to the next call.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::delivery::CallRequest;
+use super::line::Line;
+use crate::work::origin::Origin;
+
+pub(super) enum Mailbox {
+    OneByOne(OneByOne),
+    Concurrent(Concurrent),
+}
+
+#[derive(Default)]
+pub(super) struct OneByOne {
+    calls: Line<CallRequest>,
+    worker: Worker,
+    /// While it is called: the origins that have a job. A vector of its own, to be used
+    /// again.
+    called: Vec<Origin>,
+    /// The number of calls that have begun.
+    begun: u64,
+    /// The address of the call that has begun last.
+    current: usize,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Worker {
+    #[default]
+    Idle,
+    Called,
+    Running,
+}
+
+#[derive(Default)]
+pub(super) struct Concurrent {
+    lines: BTreeMap<Origin, OfOrigin>,
+    /// Number of lines at which empty ones are swept out.
+    sweep_at: usize,
+}
+
+#[derive(Default)]
+struct OfOrigin {
+    calls: Line<CallRequest>,
+    /// The number of jobs that are going to take a call out.
+    jobs: usize,
+}
+
+/// A call that may begin.
+pub(super) struct Taken {
+    pub(super) call: CallRequest,
+    /// Whether no other call waits.
+    pub(super) last: bool,
+}
+
+impl Mailbox {
+    /// For an object that handles one call at a time.
+    pub(super) fn one_by_one() -> Self {
+        Mailbox::OneByOne(OneByOne::default())
+    }
+
+    pub(super) fn concurrent() -> Self {
+        Mailbox::Concurrent(Concurrent::default())
+    }
+
+    /// Lets a call of this origin wait. Returns whether it needs another job.
+    pub(super) fn insert(&mut self, origin: Origin, place: u64, call: CallRequest) -> bool {
+        match self {
+            Mailbox::OneByOne(own) => {
+                own.calls.insert(place, call);
+                if own.worker == Worker::Running || own.called.contains(&origin) {
+                    return false;
+                }
+                own.worker = Worker::Called;
+                own.called.push(origin);
+                true
+            }
+            Mailbox::Concurrent(own) => {
+                let line = own.of(origin);
+                line.calls.insert(place, call);
+                let more = line.jobs < line.calls.len();
+                line.jobs += usize::from(more);
+                more
+            }
+        }
+    }
+
+    /// The first call for a job of this origin. [`next`](Self::next) has to follow, until
+    /// it finds nothing.
+    pub(super) fn first(&mut self, origin: Origin) -> Option<Taken> {
+        match self {
+            Mailbox::OneByOne(own) => {
+                if own.worker != Worker::Called {
+                    return None;
+                }
+                own.worker = Worker::Running;
+                own.called.clear();
+                self.next()
+            }
+            Mailbox::Concurrent(own) => {
+                let line = own.of(origin);
+                line.jobs = line.jobs.saturating_sub(1);
+                let call = line.calls.take_first()?;
+                Some(Taken { call, last: true })
+            }
+        }
+    }
+
+    /// A further call for a job that has run one.
+    pub(super) fn next(&mut self) -> Option<Taken> {
+        let Mailbox::OneByOne(own) = self else { return None };
+        let Some(call) = own.calls.take_first() else {
+            own.worker = Worker::Idle;
+            own.current = 0;
+            return None;
+        };
+        own.begun += 1;
+        own.current = Arc::as_ptr(&call.cell) as usize;
+        Some(Taken { call, last: own.calls.is_empty() })
+    }
+
+    /// Takes a call of this origin out, if it still waits.
+    pub(super) fn withdraw(&mut self, origin: Origin, place: u64) -> Option<CallRequest> {
+        match self {
+            Mailbox::OneByOne(own) => own.calls.take(place),
+            Mailbox::Concurrent(own) => own.of(origin).calls.take(place),
+        }
+    }
+
+    /// Takes out the calls that no worker is going to run, since a job of this origin was
+    /// refused.
+    pub(super) fn refuse(&mut self, origin: Origin) -> Vec<CallRequest> {
+        match self {
+            Mailbox::OneByOne(own) => own.refuse(origin),
+            Mailbox::Concurrent(own) => {
+                let line = own.of(origin);
+                line.jobs = line.jobs.saturating_sub(1);
+                let beyond = line.calls.len().saturating_sub(line.jobs);
+                let mut calls: Vec<_> =
+                    (0..beyond).filter_map(|_| line.calls.take_last()).collect();
+                calls.reverse();
+                calls
+            }
+        }
+    }
+
+    /// Whether the call with this address has begun, and no other after it.
+    pub(super) fn runs(&self, call: usize) -> bool {
+        match self {
+            Mailbox::OneByOne(own) => own.current == call,
+            Mailbox::Concurrent(_) => false,
+        }
+    }
+
+    /// The number of calls that have begun, if they are counted.
+    pub(super) fn begun(&self) -> u64 {
+        match self {
+            Mailbox::OneByOne(own) => own.begun,
+            Mailbox::Concurrent(_) => 0,
+        }
+    }
+
+    /// The number of calls that wait for a running method.
+    pub(super) fn waiting(&self) -> usize {
+        match self {
+            Mailbox::OneByOne(own) => own.calls.len(),
+            Mailbox::Concurrent(_) => 0,
+        }
+    }
+}
+
+impl OneByOne {
+    fn refuse(&mut self, origin: Origin) -> Vec<CallRequest> {
+        if self.worker != Worker::Called {
+            // Whoever runs the calls takes those of this origin, too.
+            return Vec::new();
+        }
+        self.called.retain(|other| *other != origin);
+        if self.called.is_empty() {
+            self.worker = Worker::Idle;
+        }
+        let mut refused = Vec::new();
+        for (place, call) in self.calls.take_all() {
+            if call.cell.origin() == origin {
+                refused.push(call);
+            } else {
+                self.calls.insert(place, call);
+            }
+        }
+        refused
+    }
+}
+
+impl Concurrent {
+    fn of(&mut self, origin: Origin) -> &mut OfOrigin {
+        if self.lines.len() > self.sweep_at && !self.lines.contains_key(&origin) {
+            self.lines.retain(|_, line| line.jobs > 0 || !line.calls.is_empty());
+            self.sweep_at = 2 * self.lines.len() + 4;
+        }
+        self.lines.entry(origin).or_default()
+    }
+}

@@ -1,0 +1,90 @@
+//! Objects that wait for each other: Note [stuck workers].
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::content;
+use crate::cap::client::Client;
+use crate::cap::incoming_call::IncomingCall;
+use crate::cap::object::{Concurrency, Dispatch, LocalObject};
+use crate::deadline::Deadline;
+use crate::error::ErrorKind;
+use crate::work::pool::{Pool, PoolConfig};
+use crate::work::watch::Watch;
+
+/// An object that waits for another one before it answers.
+struct Asks {
+    name: &'static str,
+    other: Arc<OnceLock<Client>>,
+}
+
+impl Dispatch for Asks {
+    fn dispatch(&self, call: IncomingCall) {
+        call.allow_cancellation();
+        let other = self.other.get().unwrap();
+        let outcome = other.call(1, 1, content::params(1, &[])).wait();
+        call.respond(outcome);
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some(self.name)
+    }
+}
+
+fn pool(adjust: impl FnOnce(&mut PoolConfig)) -> Arc<Pool> {
+    let mut config = PoolConfig { patience: Duration::MAX, ..PoolConfig::default() };
+    adjust(&mut config);
+    Pool::new("circle".to_owned(), config)
+}
+
+fn asks(pool: &Arc<Pool>, name: &'static str, how: Concurrency) -> (Client, Arc<OnceLock<Client>>) {
+    let other = Arc::<OnceLock<Client>>::default();
+    let server = Arc::new(Asks { name, other: Arc::clone(&other) });
+    (Client::of(LocalObject::new(server, how, Arc::clone(pool) as _)), other)
+}
+
+#[test]
+fn a_circle_of_serial_objects_is_named_and_ends_when_its_call_is_cancelled() {
+    let pool = pool(|_| ());
+    let (one, one_asks) = asks(&pool, "One", Concurrency::Serial);
+    let (two, two_asks) = asks(&pool, "Two", Concurrency::Serial);
+    one_asks.set(two.clone()).ok().unwrap();
+    two_asks.set(one.clone()).ok().unwrap();
+    let call = one.call(1, 1, content::params(1, &[]));
+    let mut watch = Watch::default();
+    let warning = loop {
+        let mut warnings = watch.look(&pool);
+        // Looks that follow each other at once may find one of the two on its way.
+        warnings.retain(|warning| warning.contains("for ever"));
+        if let Some(warning) = warnings.pop() {
+            break warning;
+        }
+        std::thread::yield_now();
+    };
+    assert!(
+        warning.contains("One waits behind Two waits behind One")
+            || warning.contains("Two waits behind One waits behind Two"),
+        "{warning}"
+    );
+    drop(call);
+    assert!(pool.close(Deadline::NEVER));
+}
+
+#[test]
+fn a_recursion_that_needs_more_workers_than_there_may_be_fails() {
+    let pool = pool(|config| {
+        config.max_workers = 2;
+        config.max_waiting = 8;
+    });
+    let (object, itself) = asks(&pool, "Deep", Concurrency::Concurrent);
+    itself.set(object.clone()).ok().unwrap();
+    let error = object.call(1, 1, content::params(1, &[])).wait().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded);
+    assert!(error.reason().contains("wait for other calls"), "{error}");
+    assert!(pool.close(Deadline::NEVER));
+}
