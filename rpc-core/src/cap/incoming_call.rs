@@ -209,8 +209,7 @@ impl Drop for IncomingCall {
             return;
         }
         let error = Error::failed("the object dropped the call without answering it");
-        let name = self.object.server().and_then(|server| server.name());
-        self.give_up(match name {
+        self.give_up(match self.object.known_as() {
             Some(name) => error.with_internal(name),
             None => error,
         });

@@ -104,7 +104,8 @@ impl LocalObject {
         executor: Arc<dyn Executor>,
     ) -> Arc<Self> {
         Arc::new(LocalObject {
-            fd: server.fd(),
+            // Without a descriptor, the capability is of use all the same.
+            fd: panics::caught("Dispatch::fd", || server.fd()).ok().flatten(),
             server: Some(server),
             concurrency,
             executor,
@@ -130,6 +131,14 @@ impl LocalObject {
 
     pub(crate) fn server(&self) -> Option<&Arc<dyn Dispatch>> {
         self.server.as_ref()
+    }
+
+    /// The object's name for people.
+    ///
+    /// Must not be called under a lock: the name may come from the application.
+    pub(super) fn known_as(&self) -> Option<String> {
+        let server = self.server()?;
+        panics::caught("Dispatch::name", || server.name().map(str::to_owned)).ok().flatten()
     }
 
     /// Puts a call into the mailbox. Never waits.
@@ -196,9 +205,10 @@ impl LocalObject {
         let outcome = panics::catch(|| server.dispatch(call));
         drop(guard);
         if let Err(panicked) = outcome {
+            let name = self.known_as();
             let method = panics::catch(|| server.method_name(interface, method)).ok().flatten();
-            let error = panic_error(panicked, server.name(), method.as_deref());
-            tracing::error!(%error, object = server.name(), method, "a method panicked");
+            let error = panic_error(panicked, name.as_deref(), method.as_deref());
+            tracing::error!(%error, object = name, method, "a method panicked");
             cell.complete(Err(error));
         }
     }
@@ -236,11 +246,8 @@ impl Calls for LocalObject {
     }
 
     fn name(&self) -> String {
-        let server = self.server();
-        let name =
-            server.map(|server| panics::caught("a name", || server.name().map(str::to_owned)));
-        let name = name.and_then(Result::ok).flatten();
-        name.unwrap_or_else(|| format!("an object without a name ({:p})", std::ptr::from_ref(self)))
+        self.known_as()
+            .unwrap_or_else(|| format!("an object without a name ({:p})", std::ptr::from_ref(self)))
     }
 
     fn begun(&self) -> u64 {
@@ -275,7 +282,7 @@ impl Capability for LocalObject {
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address: *const LocalObject = self;
-        match self.server().and_then(|server| server.name()) {
+        match self.known_as() {
             Some(name) => write!(f, "local object {name:?} {address:p}"),
             None => write!(f, "local object {address:p}"),
         }

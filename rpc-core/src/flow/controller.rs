@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AdaptiveWindow;
+use super::caught::Caught;
 
 /// Decides how many bytes of a stream may be unanswered before its sender has to wait.
 /// A controller is told of everything that is sent and answered, in order. Times are
@@ -103,12 +104,15 @@ impl FlowControl {
         match (self, transport) {
             (FlowControl::Fixed(window), _) => Box::new(*window),
             (FlowControl::Adaptive { initial }, _) => Box::new(AdaptiveWindow::new(*initial)),
-            (FlowControl::Custom(make), _) => make(),
+            (FlowControl::Custom(make), _) => Caught::made_by(&**make),
             (FlowControl::Transport, Some(buffer)) => {
                 let buffer = Arc::clone(buffer);
-                Box::new(VariableWindow::new(move || {
-                    buffer().unwrap_or(FixedWindow::DEFAULT.bytes)
-                }))
+                // The transport may be a plug-in.
+                Caught::made_by(|| {
+                    Box::new(VariableWindow::new(move || {
+                        buffer().unwrap_or(FixedWindow::DEFAULT.bytes)
+                    }))
+                })
             }
             (FlowControl::Transport, None) => Box::new(FixedWindow::DEFAULT),
         }

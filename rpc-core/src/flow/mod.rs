@@ -17,6 +17,7 @@
 //! the stream, one that is not streaming, tells whether everything arrived.
 
 mod adaptive;
+mod caught;
 mod controller;
 
 pub use self::adaptive::AdaptiveWindow;

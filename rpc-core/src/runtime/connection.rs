@@ -41,6 +41,7 @@ use crate::cap::payload::Payload;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kinds::gateway::Gateway;
+use crate::panics::{self, Panicked};
 use crate::protocol::idle::Unused;
 use crate::protocol::snapshot::{Exported, Snapshot};
 use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings};
@@ -471,17 +472,26 @@ pub(super) fn start(
         control: flow,
         transport: Some(Arc::new(move || buffer.upgrade()?.send_buffer())),
     };
-    reader.set_limits(FrameLimits {
+    let frame_limits = FrameLimits {
         max_words: limits.message_words,
         max_segments: limits.message_segments,
         max_fds: limits.message_fds_received,
         max_open_fds: limits.open_fds,
+    };
+    let asked = panics::catch(|| {
+        reader.set_limits(frame_limits);
+        (writer.max_fds(), writer.can_declare_idle(), control.peer())
     });
-    let fds = writer.max_fds().min(limits.message_fds_sent as usize).min(wire::MAX_FDS);
+    let (max_fds, can_declare_idle, peer) = asked.map_err(|panicked| {
+        Error::failed("the transport panicked").with_internal(panicked.message)
+    })?;
+    let fds = max_fds.min(limits.message_fds_sent as usize).min(wire::MAX_FDS);
     let supervisor = Supervisor::new();
-    let peer = control.peer();
+    let offered = panics::catch(|| bootstrap.and_then(|make| make(&supervisor, &peer)));
     let offers = Offers {
-        bootstrap: bootstrap.and_then(|make| make(&supervisor, &peer)),
+        bootstrap: offered.map_err(|panicked| {
+            Error::failed("the bootstrap factory panicked").with_internal(panicked.message)
+        })?,
         restorer: restorer.map(|restorer| {
             let object = Arc::new(RestorerObject { restorer, peer });
             let executor = Arc::clone(pool) as Arc<dyn Executor>;
@@ -489,7 +499,6 @@ pub(super) fn start(
         }),
         border: gateway.map(|gateway| Gateway::new(gateway) as _),
     };
-    let can_declare_idle = writer.can_declare_idle();
     let sending = Arc::new(Sending::new(writer, Arc::clone(&control), exceptions));
     let (receiving, inbox) = Receiving::new(&limits);
     let receiving = Arc::new(receiving);
@@ -551,7 +560,7 @@ pub(super) fn start(
         Err(error) => {
             registry.remove(&number);
             machine.disconnect(error.clone());
-            control.shutdown();
+            shut_down_transport(&*control);
             return Err(error);
         }
     }
@@ -582,6 +591,28 @@ impl Drop for CloseAfter {
     }
 }
 
+/// Runs the work of one of a connection's threads. If it panics, the connection ends with
+/// a reason, because the thread's work is not done any more.
+///
+/// # Errors
+/// The work panicked.
+pub(super) fn guarded<R>(
+    thread: &str,
+    machine: &Arc<Machine>,
+    work: impl FnOnce() -> R,
+) -> std::result::Result<R, Panicked> {
+    panics::caught(thread, work).inspect_err(|panicked| {
+        let error = Error::disconnected(format!("{thread} of the connection panicked"))
+            .with_internal(panicked.message.clone());
+        let _ = panics::caught("the end of a connection", || machine.disconnect(error));
+    })
+}
+
+/// Shuts a transport down. Its control is a plug-in.
+pub(super) fn shut_down_transport(control: &dyn TransportControl) {
+    let _ = panics::caught("a transport's shutdown", || control.shutdown());
+}
+
 fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let in_role = move || {
         role::assume(role);
@@ -605,8 +636,11 @@ struct Coordinator {
 
 impl Coordinator {
     fn run(self) {
-        let reading = self.receiving.coordinate(&self.inbox, &self.shared.machine, &self.sending);
-        self.shut_down(reading);
+        let machine = &self.shared.machine;
+        let reading = guarded("the coordinator", machine, || {
+            self.receiving.coordinate(&self.inbox, machine, &self.sending)
+        });
+        self.shut_down(reading.unwrap_or(Reading::GoesOn));
     }
 
     fn shut_down(self, reading: Reading) {
@@ -618,7 +652,7 @@ impl Coordinator {
         if !self.sending.done().park(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }
-        self.shared.control.shutdown();
+        shut_down_transport(&*self.shared.control);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of a connection panicked");
@@ -627,7 +661,8 @@ impl Coordinator {
         self.registry.remove(&self.shared.number);
         let at_end = self.shared.at_end.lock().take();
         for closure in at_end.into_iter().flatten() {
-            closure();
+            // Whatever goes wrong there, those who wait for the end are told.
+            let _ = panics::caught("what follows the end of a connection", closure);
         }
         self.shared.closed.set();
     }

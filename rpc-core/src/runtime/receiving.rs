@@ -10,10 +10,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::connection;
 use super::sending::{FEW_CALLS, Sending};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::panics;
 use crate::protocol::{Machine, costs};
 use crate::sync::Mutex;
 use crate::transport::{MessageReader, Received};
@@ -101,9 +103,17 @@ impl Receiving {
         machine: &Arc<Machine>,
         sending: &Sending,
     ) {
-        let _end_on_panic = EndOnPanic(self);
+        let work = || self.read_all(&mut *reader, machine, sending);
+        if connection::guarded("the receive thread", machine, work).is_err() {
+            // Nobody has to wait for what was still to be read.
+            self.pass_on(Incoming::End(Error::disconnected("the receive thread panicked")));
+        }
+        let _ = panics::caught("the drop of a transport's reader", || drop(reader));
+    }
+
+    fn read_all(&self, reader: &mut dyn MessageReader, machine: &Arc<Machine>, sending: &Sending) {
         loop {
-            let mut event = next(&mut *reader, self.most_named);
+            let mut event = next(reader, self.most_named);
             if let Incoming::Message(message) = event {
                 if machine.calls_under_way() <= FEW_CALLS
                     && !reader.has_buffered()
@@ -234,7 +244,11 @@ impl Incoming {
 }
 
 fn next(reader: &mut dyn MessageReader, most_named: usize) -> Incoming {
-    match reader.read_next() {
+    let read = panics::caught("a transport's reader", || reader.read_next());
+    let Ok(read) = read else {
+        return Incoming::End(Error::disconnected("the transport's reader panicked"));
+    };
+    match read {
         Ok(Received::Message(frame)) => match wire::decode_within(frame, most_named) {
             Ok(message) => Incoming::Message(message),
             Err(error) => Incoming::Malformed(error),
@@ -245,18 +259,5 @@ fn next(reader: &mut dyn MessageReader, most_named: usize) -> Incoming {
             Incoming::Malformed(Error::failed(error.to_string()))
         }
         Err(error) => Incoming::End(Error::disconnected(error.to_string())),
-    }
-}
-
-/// Ends the connection of a receive thread that panics.
-struct EndOnPanic<'a>(&'a Receiving);
-
-impl Drop for EndOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let error = Error::disconnected("the receive thread panicked");
-            // Fails only if the connection has ended anyway.
-            self.0.pass_on(Incoming::End(error));
-        }
     }
 }

@@ -19,11 +19,14 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
+use super::connection;
 use super::exceptions::ExceptionEncoder;
 use super::turns::{Turn, TurnQueue};
 use crate::error::Error;
+use crate::panics;
 use crate::protocol::Machine;
 use crate::sync::Mutex;
 use crate::transport::{MessageWriter, TransportControl, TransportError};
@@ -75,6 +78,8 @@ struct Writing {
     stream: Stream,
     /// The error of a message that could not be encoded; the peer will be told.
     unencodable: Option<Error>,
+    /// Whether the writer has panicked in place; the send thread tells so.
+    panicked: Panicked,
 }
 
 /// What comes behind the batch.
@@ -84,6 +89,12 @@ enum Next {
     Messages,
     Idle,
     End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Panicked {
+    No,
+    Yes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,6 +123,7 @@ impl Sending {
             next: Next::Messages,
             stream: Stream::Whole,
             unencodable: None,
+            panicked: Panicked::No,
         };
         Sending {
             queue: TurnQueue::new(),
@@ -189,6 +201,14 @@ impl Sending {
 
     /// What the send thread does, until the end.
     pub(super) fn run(&self, machine: &Arc<Machine>) {
+        let ran = connection::guarded("the send thread", machine, || self.write_all(machine));
+        if ran.is_err() {
+            connection::shut_down_transport(&*self.control);
+        }
+        self.done.set();
+    }
+
+    fn write_all(&self, machine: &Arc<Machine>) {
         let mut over = false;
         while !over {
             let mut turn = self.queue.wait();
@@ -200,7 +220,6 @@ impl Sending {
                 }
             }
         }
-        self.done.set();
     }
 
     /// Writes what waits. Returns whether nothing will follow.
@@ -253,7 +272,7 @@ impl Sending {
     fn fail(&self, error: &TransportError) {
         tracing::debug!(%error, "writing failed");
         *self.failure.lock() = Some(Error::disconnected(error.to_string()));
-        self.control.shutdown();
+        connection::shut_down_transport(&*self.control);
     }
 }
 
@@ -295,10 +314,15 @@ impl Writing {
         {
             return None;
         }
-        match self.writer.try_write(&mut self.batch) {
-            Ok(true) if self.taken.is_empty() => Some(self.written()),
+        let Writing { writer, batch, .. } = self;
+        match panics::caught("a transport's writer", || writer.try_write(batch)) {
+            Ok(Ok(true)) if self.taken.is_empty() => Some(self.written()),
             // An error will come up again when the send thread writes.
-            _ => None,
+            Ok(_) => None,
+            Err(_) => {
+                self.panicked = Panicked::Yes;
+                None
+            }
         }
     }
 
@@ -307,15 +331,27 @@ impl Writing {
         if self.stream == Stream::Broken {
             return Ok(());
         }
-        let written = self.writer.write(&mut self.batch).and_then(|()| match next {
-            Next::Messages => Ok(()),
-            Next::Idle => self.writer.declare_idle(),
-            Next::End => {
-                if let Err(error) = self.writer.finish() {
-                    tracing::debug!(%error, "the peer was gone before the end of the stream");
+        let Writing { writer, batch, .. } = self;
+        let write = || {
+            writer.write(batch)?;
+            match next {
+                Next::Messages => {}
+                Next::Idle => writer.declare_idle()?,
+                Next::End => {
+                    if let Err(error) = writer.finish() {
+                        tracing::debug!(%error, "the peer was gone before the end of the stream");
+                    }
                 }
-                Ok(())
             }
+            Ok(())
+        };
+        let written = match self.panicked {
+            Panicked::Yes => None,
+            Panicked::No => panics::caught("a transport's writer", write).ok(),
+        };
+        let written = written.unwrap_or_else(|| {
+            let error = io::Error::other("the transport's writer panicked");
+            Err(TransportError::Io(error))
         });
         if written.is_err() {
             self.stream = Stream::Broken;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::panics;
 use crate::sync::Mutex;
 use crate::work::executor::{Executor, Job};
 use crate::work::waiting::{self, Waiters};
@@ -104,7 +105,7 @@ impl Supervisor {
                     }
                 }
                 let leave = Leave(token);
-                work(&leave.0);
+                let _ = panics::caught("a supervised thread", || work(&leave.0));
             })
             .map_err(|error| Error::overloaded(format!("no thread could be started: {error}")))?;
         state.running += 1;

@@ -20,6 +20,7 @@ mod out_of_descriptors;
 mod panics;
 mod persistence;
 mod pitfalls;
+mod plugins;
 mod pool;
 mod promises;
 mod realms;

@@ -166,7 +166,7 @@ fn a_peer_that_answers_nothing_leaves_workers_to_other_peers() {
         drop(keeper);
         settle(&client, &server);
         client.close();
-        assert!(client_vat.shutdown(LONG), "{name}");
+        assert!(client_vat.shutdown(LONG).unwrap(), "{name}");
     }
     // When the call-backs are answered, there is room again.
     for (question, back) in called {

@@ -22,7 +22,7 @@ impl<N: VatNetwork> Shared<N> {
     fn accepted(self: &Arc<Self>, peer: N::VatId, transport: Transport) -> Result<()> {
         let description = transport.control.peer();
         let admitted = self.door.admit(&description).and_then(|place| {
-            let offered = self.offered(&peer, description);
+            let offered = self.offered(&peer, description)?;
             if offered.is_none() && self.settings.refuses() {
                 return Err(Error::failed("this vat has nothing to offer to you"));
             }

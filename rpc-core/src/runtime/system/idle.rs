@@ -9,6 +9,7 @@ use super::ended::Ended;
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::network::VatNetwork;
+use crate::panics;
 use crate::runtime::connection::Connection;
 
 /// Shortest and longest pause between two looks.
@@ -60,7 +61,7 @@ fn run<N: VatNetwork>(system: &Weak<Shared<N>>, timeout: Duration, stopped: &mps
         for (peer, connection) in up {
             let current = look(&connection, seen.remove(&peer), now);
             if now.duration_since(current.since) >= timeout {
-                connection.end_if_unused();
+                let _ = panics::caught("the end of a connection", || connection.end_if_unused());
             }
             still.insert(peer, current);
         }

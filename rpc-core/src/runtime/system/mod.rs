@@ -200,8 +200,15 @@ impl<N: VatNetwork> Drop for Handle<N> {
 
 impl<N: VatNetwork> Shared<N> {
     /// What a peer is offered.
-    fn offered(&self, id: &N::VatId, description: PeerDescription) -> Option<Client> {
-        self.settings.bootstrap.as_ref().and_then(|make| make(&Peer { id, description }))
+    ///
+    /// # Errors
+    /// The factory panicked.
+    fn offered(&self, id: &N::VatId, description: PeerDescription) -> Result<Option<Client>> {
+        let Some(make) = &self.settings.bootstrap else { return Ok(None) };
+        panics::catch(|| make(&Peer { id, description })).map_err(|panicked| {
+            tracing::error!(message = panicked.message, "a bootstrap factory panicked");
+            Error::failed("the bootstrap factory panicked").with_internal(panicked.message)
+        })
     }
 
     fn begin(&self, transport: Transport, offered: Option<Client>) -> Result<Connection> {

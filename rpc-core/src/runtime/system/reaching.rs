@@ -10,6 +10,7 @@ use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::network::{Reached, VatNetwork};
+use crate::panics::{self, Panicked};
 use crate::protocol::idle::Unused;
 use crate::runtime::connection::Connection;
 use crate::transport::PeerDescription;
@@ -20,6 +21,40 @@ const CROSSED_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn shutting_down() -> Error {
     Error::disconnected("this vat is shutting down and connects to nobody any more")
+}
+
+/// While this exists, its thread is the one that connects to a peer.
+struct Attempt<'a, N: VatNetwork> {
+    /// `None` when the attempt is over.
+    shared: Option<&'a Shared<N>>,
+    peer: &'a N::VatId,
+}
+
+impl<N: VatNetwork> Attempt<'_, N> {
+    /// The thread itself enters the outcome into the table.
+    fn end(mut self) {
+        self.shared = None;
+    }
+}
+
+/// The thread panics, or must not wait any longer.
+impl<N: VatNetwork> Drop for Attempt<'_, N> {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared else { return };
+        {
+            let mut peers = shared.peers.lock();
+            if let Some(Slot::Connecting) = peers.table.get(self.peer) {
+                peers.table.remove(self.peer);
+            }
+        }
+        shared.peers_changed();
+    }
+}
+
+/// The error of an attempt to connect that panicked.
+fn of(panicked: Panicked) -> Error {
+    tracing::error!(message = panicked.message, "connecting to a peer panicked");
+    Error::failed("connecting to the peer panicked").with_internal(panicked.message)
 }
 
 impl<N: VatNetwork> Shared<N> {
@@ -60,11 +95,14 @@ impl<N: VatNetwork> Shared<N> {
                 }
             }
         }
+        // Whatever happens here, the threads that wait for the outcome are told.
+        let attempt = Attempt { shared: Some(self), peer };
         let made = loop {
-            match effects::blocking(|| self.network.connect(peer)).and_then(|reached| reached) {
+            let reached = effects::blocking(|| panics::catch(|| self.network.connect(peer)));
+            match reached.and_then(|reached| reached.unwrap_or_else(|panicked| Err(of(panicked)))) {
                 Ok(Reached::Peer(transport)) => {
                     let offered = self.offered(peer, transport.control.peer());
-                    break self.begin(transport, offered).map(Some);
+                    break offered.and_then(|offered| self.begin(transport, offered)).map(Some);
                 }
                 Ok(Reached::Oneself) => break Ok(None),
                 Ok(Reached::Crossed) => {}
@@ -73,7 +111,7 @@ impl<N: VatNetwork> Shared<N> {
             // The connection that crossed with this attempt may be the one that has
             // ended here. Then the network will notice its end soon.
             match ended.take() {
-                None => return self.wait_for_crossed(peer),
+                None => return self.wait_for_crossed(attempt),
                 Some(connection) => {
                     let connection = connection.inner();
                     if let Err(error) = effects::blocking(|| connection.wait_until_closed()) {
@@ -82,6 +120,7 @@ impl<N: VatNetwork> Shared<N> {
                 }
             }
         };
+        attempt.end();
         let outcome = {
             let mut peers = self.peers.lock();
             match (made, peers.table.get(peer)) {
@@ -143,7 +182,8 @@ impl<N: VatNetwork> Shared<N> {
 
     /// Waits for the connection of a peer whose attempt was faster: it is about to be
     /// accepted.
-    fn wait_for_crossed(&self, peer: &N::VatId) -> Result<Option<Connection>> {
+    fn wait_for_crossed(&self, attempt: Attempt<'_, N>) -> Result<Option<Connection>> {
+        let peer = attempt.peer;
         effects::catch_up();
         let deadline = Deadline::after(CROSSED_TIMEOUT);
         let look = |peers: &mut Peers<N::VatId>, look: Look| match peers.table.get(peer) {
@@ -156,14 +196,15 @@ impl<N: VatNetwork> Shared<N> {
             _ => Some(Err(Error::disconnected("the peer is gone"))),
         };
         let found = waiting::wait(&self.peers, |peers| &mut peers.waiters, deadline, look)?;
+        attempt.end();
         self.peers_changed();
         // The last look always finds something.
         found.unwrap_or_else(|| Err(Error::disconnected("the peer is gone")))
     }
 
     fn own_bootstrap(&self, own: &N::VatId) -> Client {
-        self.offered(own, PeerDescription::default()).unwrap_or_else(|| {
-            Client::broken(Error::failed("this vat offers no bootstrap capability to itself"))
-        })
+        let nothing = || Error::failed("this vat offers no bootstrap capability to itself");
+        let offered = self.offered(own, PeerDescription::default());
+        offered.and_then(|offered| offered.ok_or_else(nothing)).unwrap_or_else(Client::broken)
     }
 }
