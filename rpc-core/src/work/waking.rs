@@ -86,7 +86,7 @@ impl Drop for Suspended {
 }
 
 /// How many threads are noted on this thread, if it works off a batch.
-#[cfg(test)]
+#[cfg(all(test, not(rpc_model)))]
 pub(crate) fn noted() -> Option<usize> {
     NOTED.with(|noted| noted.borrow().as_ref().map(Vec::len))
 }
