@@ -252,8 +252,7 @@ fn what_corresponds_to_the_haskell_module_exists() {
 #[test]
 fn what_corresponds_to_network_transport_tcp_exists() {
     let text = fs::read_to_string(root().join("docs/correspondence-endpoints.md")).unwrap();
-    let folders =
-        ["rpc-endpoint/src", "rpc-endpoint/tests", "rpc-tests/tests", "rpc-transport/src"];
+    let folders = ["rpc-endpoint/src", "rpc-tests/tests", "rpc-transport/src"];
     let checked = check_items(&text, &folders);
     assert!(checked > 150, "only {checked} references were found");
 }

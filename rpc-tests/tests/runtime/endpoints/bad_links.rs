@@ -3,7 +3,6 @@
 //!
 //! Needs Linux, root and the `ip` and `tc` programs. What cannot be set up is
 //! reported as skipped; with `REQUIRE_NETNS=1` it fails.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -87,7 +86,7 @@ impl Link {
         let mut child = Command::new("ip")
             .args(["netns", "exec", &self.spaces[n]])
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "host", "--ignored", "--nocapture"])
+            .args(["--exact", "endpoints::bad_links::host", "--ignored", "--nocapture"])
             .env(ROLE, HOSTS[n])
             .env(PATIENCE, patience.to_string())
             .stdin(Stdio::piped())

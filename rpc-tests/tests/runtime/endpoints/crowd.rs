@@ -1,6 +1,4 @@
-//! How many threads the vats behind one socket can start. It is alone in its process,
-//! because it counts the threads of that.
-#![allow(clippy::unwrap_used)]
+//! How many threads the vats behind one socket can start.
 
 use std::time::Duration;
 
@@ -8,6 +6,7 @@ use capnp_threads_core::{RpcSystem, Vat};
 use capnp_threads_endpoint::{
     ConnectHints, Endpoint, EndpointAddress, EndpointNetwork, Event, Network, Parameters,
 };
+use rpc_tests::support::alone;
 
 const CROWD: u64 = 1500;
 const AMPLE: Duration = Duration::from_secs(60);
@@ -47,6 +46,9 @@ fn expect_refusal(crowd: &Endpoint, bob: &EndpointAddress) {
 
 #[test]
 fn a_crowd_of_vats_behind_one_socket_starts_few_threads() {
+    if !alone("endpoints::crowd::a_crowd_of_vats_behind_one_socket_starts_few_threads") {
+        return;
+    }
     let network = EndpointNetwork::listening("bob", "127.0.0.1", 0, Parameters::default()).unwrap();
     let address = network.this_vat().hints()[0].clone();
     let bob = RpcSystem::builder(&Vat::new(), network).start().unwrap();

@@ -1,5 +1,4 @@
 //! Every time limit may be zero, or as long as a `Duration` can be.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,66 +1,18 @@
-//! What a forked child does to the connections and listeners of its parent: nothing.
-//! It is one test in a process of its own, so that no other thread is anywhere in
-//! particular when it forks.
-#![allow(clippy::unwrap_used)]
+//! Connections and listeners of the parent.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io, mem, thread};
+use std::{fs, io, thread};
 
 use capnp::message::Builder;
 use capnp_threads_core::message::Message;
 use capnp_threads_core::{Client, ConnConfig, Dispatch, Error, IncomingCall, Payload, Vat};
 use capnp_threads_transport::{Address, PeerDescription, Transport, halves, tcp, unix};
+use rpc_tests::support::alone;
 
-/// A child of this process, which ends when this is dropped.
-struct Child(libc::pid_t);
-
-impl Child {
-    /// Forks a child that does some work, reports whether that went well, and ends.
-    fn start(work: impl FnOnce() -> bool) -> Self {
-        // SAFETY: nothing of the child is shared with the parent but what the operating
-        // system shares. Of locks that other threads of the parent may have held, the
-        // child uses none but those of the allocator, which are prepared for this.
-        match unsafe { libc::fork() } {
-            0 => {
-                let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or(false);
-                // SAFETY: the child ends here, without running what the parent has
-                // registered for its own end.
-                unsafe { libc::_exit(i32::from(!done)) }
-            }
-            pid => {
-                assert!(pid > 0, "{}", io::Error::last_os_error());
-                Child(pid)
-            }
-        }
-    }
-
-    #[track_caller]
-    fn succeeds(self) {
-        assert_eq!(self.wait(), 0, "the child reports a failure");
-    }
-
-    fn wait(self) -> i32 {
-        let mut status = 0;
-        // SAFETY: the status is written to a variable of ours.
-        assert_eq!(unsafe { libc::waitpid(self.0, &raw mut status, 0) }, self.0);
-        mem::forget(self);
-        status
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        // SAFETY: it is a child of this process that was not waited for yet.
-        unsafe {
-            libc::kill(self.0, libc::SIGKILL);
-            libc::waitpid(self.0, std::ptr::null_mut(), 0);
-        }
-    }
-}
+use super::Child;
 
 fn message() -> Message {
     let mut message = Builder::new_default();
@@ -219,6 +171,9 @@ fn a_child_is_told_that_a_vat_is_its_parents() {
 
 #[test]
 fn a_child_leaves_its_parent_alone() {
+    if !alone("forked::connections::a_child_leaves_its_parent_alone") {
+        return;
+    }
     a_child_can_neither_use_nor_end_a_connection();
     a_child_that_ends_leaves_the_listener_to_its_parent();
     a_child_that_stays_cannot_keep_its_parent_from_closing();

@@ -1,5 +1,4 @@
 //! A store in a folder: what it keeps, what it refuses, and what becomes of damage.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;

@@ -3,7 +3,6 @@
 //!
 //! The system is told to allow the process less. Only a process of its own can be
 //! treated like that, and one that does not take the signal about it.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,7 +21,12 @@ fn a_store_works_again_as_soon_as_there_is_room() {
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "in_a_process_of_its_own", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "persistence::no_room::in_a_process_of_its_own",
+            "--ignored",
+            "--nocapture",
+        ])
         .env(FOLDER, folder.path())
         .output()
         .unwrap();
