@@ -46,13 +46,17 @@
 // What can grow says so, and what cannot says why.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
+pub use capnp_threads_core::typed::TypedFulfiller as Fulfiller;
 pub use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Connection, Detached, Error, ErrorKind, FromClient, Limits,
-    Params, Promise, Request, Response, Result, Results, RpcSystem, ServeConfig, Timeout,
-    TypedFulfiller as Fulfiller, Vat, promise_client,
+    Params, Promise, Request, Response, Result, Results, RpcSystem, ServeConfig, Timeout, Vat,
+    promise_client,
 };
 
-pub use capnp_threads_core::{capnp, describe, fd, message, typed};
+#[doc(inline)]
+pub use capnp_threads_core::{
+    capnp, describe, fd, flow, membrane, message, network, offer, reconnect, typed, untyped, vat,
+};
 #[cfg(feature = "endpoint")]
 pub use capnp_threads_endpoint as endpoint;
 #[cfg(feature = "persist")]
@@ -62,51 +66,6 @@ pub use capnp_threads_transport as transport;
 // For generated code only.
 #[doc(hidden)]
 pub use capnp_threads_core::generated;
-
-/// Workers, connections and who may make them, and threads that end with them.
-pub mod vat {
-    pub use capnp_threads_core::{
-        AcceptLimits, Exported, OwnedSupervisor, PoolConfig, Snapshot, StopToken, Supervisor,
-        VatConfig,
-    };
-}
-
-/// Vats that reach each other by name: see [`RpcSystem`].
-pub mod network {
-    pub use capnp_threads_core::{Accepted, Listen, Peer, Reached, RpcSystemBuilder, VatNetwork};
-}
-
-/// What a peer is offered: by who it is, or by the name that it asks for.
-pub mod offer {
-    pub use capnp_threads_core::{BootstrapFactory, NamedExports, ObjectId, Restorer};
-}
-
-/// How far a sender may run ahead of who receives.
-pub mod flow {
-    pub use capnp_threads_core::{
-        AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow,
-    };
-}
-
-/// Standing between two sides that hold capabilities of each other, and taking back
-/// what was given.
-pub mod membrane {
-    pub use capnp_threads_core::{
-        Membrane, MembranePolicy, Passage, RevokeOnDrop, Revoker, Transparent, revocable,
-    };
-}
-
-/// Capabilities that are made anew when their connection was lost.
-pub mod reconnect {
-    pub use capnp_threads_core::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
-}
-
-/// Calls, objects and promises without generated types.
-pub mod untyped {
-    pub use capnp_threads_core::{
-        Brand, Dispatch, Fulfiller, IncomingCall, Payload, PayloadBuilder, Pending, promise,
-    };
-}
 
 /// What most programs import: `use capnp_threads::prelude::*`.
 ///

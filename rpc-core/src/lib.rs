@@ -46,24 +46,28 @@
 //!
 //! # What is where
 //!
+//! The root has what most programs name; everything else is in the module of its
+//! subject.
+//!
 //! | to | use |
 //! |---|---|
-//! | have workers and connections | [`Vat`], [`Connection`], [`ConnConfig`] |
-//! | serve everybody who connects | [`Vat::serve`], [`ServeConfig`], [`AcceptLimits`] |
-//! | limit what a peer may make a connection hold | [`Limits`], [`PoolConfig`] |
-//! | call objects | generated clients, made of [`Request`], [`Promise`], [`Response`]; see [`typed`] |
+//! | have workers and connections | [`Vat`], [`Connection`], [`ConnConfig`]; [`vat`] |
+//! | serve everybody who connects | [`Vat::serve`], [`ServeConfig`], [`vat::AcceptLimits`] |
+//! | reach vats by name | [`RpcSystem`], [`network`] |
+//! | limit what a peer may make a connection hold | [`Limits`], [`vat::PoolConfig`] |
+//! | call objects | generated clients, made of [`Request`], [`Promise`], [`Response`]; [`typed`] |
 //! | serve objects | generated `Server` traits, with [`Params`] and [`Results`]; [`Concurrency`] |
-//! | answer later | [`DeferredResults`] |
+//! | answer later | [`typed::DeferredResults`] |
 //! | promise a capability | [`promise_client`] |
-//! | control what crosses a border, revoke what was given | [`Membrane`], [`revocable`] |
-//! | outlive a connection | [`auto_reconnect`], [`lazy_auto_reconnect`] |
-//! | recognise one's own objects | [`unwrap_server`], [`ServerSet`], [`Brand`] |
-//! | stream data | [`StreamingRequest`], [`FlowControl`] |
-//! | offer something else to each peer | [`BootstrapFactory`], [`Restorer`] |
-//! | keep references that outlive a connection | the crate `rpc-persist`; [`ConnConfig::realm_gateway`] |
+//! | control what crosses a border, revoke what was given | [`membrane`] |
+//! | outlive a connection | [`reconnect`] |
+//! | recognise one's own objects | [`typed::unwrap_server`], [`typed::ServerSet`], [`untyped::Brand`] |
+//! | push data along | [`typed::StreamingRequest`], [`flow`] |
+//! | offer something else to each peer, or objects by name | [`offer`] |
+//! | keep references that outlive a connection | the crate `capnp-threads-persist`; [`ConnConfig::realm_gateway`] |
 //! | know why something failed | [`Error`], [`ErrorKind`] |
-//! | end with a connection, or an object | [`Supervisor`], [`OwnedSupervisor`], [`StopToken`] |
-//! | work without types | [`Client`], [`Payload`], [`Pending`], [`Dispatch`], [`IncomingCall`] |
+//! | end with a connection, or an object | [`vat::Supervisor`], [`vat::StopToken`] |
+//! | work without types | [`Client`], [`untyped`] |
 //! | write a transport | [`transport`], [`message`] |
 //! | print messages | [`mod@describe`] |
 //!
@@ -98,13 +102,12 @@ pub mod data;
 pub mod deadline;
 mod error;
 pub mod fd;
-mod flow;
+pub mod flow;
 #[doc(hidden)]
 pub mod generated;
 pub mod ids;
 mod kinds;
 mod limits;
-mod network;
 mod panics;
 mod protocol;
 mod runtime;
@@ -116,34 +119,44 @@ pub mod typed;
 mod wire;
 mod work;
 
-pub use brand::Brand;
 pub use cap::client::Client;
+pub use cap::from_client::FromClient;
 pub use cap::hook;
-pub use cap::incoming_call::IncomingCall;
-pub use cap::object::{Concurrency, Dispatch};
-pub use cap::payload::{Payload, PayloadBuilder};
-pub use cap::pending::Pending;
-pub use cap::promise::{Fulfiller, promise};
+pub use cap::object::Concurrency;
 pub use error::{Error, ErrorKind, Result, Timeout};
-pub use fd::SharedFd;
-pub use flow::{AdaptiveWindow, FixedWindow, FlowControl, FlowController, VariableWindow};
-pub use kinds::membrane::{
-    Membrane, MembranePolicy, Passage, RevokeOnDrop, Revoker, Transparent, revocable,
-};
-pub use kinds::reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
+pub use kinds::membrane;
 pub use limits::Limits;
-pub use network::{Accepted, Listen, Reached, VatNetwork};
-pub use protocol::snapshot::{Exported, Snapshot};
-pub use runtime::offer::{BootstrapFactory, NamedExports, ObjectId, Restorer};
-pub use runtime::{
-    AcceptLimits, ConnConfig, Connection, OwnedSupervisor, Peer, RpcSystem, RpcSystemBuilder,
-    ServeConfig, StopToken, Supervisor, Vat, VatConfig,
-};
-pub use typed::{
-    DeferredResults, Detached, FromClient, FromServer, ObjectConfig, Params, Promise, Request,
-    Response, Results, ServerSet, StreamingRequest, TypedFulfiller, new_client, new_client_with_fd,
-    promise_client, unwrap_server,
-};
+pub use runtime::offer;
+pub use runtime::{ConnConfig, Connection, RpcSystem, ServeConfig, Vat};
+pub use typed::{Detached, Params, Promise, Request, Response, Results, promise_client};
 pub use wire::message;
 pub use wire::print as describe;
-pub use work::pool::PoolConfig;
+
+/// Workers, connections and who may make them, and threads that end with them.
+pub mod vat {
+    pub use crate::protocol::snapshot::{Exported, Snapshot};
+    pub use crate::runtime::{AcceptLimits, OwnedSupervisor, StopToken, Supervisor, VatConfig};
+    pub use crate::work::pool::PoolConfig;
+}
+
+/// Where peers come from: listeners for [`Vat::serve`], and networks of vats that reach
+/// each other by name, for an [`RpcSystem`].
+pub mod network {
+    pub use crate::runtime::{Peer, RpcSystemBuilder};
+    pub use crate::transport::network::{Accepted, Listen, Reached, VatNetwork};
+}
+
+/// Capabilities that are made anew when their connection was lost.
+pub mod reconnect {
+    pub use crate::kinds::reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
+}
+
+/// Calls, objects and promises without generated types.
+pub mod untyped {
+    pub use crate::brand::Brand;
+    pub use crate::cap::incoming_call::IncomingCall;
+    pub use crate::cap::object::Dispatch;
+    pub use crate::cap::payload::{Payload, PayloadBuilder};
+    pub use crate::cap::pending::Pending;
+    pub use crate::cap::promise::{Fulfiller, promise};
+}

@@ -5,6 +5,8 @@
 //! its place take turns with the writer, and any thread may use the control.
 //! Implementations are in `capnp-threads-transport`.
 
+pub(crate) mod network;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;

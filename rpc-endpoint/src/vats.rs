@@ -25,8 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
 use capnp_threads_core::transport::{PeerDescription, Transport};
-use capnp_threads_core::{Accepted, Error, Reached, Result, VatNetwork};
+use capnp_threads_core::{Error, Result};
 use capnp_threads_transport::fork::Owner;
 use parking_lot::{Condvar, Mutex};
 

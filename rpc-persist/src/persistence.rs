@@ -6,10 +6,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::sturdy_capnp::{restorer, sturdy_ref};
+use capnp_threads_core::offer::ObjectId;
 use capnp_threads_core::transport::PeerDescription;
-use capnp_threads_core::{
-    Client, Concurrency, Error, FromClient, FromServer, ObjectId, Result, Vat,
-};
+use capnp_threads_core::typed::FromServer;
+use capnp_threads_core::{Client, Concurrency, Error, FromClient, Result, Vat};
 
 use crate::quota::Quotas;
 use crate::reference::{Owner, SturdyRef};
@@ -186,7 +186,7 @@ impl Persistence {
 
     /// A capability that restores and revokes for an owner: whoever has it is treated as
     /// that owner. Give it to those who have proved who they are, for example from a
-    /// [bootstrap factory](capnp_threads_core::BootstrapFactory) that knows the peer, or
+    /// [bootstrap factory](capnp_threads_core::offer::BootstrapFactory) that knows the peer, or
     /// from a method that has checked a password.
     pub fn restorer(&self, owner: Option<Owner>) -> restorer::Client {
         let server = OwnRestorer { persistence: self.clone(), owner };
@@ -201,7 +201,7 @@ impl Persistence {
     pub fn restorer_by(
         &self,
         owner: impl Fn(&PeerDescription) -> Result<Option<Owner>> + Send + Sync + 'static,
-    ) -> impl capnp_threads_core::Restorer {
+    ) -> impl capnp_threads_core::offer::Restorer {
         let persistence = self.clone();
         move |object: &ObjectId, peer: &PeerDescription| {
             let owner = owner(peer)?;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::sturdy_capnp::{owner, sturdy_ref};
-use capnp_threads_core::{Error, ObjectId, Result};
+use capnp_threads_core::offer::ObjectId;
+use capnp_threads_core::{Error, Result};
 use sha2::{Digest, Sha256};
 
 use crate::store::Key;

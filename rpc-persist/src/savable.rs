@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::persistent_capnp::persistent;
 use crate::sturdy_capnp::{owner, sturdy_ref};
 use capnp_threads_core::typed::Described;
-use capnp_threads_core::{Dispatch, FromClient, FromServer, IncomingCall, Result};
+use capnp_threads_core::typed::FromServer;
+use capnp_threads_core::untyped::{Dispatch, IncomingCall};
+use capnp_threads_core::{FromClient, Result};
 
 use crate::persistence::Persistence;
 use crate::reference::{Owner, SturdyRef};

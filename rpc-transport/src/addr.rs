@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use capnp_threads_core::Listen;
+use capnp_threads_core::network::Listen;
 use capnp_threads_core::transport::Transport;
 use thiserror::Error;
 

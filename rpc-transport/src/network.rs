@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use capnp_threads_core::{Accepted, Error, Listen, Reached, Result, VatNetwork};
+use capnp_threads_core::network::{Accepted, Listen, Reached, VatNetwork};
+use capnp_threads_core::{Error, Result};
 use parking_lot::{Condvar, Mutex};
 
 use crate::{Address, Listener, TcpOptions};

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketA
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use capnp_threads_core::Listen;
+use capnp_threads_core::network::Listen;
 use capnp_threads_core::transport::{PeerDescription, Transport};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 

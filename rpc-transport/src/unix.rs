@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use capnp_threads_core::Listen;
+use capnp_threads_core::network::Listen;
 use capnp_threads_core::transport::{PeerDescription, Transport};
 use socket2::{Domain, SockAddr, Socket, Type};
 

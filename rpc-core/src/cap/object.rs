@@ -46,7 +46,7 @@ pub trait Dispatch: Send + Sync + 'static {
     }
 
     /// The object's name for people; see
-    /// [`ObjectConfig::name`](crate::ObjectConfig::name).
+    /// [`ObjectConfig::name`](crate::typed::ObjectConfig::name).
     fn name(&self) -> Option<&str> {
         None
     }

@@ -205,7 +205,7 @@ impl Error {
 
     /// Whether a wait ended with this error because the call that the method runs for
     /// was cancelled, see
-    /// [`IncomingCall::allow_cancellation`](crate::IncomingCall::allow_cancellation).
+    /// [`IncomingCall::allow_cancellation`](crate::untyped::IncomingCall::allow_cancellation).
     /// The error's kind is `Failed`; a peer that is told the error cannot see the
     /// difference.
     pub fn is_cancellation(&self) -> bool {

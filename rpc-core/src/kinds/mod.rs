@@ -1,5 +1,5 @@
 //! Kinds of capabilities that stand in front of others.
 
 pub(crate) mod gateway;
-pub(crate) mod membrane;
+pub mod membrane;
 pub(crate) mod reconnect;

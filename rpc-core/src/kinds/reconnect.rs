@@ -51,7 +51,8 @@ use crate::work::role;
 /// answer counts as well.
 ///
 /// ```
-/// use capnp_threads_core::{Result, Vat, auto_reconnect};
+/// use capnp_threads_core::reconnect::auto_reconnect;
+/// use capnp_threads_core::{Result, Vat};
 /// use rpc_schema::echo_capnp::echo;
 /// # struct Echo;
 /// # impl echo::Server for Echo {

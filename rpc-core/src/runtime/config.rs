@@ -201,7 +201,7 @@ impl ConnConfig {
     /// Calls that are passed on for a peer are not limited, and of a call [for its pipeline
     /// only](crate::Request::send_pipeline_only) just the wait for room is.
     /// [`Duration::MAX`] stands for no limit. Default: that of the vat,
-    /// [`VatConfig::call_timeout`](crate::VatConfig::call_timeout).
+    /// [`VatConfig::call_timeout`](crate::vat::VatConfig::call_timeout).
     ///
     /// ```
     /// use std::time::Duration;

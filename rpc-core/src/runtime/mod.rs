@@ -6,7 +6,7 @@ mod draining;
 mod exceptions;
 #[cfg(all(test, rpc_model))]
 mod models;
-pub(crate) mod offer;
+pub mod offer;
 mod receiving;
 mod sending;
 mod serving;

@@ -104,7 +104,7 @@ impl ObjectId {
     /// A name of any type.
     ///
     /// ```
-    /// use capnp_threads_core::ObjectId;
+    /// use capnp_threads_core::offer::ObjectId;
     ///
     /// let id = ObjectId::build(|content| Ok(content.set_as::<capnp::data::Owned>(&[1u8, 2][..])?))?;
     /// let len = id.read(|content| Ok(content.get_as::<capnp::data::Reader<'_>>()?.len()))?;
@@ -175,7 +175,8 @@ impl fmt::Debug for ObjectId {
 /// same names.
 ///
 /// ```
-/// use capnp_threads_core::{ConnConfig, NamedExports, Vat};
+/// use capnp_threads_core::offer::NamedExports;
+/// use capnp_threads_core::{ConnConfig, Vat};
 /// # use rpc_schema::greeter_capnp::greeter;
 /// # struct Greeter;
 /// # impl greeter::Server for Greeter {}

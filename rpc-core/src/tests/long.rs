@@ -179,8 +179,8 @@ fn a_chain_of_promises_of_a_peer() {
 #[test]
 fn a_chain_of_objects_that_hold_each_other() {
     struct Link(#[expect(dead_code)] Client, Arc<AtomicUsize>);
-    impl crate::Dispatch for Link {
-        fn dispatch(&self, call: crate::IncomingCall) {
+    impl crate::untyped::Dispatch for Link {
+        fn dispatch(&self, call: crate::untyped::IncomingCall) {
             super::actor::acknowledge(call);
         }
         fn as_any(&self) -> &(dyn std::any::Any + Send + Sync) {

@@ -741,9 +741,9 @@ fn a_release_does_not_overtake_a_message_that_names_the_import() {
 /// when no lock is held.
 #[test]
 fn an_object_may_call_when_it_is_dropped() {
-    struct Caller(Client, Arc<Mutex<Vec<crate::Pending>>>);
-    impl crate::Dispatch for Caller {
-        fn dispatch(&self, call: crate::IncomingCall) {
+    struct Caller(Client, Arc<Mutex<Vec<crate::untyped::Pending>>>);
+    impl crate::untyped::Dispatch for Caller {
+        fn dispatch(&self, call: crate::untyped::IncomingCall) {
             super::actor::acknowledge(call);
         }
         fn as_any(&self) -> &(dyn std::any::Any + Send + Sync) {

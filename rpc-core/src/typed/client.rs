@@ -76,7 +76,7 @@ impl Connection {
 }
 
 /// Makes a promise for a capability of type `C`, and the fulfiller that resolves it;
-/// see [`promise`](crate::promise()).
+/// see [`promise`](crate::untyped::promise()).
 pub fn promise_client<C: FromClient>() -> (C, TypedFulfiller<C>) {
     let (client, fulfiller) = crate::cap::promise::promise();
     (C::from_client(client), TypedFulfiller { fulfiller, client: PhantomData })

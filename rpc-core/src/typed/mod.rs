@@ -15,7 +15,8 @@
 //! the response will hold; calls to them are sent at once.
 //!
 //! ```
-//! use capnp_threads_core::{Error, new_client};
+//! use capnp_threads_core::Error;
+//! use capnp_threads_core::typed::new_client;
 //! use rpc_schema::calculator_capnp::calculator::value;
 //!
 //! struct Number(f64);

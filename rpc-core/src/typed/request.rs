@@ -405,7 +405,8 @@ impl<P> StreamingRequest<P> {
     /// As [`send`](Self::send).
     ///
     /// ```
-    /// # use capnp_threads_core::{Result, StreamingRequest};
+    /// # use capnp_threads_core::Result;
+    /// # use capnp_threads_core::typed::StreamingRequest;
     /// /// Sends a frame, or drops it if the network does not keep up.
     /// fn send_or_drop<P>(frame: StreamingRequest<P>) -> Result<()> {
     ///     let _too_late = frame.try_send()?;

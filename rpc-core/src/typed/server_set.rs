@@ -18,7 +18,8 @@ use crate::runtime::Vat;
 /// gives another handle on the same set.
 ///
 /// ```
-/// use capnp_threads_core::{Result, ServerSet, Vat};
+/// use capnp_threads_core::typed::ServerSet;
+/// use capnp_threads_core::{Result, Vat};
 /// use rpc_schema::greeter_capnp::guest;
 ///
 /// struct Guest {

@@ -12,7 +12,7 @@
 //! other application code runs on the same stack, such as the method of an inline
 //! object.
 //!
-//! [`IncomingCall::allow_cancellation`]: crate::IncomingCall::allow_cancellation
+//! [`IncomingCall::allow_cancellation`]: crate::untyped::IncomingCall::allow_cancellation
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use capnp_threads_core::VatNetwork;
+use capnp_threads_core::network::VatNetwork;
 
 use super::raw::{Raw, hello};
 use super::*;

@@ -4,8 +4,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use capnp_threads_core::message::Message;
+use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
 use capnp_threads_core::transport::{Received, Transport, TransportError};
-use capnp_threads_core::{Accepted, Reached, VatNetwork};
 
 use super::*;
 use crate::testing::{Blocked, content, message};

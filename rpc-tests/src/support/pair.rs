@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use capnp_threads_core::{Client, ConnConfig, Connection, FromClient, PoolConfig, Vat, VatConfig};
+use capnp_threads_core::vat::{PoolConfig, VatConfig};
+use capnp_threads_core::{Client, ConnConfig, Connection, FromClient, Vat};
 use capnp_threads_transport::{Transport, memory, tcp, unix};
 
 use super::{LONG, until, watchdog};

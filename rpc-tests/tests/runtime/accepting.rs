@@ -5,9 +5,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use capnp_threads_core::describe::{DescribeOptions, Direction, describe};
+use capnp_threads_core::network::{Accepted, Listen, Reached, VatNetwork};
+use capnp_threads_core::vat::AcceptLimits;
 use capnp_threads_core::{
-    AcceptLimits, Accepted, ConnConfig, Connection, Error, ErrorKind, Listen, Reached, Result,
-    RpcSystem, ServeConfig, Vat, VatNetwork,
+    ConnConfig, Connection, Error, ErrorKind, Result, RpcSystem, ServeConfig, Vat,
 };
 use capnp_threads_transport::{Address, Transport, memory};
 use parking_lot::Mutex;

@@ -3,7 +3,9 @@
 use std::sync::mpsc;
 use std::thread;
 
-use capnp_threads_core::{Concurrency, DeferredResults, FromClient, IncomingCall};
+use capnp_threads_core::typed::DeferredResults;
+use capnp_threads_core::untyped::IncomingCall;
+use capnp_threads_core::{Concurrency, FromClient};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_pipeline};
 
 use rpc_tests::support::objects::{self, Keeper, answer_foo, foo, foo_request, foo_with, plain};
@@ -80,7 +82,7 @@ fn closures_for_the_cancelled_run_on_workers_or_are_dropped() {
     let client: test_interface::Client = pair.bootstrap();
     // Answered: the closure is dropped without having run.
     let answered = foo_request(&client).send();
-    take.recv().unwrap().respond(Ok(capnp_threads_core::Payload::empty().clone()));
+    take.recv().unwrap().respond(Ok(capnp_threads_core::untyped::Payload::empty().clone()));
     answered.wait().unwrap();
     until("the closure to go", || census.alive() == 0);
     assert!(told.try_recv().is_err());
@@ -118,7 +120,7 @@ fn whoever_still_has_a_part_of_a_call_wants_it() {
     // What is sent after each drop has arrived, and still the call is wanted.
     let ping = || {
         let marker = client.get_cap_request().send();
-        take.recv().unwrap().respond(Ok(capnp_threads_core::Payload::empty().clone()));
+        take.recv().unwrap().respond(Ok(capnp_threads_core::untyped::Payload::empty().clone()));
         marker.wait().unwrap();
     };
     drop(call);
@@ -288,7 +290,7 @@ fn calls_that_are_cancelled_while_their_object_is_busy_are_not_run() {
             here.set();
             hold.wait();
             tell.send(call.params().caps().len()).unwrap();
-            call.respond(Ok(capnp_threads_core::Payload::empty().clone()));
+            call.respond(Ok(capnp_threads_core::untyped::Payload::empty().clone()));
         })
     });
     let client: test_more_stuff::Client = pair.bootstrap();
@@ -597,7 +599,7 @@ fn a_permission_ends_with_its_method() {
     let inline = objects::any(&vat, Concurrency::Inline, |call| {
         // Not the method's, although on its stack; and it must not wait in any case.
         call.allow_cancellation();
-        call.respond(Ok(capnp_threads_core::Payload::empty().clone()));
+        call.respond(Ok(capnp_threads_core::untyped::Payload::empty().clone()));
     });
     let inline = test_interface::Client::from_client(inline);
     let (wait, other) = (never.clone(), inline.clone());
@@ -628,7 +630,7 @@ fn a_permission_ends_with_its_method() {
     // The same worker goes on with the next call, which has allowed nothing.
     let waited_for = calls.recv().unwrap();
     drop(second);
-    waited_for.respond(Ok(capnp_threads_core::Payload::empty().clone()));
+    waited_for.respond(Ok(capnp_threads_core::untyped::Payload::empty().clone()));
     assert!(!told.recv().unwrap());
     drop((never, inline, serial, census));
     assert!(vat.shutdown(LONG).unwrap());
@@ -703,7 +705,9 @@ fn a_cancellation_goes_through_three_vats_and_back() {
                 let outcome = foo_request(&given).call();
                 drop(given);
                 tell.send(outcome.as_ref().map(drop).map_err(Clone::clone)).unwrap();
-                call.respond(outcome.map(|_| capnp_threads_core::Payload::empty().clone()));
+                call.respond(
+                    outcome.map(|_| capnp_threads_core::untyped::Payload::empty().clone()),
+                );
             })
         });
         let behind: capnp_threads_core::Client = third.bootstrap();

@@ -5,9 +5,9 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use capnp_threads_core::vat::{OwnedSupervisor, StopToken, Supervisor};
 use capnp_threads_core::{
-    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, OwnedSupervisor,
-    StopToken, Supervisor,
+    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient,
 };
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 

@@ -4,9 +4,12 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use capnp_threads_core::membrane::revocable;
+use capnp_threads_core::reconnect::auto_reconnect;
+use capnp_threads_core::vat::VatConfig;
 use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, Result, Timeout,
-    Vat, VatConfig, auto_reconnect, promise_client, revocable,
+    Vat, promise_client,
 };
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_interface, test_streaming};
@@ -313,7 +316,7 @@ fn a_timeout_is_told_from_an_overloaded_callee() {
     drop(client);
     pair.finish();
     // A promise that nobody resolves.
-    let (promise, _fulfiller) = capnp_threads_core::promise();
+    let (promise, _fulfiller) = capnp_threads_core::untyped::promise();
     let late = promise.resolve_timeout(Duration::ZERO).unwrap_err();
     assert_eq!(late.timeout(), Some(Timeout::NeverSent));
     let client = test_interface::Client::from_client(promise);

@@ -5,9 +5,8 @@ use std::fmt;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use capnp_threads_core::{
-    Client, ConnConfig, Dispatch, Error, ErrorKind, FromClient, IncomingCall, Result, Vat,
-};
+use capnp_threads_core::untyped::{Dispatch, IncomingCall};
+use capnp_threads_core::{Client, ConnConfig, Error, ErrorKind, FromClient, Result, Vat};
 use capnp_threads_transport::{Address, memory};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 use rpc_tests::peers::{Library, Serving, cxx_extras, or_skip};
@@ -113,7 +112,7 @@ fn an_error_survives_methods_that_return_what_they_met() {
 fn a_broken_promise_keeps_the_error_that_broke_it() {
     let _watchdog = Watchdog::start();
     let error = Error::unimplemented("not yet").with_trace("there").with_detail(1, vec![2]);
-    let (promise, fulfiller) = capnp_threads_core::promise();
+    let (promise, fulfiller) = capnp_threads_core::untyped::promise();
     let pair = Pair::new(|_| promise);
     let client: test_interface::Client = pair.bootstrap();
     let call = client.foo_request().send();
@@ -233,7 +232,7 @@ fn cxx_sees_our_kind_reason_and_trace() {
     for library in Library::ALL {
         let Some(mut cxx) = or_skip(cxx_extras(library)) else { continue };
         let _watchdog = Watchdog::start();
-        let object: test_more_stuff::Client = capnp_threads_core::new_client(Throws);
+        let object: test_more_stuff::Client = capnp_threads_core::typed::new_client(Throws);
         let config = ConnConfig::new()
             .bootstrap(object)
             .trace_encoder(|error| format!("ours({})", error.internal()));

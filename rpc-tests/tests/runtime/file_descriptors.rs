@@ -14,9 +14,8 @@ use capnp_threads_core::fd::SharedFd;
 use capnp_threads_core::hook::Hook;
 use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::MessageWriter;
-use capnp_threads_core::{
-    Client, ConnConfig, FromClient, Limits, Result, Vat, new_client_with_fd, promise_client,
-};
+use capnp_threads_core::typed::new_client_with_fd;
+use capnp_threads_core::{Client, ConnConfig, FromClient, Limits, Result, Vat, promise_client};
 use capnp_threads_transport::unix;
 use rpc_schema::rpc_capnp::message;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_pipeline};
@@ -90,7 +89,9 @@ impl test_pipeline::Server for Scribe {
         writer.write_all(b"hello")?;
         let mut results = results.get();
         results.reborrow().init_s(params.get()?.get_n());
-        results.init_out_box().set_cap(capnp_threads_core::new_client_with_fd(Nothing, reader));
+        results
+            .init_out_box()
+            .set_cap(capnp_threads_core::typed::new_client_with_fd(Nothing, reader));
         Ok(())
     }
 }

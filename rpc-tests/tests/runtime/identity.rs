@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use capnp_threads_core::{
-    Brand, Client, ConnConfig, Error, FromClient, ObjectConfig, Result, ServerSet, Vat,
-    promise_client, unwrap_server,
-};
+use capnp_threads_core::typed::{ObjectConfig, ServerSet, unwrap_server};
+use capnp_threads_core::untyped::Brand;
+use capnp_threads_core::{Client, ConnConfig, Error, FromClient, Result, Vat, promise_client};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use rpc_tests::support::objects::{

@@ -3,7 +3,8 @@
 use std::sync::mpsc;
 use std::thread;
 
-use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, FromClient, Limits, Vat, VatConfig};
+use capnp_threads_core::vat::VatConfig;
+use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, FromClient, Limits, Vat};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
@@ -327,7 +328,7 @@ fn call_backs_do_not_wait_for_the_calls_that_they_answer() {
                 let calls = [foo_request(&back).send(), foo_request(&back).send()];
                 calls.iter().try_for_each(|call| call.wait().map(drop))
             });
-            call.respond(outcome.map(|()| capnp_threads_core::Payload::empty().clone()));
+            call.respond(outcome.map(|()| capnp_threads_core::untyped::Payload::empty().clone()));
         })
     });
     let (here, there) = Wire::Memory.pair();

@@ -5,10 +5,10 @@ use std::process::Command;
 use std::sync::{Arc, mpsc};
 
 use capnp::text;
+use capnp_threads_core::offer::{NamedExports, ObjectId};
 use capnp_threads_core::transport::{Credentials, PeerDescription};
 use capnp_threads_core::{
-    Client, ConnConfig, Error, ErrorKind, FromClient, NamedExports, ObjectId, Result, RpcSystem,
-    Vat,
+    Client, ConnConfig, Error, ErrorKind, FromClient, Result, RpcSystem, Vat,
 };
 use capnp_threads_transport::{Address, SocketNetwork, SocketVat, memory, tcp, unix};
 use rpc_schema::test_capnp::{test_authenticated_bootstrap, test_interface};
@@ -41,7 +41,7 @@ fn introduced(peer: &PeerDescription) -> Option<Client> {
         (None, Some(socket)) => socket.to_string(),
         (None, None) => peer.address.clone(),
     };
-    let client: WhoAmI = capnp_threads_core::new_client(Caller(id));
+    let client: WhoAmI = capnp_threads_core::typed::new_client(Caller(id));
     Some(client.into_client())
 }
 
@@ -256,7 +256,7 @@ fn names_that_are_malformed_fail_alone() {
             let capability: capnp::Result<Client> =
                 object.read(|content| Ok(content.get_as_capability())).unwrap();
             assert!(capability.is_err());
-            capnp_threads_core::Restorer::restore(&exports, object, peer)
+            capnp_threads_core::offer::Restorer::restore(&exports, object, peer)
         },
     );
     let (mut peer, connection) = RawPeer::connect(&vat, config);

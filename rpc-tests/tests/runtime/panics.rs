@@ -2,9 +2,9 @@
 
 use std::sync::Mutex;
 
-use capnp_threads_core::{
-    Concurrency, ConnConfig, Error, ErrorKind, FromClient, Payload, Supervisor,
-};
+use capnp_threads_core::untyped::Payload;
+use capnp_threads_core::vat::Supervisor;
+use capnp_threads_core::{Concurrency, ConnConfig, Error, ErrorKind, FromClient};
 use rpc_schema::test_capnp::test_interface;
 
 use rpc_tests::support::objects::{self, answer_foo, call_foo, foo, foo_request, foo_with};
@@ -206,7 +206,7 @@ fn results_that_are_too_large_fail_the_call() {
         |vat| {
             objects::any(vat, Concurrency::Serial, |call| {
                 if call.method_id() == 0 {
-                    let mut builder = capnp_threads_core::PayloadBuilder::for_results();
+                    let mut builder = capnp_threads_core::untyped::PayloadBuilder::for_results();
                     builder
                         .content()
                         .initn_as::<capnp_threads_core::capnp::data::Builder<'_>>(1 << 20);

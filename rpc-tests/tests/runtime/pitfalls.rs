@@ -352,7 +352,7 @@ fn returning_a_capability_to_a_dead_peer_keeps_the_worker() {
             self.begun.set();
             self.hold.wait();
             // The first of ours, and then one of theirs.
-            let ours = capnp_threads_core::new_client(Ours(self.census.count()));
+            let ours = capnp_threads_core::typed::new_client(Ours(self.census.count()));
             results.get().init_out_box().set_cap(ours);
             results.get().get_out_box()?.set_cap(theirs);
             Ok(())
@@ -361,7 +361,7 @@ fn returning_a_capability_to_a_dead_peer_keeps_the_worker() {
     struct Ours(#[allow(dead_code)] Counted);
     impl test_interface::Server for Ours {}
     let late = Late { hold, begun, census: census.clone() };
-    let mut pool = capnp_threads_core::PoolConfig::default();
+    let mut pool = capnp_threads_core::vat::PoolConfig::default();
     pool.max_workers = 1;
     let server_vat = rpc_tests::support::vat_with_pool("pias", pool);
     let client_vat = vat("piac");
@@ -588,7 +588,7 @@ fn an_error_after_capabilities_were_filled_in_is_an_error() {
             _: test_pipeline::GetCapParams,
             mut results: test_pipeline::GetCapResults,
         ) -> Result<(), Error> {
-            let object = || capnp_threads_core::new_client(Object(self.0.count()));
+            let object = || capnp_threads_core::typed::new_client(Object(self.0.count()));
             results.get().init_out_box().set_cap(object());
             results.get().get_out_box()?.set_cap(object());
             Err(Error::overloaded("on purpose"))

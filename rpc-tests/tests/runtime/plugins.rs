@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use capnp_threads_core::fd::SharedFd;
 use capnp_threads_core::message::Message;
+use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
 use capnp_threads_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
     TransportControl, TransportError,
 };
-use capnp_threads_core::{
-    Accepted, ConnConfig, Connection, Dispatch, ErrorKind, FromClient, IncomingCall, Payload,
-    Reached, RpcSystem, SharedFd, Vat, VatNetwork,
-};
+use capnp_threads_core::untyped::{Dispatch, IncomingCall, Payload};
+use capnp_threads_core::{ConnConfig, Connection, ErrorKind, FromClient, RpcSystem, Vat};
 use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::test_interface;

@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, PoolConfig, Vat};
+use capnp_threads_core::vat::PoolConfig;
+use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, Vat};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
 use rpc_tests::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with};

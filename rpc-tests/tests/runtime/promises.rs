@@ -3,7 +3,8 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use capnp_threads_core::{Client, Concurrency, Error, FromClient, promise_client, unwrap_server};
+use capnp_threads_core::typed::unwrap_server;
+use capnp_threads_core::{Client, Concurrency, Error, FromClient, promise_client};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use rpc_tests::support::objects::{

@@ -7,9 +7,10 @@ use std::any::Any;
 use std::sync::{Arc, Mutex};
 
 use capnp::text;
+use capnp_threads_core::typed::new_client;
+use capnp_threads_core::untyped::{Dispatch, IncomingCall};
 use capnp_threads_core::{
-    Client, Concurrency, ConnConfig, Dispatch, Error, ErrorKind, FromClient, IncomingCall, Result,
-    RpcSystem, Vat, new_client,
+    Client, Concurrency, ConnConfig, Error, ErrorKind, FromClient, Result, RpcSystem, Vat,
 };
 use capnp_threads_persist::persistent_capnp::{persistent, realm_gateway};
 use capnp_threads_persist::sturdy_capnp::{owner, sturdy_ref};
@@ -238,7 +239,7 @@ fn a_vat_between_two_realms_translates_on_both_sides() {
 fn a_pipelined_save_of_what_is_outside_waits_and_is_imported() {
     let _watchdog = Watchdog::start();
     let border = Border::new();
-    let (promise, fulfiller) = capnp_threads_core::promise();
+    let (promise, fulfiller) = capnp_threads_core::untyped::promise();
     let pair = connected(Wire::Memory, Some(border.gateway.clone()), None, promise);
     // Neither the bootstrap request nor what it returns has been resolved.
     let object: Client = pair.bootstrap();
@@ -246,7 +247,7 @@ fn a_pipelined_save_of_what_is_outside_waits_and_is_imported() {
     Owner::new("alice").write(request.get().init_seal_for());
     let saving = request.send();
     // The gateway hears of it only when it is known where the object is.
-    object.call(0, 0, capnp_threads_core::PayloadBuilder::for_params().finish(Vec::new()));
+    object.call(0, 0, capnp_threads_core::untyped::PayloadBuilder::for_params().finish(Vec::new()));
     assert_eq!(border.log(), [""; 0]);
     fulfiller.fulfill(border.outside("y"));
     let response = saving.wait().unwrap();
@@ -346,7 +347,7 @@ fn a_peer_that_saves_its_own_by_way_of_us_is_let_be() {
 fn a_promise_of_ours_is_exported_when_it_is_known() {
     let _watchdog = Watchdog::start();
     let border = Border::new();
-    let (promise, fulfiller) = capnp_threads_core::promise();
+    let (promise, fulfiller) = capnp_threads_core::untyped::promise();
     let gateway = Some(border.gateway.clone());
     let pair = connected(Wire::Memory, None, gateway, promise);
     let object: Client = pair.bootstrap();
@@ -387,7 +388,7 @@ fn a_save_that_waits_can_be_cancelled_and_keeps_nothing() {
     let _watchdog = Watchdog::start();
     let border = Border::new();
     let census = rpc_tests::support::Census::new();
-    let (promise, fulfiller) = capnp_threads_core::promise();
+    let (promise, fulfiller) = capnp_threads_core::untyped::promise();
     let gateway = Some(border.gateway.clone());
     let pair = connected(Wire::Memory, gateway.clone(), gateway, promise);
     let object: Client = pair.bootstrap();
@@ -464,7 +465,7 @@ fn a_save_of_a_promise_that_breaks_fails_as_it_does() {
     for gateways in [(true, false), (false, true), (true, true)] {
         let border = Border::new();
         let gateway = |there: bool| there.then(|| border.gateway.clone());
-        let (promise, fulfiller) = capnp_threads_core::promise();
+        let (promise, fulfiller) = capnp_threads_core::untyped::promise();
         let pair = connected(Wire::Memory, gateway(gateways.0), gateway(gateways.1), promise);
         let object: Client = pair.bootstrap();
         let mut request = Outside::from_client(object.clone()).save_request();
@@ -483,7 +484,7 @@ fn a_connection_that_ends_fails_the_saves_that_wait() {
     let _watchdog = Watchdog::start();
     let border = Border::new();
     let gateway = Some(border.gateway.clone());
-    let (promise, _fulfiller) = capnp_threads_core::promise();
+    let (promise, _fulfiller) = capnp_threads_core::untyped::promise();
     let pair = connected(Wire::Memory, gateway.clone(), gateway, promise);
     let object: Client = pair.bootstrap();
     let mut request = Inside::from_client(object).save_request();

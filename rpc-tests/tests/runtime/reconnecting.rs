@@ -3,10 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use capnp_threads_core::{
-    Client, Error, ErrorKind, FromClient, ReconnectControl, Result, Vat, auto_reconnect,
-    lazy_auto_reconnect, promise_client,
-};
+use capnp_threads_core::reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
+use capnp_threads_core::{Client, Error, ErrorKind, FromClient, Result, Vat, promise_client};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use rpc_tests::support::objects::{

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
-use capnp_threads_core::{Concurrency, Error, FromClient, IncomingCall, Payload};
+use capnp_threads_core::untyped::{IncomingCall, Payload};
+use capnp_threads_core::{Concurrency, Error, FromClient};
 use rpc_schema::test_capnp::test_interface;
 
 use rpc_tests::support::objects::{
@@ -302,7 +303,7 @@ fn an_object_without_a_vat_runs_in_the_one_that_makes_it() {
 /// Tells on which thread it is called.
 struct Named(mpsc::Sender<String>);
 
-impl capnp_threads_core::Dispatch for Named {
+impl capnp_threads_core::untyped::Dispatch for Named {
     fn dispatch(&self, call: IncomingCall) {
         self.0.send(thread_name()).unwrap();
         call.respond(Ok(Payload::empty().clone()));

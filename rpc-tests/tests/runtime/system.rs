@@ -4,9 +4,8 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use capnp_threads_core::{
-    Accepted, ConnConfig, Error, ErrorKind, Reached, RpcSystem, Vat, VatNetwork,
-};
+use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
+use capnp_threads_core::{ConnConfig, Error, ErrorKind, RpcSystem, Vat};
 use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
 use parking_lot::Mutex;
 use rpc_schema::echo_capnp::echo;
@@ -50,7 +49,7 @@ fn a_vat_that_asks_for_itself_gets_its_own_object() {
     let system = RpcSystem::builder(&Vat::new(), listening()).bootstrap(quick()).start().unwrap();
     let own = SocketVat::At(system.network().local_address().unwrap().clone());
     let echo: echo::Client = system.bootstrap(&own);
-    assert!(capnp_threads_core::unwrap_server::<Quick>(&echo).is_some());
+    assert!(capnp_threads_core::typed::unwrap_server::<Quick>(&echo).is_some());
     assert_eq!(system.connection_count(), 0);
 }
 
@@ -218,7 +217,7 @@ fn a_method_cannot_drain_its_own_server() {
     let vat = Vat::new();
     let exported: echo::Client = vat.export(Ends(Mutex::new(None)));
     let server = RpcSystem::builder(&vat, listening()).bootstrap(exported.clone()).start().unwrap();
-    let own = capnp_threads_core::unwrap_server::<Ends>(&exported).unwrap();
+    let own = capnp_threads_core::typed::unwrap_server::<Ends>(&exported).unwrap();
     *own.0.lock() = Some(server.clone());
     let name = SocketVat::At(server.network().local_address().unwrap().clone());
     let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start().unwrap();

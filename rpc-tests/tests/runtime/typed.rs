@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
+use capnp_threads_core::typed::{DeferredResults, new_client};
 use capnp_threads_core::{
-    Client, DeferredResults, Error, ErrorKind, FromClient, Params, Promise, Request, Response,
-    Results, new_client,
+    Client, Error, ErrorKind, FromClient, Params, Promise, Request, Response, Results,
 };
 use rpc_schema::calculator_capnp::calculator::{self, Operator, expression, function, value};
 use rpc_schema::echo_capnp::echo;

@@ -319,8 +319,8 @@ fn a_stream_that_waits_for_its_window_hears_of_the_end() {
         move |vat| vat.export::<test_streaming::Client, _>(Sink { go: hold }).into_client(),
         rpc_tests::support::Wire::Memory,
         |config| {
-            config.flow_control(capnp_threads_core::FlowControl::Fixed(
-                capnp_threads_core::FixedWindow::new(1),
+            config.flow_control(capnp_threads_core::flow::FlowControl::Fixed(
+                capnp_threads_core::flow::FixedWindow::new(1),
             ))
         },
         |config| config,

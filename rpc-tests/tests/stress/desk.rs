@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use capnp::traits::HasTypeId;
 use capnp_threads_core::typed::FromServer;
-use capnp_threads_core::{Client, Concurrency, Dispatch, FromClient, IncomingCall, Vat};
+use capnp_threads_core::untyped::{Dispatch, IncomingCall};
+use capnp_threads_core::{Client, Concurrency, FromClient, Vat};
 use rpc_schema::test_capnp::{
     test_handle, test_interface, test_more_stuff, test_pipeline, test_streaming,
 };

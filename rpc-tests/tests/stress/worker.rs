@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::thread;
 
+use capnp_threads_core::typed::TypedFulfiller;
 use capnp_threads_core::{
-    Client, Error, ErrorKind, FromClient, Promise, Result, TypedFulfiller, Vat, promise_client,
+    Client, Error, ErrorKind, FromClient, Promise, Result, Vat, promise_client,
 };
 use rpc_schema::test_capnp::{
     test_call_order, test_interface, test_more_stuff, test_pipeline, test_streaming,

@@ -112,7 +112,9 @@ impl MembranePolicy for Transparent {}
 /// the same membrane.
 ///
 /// ```
-/// use capnp_threads_core::{Error, Membrane, MembranePolicy, Passage, Client, Result, new_client};
+/// use capnp_threads_core::membrane::{Membrane, MembranePolicy, Passage};
+/// use capnp_threads_core::typed::new_client;
+/// use capnp_threads_core::{Client, Error, Result};
 /// use rpc_schema::greeter_capnp::greeter;
 /// # struct Greeter;
 /// # impl greeter::Server for Greeter {

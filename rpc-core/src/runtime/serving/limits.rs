@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 ///
 /// ```
 /// use std::time::Duration;
-/// use capnp_threads_core::AcceptLimits;
+/// use capnp_threads_core::vat::AcceptLimits;
 ///
 /// let mut limits = AcceptLimits::default();
 /// limits.connections = 10_000;
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 /// ```
 ///
 /// [`Vat::serve`]: crate::Vat::serve
-/// [`RpcSystemBuilder::accept_limits`]: crate::RpcSystemBuilder::accept_limits
+/// [`RpcSystemBuilder::accept_limits`]: crate::network::RpcSystemBuilder::accept_limits
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AcceptLimits {

@@ -17,8 +17,8 @@ use crate::cap::effects;
 use crate::cap::from_client::FromClient;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::network::Listen;
 use crate::panics;
+use crate::transport::network::Listen;
 use crate::transport::{PeerDescription, Transport};
 use crate::work::role;
 
@@ -27,7 +27,8 @@ type Configure = Box<dyn Fn(&PeerDescription) -> Result<ConnConfig> + Send + Syn
 /// What peers get that connect to a vat, and how many may.
 ///
 /// ```
-/// use capnp_threads_core::{AcceptLimits, ConnConfig, Error, ServeConfig};
+/// use capnp_threads_core::vat::AcceptLimits;
+/// use capnp_threads_core::{ConnConfig, Error, ServeConfig};
 /// # use rpc_schema::greeter_capnp::greeter;
 ///
 /// # fn configs(greeter: greeter::Client, admin: greeter::Client) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::Shared;
 use super::peers::Phase;
 use crate::error::{Error, Result};
-use crate::network::{Accepted, VatNetwork};
 use crate::runtime::serving::accept_all;
 use crate::transport::Transport;
+use crate::transport::network::{Accepted, VatNetwork};
 
 impl<N: VatNetwork> Shared<N> {
     /// The loop of the accepting thread.

@@ -12,12 +12,12 @@ use crate::cap::from_client::FromClient;
 use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
-use crate::network::VatNetwork;
 use crate::runtime::exceptions::TraceEncoder;
 use crate::runtime::offer::Restorer;
 use crate::runtime::serving::{AcceptLimits, Door};
 use crate::runtime::vat::Vat;
 use crate::sync::Mutex;
+use crate::transport::network::VatNetwork;
 
 /// What a vat offers to a peer that it knows by id, or `None` for nothing.
 type Factory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;

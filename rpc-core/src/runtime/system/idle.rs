@@ -8,9 +8,9 @@ use super::Shared;
 use super::ended::Ended;
 use crate::deadline::Deadline;
 use crate::error::Result;
-use crate::network::VatNetwork;
 use crate::panics;
 use crate::runtime::connection::Connection;
+use crate::transport::network::VatNetwork;
 
 /// Shortest and longest pause between two looks.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];

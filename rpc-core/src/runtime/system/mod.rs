@@ -28,9 +28,9 @@ use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::network::VatNetwork;
 use crate::panics;
 use crate::sync::Mutex;
+use crate::transport::network::VatNetwork;
 use crate::transport::{PeerDescription, Transport};
 
 /// The vat that asks for the bootstrap capability.

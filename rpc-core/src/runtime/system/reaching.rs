@@ -9,11 +9,11 @@ use crate::cap::client::Client;
 use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::network::{Reached, VatNetwork};
 use crate::panics::{self, Panicked};
 use crate::protocol::idle::Unused;
 use crate::runtime::connection::Connection;
 use crate::transport::PeerDescription;
+use crate::transport::network::{Reached, VatNetwork};
 use crate::work::waiting::{self, Look};
 
 /// Maximum wait for the connection of a peer whose own attempt was faster than ours.

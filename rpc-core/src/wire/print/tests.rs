@@ -43,7 +43,7 @@ fn fill_call(message: message::Builder<'_>) {
 #[cfg(unix)]
 #[test]
 fn file_descriptors_are_counted() {
-    let fd: crate::SharedFd =
+    let fd: crate::fd::SharedFd =
         std::sync::Arc::new(std::io::stderr().as_fd().try_clone_to_owned().unwrap());
     let mut message = build(fill_call);
     message.set_fds(vec![fd.clone(), fd]);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use capnp_threads_core::fd::OwnedFd;
 use capnp_threads_core::transport::TransportControl;
+use capnp_threads_core::typed::FromServer;
 use capnp_threads_core::{
-    ConnConfig, Connection, Error, ErrorKind, FromClient, FromServer, Limits, Promise, Response,
-    Vat,
+    ConnConfig, Connection, Error, ErrorKind, FromClient, Limits, Promise, Response, Vat,
 };
 use capnp_threads_transport::Address;
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use capnp_threads_core::{ErrorKind, FromClient, unwrap_server};
+use capnp_threads_core::typed::unwrap_server;
+use capnp_threads_core::{ErrorKind, FromClient};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
 use super::Behaviour;

@@ -1,6 +1,7 @@
 //! Membranes, on this side and on theirs.
 
-use capnp_threads_core::{Error, FromClient, Membrane};
+use capnp_threads_core::membrane::Membrane;
+use capnp_threads_core::{Error, FromClient};
 use rpc_schema::test_capnp::test_membrane::{self, thing};
 
 use super::Behaviour;

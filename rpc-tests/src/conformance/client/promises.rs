@@ -1,6 +1,7 @@
 //! Promises as parameters, the order of calls, embargoes and tail calls.
 
-use capnp_threads_core::{Error, Promise, TypedFulfiller, promise_client};
+use capnp_threads_core::typed::TypedFulfiller;
+use capnp_threads_core::{Error, Promise, promise_client};
 use rpc_schema::test_capnp::{
     test_call_order, test_interface, test_more_stuff, test_tail_callee, test_tail_caller,
 };

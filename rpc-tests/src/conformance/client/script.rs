@@ -9,7 +9,9 @@
 
 use std::fmt::Write;
 
-use capnp_threads_core::{Error, Pending, Promise, TypedFulfiller, promise_client};
+use capnp_threads_core::typed::TypedFulfiller;
+use capnp_threads_core::untyped::Pending;
+use capnp_threads_core::{Error, Promise, promise_client};
 use capnp_threads_transport::Address;
 use rpc_schema::test_capnp::{
     test_call_order, test_interface, test_more_stuff, test_pipeline, test_tail_caller,

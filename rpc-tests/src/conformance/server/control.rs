@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use capnp_threads_core::{Error, Membrane, Result};
+use capnp_threads_core::membrane::Membrane;
+use capnp_threads_core::{Error, Result};
 use rpc_schema::rpc_twoparty_capnp::{Side, vat_id};
 use rpc_schema::test_capnp::{test_authenticated_bootstrap, test_handle, test_membrane};
 use rpc_schema::test_control_capnp::{test_control, test_objects};

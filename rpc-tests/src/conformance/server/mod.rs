@@ -14,9 +14,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use capnp_threads_core::capnp::traits::HasTypeId;
+use capnp_threads_core::untyped::{Dispatch, IncomingCall};
 use capnp_threads_core::{
-    Client, Concurrency, ConnConfig, Connection, Dispatch, Error, FromClient, IncomingCall, Limits,
-    Vat,
+    Client, Concurrency, ConnConfig, Connection, Error, FromClient, Limits, Vat,
 };
 use capnp_threads_transport::addr::Listener;
 use capnp_threads_transport::{Address, Closer, Transport};

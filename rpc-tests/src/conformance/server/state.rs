@@ -7,7 +7,9 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use capnp_threads_core::{Connection, Dispatch, FromServer, IncomingCall, Vat};
+use capnp_threads_core::typed::FromServer;
+use capnp_threads_core::untyped::{Dispatch, IncomingCall};
+use capnp_threads_core::{Connection, Vat};
 use parking_lot::Mutex;
 
 /// What a server keeps about one connection, shared by its objects.

@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use capnp_threads_core::{Client, Concurrency, Dispatch, IncomingCall, Vat};
+use capnp_threads_core::untyped::{Dispatch, IncomingCall};
+use capnp_threads_core::{Client, Concurrency, Vat};
 
 struct Anything<F>(F);
 

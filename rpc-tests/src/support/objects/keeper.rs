@@ -1,6 +1,7 @@
 //! A `TestMoreStuff` that waits for what it calls.
 
-use capnp_threads_core::{Client, Concurrency, FromClient, Vat, new_client};
+use capnp_threads_core::typed::new_client;
+use capnp_threads_core::{Client, Concurrency, FromClient, Vat};
 use rpc_schema::test_capnp::{test_handle, test_more_stuff};
 
 use super::{Calling, Host, MoreStuff, Order};

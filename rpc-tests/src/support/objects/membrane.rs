@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use capnp_threads_core::capnp::traits::HasTypeId;
-use capnp_threads_core::{
-    Client, FromClient, MembranePolicy, Passage, Request, Result, Results, Vat,
-};
+use capnp_threads_core::membrane::{MembranePolicy, Passage};
+use capnp_threads_core::{Client, FromClient, Request, Result, Results, Vat};
 use rpc_schema::test_capnp::test_membrane::{self, result, thing};
 
 use super::leave_open;

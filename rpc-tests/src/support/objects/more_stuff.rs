@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use capnp_threads_core::{Client, DeferredResults, Error, FromClient, Result, Results, Vat};
+use capnp_threads_core::typed::DeferredResults;
+use capnp_threads_core::{Client, Error, FromClient, Result, Results, Vat};
 use rpc_schema::test_capnp::{test_call_order, test_handle, test_interface, test_more_stuff};
 
 use super::{Interface, call_foo, foo_request, require_x};

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use capnp_threads_core::{
-    ConnConfig, FromClient, Promise, ServerSet, TypedFulfiller, promise_client,
-};
+use capnp_threads_core::typed::{ServerSet, TypedFulfiller};
+use capnp_threads_core::{ConnConfig, FromClient, Promise, promise_client};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use super::peers::{Session, at_each_server};

@@ -3,11 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use capnp_threads_core::reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
 use capnp_threads_core::transport::TransportControl;
-use capnp_threads_core::{
-    ConnConfig, Connection, ErrorKind, ReconnectControl, Result, auto_reconnect,
-    lazy_auto_reconnect,
-};
+use capnp_threads_core::{ConnConfig, Connection, ErrorKind, Result};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
 use super::peers::{Session, at_each_server};

@@ -4,9 +4,8 @@
 use capnp_threads_core::capnp::any_pointer;
 use capnp_threads_core::capnp::traits::ImbueMut;
 use capnp_threads_core::hook::{CapTable, Hook};
-use capnp_threads_core::{
-    Client, Concurrency, ConnConfig, Error, FromClient, Payload, promise_client,
-};
+use capnp_threads_core::untyped::Payload;
+use capnp_threads_core::{Client, Concurrency, ConnConfig, Error, FromClient, promise_client};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
 use rpc_tests::support::objects::{Keeper, any, plain};

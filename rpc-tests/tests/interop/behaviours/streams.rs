@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use capnp_threads_core::capnp::traits::HasTypeId;
-use capnp_threads_core::{Error, FixedWindow, FlowControl, Result};
+use capnp_threads_core::flow::{FixedWindow, FlowControl};
+use capnp_threads_core::{Error, Result};
 use rpc_schema::test_capnp::{test_call_order, test_more_stuff, test_streaming};
 use rpc_schema::test_control_capnp::{test_control, test_objects};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use capnp_threads_core::{Reached, VatNetwork};
+use capnp_threads_core::network::{Reached, VatNetwork};
 use capnp_threads_endpoint::{
     ConnectErrorCode, ConnectHints, EndpointNetwork, Event, IncomingError, Network, Parameters,
 };

@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
-use capnp_threads_core::{
-    Accepted, Concurrency, ErrorKind, FromClient, Reached, RpcSystem, Vat, VatNetwork,
-};
+use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
+use capnp_threads_core::{Concurrency, ErrorKind, FromClient, RpcSystem, Vat};
 use capnp_threads_endpoint::{Dialect, EndpointNetwork, EndpointVat, Network, Parameters};
 use rpc_schema::echo_capnp::echo;
 use rpc_tests::support::objects::{Gate, Quick};
@@ -170,7 +169,7 @@ fn the_own_id_is_oneself() {
     // Whatever the hints say.
     let own = EndpointVat::new("alice").unwrap().at("127.0.0.1:1:0");
     let echo: echo::Client = alice.system.bootstrap(&own);
-    assert!(capnp_threads_core::unwrap_server::<Quick>(&echo).is_some());
+    assert!(capnp_threads_core::typed::unwrap_server::<Quick>(&echo).is_some());
     assert_eq!(alice.system.connection_count(), 0);
     drop(echo);
     alice.end();

@@ -8,7 +8,8 @@ use std::{fs, io, thread};
 
 use capnp::message::Builder;
 use capnp_threads_core::message::Message;
-use capnp_threads_core::{Client, ConnConfig, Dispatch, Error, IncomingCall, Payload, Vat};
+use capnp_threads_core::untyped::{Dispatch, IncomingCall, Payload};
+use capnp_threads_core::{Client, ConnConfig, Error, Vat};
 use capnp_threads_transport::{Address, PeerDescription, Transport, halves, tcp, unix};
 use rpc_tests::support::alone;
 

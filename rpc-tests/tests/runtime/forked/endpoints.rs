@@ -1,6 +1,6 @@
 //! Endpoints of the parent, and the vats on top of them.
 
-use capnp_threads_core::{Reached, VatNetwork};
+use capnp_threads_core::network::{Reached, VatNetwork};
 use capnp_threads_endpoint::{
     ConnectHints, EndpointNetwork, EndpointVat, Event, IncomingError, Network, Parameters,
     ReceiveError, SendError,

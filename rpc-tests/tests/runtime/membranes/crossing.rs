@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use capnp_threads_core::{
-    Client, Error, ErrorKind, FromClient, Membrane, MembranePolicy, Passage, Result, Transparent,
-    Vat, new_client, promise_client, unwrap_server,
-};
+use capnp_threads_core::membrane::{Membrane, MembranePolicy, Passage, Transparent};
+use capnp_threads_core::typed::{new_client, unwrap_server};
+use capnp_threads_core::{Client, Error, ErrorKind, FromClient, Result, Vat, promise_client};
 use rpc_schema::test_capnp::test_membrane::thing;
 use rpc_tests::support::Watchdog;
 use rpc_tests::support::objects::{Intercepts, Thing};
@@ -190,8 +189,8 @@ fn siblings_undo_what_each_other_did_and_strangers_do_not() {
 
 struct Nothing;
 
-impl capnp_threads_core::Dispatch for Nothing {
-    fn dispatch(&self, _: capnp_threads_core::IncomingCall) {}
+impl capnp_threads_core::untyped::Dispatch for Nothing {
+    fn dispatch(&self, _: capnp_threads_core::untyped::IncomingCall) {}
 
     fn as_any(&self) -> &(dyn std::any::Any + Send + Sync) {
         self
@@ -213,11 +212,11 @@ fn a_capability_does_not_lead_through_membranes_without_end() {
     assert!((10..1000).contains(&layers), "{layers}");
     assert!(client.failure().unwrap().reason().contains("membranes"));
     // With promises in between, which are resolved only when all of it is there.
-    let (bottom, fulfiller) = capnp_threads_core::promise();
+    let (bottom, fulfiller) = capnp_threads_core::untyped::promise();
     let mut fulfillers = Vec::new();
     let mut last = membrane.wrap(&bottom);
     for _ in 0..10_000 {
-        let (promise, next) = capnp_threads_core::promise();
+        let (promise, next) = capnp_threads_core::untyped::promise();
         fulfillers.push((next, last));
         last = membrane.wrap(&promise);
     }
@@ -342,7 +341,8 @@ fn file_descriptors_pass_only_if_the_policy_says_so() {
         }
     }
     let (_reader, writer) = std::io::pipe().unwrap();
-    let thing: thing::Client = capnp_threads_core::new_client_with_fd(Thing("inside"), writer);
+    let thing: thing::Client =
+        capnp_threads_core::typed::new_client_with_fd(Thing("inside"), writer);
     assert!(thing.as_client().fd().is_some());
     assert!(Membrane::new(Transparent).wrap(&thing).as_client().fd().is_none());
     assert!(Membrane::new(PassesFds).wrap(&thing).as_client().fd().is_some());

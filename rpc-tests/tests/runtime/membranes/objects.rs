@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use capnp_threads_core::{FromClient, Membrane, Promise, Result, Vat};
+use capnp_threads_core::membrane::Membrane;
+use capnp_threads_core::{FromClient, Promise, Result, Vat};
 use rpc_schema::test_capnp::test_membrane::{self, thing};
 use rpc_tests::support::objects::{self, Intercepts, TestMembrane, Thing};
 use rpc_tests::support::{Event, Pair};

@@ -1,8 +1,7 @@
 //! Calls through membranes arrive in the order in which they were made.
 
-use capnp_threads_core::{
-    Client, Error, FromClient, Membrane, Passage, Transparent, Vat, promise_client,
-};
+use capnp_threads_core::membrane::{Membrane, Passage, Transparent};
+use capnp_threads_core::{Client, Error, FromClient, Vat, promise_client};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
 use rpc_tests::support::objects::{
@@ -180,7 +179,7 @@ fn embargo_in_two_hops_with_a_membrane_in_the_middle() {
 fn a_stream_goes_on_behind_a_membrane_when_its_promise_resolves() {
     use rpc_tests::support::objects::Echo;
     struct NoPush;
-    impl capnp_threads_core::MembranePolicy for NoPush {
+    impl capnp_threads_core::membrane::MembranePolicy for NoPush {
         fn inbound_call(
             &self,
             _: u64,

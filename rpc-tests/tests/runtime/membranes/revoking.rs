@@ -2,9 +2,8 @@
 
 use std::sync::Barrier;
 
-use capnp_threads_core::{
-    Error, FromClient, Membrane, Transparent, Vat, promise_client, revocable,
-};
+use capnp_threads_core::membrane::{Membrane, Transparent, revocable};
+use capnp_threads_core::{Error, FromClient, Vat, promise_client};
 use rpc_schema::test_capnp::test_membrane::thing;
 
 use rpc_tests::support::objects::Thing;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use capnp_threads_core::offer::{NamedExports, ObjectId};
 use capnp_threads_core::transport::PeerDescription;
 use capnp_threads_core::{
-    Client, ConnConfig, Connection, Error, ErrorKind, FromClient, NamedExports, ObjectId, Result,
-    Vat,
+    Client, ConnConfig, Connection, Error, ErrorKind, FromClient, Result, Vat,
 };
 use capnp_threads_persist::sturdy_capnp::restorer;
 use capnp_threads_persist::{
@@ -75,8 +75,8 @@ fn serve() {
     let references = persistence.restorer_by(|_| Ok(Some(Owner::new("alice"))));
     let restorer = move |object: &ObjectId, peer: &PeerDescription| -> Result<Client> {
         match object.text() {
-            Ok(_) => capnp_threads_core::Restorer::restore(&exports, object, peer),
-            Err(_) => capnp_threads_core::Restorer::restore(&references, object, peer),
+            Ok(_) => capnp_threads_core::offer::Restorer::restore(&exports, object, peer),
+            Err(_) => capnp_threads_core::offer::Restorer::restore(&references, object, peer),
         }
     };
     let restorer = std::sync::Arc::new(restorer);
@@ -320,7 +320,7 @@ fn what_cannot_be_restored_is_not_saved() {
     let counter: test_call_order::Client = persistence.export(Counter(AtomicU32::new(0)));
     assert!(capnp_threads_persist::save(&counter, None).unwrap_err().reason().contains("sealFor"));
     // It is still what it was made of.
-    assert!(capnp_threads_core::unwrap_server::<Counter>(&counter).is_some());
+    assert!(capnp_threads_core::typed::unwrap_server::<Counter>(&counter).is_some());
     // An object that knows nothing of this.
     let plain: test_call_order::Client = vat.export(Counter(AtomicU32::new(0)));
     let error = capnp_threads_persist::save(&plain, Some(&alice)).unwrap_err();

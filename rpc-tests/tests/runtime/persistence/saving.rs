@@ -1,6 +1,7 @@
 //! Saving over connections, also to peers that are written with something else.
 
-use capnp_threads_core::{ConnConfig, FromClient, NamedExports, Result, Vat};
+use capnp_threads_core::offer::NamedExports;
+use capnp_threads_core::{ConnConfig, FromClient, Result, Vat};
 use capnp_threads_persist::{MemoryStore, Owner, Persistence, Savable, SturdyRef};
 use capnp_threads_transport::Address;
 use rpc_schema::test_capnp::test_interface;

@@ -717,7 +717,7 @@ fn methods_that_run_for_a_peer_that_is_cut_off_end_in_peace() {
         hold.wait();
         let mut caps = call.params().caps().to_vec();
         caps.push(call.params().caps()[0].clone());
-        call.respond(Ok(capnp_threads_core::PayloadBuilder::for_results().finish(caps)));
+        call.respond(Ok(capnp_threads_core::untyped::PayloadBuilder::for_results().finish(caps)));
     });
     let (mut peer, connection) = RawPeer::connect(&victim.vat, ConnConfig::new().bootstrap(object));
     let object = peer.bootstrapped(0);

@@ -7,10 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use capnp_threads_core::{
-    Client, Concurrency, ConnConfig, Connection, Error, Fulfiller, IncomingCall, Payload,
-    PayloadBuilder, Vat, promise_client,
-};
+use capnp_threads_core::untyped::{Fulfiller, IncomingCall, Payload, PayloadBuilder};
+use capnp_threads_core::{Client, Concurrency, ConnConfig, Connection, Error, Vat, promise_client};
 use capnp_threads_transport::unix;
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
@@ -324,7 +322,7 @@ fn chaos(vat: &Vat, stash: &Arc<Mutex<Stash>>, census: &Census) -> Client {
                 call.respond(Err(Error::failed("on purpose")));
             }
             8 => {
-                let (promise, fulfiller) = capnp_threads_core::promise();
+                let (promise, fulfiller) = capnp_threads_core::untyped::promise();
                 stash().fulfillers.push(fulfiller);
                 stash().caps.push(promise.clone());
                 call.respond(Ok(results(vec![promise])));

@@ -4,8 +4,8 @@
 use std::fmt;
 use std::hash::Hash;
 
+use super::Transport;
 use crate::error::Result;
-use crate::transport::Transport;
 
 /// Where peers connect to a vat that [serves](crate::Vat::serve) them.
 pub trait Listen: Sync {
