@@ -123,7 +123,7 @@ pub use cap::client::Client;
 pub use cap::from_client::FromClient;
 pub use cap::hook;
 pub use cap::object::Concurrency;
-pub use error::{Error, ErrorKind, Result, Timeout};
+pub use error::{Error, ErrorKind, Result, ResultExt, Timeout};
 pub use kinds::membrane;
 pub use limits::Limits;
 pub use runtime::offer;

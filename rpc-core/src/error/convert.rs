@@ -136,6 +136,43 @@ impl From<Box<dyn StdError + Send + Sync>> for Error {
     }
 }
 
+/// Turns errors of every type into this library's.
+///
+/// The common errors of the standard library and of the capnp crate convert with `?`
+/// alone. For those of other types there is [`or_error`](Self::or_error). (Rust allows no
+/// conversion from all types of errors into one that is an error itself.)
+pub trait ResultExt<T> {
+    /// The same result with this library's error. An error of this library, of the capnp
+    /// crate or of I/O keeps its kind. Every other one is `failed`, with its text as the
+    /// reason, and its sources as [internal](Error::internal) detail.
+    ///
+    /// # Errors
+    /// The converted error.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use capnp_threads_core::{Result, ResultExt};
+    ///
+    /// fn address(text: &str) -> Result<SocketAddr> {
+    ///     let address = text.parse::<SocketAddr>().or_error()?;
+    ///     Ok(address)
+    /// }
+    /// let error = address("localhost:http").unwrap_err();
+    /// assert_eq!(error.to_string(), "failed: invalid socket address syntax");
+    /// ```
+    fn or_error(self) -> Result<T, Error>;
+}
+
+impl<T, E: Into<Box<dyn StdError + Send + Sync>>> ResultExt<T> for Result<T, E> {
+    #[track_caller]
+    fn or_error(self) -> Result<T, Error> {
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(Error::from(error.into())),
+        }
+    }
+}
+
 /// Errors of the standard library that a method may meet while it reads its
 /// parameters.
 macro_rules! failed {
@@ -159,11 +196,16 @@ failed! {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::panic::Location;
 
     use super::*;
     use crate::error::Timeout;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no settings")]
+    struct Outer(#[source] io::Error);
 
     const KINDS: [ErrorKind; 4] = [
         ErrorKind::Failed,
@@ -224,10 +266,6 @@ mod tests {
 
     #[test]
     fn a_boxed_error_is_converted_as_what_it_is() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("no settings")]
-        struct Outer(#[source] io::Error);
-
         fn boxed(error: impl StdError + Send + Sync + 'static) -> Error {
             Error::from(Box::<dyn StdError + Send + Sync>::from(error))
         }
@@ -239,6 +277,27 @@ mod tests {
         assert_eq!(boxed(capnp::Error::unimplemented("y".into())), Error::unimplemented("y"));
         let failed = boxed(Outer(io::Error::other("it is locked")));
         assert_eq!((failed.reason(), failed.internal()), ("no settings", "it is locked"));
+    }
+
+    #[test]
+    fn errors_of_every_type_convert() {
+        fn converted(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+            Err::<(), _>(error).or_error().unwrap_err()
+        }
+        let failed: std::result::Result<(), Outer> = Err(Outer(io::Error::other("it is locked")));
+        let error = failed.or_error().unwrap_err();
+        assert_eq!(error.location().map(Location::line), Some(line!() - 1));
+        assert_eq!((error.reason(), error.internal()), ("no settings", "it is locked"));
+        assert_eq!(converted(std::fmt::Error).kind(), ErrorKind::Failed);
+        assert_eq!(converted("a text"), Error::failed("a text"));
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(converted(refused).kind(), ErrorKind::Disconnected);
+        assert_eq!(converted(capnp::Error::overloaded("x".into())), Error::overloaded("x"));
+        // One that is this library's already keeps all.
+        let own = Error::timed_out(Timeout::NeverSent, "late").with_trace("here");
+        let kept = converted(own.clone());
+        assert_eq!((kept.timeout(), kept.trace()), (own.timeout(), own.trace()));
+        assert_eq!(Ok::<_, std::fmt::Error>(7).or_error(), Ok(7));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::budget::Charge;
 
 mod convert;
 
+pub use convert::ResultExt;
+
 /// The id of the detail that marks the refusals of a server that is about to end.
 const DRAINING: u64 = 0xd8a1_a7c3_c92f_6e05;
 
