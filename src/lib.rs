@@ -49,8 +49,8 @@
 pub use capnp_threads_core::typed::TypedFulfiller as Fulfiller;
 pub use capnp_threads_core::{
     Client, Concurrency, ConnConfig, Connection, Detached, Error, ErrorKind, FromClient, Limits,
-    Params, Promise, Request, Response, Result, Results, RpcSystem, ServeConfig, Timeout, Vat,
-    promise_client,
+    Params, Promise, Request, Response, Result, ResultExt, Results, RpcSystem, ServeConfig,
+    Timeout, Vat, promise_client,
 };
 
 #[doc(inline)]
@@ -72,5 +72,6 @@ pub use capnp_threads_core::generated;
 /// [`FromClient`] is among it because turning a typed client into an untyped one and
 /// back are its methods.
 pub mod prelude {
-    pub use crate::{Client, ConnConfig, Connection, Error, FromClient, Result, Vat};
+    pub use crate::typed::{AnyPointerExt, CapabilityListExt};
+    pub use crate::{Client, ConnConfig, Connection, Error, FromClient, Result, ResultExt, Vat};
 }

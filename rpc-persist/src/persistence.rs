@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::sturdy_capnp::{restorer, sturdy_ref};
 use capnp_threads_core::offer::ObjectId;
 use capnp_threads_core::transport::PeerDescription;
-use capnp_threads_core::typed::FromServer;
+use capnp_threads_core::typed::{AnyPointerExt, FromServer};
 use capnp_threads_core::{Client, Concurrency, Error, FromClient, Result, Vat};
 
 use crate::quota::Quotas;
@@ -243,8 +243,7 @@ impl restorer::Server for OwnRestorer {
     ) -> Result<()> {
         let reference = SturdyRef::read(params.get()?.get_ref()?)?;
         let object: Client = self.persistence.restore(&reference, self.owner.as_ref())?;
-        let object = capnp_threads_core::hook::Hook::boxed(object);
-        results.get().init_object().set_as_capability(object);
+        results.get().init_object().set_client(object);
         Ok(())
     }
 

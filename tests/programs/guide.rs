@@ -80,13 +80,37 @@ fn the_steps_of_the_guide_and_of_the_readme_work_in_a_package_of_its_own() {
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reader");
     package(&folder);
+    let wrong = folder.join("src/bin/wrong.rs");
+    if wrong.exists() {
+        fs::remove_file(&wrong).unwrap();
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--offline", "--target-dir", "target"])
-        .current_dir(&folder)
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let build = || {
+        let mut build = Command::new(&cargo);
+        build.args(["build", "--quiet", "--offline", "--target-dir", "target"]);
+        let built = build.current_dir(&folder).output().unwrap();
+        (built.status.success(), String::from_utf8_lossy(&built.stderr).into_owned())
+    };
+    let (succeeded, told) = build();
+    assert!(succeeded, "{told}");
     let printed = output(&mut Command::new(folder.join("target/debug/reader")));
     assert_eq!(printed, "Hello, threads!\nHello, Ada!\n");
+
+    // What the compiler says of a frequent mistake leads on.
+    let main = fs::read_to_string(folder.join("src/main.rs")).unwrap();
+    let (module, _) = main.split_once("\n\n").unwrap();
+    fs::write(&wrong, format!("{module}\n{MOVES_A_RESPONSE}")).unwrap();
+    let (succeeded, told) = build();
+    assert!(!succeeded && told.contains("CallDetachToMoveThisToAnotherThread"), "{told}");
 }
+
+/// A program that the compiler refuses.
+const MOVES_A_RESPONSE: &str = "
+fn give_away(greeter: &greeter_capnp::greeter::Client) -> capnp_threads::Result<()> {
+    let response = greeter.greet_request().call()?;
+    std::thread::spawn(move || drop(response));
+    Ok(())
+}
+
+fn main() {}
+";

@@ -1,5 +1,6 @@
 //! What capabilities and calls need from a connection.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::payload::Outcome;
 use crate::error::Error;
 use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
+use crate::transport::PeerDescription;
 use crate::wire;
 use crate::work::room::Room;
 
@@ -27,6 +29,13 @@ pub(crate) trait Connection: Send + Sync {
     fn flow_controller(&self) -> Box<dyn FlowController>;
 
     // ---- For calls that the peer has made
+
+    /// Who the peer is, as far as the transport knows.
+    fn peer(&self) -> &PeerDescription;
+
+    /// The application's handle on the connection, of a type that the runtime knows.
+    /// `None` once the application has dropped it.
+    fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>>;
 
     /// Sends the outcome of a call. Returns the outcome with the capabilities to which
     /// calls are delivered that are pipelined from now on.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use super::call::CallCell;
 use super::client::Client;
+use super::connection::Connection;
 use super::delivery::{CallRequest, Delivery, Tail, cancelled};
 use super::object::LocalObject;
 use super::payload::Payload;
 use crate::error::{Error, Result};
+use crate::transport::PeerDescription;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt;
 
@@ -51,6 +53,28 @@ impl IncomingCall {
     /// The method's ordinal in its interface.
     pub fn method_id(&self) -> u16 {
         self.method
+    }
+
+    /// The object that is called: for an object that gives itself to others.
+    pub fn this(&self) -> Client {
+        Client::of(Arc::clone(&self.object))
+    }
+
+    /// Who calls: the peer at the other end of the connection over which the call came,
+    /// as far as the transport knows. `None` if the call was made in this process, which
+    /// includes calls that come through a membrane, and if the connection is gone.
+    ///
+    /// A call that another object of this process has [passed on](Self::forward), or
+    /// answers by a [tail call](Self::tail_call), still comes from the peer that made it. A
+    /// peer, too, may make calls on behalf of others. What the operating system says of a
+    /// peer is in [`PeerDescription::credentials`]; an address proves nothing.
+    pub fn caller(&self) -> Option<PeerDescription> {
+        Some(self.cell.came_over()?.peer().clone())
+    }
+
+    /// The connection over which the call came, as calls see it.
+    pub(crate) fn came_over(&self) -> Option<Arc<dyn Connection>> {
+        self.cell.came_over()
     }
 
     /// The parameters; empty after [`release_params`](Self::release_params).

@@ -1,5 +1,6 @@
 //! The machine, as seen by the capabilities and calls that use it.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::Machine;
@@ -11,6 +12,7 @@ use crate::deadline::TimeLimit;
 use crate::error::Error;
 use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
+use crate::transport::PeerDescription;
 use crate::wire;
 use crate::work::room::Room;
 
@@ -26,6 +28,14 @@ impl Connection for Machine {
     fn flow_controller(&self) -> Box<dyn FlowController> {
         let flow = &self.settings.flow;
         flow.control.controller(flow.transport.as_ref())
+    }
+
+    fn peer(&self) -> &PeerDescription {
+        &self.settings.peer
+    }
+
+    fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.outbox.handle()
     }
 
     fn return_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome {

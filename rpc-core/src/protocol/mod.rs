@@ -39,6 +39,7 @@ pub(crate) mod remote_promise;
 pub(crate) mod snapshot;
 mod table;
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ use crate::error::Error;
 use crate::flow::FlowControl;
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId, Serial};
 use crate::limits::Limits;
+use crate::transport::PeerDescription;
 use crate::wire;
 use crate::work::origin::Origin;
 use crate::work::room::Room;
@@ -108,6 +110,8 @@ pub(crate) struct Settings {
     pub(crate) fds: usize,
     /// Whom the peer's calls are counted for: Note [shares].
     pub(crate) origin: Origin,
+    /// Who the peer is, for objects that ask who calls them.
+    pub(crate) peer: PeerDescription,
 }
 
 /// What the peer gets when it asks for a capability without having one, and what
@@ -150,6 +154,12 @@ pub(crate) trait Outbox: Send + Sync {
     /// each step, without a lock. Must not wait.
     fn wake(&self, machine: &Machine) {
         let _ = machine;
+    }
+
+    /// The application's handle on the connection: see
+    /// [`Connection::handle`](crate::cap::connection::Connection::handle).
+    fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
     }
 
     /// Called without a lock when nothing more will be pushed and every table is empty.

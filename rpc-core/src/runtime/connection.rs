@@ -20,8 +20,9 @@
 //! receive thread reads until the peer has ended its own stream. Then the transport is
 //! shut down and both threads are joined.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,7 +36,9 @@ use super::steps::Steps;
 use super::supervisor::Supervisor;
 use crate::cap::calling::wait_for_room;
 use crate::cap::client::Client;
+use crate::cap::connection;
 use crate::cap::effects;
+use crate::cap::incoming_call::IncomingCall;
 use crate::cap::object::{Concurrency, LocalObject};
 use crate::cap::payload::Payload;
 use crate::deadline::Deadline;
@@ -59,8 +62,29 @@ use crate::work::role::{self, Role};
 pub(super) type Registry = DashMap<u64, Arc<Shared>>;
 
 /// A connection to another vat. Cloning gives another handle on the same
-/// connection; when the last handle is dropped the connection is closed.
+/// connection; when the last handle is dropped the connection is closed. So a handle has to
+/// be kept, and the compiler warns where one is not:
+///
+/// ```compile_fail
+/// # #![deny(unused_must_use)]
+/// # use capnp_threads_core::{Connection, Result};
+/// # fn offer(connect: impl Fn() -> Result<Connection>) -> Result<()> {
+/// connect()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// ```
+/// # #![deny(unused_must_use)]
+/// # use capnp_threads_core::{Connection, Result};
+/// # fn offer(connect: impl Fn() -> Result<Connection>) -> Result<()> {
+/// let connection = connect()?;
+/// connection.join()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
+#[must_use = "dropping the last handle on a connection closes it"]
 pub struct Connection {
     handle: Arc<Handle>,
 }
@@ -290,6 +314,24 @@ impl Connection {
     }
 }
 
+impl IncomingCall {
+    /// The connection over which the call came: to call the caller's bootstrap
+    /// capability, or to end the connection. `None` where [`caller`](Self::caller) is,
+    /// and when the application has dropped its last handle, so that the connection is
+    /// ending.
+    pub fn connection(&self) -> Option<Connection> {
+        Connection::over(&*self.came_over()?)
+    }
+}
+
+impl Connection {
+    /// A handle on the connection over which a call came; `None` if the application has
+    /// dropped its last one.
+    pub(crate) fn over(connection: &dyn connection::Connection) -> Option<Connection> {
+        Some(Connection { handle: connection.handle()?.downcast().ok()? })
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
@@ -415,6 +457,9 @@ fn closing() -> Error {
 
 /// The way out as the machine sees it. It is also told of the connection's end.
 struct Outlet {
+    /// Set before the threads run. The reference is weak: the connection ends when the
+    /// application drops its last one.
+    handle: Arc<OnceLock<Weak<Handle>>>,
     steps: Arc<Steps>,
     sending: Arc<Sending>,
     receiving: Arc<Receiving>,
@@ -433,6 +478,10 @@ impl Outbox for Outlet {
     fn wake(&self, machine: &Machine) {
         self.steps.made();
         self.sending.wake(machine);
+    }
+
+    fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(self.handle.get()?.upgrade()? as _)
     }
 
     fn disconnected(&self) {
@@ -503,13 +552,16 @@ pub(super) fn start(
     let (receiving, inbox) = Receiving::new(&limits);
     let receiving = Arc::new(receiving);
     let steps = Arc::new(Steps::default());
+    let handle = Arc::new(OnceLock::new());
     let outlet = Outlet {
+        handle: Arc::clone(&handle),
         steps: Arc::clone(&steps),
         sending: Arc::clone(&sending),
         receiving: Arc::clone(&receiving),
         supervisor: supervisor.clone(),
     };
-    let settings = Settings { call_timeout, limits, flow, fds, origin: Origin::connection() };
+    let origin = Origin::connection();
+    let settings = Settings { call_timeout, limits, flow, fds, origin, peer: control.peer() };
     let machine = Machine::new(settings, offers, Arc::new(outlet));
     machine.set_flow_limit(flow_limit);
 
@@ -525,6 +577,11 @@ pub(super) fn start(
         coordinator: Mutex::new(None),
         at_end: Mutex::new(Some(Vec::new())),
     });
+
+    // From here on, dropping `connection` ends the connection, whatever goes wrong.
+    let connection = Connection { handle: Arc::new(Handle(Arc::clone(&shared))) };
+    // It was made just now, so it is not set yet.
+    let _ = handle.set(Arc::downgrade(&connection.handle));
 
     // All three threads serve the connection and must not wait for other threads.
     let role = Role::Coordinator(Arc::downgrade(pool));
@@ -565,8 +622,6 @@ pub(super) fn start(
         }
     }
 
-    // From here on, dropping `connection` ends the connection, whatever goes wrong.
-    let connection = Connection { handle: Arc::new(Handle(Arc::clone(&shared))) };
     if let Some(action) = action {
         let closing = CloseAfter(Arc::downgrade(&shared));
         let (work, bootstrapping) = (supervisor.clone(), Arc::clone(&shared));

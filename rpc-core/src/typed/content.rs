@@ -15,17 +15,62 @@ use crate::error::Result;
 pub type Response<R> = Content<R>;
 
 /// Content that can be read on this thread. [`detach`](Self::detach) makes it readable
-/// on another one.
+/// on another one:
+///
+/// ```
+/// # use capnp_threads_core::{Result, Vat};
+/// # use rpc_schema::echo_capnp::echo;
+/// # struct Echo;
+/// # impl echo::Server for Echo {
+/// #     fn echo(&self, _: echo::EchoParams, _: echo::EchoResults) -> Result<()> { Ok(()) }
+/// # }
+/// # fn main() -> Result<()> {
+/// # let echo: echo::Client = Vat::new().export(Echo);
+/// let response = echo.echo_request().call()?.detach();
+/// std::thread::spawn(move || {
+///     let response = response.attach();
+///     assert!(response.get().is_ok_and(|results| !results.has_data()));
+/// });
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Without `detach` the compiler refuses:
+///
+/// ```compile_fail,E0277
+/// # use capnp_threads_core::{Result, Vat};
+/// # use rpc_schema::echo_capnp::echo;
+/// # struct Echo;
+/// # impl echo::Server for Echo {}
+/// # fn main() -> Result<()> {
+/// # let echo: echo::Client = Vat::new().export(Echo);
+/// let response = echo.echo_request().call()?;
+/// std::thread::spawn(move || drop(response));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Content<T> {
+    /// First of the fields, so that the compiler names it where the content is moved to
+    /// another thread.
+    _thread: CallDetachToMoveThisToAnotherThread,
     reader: Reader<Payload>,
     /// Made when something is read, because many responses are dropped unread.
     table: OnceCell<CapTable>,
     content: PhantomData<fn() -> T>,
 }
 
+/// What the compiler's error names: a type that stays on its thread, because the capnp
+/// crate's readers do.
+struct CallDetachToMoveThisToAnotherThread(PhantomData<*const ()>);
+
 impl<T> Content<T> {
     pub(crate) fn new(payload: &Payload) -> Self {
-        Content { reader: payload.open(), table: OnceCell::new(), content: PhantomData }
+        Content {
+            _thread: CallDetachToMoveThisToAnotherThread(PhantomData),
+            reader: payload.open(),
+            table: OnceCell::new(),
+            content: PhantomData,
+        }
     }
 
     fn payload(&self) -> &Payload {

@@ -11,11 +11,13 @@ use capnp::traits::Owned;
 use super::content::{Content, Detached};
 use super::request::{Draft, Request};
 use crate::cap::client::Client;
+use crate::cap::from_client::FromClient;
 use crate::cap::incoming_call::{Cancellation, IncomingCall};
-
 use crate::cap::payload::PayloadBuilder;
 use crate::error::{Error, Result};
+use crate::runtime::Connection;
 use crate::sync::Mutex;
+use crate::transport::PeerDescription;
 
 // Note [answering]
 //
@@ -29,6 +31,8 @@ use crate::sync::Mutex;
 /// A call that a method is running for, shared by its parameters, its results
 /// and [`run`].
 struct Ticket {
+    /// The object whose method runs.
+    this: Client,
     call: RefCell<Stage>,
     /// What the results held when they were dropped.
     left: Cell<Option<Left>>,
@@ -50,6 +54,11 @@ enum Left {
 }
 
 impl Ticket {
+    fn new(call: IncomingCall) -> Rc<Self> {
+        let (this, left) = (call.this(), Cell::new(None));
+        Rc::new(Ticket { this, call: RefCell::new(Stage::Open(call)), left })
+    }
+
     fn is_cancelled(&self) -> bool {
         match &*self.call.borrow() {
             Stage::Open(call) => call.is_cancelled(),
@@ -77,6 +86,15 @@ impl Ticket {
         }
     }
 
+    /// Looks at the call, if it is not answered.
+    fn look<T>(&self, look: impl FnOnce(&IncomingCall) -> T) -> Option<T> {
+        match &*self.call.borrow() {
+            Stage::Open(call) => Some(look(call)),
+            Stage::Deferred(deferral) => deferral.call.lock().as_ref().map(look),
+            Stage::Closed => None,
+        }
+    }
+
     fn release_params(&self) {
         // Not for a deferred call, which is behind a lock: releasing may run the
         // destructors of objects.
@@ -89,7 +107,7 @@ impl Ticket {
 /// Runs one method for one call and answers it. For generated code.
 pub fn run<P, R>(call: IncomingCall, method: impl FnOnce(Params<P>, Results<R>) -> Result<()>) {
     let content = Content::new(call.params());
-    let ticket = Rc::new(Ticket { call: RefCell::new(Stage::Open(call)), left: Cell::new(None) });
+    let ticket = Ticket::new(call);
     let params = Params { content, ticket: Rc::clone(&ticket) };
     answer(&ticket, |results| method(params, results));
 }
@@ -97,7 +115,7 @@ pub fn run<P, R>(call: IncomingCall, method: impl FnOnce(Params<P>, Results<R>) 
 /// As [`run`], for a method without results.
 pub fn run_streaming<P>(call: IncomingCall, method: impl FnOnce(Params<P>) -> Result<()>) {
     let content = Content::new(call.params());
-    let ticket = Rc::new(Ticket { call: RefCell::new(Stage::Open(call)), left: Cell::new(None) });
+    let ticket = Ticket::new(call);
     let outcome = method(Params { content, ticket: Rc::clone(&ticket) });
     if let Stage::Open(call) = ticket.call.replace(Stage::Closed) {
         call.respond_streaming(outcome);
@@ -160,6 +178,59 @@ impl<P> Params<P> {
     /// [`IncomingCall::allow_cancellation`].
     pub fn allow_cancellation(&self) {
         self.ticket.allow_cancellation();
+    }
+
+    /// The object whose method runs, as a client of one of its interfaces: for an object
+    /// that gives itself to others.
+    ///
+    /// ```
+    /// use capnp_threads_core::{FromClient, Result, Vat};
+    /// use rpc_schema::echo_capnp::echo;
+    ///
+    /// struct Chain;
+    ///
+    /// impl echo::Server for Chain {
+    ///     /// Returns this very object.
+    ///     fn next(&self, params: echo::NextParams, mut results: echo::NextResults) -> Result<()> {
+    ///         results.get().set_echo(params.this());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let chain: echo::Client = Vat::new().export(Chain);
+    /// let next = chain.next_request().call()?.get()?.get_echo()?;
+    /// assert_eq!(next.as_client(), chain.as_client());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn this<C: FromClient>(&self) -> C {
+        C::from_client(self.ticket.this.clone())
+    }
+
+    /// Who calls, as far as the transport knows: see [`IncomingCall::caller`]. `None` also
+    /// once the call is answered.
+    ///
+    /// ```
+    /// use capnp_threads_core::{Error, Params, Result};
+    ///
+    /// /// Lets only programs of this user go on.
+    /// fn same_user<P>(params: &Params<P>, uid: u32) -> Result<()> {
+    ///     let caller = params.caller().and_then(|caller| caller.credentials);
+    ///     match caller {
+    ///         Some(credentials) if credentials.uid == uid => Ok(()),
+    ///         _ => Err(Error::failed("only programs of the same user may do this")),
+    ///     }
+    /// }
+    /// ```
+    pub fn caller(&self) -> Option<PeerDescription> {
+        Some(self.ticket.look(IncomingCall::came_over)??.peer().clone())
+    }
+
+    /// The connection over which the call came: see [`IncomingCall::connection`]. `None`
+    /// also once the call is answered.
+    pub fn connection(&self) -> Option<Connection> {
+        Connection::over(&*self.ticket.look(IncomingCall::came_over)??)
     }
 }
 
@@ -343,8 +414,7 @@ impl<R> DeferredResults<R> {
             return;
         };
         let draft = self.filled.take().map(|(builder, caps)| Draft::resumed(builder, &caps));
-        let ticket =
-            Rc::new(Ticket { call: RefCell::new(Stage::Open(call)), left: Cell::new(None) });
+        let ticket = Ticket::new(call);
         answer(&ticket, |mut results| {
             results.draft = draft;
             method(results)

@@ -11,10 +11,9 @@ use std::sync::Mutex;
 use capnp_threads_core::capnp::data;
 use capnp_threads_core::capnp::message::Builder;
 use capnp_threads_core::fd::SharedFd;
-use capnp_threads_core::hook::Hook;
 use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::MessageWriter;
-use capnp_threads_core::typed::new_client_with_fd;
+use capnp_threads_core::typed::{CapabilityListExt, new_client_with_fd};
 use capnp_threads_core::{Client, ConnConfig, FromClient, Limits, Result, Vat, promise_client};
 use capnp_threads_transport::unix;
 use rpc_schema::rpc_capnp::message;
@@ -149,7 +148,7 @@ fn write_indices(scribe: &test_pipeline::Client, caps: &[test_interface::Client]
     params.reborrow().get_obj().set_as::<data::Owned>(filling.as_slice()).unwrap();
     let mut list = params.init_list(u32::try_from(caps.len()).unwrap());
     for (index, cap) in (0..).zip(caps) {
-        list.set(index, Hook::boxed(cap.as_client().clone()));
+        list.set_client(index, cap.clone());
     }
     request.call().unwrap();
 }
@@ -432,7 +431,7 @@ fn what_a_peer_never_reads_is_closed_with_the_connection() {
     let scribe: test_pipeline::Client = connection.bootstrap();
     let (cap, pipe) = pipe(&vat);
     let mut request = scribe.test_pointers_request();
-    request.get().init_list(1).set(0, Hook::boxed(cap.into_client()));
+    request.get().init_list(1).set_client(0, cap);
     let promise = request.send();
     drop(raw);
     assert!(promise.wait().is_err());

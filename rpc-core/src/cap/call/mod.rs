@@ -281,6 +281,15 @@ impl CallCell {
         matches!(self.sink, Sink::Here)
     }
 
+    /// The connection over which the call came; `None` if this process made it, or the
+    /// connection is gone.
+    pub(crate) fn came_over(&self) -> Option<Arc<dyn Connection>> {
+        match &self.sink {
+            Sink::Here => None,
+            Sink::Answer(connection, ..) | Sink::Redirected(connection, ..) => connection.upgrade(),
+        }
+    }
+
     /// The peer's question that this call's outcome answers, if it came over
     /// `connection`.
     pub(crate) fn asked_by(&self, connection: &dyn Connection) -> Option<(AnswerId, Serial)> {

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 
 use capnp_threads_core::FromClient;
 use capnp_threads_core::capnp::traits::HasTypeId;
-use capnp_threads_core::hook::Hook;
+use capnp_threads_core::typed::{AnyPointerExt, CapabilityListExt};
 use rpc_schema::rpc_twoparty_capnp::{Side, vat_id};
 use rpc_schema::test_capnp::test_membrane::thing;
 use rpc_schema::test_capnp::{
@@ -130,10 +130,10 @@ fn same_capability_twice(c: &Context) -> Result<(), Failure> {
     let mut request = theirs.test_pointers_request();
     let mut params = request.get();
     params.set_cap(object.clone());
-    params.reborrow().get_obj().set_as_capability(Hook::boxed(object.clone().into_client()));
+    params.reborrow().get_obj().set_client(object.clone());
     let mut list = params.init_list(2);
-    list.set(0, Hook::boxed(object.clone().into_client()));
-    list.set(1, Hook::boxed(object.into_client()));
+    list.set_client(0, object.clone());
+    list.set_client(1, object);
     c.wait(&request.send())?;
     check!(probe.calls() == 4, "ours was called {} times", probe.calls());
     probe.wait_dropped()
@@ -145,11 +145,10 @@ fn capabilities_everywhere(c: &Context) -> Result<(), Failure> {
     let mut request = theirs.test_pointers_request();
     let mut params = request.get();
     params.set_cap(field.object.clone());
-    let hook = Hook::boxed(pointer.object.clone().into_client());
-    params.reborrow().get_obj().set_as_capability(hook);
+    params.reborrow().get_obj().set_client(pointer.object.clone());
     let mut list = params.init_list(3);
-    list.set(0, Hook::boxed(first.object.clone().into_client()));
-    list.set(2, Hook::boxed(last.object.clone().into_client()));
+    list.set_client(0, first.object.clone());
+    list.set_client(2, last.object.clone());
     c.wait(&request.send())?;
     for (ours, place) in [(field, "field"), (pointer, "pointer"), (first, "first"), (last, "last")]
     {

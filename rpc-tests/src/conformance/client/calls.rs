@@ -1,5 +1,6 @@
 //! Plain calls, their errors, and calls on what is yet to be returned.
 
+use capnp_threads_core::typed::AnyPointerExt;
 use capnp_threads_core::{ErrorKind, FromClient};
 use rpc_schema::test_capnp::{
     test_call_order, test_extends, test_extends2, test_interface, test_more_stuff, test_pipeline,
@@ -120,8 +121,7 @@ fn pipelining_any(c: &Context) -> Result<(), Failure> {
     let theirs: test_pipeline::Client = c.theirs();
     let mut request = theirs.get_any_cap_request();
     request.get().set_n(234);
-    let hook = capnp_threads_core::hook::Hook::boxed(ours.object.clone().into_client());
-    request.get().init_in_cap().set_as_capability(hook);
+    request.get().init_in_cap().set_client(ours.object.clone());
     let promise = request.send();
     let pipelined = promise.pipeline().get_out_box().get_cap().as_cap();
     let pipelined = send_extends_foo(&test_interface::Client::from_client(pipelined));

@@ -1,6 +1,7 @@
 //! `TestPipeline`.
 
 use capnp_threads_core::capnp::ErrorKind;
+use capnp_threads_core::typed::AnyPointerExt;
 use capnp_threads_core::{Client, Error, FromClient, Result};
 use rpc_schema::test_capnp::{test_interface, test_pipeline};
 
@@ -59,7 +60,7 @@ impl<H: Host> test_pipeline::Server for Pipeline<H> {
         let mut result = results.get();
         result.set_s("bar");
         let mut cap = result.init_out_box().init_cap();
-        cap.set_as_capability(capnp_threads_core::hook::Hook::boxed(self.0.boxed().into_client()));
+        cap.set_client(self.0.boxed());
         Ok(())
     }
 
