@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::common::Common;
 use super::config::ConnConfig;
 use super::exceptions::ExceptionEncoder;
 use super::receiving::{Inbox, Reading, Receiving};
@@ -500,19 +501,18 @@ pub(super) fn start(
     name: String,
 ) -> Result<Connection> {
     let Transport { mut reader, writer, control } = transport;
-    let ConnConfig {
+    let ConnConfig { common, bootstrap, action } = config;
+    let Common {
         limits,
         detail,
         trace_encoder,
-        bootstrap,
         restorer,
         gateway,
-        action,
         close_timeout,
         call_timeout,
         flow,
         flow_limit,
-    } = config;
+    } = common;
     let exceptions = ExceptionEncoder::new(detail, trace_encoder, &limits);
     // The reference is weak: otherwise clients that outlive the connection would keep
     // its socket open.

@@ -1,5 +1,6 @@
 //! The shell around the protocol machine: threads, queues and shutdown.
 
+mod common;
 mod config;
 mod connection;
 mod draining;

@@ -169,13 +169,15 @@ impl Vat {
     /// through; `overloaded` when the operating system has no threads to give; `disconnected`
     /// when the vat was shut down, or when the peer was gone before the configuration's
     /// action could start.
-    pub fn connect(&self, transport: Transport, config: ConnConfig) -> Result<Connection> {
+    pub fn connect(&self, transport: Transport, mut config: ConnConfig) -> Result<Connection> {
         self.check_process()?;
-        config.limits.check()?;
+        let common = &mut config.common;
+        common.limits.check()?;
+        common.call_timeout = common.call_timeout.or(self.shared.call_timeout);
         let number = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
         let connection = connection::start(
             transport,
-            config.or_call_timeout(self.shared.call_timeout),
+            config,
             &self.shared.pool,
             &self.shared.connections,
             number,

@@ -85,7 +85,29 @@ fn sources() -> Vec<String> {
     for krate in ["rpc-core", "rpc-transport", "rpc-endpoint", "rpc-persist", "rpc-codegen"] {
         collect(&root().join(krate).join("src"), &mut sources);
     }
+    add_what_macros_make(&mut sources.iter_mut().collect::<Vec<_>>());
     sources
+}
+
+/// Adds methods that a macro makes to the files that use the macro.
+fn add_what_macros_make(sources: &mut [&mut String]) {
+    let mut macros = Vec::new();
+    for source in &*sources {
+        for (at, start) in source.match_indices("macro_rules! ") {
+            let (name, body) = source[at + start.len()..].split_once(" {").unwrap();
+            let body = body.split("\n}\n").next().unwrap();
+            if body.contains("        pub fn ") {
+                macros.push((format!("    {name}!("), body.to_owned()));
+            }
+        }
+    }
+    for source in sources {
+        for (use_of, body) in &macros {
+            if source.contains(use_of) {
+                source.push_str(body);
+            }
+        }
+    }
 }
 
 /// Whether a file has something to say about a type: defines it, or implements it.
@@ -166,6 +188,9 @@ fn sources_below(folder: &str) -> Vec<Source> {
     }
     let mut sources = Vec::new();
     collect(&root().join(folder), &mut sources);
+    add_what_macros_make(
+        &mut sources.iter_mut().map(|source| &mut source.text).collect::<Vec<_>>(),
+    );
     sources
 }
 

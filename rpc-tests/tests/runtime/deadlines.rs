@@ -8,9 +8,10 @@ use capnp_threads_core::membrane::revocable;
 use capnp_threads_core::reconnect::auto_reconnect;
 use capnp_threads_core::vat::VatConfig;
 use capnp_threads_core::{
-    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, Result, Timeout,
-    Vat, promise_client,
+    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, Result, RpcSystem,
+    Timeout, Vat, promise_client,
 };
+use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_interface, test_streaming};
 
@@ -476,6 +477,22 @@ fn a_vat_has_a_default_for_its_connections() {
         assert!(connection.join_timeout(LONG).unwrap());
     }
     slow.finish(Vec::new());
+}
+
+#[test]
+fn a_system_has_a_default_for_its_connections() {
+    let _watchdog = Watchdog::start();
+    let (go, vat) = (Event::new(), Vat::new());
+    let object = slow_foo(&vat, go.clone(), Event::new());
+    let address: Address = "127.0.0.1:0".parse().unwrap();
+    let network = SocketNetwork::listening(address.listen().unwrap()).unwrap();
+    let server = RpcSystem::builder(&vat, network).bootstrap(object).start().unwrap();
+    let name = SocketVat::At(server.network().local_address().unwrap().clone());
+    let client = RpcSystem::builder(&Vat::new(), SocketNetwork::client());
+    let client = client.call_timeout(SOON).start().unwrap();
+    let error = end_one(&client.bootstrap(&name));
+    assert_eq!(error.timeout(), Some(Timeout::MayHaveRun));
+    go.set();
 }
 
 /// The call waits in a promise when it is made: there is no connection yet.

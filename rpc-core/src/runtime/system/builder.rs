@@ -12,7 +12,8 @@ use crate::cap::from_client::FromClient;
 use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
-use crate::runtime::exceptions::TraceEncoder;
+use crate::runtime::common::{Common, common_setters};
+use crate::runtime::exceptions::Detail;
 use crate::runtime::offer::Restorer;
 use crate::runtime::serving::{AcceptLimits, Door};
 use crate::runtime::vat::Vat;
@@ -27,26 +28,20 @@ pub struct RpcSystemBuilder<N: VatNetwork> {
     vat: Vat,
     network: N,
     settings: Settings<N::VatId>,
-    flow_limit: u64,
 }
 
 pub(super) struct Settings<Id> {
     pub(super) accept: AcceptLimits,
     pub(super) bootstrap: Option<Factory<Id>>,
-    pub(super) restorer: Option<Arc<dyn Restorer>>,
-    pub(super) gateway: Option<Client>,
-    pub(super) limits: Limits,
-    pub(super) flow: FlowControl,
-    pub(super) debug: bool,
-    pub(super) trace_encoder: TraceEncoder,
-    pub(super) close_timeout: Duration,
     pub(super) idle_timeout: Option<Duration>,
+    /// Those of each connection.
+    pub(super) common: Common,
 }
 
 impl<Id> Settings<Id> {
     /// Whether a peer to which the factory offers nothing has no business here.
     pub(super) fn refuses(&self) -> bool {
-        self.bootstrap.is_some() && self.restorer.is_none()
+        self.bootstrap.is_some() && self.common.restorer.is_none()
     }
 }
 
@@ -58,16 +53,9 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
             settings: Settings {
                 accept: AcceptLimits::default(),
                 bootstrap: None,
-                restorer: None,
-                gateway: None,
-                limits: Limits::default(),
-                flow: FlowControl::default(),
-                debug: false,
-                trace_encoder: TraceEncoder::default(),
-                close_timeout: Duration::from_secs(1),
                 idle_timeout: None,
+                common: Common::default(),
             },
-            flow_limit: u64::MAX,
         }
     }
 
@@ -95,22 +83,6 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// Offers capabilities by name to every peer; see
-    /// [`ConnConfig::restorer`](crate::ConnConfig::restorer).
-    #[must_use]
-    pub fn restorer(mut self, restorer: impl Restorer) -> Self {
-        self.settings.restorer = Some(Arc::new(restorer));
-        self
-    }
-
-    /// Puts a gateway between this vat and every peer, for a network that is another
-    /// realm; see [`ConnConfig::realm_gateway`](crate::ConnConfig::realm_gateway).
-    #[must_use]
-    pub fn realm_gateway(mut self, gateway: impl FromClient) -> Self {
-        self.settings.gateway = Some(gateway.into_client());
-        self
-    }
-
     /// Sets how many vats may connect to this one, and how long they may keep silent.
     #[must_use]
     pub fn accept_limits(mut self, limits: AcceptLimits) -> Self {
@@ -118,75 +90,29 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
-    /// Sets how much each connection may hold.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.settings.limits = limits;
-        self
-    }
-
-    /// Sets how much may be on its way in streams; see
-    /// [`ConnConfig::flow_control`](crate::ConnConfig::flow_control).
-    #[must_use]
-    pub fn flow_control(mut self, flow: FlowControl) -> Self {
-        self.settings.flow = flow;
-        self
-    }
-
-    /// Sets how many words of calls each peer may have under way here; see
-    /// [`ConnConfig::flow_limit`](crate::ConnConfig::flow_limit) and
-    /// [`RpcSystem::set_flow_limit`].
-    #[must_use]
-    pub fn flow_limit(mut self, words: u64) -> Self {
-        self.flow_limit = words;
-        self
-    }
-
-    /// Sets whether peers are told internal detail of errors; see
-    /// [`ConnConfig::debug_mode`](crate::ConnConfig::debug_mode).
-    #[must_use]
-    pub fn debug_mode(mut self, on: bool) -> Self {
-        self.settings.debug = on;
-        self
-    }
-
-    /// Sets what makes the traces of errors that are sent; see
-    /// [`ConnConfig::trace_encoder`](crate::ConnConfig::trace_encoder).
-    #[must_use]
-    pub fn trace_encoder(self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) -> Self {
-        self.settings.trace_encoder.set(Some(Arc::new(encoder)));
-        self
-    }
-
     /// Closes connections as [`RpcSystem::close_idle`] does, once nothing was sent or
-    /// received for at least this long. Default: connections stay.
+    /// received for at least this long. While a connection is about to be closed,
+    /// [`RpcSystem::bootstrap`] waits for the peer to agree, at most for the
+    /// [close timeout](Self::close_timeout). Default: connections stay.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.settings.idle_timeout = Some(timeout);
         self
     }
 
-    /// Sets how long the end of a connection may take; see
-    /// [`ConnConfig::close_timeout`](crate::ConnConfig::close_timeout). The same timeout
-    /// bounds how long [`bootstrap`](RpcSystem::bootstrap) waits for a peer to agree to the
-    /// closing of an idle connection.
-    #[must_use]
-    pub fn close_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.close_timeout = timeout;
-        self
-    }
+    common_setters!(settings.common);
 
     /// Starts the system: from now on it accepts connections.
     ///
     /// # Errors
     /// The system has no thread to give, or a limit lets nobody in, or nothing through.
     pub fn start(self) -> Result<RpcSystem<N>> {
-        self.settings.limits.check()?;
+        self.settings.common.limits.check()?;
         let shared = Arc::new(Shared {
             vat: self.vat,
             network: self.network,
             door: Door::open(self.settings.accept.clone())?,
-            flow_limit: Mutex::new(self.flow_limit),
+            flow_limit: Mutex::new(self.settings.common.flow_limit),
             settings: self.settings,
             peers: Mutex::default(),
             acceptor: Mutex::new(None),
@@ -207,7 +133,7 @@ impl<N: VatNetwork> fmt::Debug for RpcSystemBuilder<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RpcSystemBuilder")
             .field("vat", &self.vat)
-            .field("limits", &self.settings.limits)
+            .field("limits", &self.settings.common.limits)
             .finish_non_exhaustive()
     }
 }

@@ -95,7 +95,7 @@ impl<N: VatNetwork> RpcSystem<N> {
     /// Sets what makes the traces of errors that are sent, on every connection of this
     /// system, existing ones included; see [`ConnConfig::trace_encoder`].
     pub fn set_trace_encoder(&self, encoder: impl Fn(&Error) -> String + Send + Sync + 'static) {
-        self.shared().settings.trace_encoder.set(Some(Arc::new(encoder)));
+        self.shared().settings.common.trace_encoder.set(Some(Arc::new(encoder)));
     }
 
     /// How many peers are connected.
@@ -212,17 +212,10 @@ impl<N: VatNetwork> Shared<N> {
     }
 
     fn begin(&self, transport: Transport, offered: Option<Client>) -> Result<Connection> {
-        let settings = &self.settings;
-        let mut config = ConnConfig::new()
-            .limits(settings.limits.clone())
-            .flow_control(settings.flow.clone())
+        let common = self.settings.common.clone();
+        let config = ConnConfig::with_common(common)
             .flow_limit(*self.flow_limit.lock())
-            .debug_mode(settings.debug)
-            .shared_trace_encoder(settings.trace_encoder.clone())
-            .close_timeout(settings.close_timeout)
             .bootstrap_with(move |_| offered);
-        config.restorer.clone_from(&settings.restorer);
-        config.gateway.clone_from(&settings.gateway);
         self.vat.connect(transport, config)
     }
 

@@ -65,7 +65,7 @@ impl<N: VatNetwork> Shared<N> {
                 Ok(client) => return Ok(client),
                 Err(Unused::Ended) => {}
                 Err(Unused::Idle) => {
-                    let deadline = Deadline::after(self.settings.close_timeout);
+                    let deadline = Deadline::after(self.settings.common.close_timeout);
                     if !effects::blocking(|| connection.wait_until_awake(deadline))? {
                         // The peer neither agreed nor woke the connection.
                         connection.close();
