@@ -21,6 +21,55 @@ fn with_remote_promise(net: Net) -> (Raw, Client, Client) {
     (raw, server, promised)
 }
 
+/// A machine, and something that its raw peer has promised and that it has called.
+struct Called {
+    raw: Raw,
+    promised: Client,
+    early: Call,
+    /// The peer's bootstrap capability, and the call that gave the peer what it has.
+    held: (Client, Call),
+}
+
+/// The machine has got promise 4 of the peer's, has `given` something to the peer with
+/// question 0, and has called the promise with question 1 (label 3).
+fn with_called_promise(net: Net, given: &[Client]) -> Called {
+    let (mut raw, server, promised) = with_remote_promise(net);
+    let put = raw.net.call(&server, 2, given);
+    let early = raw.net.call(&promised, 3, &[]);
+    let sent = raw.sent();
+    assert!(sent[0].starts_with("call 0 on 0 (2)") && sent[1..] == ["call 1 on 4 (3)"], "{sent:?}");
+    Called { raw, promised, early, held: (server, put) }
+}
+
+/// The machine has `given` something to the peer with question 0, and has called the first
+/// field of the results with question 1 (label 2).
+fn with_called_field(net: Net, given: &[Client]) -> Called {
+    let (mut raw, server) = raw::caller(net);
+    let asked = raw.net.call(&server, 1, given);
+    let promised = asked.pipelined(0);
+    let early = raw.net.call(&promised, 2, &[]);
+    let sent = raw.sent();
+    assert!(
+        sent[0].starts_with("call 0 on 0 (1)") && sent[1..] == ["call 1 on #0.0 (2)"],
+        "{sent:?}"
+    );
+    Called { raw, promised, early, held: (server, asked) }
+}
+
+impl Called {
+    /// A call through the promise.
+    fn call(&mut self, label: u64) -> Call {
+        self.raw.net.call(&self.promised, label, &[])
+    }
+
+    #[track_caller]
+    fn finish(self) {
+        let Called { raw, promised, early, held } = self;
+        drop((promised, early, held));
+        raw.finish();
+    }
+}
+
 /// Note [embargo]: an embargo keeps calls 0 to 5 in order.
 #[test]
 fn calls_after_the_return_wait_for_those_that_were_pipelined_before() {
@@ -126,23 +175,20 @@ fn there_is_no_embargo_when_a_promise_is_rejected() {
 fn a_resolve_to_our_object_waits_for_the_calls_that_come_back() {
     let mut net = Net::new();
     let (own, given) = net.object("own");
-    let (mut raw, server, promised) = with_remote_promise(net);
-    let put = raw.net.call(&server, 2, &[given]);
-    let early = raw.net.call(&promised, 3, &[]);
-    raw.expect(&["call 0 on 0 (2) [senderHosted 0]", "call 1 on 4 (3)"]);
-    raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
-    raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
-    let late = raw.net.call(&promised, 4, &[]);
+    let mut called = with_called_promise(net, &[given]);
+    called.raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
+    called.raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
+    let late = called.call(4);
     assert_eq!(own.seen(), []);
-    raw.send(call(0, on(0), 3, &[]));
+    called.raw.send(call(0, on(0), 3, &[]));
     assert_eq!(own.seen(), [3]);
-    raw.send(lift(on(0), 0));
+    called.raw.send(lift(on(0), 0));
     assert_eq!(own.seen(), [3, 4]);
     late.ok();
-    raw.send(ret(1, 3, &[]));
-    early.ok();
-    drop((server, promised, put, early, late));
-    raw.finish();
+    called.raw.send(ret(1, 3, &[]));
+    called.early.ok();
+    drop(late);
+    called.finish();
 }
 
 /// Note [embargo]: a promise of the peer resolves to the results of a call that this
@@ -153,22 +199,20 @@ fn a_resolve_to_our_answer_waits_for_the_calls_that_come_back() {
     let (worker, client) = net.object("worker");
     let (result, given) = net.object("result");
     worker.hold();
-    let (mut raw, server, promised) = with_remote_promise(net);
-    let put = raw.net.call(&server, 2, &[client]);
-    let early = raw.net.call(&promised, 3, &[]);
-    raw.send(call(0, on(0), 5, &[]));
-    raw.sent();
-    raw.send(raw::resolve(4, Descriptor::ReceiverAnswer(raw::promised(0, &[0]))));
-    raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
-    let late = raw.net.call(&promised, 4, &[]);
-    raw.send(call(1, on_field(0, &[0]), 3, &[]));
-    raw.send(lift(on_field(0, &[0]), 0));
+    let mut called = with_called_promise(net, &[client]);
+    called.raw.send(call(0, on(0), 5, &[]));
+    called.raw.sent();
+    called.raw.send(raw::resolve(4, Descriptor::ReceiverAnswer(raw::promised(0, &[0]))));
+    called.raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
+    let late = called.call(4);
+    called.raw.send(call(1, on_field(0, &[0]), 3, &[]));
+    called.raw.send(lift(on_field(0, &[0]), 0));
     assert_eq!(result.seen(), []);
     worker.answer_with(&[given]);
-    raw.net.run();
+    called.raw.net.run();
     assert_eq!(result.seen(), [3, 4]);
-    drop((server, promised, put, early, late));
-    raw.finish();
+    drop(late);
+    called.finish();
 }
 
 /// Note [embargo]: a Return names a capability that this side hosts.
@@ -178,25 +222,21 @@ fn results_that_are_our_own_answer_wait_for_the_calls_that_come_back() {
     let (worker, client) = net.object("worker");
     let (result, given) = net.object("result");
     worker.hold();
-    let (mut raw, server) = raw::caller(net);
-    let asked = raw.net.call(&server, 1, &[client]);
-    let field = asked.pipelined(0);
-    let early = raw.net.call(&field, 2, &[]);
-    raw.expect(&["call 0 on 0 (1) [senderHosted 0]", "call 1 on #0.0 (2)"]);
+    let mut called = with_called_field(net, &[client]);
     // The peer calls our worker and answers with a field of what it will return.
-    raw.send(call(0, on(0), 5, &[]));
-    raw.send(ret(0, 0, &[Descriptor::ReceiverAnswer(promised(0, &[0]))]));
-    raw.expect(&["disembargo senderLoopback 0 on #0.0", "finish 0"]);
-    let late = raw.net.call(&field, 3, &[]);
+    called.raw.send(call(0, on(0), 5, &[]));
+    called.raw.send(ret(0, 0, &[Descriptor::ReceiverAnswer(promised(0, &[0]))]));
+    called.raw.expect(&["disembargo senderLoopback 0 on #0.0", "finish 0"]);
+    let late = called.call(3);
     worker.answer_with(&[given]);
-    raw.net.run();
-    raw.expect(&["return 0 results (0) [senderHosted 1]"]);
+    called.raw.net.run();
+    called.raw.expect(&["return 0 results (0) [senderHosted 1]"]);
     assert_eq!(result.seen(), []);
-    raw.send(call(1, on_field(0, &[0]), 2, &[]));
-    raw.send(lift(on_field(0, &[0]), 0));
+    called.raw.send(call(1, on_field(0, &[0]), 2, &[]));
+    called.raw.send(lift(on_field(0, &[0]), 0));
     assert_eq!(result.seen(), [2, 3]);
-    drop((server, asked, field, early, late));
-    raw.finish();
+    drop(late);
+    called.finish();
 }
 
 /// Note [described path]: promise 4 of the peer resolves to a field of an answer of this
@@ -209,32 +249,29 @@ fn what_an_embargo_held_back_takes_the_path_that_was_described_meanwhile() {
     let (worker, client) = net.object("worker");
     let (own, given) = net.object("own");
     worker.hold();
-    let (mut raw, server, promised) = with_remote_promise(net);
-    let put = raw.net.call(&server, 2, &[client, given]);
-    let early = raw.net.call(&promised, 3, &[]);
-    raw.expect(&["call 0 on 0 (2) [senderHosted 0, senderHosted 1]", "call 1 on 4 (3)"]);
-    raw.send(call(0, on(0), 5, &[Descriptor::SenderPromise(6)]));
-    raw.send(raw::resolve(4, Descriptor::ReceiverAnswer(raw::promised(0, &[0]))));
-    raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
-    let late = raw.net.call(&promised, 4, &[]);
+    let mut called = with_called_promise(net, &[client, given]);
+    called.raw.send(call(0, on(0), 5, &[Descriptor::SenderPromise(6)]));
+    called.raw.send(raw::resolve(4, Descriptor::ReceiverAnswer(raw::promised(0, &[0]))));
+    called.raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
+    let late = called.call(4);
     let held = worker.take();
     let theirs = held.params().caps()[0].clone();
     held.respond(Ok(content::results(0, &[theirs])));
-    raw.expect(&["return 0 results (0) [receiverHosted 6]"]);
-    raw.send(raw::resolve(6, Descriptor::ReceiverHosted(1)));
-    raw.expect(&["disembargo senderLoopback 1 on 6"]);
+    called.raw.expect(&["return 0 results (0) [receiverHosted 6]"]);
+    called.raw.send(raw::resolve(6, Descriptor::ReceiverHosted(1)));
+    called.raw.expect(&["disembargo senderLoopback 1 on 6"]);
     // What was under way to promise 4 comes back, and goes on.
-    raw.send(call(1, on_field(0, &[0]), 3, &[]));
-    raw.send(lift(on_field(0, &[0]), 0));
-    raw.expect(&["call 2 on 6 (3)", "call 3 on 6 (4)"]);
+    called.raw.send(call(1, on_field(0, &[0]), 3, &[]));
+    called.raw.send(lift(on_field(0, &[0]), 0));
+    called.raw.expect(&["call 2 on 6 (3)", "call 3 on 6 (4)"]);
     // The second embargo was lifted before these came by.
-    raw.send(lift(on(1), 1));
+    called.raw.send(lift(on(1), 1));
     assert_eq!(own.seen(), []);
-    raw.send(call(2, on(1), 3, &[]));
-    raw.send(call(3, on(1), 4, &[]));
+    called.raw.send(call(2, on(1), 3, &[]));
+    called.raw.send(call(3, on(1), 4, &[]));
     assert_eq!(own.seen(), [3, 4]);
-    drop((server, promised, put, early, late));
-    raw.finish();
+    drop(late);
+    called.finish();
 }
 
 /// Note [embargo]: calls on what is read out of the results do not overtake the
@@ -392,16 +429,13 @@ fn a_disembargo_that_does_not_lead_back_ends_the_connection() {
 fn lifting_an_embargo_that_does_not_exist_ends_the_connection() {
     let mut net = Net::new();
     let (_, given) = net.object("own");
-    let (mut raw, server, promised) = with_remote_promise(net);
-    let put = raw.net.call(&server, 2, &[given]);
-    let early = raw.net.call(&promised, 3, &[]);
-    raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
-    raw.send(lift(on(0), 0));
-    raw.expect_alive();
-    raw.send(lift(on(0), 0));
-    raw.expect_abort("embargo 0");
-    drop((server, promised, put, early));
-    raw.finish();
+    let mut called = with_called_promise(net, &[given]);
+    called.raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
+    called.raw.send(lift(on(0), 0));
+    called.raw.expect_alive();
+    called.raw.send(lift(on(0), 0));
+    called.raw.expect_abort("embargo 0");
+    called.finish();
 }
 
 /// Note [described path]: the Tribble 4-way race, with two vats. A promise P of B
@@ -520,21 +554,17 @@ fn merged_promises_share_the_mark_that_something_was_sent() {
 fn a_field_that_becomes_a_promise_hands_its_mark_on() {
     let mut net = Net::new();
     let (own, given) = net.object("own");
-    let (mut raw, server) = raw::caller(net);
-    let asked = raw.net.call(&server, 1, &[given]);
-    let field = asked.pipelined(0);
-    let early = raw.net.call(&field, 2, &[]);
-    raw.sent();
-    raw.send(ret(0, 0, &[Descriptor::SenderPromise(5)]));
-    raw.expect(&["finish 0"]);
-    raw.send(raw::resolve(5, Descriptor::ReceiverHosted(0)));
-    raw.expect(&["disembargo senderLoopback 0 on 5", "release 5 x1"]);
-    let late = raw.net.call(&field, 3, &[]);
+    let mut called = with_called_field(net, &[given]);
+    called.raw.send(ret(0, 0, &[Descriptor::SenderPromise(5)]));
+    called.raw.expect(&["finish 0"]);
+    called.raw.send(raw::resolve(5, Descriptor::ReceiverHosted(0)));
+    called.raw.expect(&["disembargo senderLoopback 0 on 5", "release 5 x1"]);
+    let late = called.call(3);
     assert_eq!(own.seen(), []);
-    raw.send(lift(on(0), 0));
+    called.raw.send(lift(on(0), 0));
     assert_eq!(own.seen(), [3]);
-    drop((server, asked, field, early, late));
-    raw.finish();
+    drop(late);
+    called.finish();
 }
 
 /// A path in the `transform` of a `PromisedAnswer` always leads to the same promise.
@@ -611,22 +641,19 @@ fn calls_that_a_peer_pipelines_on_one_path_stay_in_order() {
 #[test]
 fn an_embargo_in_front_of_what_fails_later_fails_the_calls_alone() {
     let (own_promise, fulfiller) = promise();
-    let (mut raw, server, promised) = with_remote_promise(Net::new());
-    let put = raw.net.call(&server, 2, &[own_promise]);
-    let early = raw.net.call(&promised, 3, &[]);
-    raw.expect(&["call 0 on 0 (2) [senderPromise 0]", "call 1 on 4 (3)"]);
-    raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
-    raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
-    let waiting = raw.net.call(&promised, 4, &[]);
-    raw.send(call(0, on(0), 3, &[]));
+    let mut called = with_called_promise(Net::new(), &[own_promise]);
+    called.raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
+    called.raw.expect(&["disembargo senderLoopback 0 on 4", "release 4 x1"]);
+    let waiting = called.call(4);
+    called.raw.send(call(0, on(0), 3, &[]));
     fulfiller.reject(Error::failed("never mind"));
-    raw.expect(&["return 0 failed: never mind", "resolve 0 failed: never mind"]);
+    called.raw.expect(&["return 0 failed: never mind", "resolve 0 failed: never mind"]);
     waiting.assert_open();
-    raw.send(lift(on(0), 0));
+    called.raw.send(lift(on(0), 0));
     assert_eq!(waiting.error(), Error::failed("never mind"));
-    raw.expect_alive();
-    drop((server, promised, put, early, waiting));
-    raw.finish();
+    called.raw.expect_alive();
+    drop(waiting);
+    called.finish();
 }
 
 /// Behaviour: an embargo blocks identity look-ups until it is lifted.
@@ -634,18 +661,16 @@ fn an_embargo_in_front_of_what_fails_later_fails_the_calls_alone() {
 fn what_is_embargoed_is_unresolved_until_the_embargo_is_lifted() {
     let mut net = Net::new();
     let (_, given) = net.object("own");
-    let (mut raw, server, promised) = with_remote_promise(net);
-    let put = raw.net.call(&server, 2, std::slice::from_ref(&given));
-    let early = raw.net.call(&promised, 3, &[]);
-    raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
-    assert!(promised.is_unresolved());
-    assert_ne!(promised, given);
-    assert!(promised.local_dispatch().is_none());
-    raw.send(lift(on(0), 0));
-    assert!(!promised.is_unresolved());
-    assert_eq!(promised, given);
-    drop((server, promised, put, early, given));
-    raw.finish();
+    let mut called = with_called_promise(net, std::slice::from_ref(&given));
+    called.raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
+    assert!(called.promised.is_unresolved());
+    assert_ne!(called.promised, given);
+    assert!(called.promised.local_dispatch().is_none());
+    called.raw.send(lift(on(0), 0));
+    assert!(!called.promised.is_unresolved());
+    assert_eq!(called.promised, given);
+    drop(given);
+    called.finish();
 }
 
 /// Calls that wait in a promise are delivered before watchers see that it has resolved.
@@ -972,19 +997,17 @@ fn a_disembargo_waits_in_the_embargo_that_the_calls_before_it_wait_in() {
 fn an_embargo_is_rejected_when_the_connection_ends() {
     let mut net = Net::new();
     let (own, given) = net.object("own");
-    let (mut raw, server, promised) = with_remote_promise(net);
-    let put = raw.net.call(&server, 2, &[given]);
-    let early = raw.net.call(&promised, 3, &[]);
-    raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
-    let waiting = raw.net.call(&promised, 4, &[]);
-    raw.net.cut(raw.end);
+    let mut called = with_called_promise(net, &[given]);
+    called.raw.send(raw::resolve(4, Descriptor::ReceiverHosted(0)));
+    let waiting = called.call(4);
+    called.raw.net.cut(called.raw.end);
     assert_eq!(waiting.error().kind(), ErrorKind::Disconnected);
-    assert_eq!(early.error().kind(), ErrorKind::Disconnected);
-    assert_eq!(promised.failure().map(|error| error.kind()), Some(ErrorKind::Disconnected));
-    raw.net.run();
+    assert_eq!(called.early.error().kind(), ErrorKind::Disconnected);
+    assert_eq!(called.promised.failure().map(|error| error.kind()), Some(ErrorKind::Disconnected));
+    called.raw.net.run();
     assert_eq!(own.seen(), []);
-    drop((server, promised, put, early, waiting));
-    raw.finish();
+    drop(waiting);
+    called.finish();
 }
 
 /// The limit of embargoes fails the one promise that needs one more.
