@@ -49,6 +49,9 @@ use crate::work::waking::Suspended;
 /// wait until it returns.
 const MAX_NESTING: u32 = 16;
 
+/// Number of effects for which a thread keeps memory.
+const KEPT: usize = 64;
+
 /// One thing to be done without a lock.
 pub(crate) enum Effect {
     /// Take a call, or a disembargo that travels as one, on to its target.
@@ -190,6 +193,7 @@ pub(crate) fn catch_up() {
     while let Some(effect) = EFFECTS.with(ThreadEffects::next) {
         effect.run();
     }
+    EFFECTS.with(ThreadEffects::give_memory_back);
 }
 
 /// Runs application code in the middle of an effect.
@@ -279,6 +283,15 @@ impl ThreadEffects {
     fn next(&self) -> Option<Effect> {
         let next = self.queue.borrow_mut().pop_front();
         next.or_else(|| self.drops.borrow_mut().pop_front())
+    }
+
+    fn give_memory_back(&self) {
+        for queue in [&self.queue, &self.drops] {
+            let mut queue = queue.borrow_mut();
+            if queue.is_empty() && queue.capacity() > KEPT {
+                *queue = VecDeque::new();
+            }
+        }
     }
 
     fn is_empty(&self) -> bool {

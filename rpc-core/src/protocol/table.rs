@@ -18,27 +18,47 @@ pub(crate) struct Table<K: Eq + Hash, V> {
     /// The number of entries. Counting the map's own entries would take a lock for each
     /// shard.
     count: AtomicUsize,
+    /// The greatest number of entries since memory was last given back.
+    peak: AtomicUsize,
 }
+
+/// Number of entries for which a table may keep memory.
+const KEPT: usize = 256;
 
 impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     pub(crate) fn new() -> Self {
         // A few shards are enough: all writers of one connection hold its order lock.
-        Table { map: Map::with_shards(4), count: AtomicUsize::new(0) }
+        Table { map: Map::with_shards(4), count: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
     }
 
     /// Adds an entry and returns what it replaces.
     pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
         let replaced = self.map.insert(key, value);
         if replaced.is_none() {
-            self.count.fetch_add(1, Ordering::SeqCst);
+            let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+            self.peak.fetch_max(count, Ordering::SeqCst);
         }
         replaced
     }
 
     pub(crate) fn remove(&self, key: K) -> Option<V> {
         let value = self.map.remove(key)?;
-        self.count.fetch_sub(1, Ordering::SeqCst);
+        let left = self.count.fetch_sub(1, Ordering::SeqCst) - 1;
+        let peak = self.peak.load(Ordering::SeqCst);
+        if peak > KEPT && 8 * left <= peak {
+            self.give_memory_back(left);
+        }
         Some(value)
+    }
+
+    #[cfg(all(test, not(rpc_model)))]
+    fn capacity(&self) -> usize {
+        self.map.capacity()
+    }
+
+    fn give_memory_back(&self, left: usize) {
+        self.map.shrink();
+        self.peak.store(left, Ordering::SeqCst);
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
@@ -59,7 +79,9 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
         let mut keys = Vec::new();
         self.for_each(|key: K, _| keys.push(key));
         keys.sort_unstable();
-        keys.into_iter().filter_map(|key| Some((key, self.remove(key)?))).collect()
+        let all = keys.into_iter().filter_map(|key| Some((key, self.remove(key)?))).collect();
+        self.give_memory_back(0);
+        all
     }
 
     /// Looks at every entry, in no particular order.
@@ -103,9 +125,42 @@ impl IdPool {
         // An id that is given back twice makes `in_use` wrong.
         debug_assert!(id < self.next, "id {id} was never handed out");
         self.free.push(id);
+        if self.in_use() == 0 {
+            *self = IdPool::default();
+        }
     }
 
     pub(crate) fn in_use(&self) -> usize {
         self.next as usize - self.free.len()
+    }
+}
+
+#[cfg(all(test, not(rpc_model)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_gives_the_memory_of_its_greatest_day_back() {
+        let table = Table::new();
+        for key in 0..10_000_u32 {
+            table.insert(key, [key; 8]);
+        }
+        assert!(table.capacity() >= 10_000);
+        for key in 1..10_000 {
+            table.remove(key);
+        }
+        assert!(table.capacity() <= KEPT, "{}", table.capacity());
+        assert!(table.contains(0));
+        assert_eq!(table.take_all().len(), 1);
+        assert_eq!(table.capacity(), 0);
+    }
+
+    #[test]
+    fn ids_that_are_all_free_need_no_memory() {
+        let mut pool = IdPool::default();
+        let taken: Vec<_> = (0..10_000).filter_map(|_| pool.allocate()).collect();
+        taken.into_iter().for_each(|id| pool.release(id));
+        assert_eq!((pool.free.capacity(), pool.in_use()), (0, 0));
+        assert_eq!(pool.allocate(), Some(0));
     }
 }

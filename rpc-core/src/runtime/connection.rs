@@ -117,7 +117,9 @@ pub(super) struct Shared {
     machine: Arc<Machine>,
     steps: Arc<Steps>,
     supervisor: Supervisor,
-    control: Arc<dyn TransportControl>,
+    peer: PeerDescription,
+    /// Present until the connection has ended.
+    control: Mutex<Option<Arc<dyn TransportControl>>>,
     can_declare_idle: bool,
     close_timeout: Duration,
     /// Set when the connection is over and its threads are joined, all but the
@@ -375,7 +377,7 @@ impl Shared {
 
     /// Who the peer is, as far as the transport knows.
     pub(super) fn peer(&self) -> PeerDescription {
-        self.control.peer()
+        self.peer.clone()
     }
 
     /// Refuses the calls that the peer makes from now on: Note [draining].
@@ -536,6 +538,7 @@ pub(super) fn start(
     })?;
     let fds = max_fds.min(limits.message_fds_sent as usize).min(wire::MAX_FDS);
     let supervisor = Supervisor::new();
+    let peer_now = peer.clone();
     let offered = panics::catch(|| bootstrap.and_then(|make| make(&supervisor, &peer)));
     let offers = Offers {
         bootstrap: offered.map_err(|panicked| {
@@ -570,7 +573,8 @@ pub(super) fn start(
         machine: Arc::clone(&machine),
         steps,
         supervisor: supervisor.clone(),
-        control: Arc::clone(&control),
+        peer: peer_now,
+        control: Mutex::new(Some(Arc::clone(&control))),
         can_declare_idle,
         close_timeout,
         closed: Event::default(),
@@ -703,16 +707,23 @@ impl Coordinator {
         if reading == Reading::GoesOn {
             self.inbox.read_to_the_end(deadline);
         }
-        drop(self.inbox);
+        self.receiving.refuse(&self.inbox);
         if !self.sending.done().park(deadline) {
             tracing::debug!("the peer does not read: closing without the rest");
         }
-        shut_down_transport(&*self.shared.control);
+        let control = self.shared.control.lock().take();
+        if let Some(control) = &control {
+            shut_down_transport(&**control);
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of a connection panicked");
             }
         }
+        // What else a reference to the connection would keep.
+        self.receiving.refuse(&self.inbox);
+        self.sending.close();
+        drop((self.inbox, control));
         self.registry.remove(&self.shared.number);
         let at_end = self.shared.at_end.lock().take();
         for closure in at_end.into_iter().flatten() {

@@ -43,10 +43,11 @@ pub(super) struct Receiving {
     most_named: usize,
     /// The connection has ended: the coordinator thread sees it off.
     ended: AtomicBool,
+    /// Nothing more is taken in.
+    refuses: AtomicBool,
 }
 
-/// What the coordinator thread takes its work from. Once this is dropped, the receive
-/// thread no longer waits for room in a queue that is not read.
+/// What the coordinator thread takes its work from.
 pub(super) struct Inbox(flume::Receiver<Incoming>);
 
 /// What the coordinator is told.
@@ -80,6 +81,7 @@ impl Receiving {
             full: Mutex::default(),
             most_named: costs::most_named(limits.budget_bytes),
             ended: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
         };
         (receiving, Inbox(incoming))
     }
@@ -90,6 +92,13 @@ impl Receiving {
         // When the queue is full the coordinator does not sleep, and looks.
         let _ = self.to_coordinator.try_send(Incoming::Wake);
         self.call_reader();
+    }
+
+    /// Takes nothing more in, and drops what waits. The receive thread, if it waits for
+    /// room, goes on, and ends.
+    pub(super) fn refuse(&self, inbox: &Inbox) {
+        self.refuses.store(true, Ordering::SeqCst);
+        drop(inbox.0.drain());
     }
 
     fn has_ended(&self) -> bool {
@@ -143,6 +152,9 @@ impl Receiving {
                 Deadline::NEVER,
                 |_, _| (self.has_room() || self.has_ended()).then_some(()),
             );
+        }
+        if self.refuses.load(Ordering::SeqCst) {
+            return false;
         }
         self.bytes.fetch_add(event.size(), Ordering::SeqCst);
         self.behind.fetch_add(1, Ordering::SeqCst);

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use super::connection;
 use super::exceptions::ExceptionEncoder;
-use super::turns::{Turn, TurnQueue};
+use super::turns::{KEPT, Turn, TurnQueue};
 use crate::error::Error;
 use crate::panics;
 use crate::protocol::Machine;
@@ -50,7 +50,8 @@ pub(super) struct Sending {
     queue: TurnQueue<Outgoing>,
     /// Absent while a thread has the turn and works with this without a lock.
     writing: Mutex<Option<Box<Writing>>>,
-    control: Arc<dyn TransportControl>,
+    /// Present until the connection has ended.
+    control: Mutex<Option<Arc<dyn TransportControl>>>,
     /// The error that ended writing, if one did.
     failure: Mutex<Option<Error>>,
     /// Set when nothing more will be written.
@@ -128,7 +129,7 @@ impl Sending {
         Sending {
             queue: TurnQueue::new(),
             writing: Mutex::new(Some(Box::new(writing))),
-            control,
+            control: Mutex::new(Some(control)),
             failure: Mutex::new(None),
             done: Event::default(),
         }
@@ -167,6 +168,14 @@ impl Sending {
         }
     }
 
+    /// Lets go of the transport and of what is queued, when no thread writes any more. A
+    /// reference to the connection may outlive it for long.
+    pub(super) fn close(&self) {
+        let writing = self.writing.lock().take();
+        let control = self.control.lock().take();
+        drop((writing, control));
+    }
+
     /// The event that everything was written, or that the rest cannot be.
     pub(super) fn done(&self) -> &Event {
         &self.done
@@ -193,7 +202,7 @@ impl Sending {
             writing.collect();
             writing.try_write()
         });
-        let Some(bytes) = bytes else { return turn.hand_over() };
+        let Some(bytes) = bytes.flatten() else { return turn.hand_over() };
         // What was queued in the meantime comes from threads that are busy.
         drop(turn.finish());
         room.sent(bytes);
@@ -203,7 +212,7 @@ impl Sending {
     pub(super) fn run(&self, machine: &Arc<Machine>) {
         let ran = connection::guarded("the send thread", machine, || self.write_all(machine));
         if ran.is_err() {
-            connection::shut_down_transport(&*self.control);
+            self.shut_down_transport();
         }
         self.done.set();
     }
@@ -247,10 +256,11 @@ impl Sending {
                 }
             }
         })
+        .unwrap_or(true)
     }
 
-    /// Only for the thread that has the turn.
-    fn with_writing<R>(&self, work: impl FnOnce(&mut Writing) -> R) -> R {
+    /// Only for the thread that has the turn. `None` when the connection has ended.
+    fn with_writing<R>(&self, work: impl FnOnce(&mut Writing) -> R) -> Option<R> {
         /// Puts the state back, even after a panic.
         struct Borrowed<'a>(&'a Mutex<Option<Box<Writing>>>, Option<Box<Writing>>);
         impl Drop for Borrowed<'_> {
@@ -259,10 +269,7 @@ impl Sending {
             }
         }
         let mut borrowed = Borrowed(&self.writing, self.writing.lock().take());
-        match &mut borrowed.1 {
-            Some(writing) => work(writing),
-            None => unreachable!("one thread has the turn, and puts back what it took"),
-        }
+        borrowed.1.as_mut().map(|writing| work(writing))
     }
 
     /// Records that the stream is broken in this direction. The connection is not ended
@@ -272,7 +279,14 @@ impl Sending {
     fn fail(&self, error: &TransportError) {
         tracing::debug!(%error, "writing failed");
         *self.failure.lock() = Some(Error::disconnected(error.to_string()));
-        connection::shut_down_transport(&*self.control);
+        self.shut_down_transport();
+    }
+
+    fn shut_down_transport(&self) {
+        let control = self.control.lock().clone();
+        if let Some(control) = control {
+            connection::shut_down_transport(&*control);
+        }
     }
 }
 
@@ -363,6 +377,10 @@ impl Writing {
     /// it was counted.
     fn written(&mut self) -> usize {
         self.batch.clear();
+        self.batch.shrink_to(KEPT);
+        if self.taken.is_empty() {
+            self.taken.shrink_to(KEPT);
+        }
         std::mem::take(&mut self.bytes)
     }
 }

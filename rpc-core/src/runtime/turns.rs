@@ -31,7 +31,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::work::waiting::{self, Waiters};
 
 /// Maximum memory that an empty queue keeps, in items.
-const KEPT: usize = 1024;
+pub(super) const KEPT: usize = 64;
 
 /// A queue of many producers.
 pub(super) struct TurnQueue<T> {

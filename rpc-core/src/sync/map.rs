@@ -21,6 +21,17 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
         self.0.remove(&key).map(|(_, value)| value)
     }
 
+    /// Gives back memory that the present entries do not need.
+    pub(crate) fn shrink(&self) {
+        self.0.shrink_to_fit();
+    }
+
+    /// The number of entries for which memory is set aside.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
     pub(crate) fn contains(&self, key: K) -> bool {
         self.0.contains_key(&key)
     }

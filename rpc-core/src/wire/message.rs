@@ -116,6 +116,22 @@ impl Message {
     }
 }
 
+impl Message {
+    /// The memory of the content, in words. For a message that was built, an estimate: its
+    /// segments are larger than what is in them.
+    pub(crate) fn memory_in_words(&self) -> usize {
+        /// Size of the first segment beyond what is known to be needed.
+        const FIRST_SEGMENT: usize = 32;
+        match &self.body {
+            Body::Built(builder) if builder.len() > 1 => {
+                2 * builder.size_in_words() + FIRST_SEGMENT
+            }
+            Body::Built(builder) => builder.size_in_words() + FIRST_SEGMENT,
+            Body::Received(received) => received.words.capacity(),
+        }
+    }
+}
+
 impl From<Builder<HeapAllocator>> for Message {
     fn from(builder: Builder<HeapAllocator>) -> Self {
         Message { body: Body::Built(builder), fds: Vec::new(), charge: None }

@@ -223,7 +223,8 @@ pub(crate) struct Content {
 
 impl Content {
     fn size_in_words(&self) -> usize {
-        self.frame.size_in_words() + 3 * self.caps.descriptors.len()
+        let descriptor = size_of::<Descriptor>() / 8 + 1;
+        self.frame.memory_in_words() + descriptor * self.caps.descriptors.capacity()
     }
 }
 
@@ -257,11 +258,11 @@ impl Message {
         }
     }
 
-    /// An estimate of the message's size on the wire in bytes; never less than what it
-    /// keeps in memory.
+    /// An estimate of the memory that the message takes in a queue, in bytes; more than
+    /// its size on the wire.
     pub(crate) fn size_estimate(&self) -> usize {
-        /// A frame, a target and small fields.
-        const OVERHEAD: usize = 96;
+        /// The message in a queue that may be half full, and its frame.
+        const OVERHEAD: usize = 2 * size_of::<Message>() + size_of::<Frame>() + 32;
         let words = match self {
             Message::Call(Call { params: content, .. })
             | Message::Return(Return { outcome: ReturnKind::Results(content), .. }) => {
@@ -270,8 +271,8 @@ impl Message {
             Message::Return(Return { outcome: ReturnKind::Exception(error), .. })
             | Message::Resolve(Resolve { resolution: Err(error), .. })
             | Message::Abort(error) => error.size() / 8,
-            Message::Bootstrap(Bootstrap { object: Some(object), .. }) => object.size_in_words(),
-            Message::Unknown(frame) => frame.size_in_words(),
+            Message::Bootstrap(Bootstrap { object: Some(object), .. }) => object.memory_in_words(),
+            Message::Unknown(frame) => frame.memory_in_words(),
             _ => 0,
         };
         8 * words + OVERHEAD

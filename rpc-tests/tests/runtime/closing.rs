@@ -624,3 +624,55 @@ fn a_method_cannot_shut_its_own_vat_down() {
     drop(client);
     pair.finish();
 }
+
+/// Whoever holds a connection that has ended, or a capability that came over it, does not
+/// hold the transport: neither its socket nor its buffers.
+#[test]
+fn a_connection_that_has_ended_holds_no_transport() {
+    use capnp_threads_core::message::Message;
+    use capnp_threads_core::transport::{
+        MessageWriter, PeerDescription, Transport, TransportControl, TransportError,
+    };
+    use rpc_tests::support::Counted;
+    struct Writer(Box<dyn MessageWriter>, #[expect(dead_code)] Counted);
+    impl MessageWriter for Writer {
+        fn write(&mut self, batch: &mut Vec<Message>) -> Result<(), TransportError> {
+            self.0.write(batch)
+        }
+        fn finish(&mut self) -> Result<(), TransportError> {
+            self.0.finish()
+        }
+    }
+    struct Control(std::sync::Arc<dyn TransportControl>, #[expect(dead_code)] Counted);
+    impl TransportControl for Control {
+        fn shutdown(&self) {
+            self.0.shutdown();
+        }
+        fn peer(&self) -> PeerDescription {
+            self.0.peer()
+        }
+    }
+    let _watchdog = Watchdog::start();
+    let census = Census::new();
+    let (near, far) = (vat("cle"), vat("clf"));
+    let (here, there) = Wire::Memory.pair();
+    let Transport { reader, writer, control } = here;
+    let here = Transport {
+        reader,
+        writer: Box::new(Writer(writer, census.count())),
+        control: std::sync::Arc::new(Control(control, census.count())),
+    };
+    let connection = near.connect(here, ConnConfig::new()).unwrap();
+    let object = foo(&far, answer_foo).into_client();
+    let other = far.connect(there, ConnConfig::new().bootstrap(object)).unwrap();
+    let stale: test_interface::Client = connection.bootstrap();
+    call_foo(&stale).unwrap();
+    assert_eq!(census.alive(), 2);
+    other.close();
+    assert!(connection.join_timeout(LONG).unwrap());
+    assert_eq!(census.alive(), 0, "the connection and a capability still exist");
+    assert_eq!(call_foo(&stale).unwrap_err().kind(), ErrorKind::Disconnected);
+    drop((stale, connection, other));
+    assert!(near.shutdown(LONG));
+    assert!(far.shutdown(LONG));
+}

@@ -14,6 +14,9 @@ use crate::protocol::remote_promise::RemotePromise;
 use crate::protocol::{Abort, Txn, import, question};
 use crate::wire::{self, Attached, Descriptor};
 
+/// Number of exports for which the search by capability may keep memory.
+const KEPT: usize = 256;
+
 /// A capability as a message will name it.
 pub(in crate::protocol) struct Described {
     pub(in crate::protocol) descriptor: Descriptor,
@@ -337,7 +340,11 @@ impl Txn<'_> {
         if let Some(key) = export.key
             && self.order.exported.get(&key) == Some(&id)
         {
-            self.order.exported.remove(&key);
+            let exported = &mut self.order.exported;
+            exported.remove(&key);
+            if exported.capacity() > KEPT.max(8 * exported.len()) {
+                exported.shrink_to(2 * exported.len());
+            }
         }
         if let export::Kind::Pending(slot) = &export.kind {
             let connection = Arc::downgrade(self.machine) as _;

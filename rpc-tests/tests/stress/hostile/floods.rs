@@ -4,11 +4,11 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
-use capnp_threads_core::{Connection, Limits};
+use capnp_threads_core::{Concurrency, ConnConfig, Connection, Limits};
 
 use super::victim::Victim;
 use rpc_tests::support::raw::{self, Cap, Outcome, RawPeer, Said, Target};
-use rpc_tests::support::{Watchdog, until};
+use rpc_tests::support::{Census, Event, Watchdog, objects, until};
 
 fn limits(adjust: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
@@ -191,6 +191,89 @@ fn a_peer_that_keeps_everything_gets_so_much() {
     let Outcome::Results(_) = peer.outcome(1000) else { panic!() };
     peer.end();
     victim.survive(&connection);
+    victim.finish();
+}
+
+/// Calls that are finished at once, without end, for an object that is busy with an
+/// earlier one: nothing of them stays, and none of them runs.
+#[test]
+fn calls_that_are_finished_at_once_leave_nothing_with_a_busy_object() {
+    const CALLS: usize = 20_000;
+    let _watchdog = Watchdog::start();
+    let victim = Victim::new();
+    let (go, begun, ran) = (Event::new(), Event::new(), Census::new());
+    let (hold, first, count) = (go.clone(), begun.clone(), ran.clone());
+    let object = objects::any(&victim.vat, Concurrency::Serial, move |call| {
+        drop(count.count());
+        first.set();
+        hold.wait();
+        drop(call);
+    });
+    let (mut peer, connection) = RawPeer::connect(&victim.vat, ConnConfig::new().bootstrap(object));
+    let object = peer.bootstrapped(0);
+    peer.call(1, &Target::Import(object), 0, &[]);
+    begun.wait();
+    let before = connection.snapshot().budget_bytes;
+    let messages = std::iter::repeat_with(move || {
+        let call = raw::call(2, &Target::Import(object), raw::MORE_STUFF, 0, &[]);
+        [call, raw::finish(2, true)].concat()
+    });
+    let pouring = pour(peer.writer(), messages.take(CALLS));
+    for _ in 0..CALLS {
+        assert_eq!(peer.outcome(2), Outcome::Canceled);
+    }
+    pouring.join().unwrap();
+    assert_eq!(connection.snapshot().budget_bytes, before);
+    go.set();
+    peer.outcome(1);
+    peer.end();
+    victim.survive(&connection);
+    assert_eq!(ran.made(), 1);
+    victim.finish();
+}
+
+/// Disembargoes for results that do not come.
+#[test]
+fn a_peer_whose_disembargoes_wait_without_end_is_cut_off() {
+    let _watchdog = Watchdog::start();
+    let victim = Victim::new();
+    let (mut peer, connection) = victim.attack_with(limits(|limits| limits.budget_bytes = 1 << 20));
+    let keeper = peer.bootstrapped(0);
+    peer.call(1, &Target::Import(keeper), raw::CALL_FOO, &[Cap::SenderHosted(9)]);
+    let disembargo = raw::frame(|message| {
+        let mut disembargo = message.init_disembargo();
+        raw::write_target(disembargo.reborrow().init_target(), &Target::Answer(1, vec![0]));
+        disembargo.get_context().set_sender_loopback(7);
+    });
+    let pouring = pour(peer.writer(), std::iter::repeat_n(disembargo, 1_000_000));
+    let mut most = 0;
+    until("the connection to end", || {
+        most = most.max(connection.snapshot().budget_bytes);
+        connection.failure().is_some()
+    });
+    assert!(most <= 1 << 20, "{most} bytes were held");
+    assert!(peer.aborted().contains("budget_bytes"));
+    drop(peer);
+    pouring.join().unwrap();
+    victim.survive(&connection);
+    victim.finish();
+}
+
+/// A table of capabilities costs more than it takes on the wire.
+#[test]
+fn a_table_of_more_capabilities_than_there_is_room_for_is_refused() {
+    let _watchdog = Watchdog::start();
+    let victim = Victim::new();
+    for count in [5_000, 200_000] {
+        let (mut peer, connection) =
+            victim.attack_with(limits(|limits| limits.budget_bytes = 1 << 20));
+        let keeper = peer.bootstrapped(0);
+        let caps: Vec<Cap> = (0..count).map(Cap::SenderHosted).collect();
+        peer.call(1, &Target::Import(keeper), raw::GET_HANDLE, &caps);
+        let reason = peer.aborted();
+        assert!(reason.contains("budget_bytes"), "{reason}");
+        victim.survive(&connection);
+    }
     victim.finish();
 }
 
