@@ -108,6 +108,7 @@ pub mod generated;
 pub mod ids;
 mod kinds;
 mod limits;
+mod memory;
 mod panics;
 mod protocol;
 mod runtime;

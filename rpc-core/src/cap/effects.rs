@@ -38,6 +38,7 @@ use super::local_promise::LocalPromise;
 use super::payload::Outcome;
 use super::watch::Watcher;
 use crate::error::Error;
+use crate::memory::GiveBack;
 use crate::panics;
 use crate::wire::Path;
 use crate::work::executor::{Executor, Job, Refused};
@@ -287,10 +288,7 @@ impl ThreadEffects {
 
     fn give_memory_back(&self) {
         for queue in [&self.queue, &self.drops] {
-            let mut queue = queue.borrow_mut();
-            if queue.is_empty() && queue.capacity() > KEPT {
-                *queue = VecDeque::new();
-            }
+            queue.borrow_mut().give_back(KEPT);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::memory::GiveBack;
+
 /// Number of items for which an empty line keeps memory.
 const KEPT: usize = 16;
 
@@ -82,9 +84,7 @@ impl<T> Line<T> {
             self.places.retain(|(_, item)| item.is_some());
             self.empty = 0;
         }
-        if self.places.capacity() > KEPT.max(4 * self.places.len()) {
-            self.places.shrink_to(KEPT.max(2 * self.places.len()));
-        }
+        self.places.give_back(KEPT);
     }
 
     /// The number of places for which memory is set aside.

@@ -1,6 +1,7 @@
 //! The concurrent maps of which a connection's tables consist, and the pools from which
 //! ids are taken.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
 
@@ -98,40 +99,61 @@ impl<K: Eq + Hash + fmt::Debug, V> fmt::Debug for Table<K, V> {
     }
 }
 
-/// The ids that are free. Ids that were given back are used first, the last one before
-/// the others, so that ids stay low and both sides' tables small.
+/// The ids that are free. The lowest one is used first, so that ids stay low, and the
+/// tables of both sides small.
 #[derive(Debug, Default)]
 pub(crate) struct IdPool {
+    /// This id and all above it are free.
     next: u32,
-    free: Vec<u32>,
+    /// The ranges of free ids below: the id behind each range, and its first id. They
+    /// neither touch each other nor `next`. So there are no more of them than ids in use.
+    free: BTreeMap<u32, u32>,
+    in_use: usize,
 }
 
 impl IdPool {
-    /// Takes a free id; `None` when all 2^30 are taken. Higher ids have a meaning of
-    /// their own at level 3.
+    /// Takes the lowest free id; `None` when all 2^30 are taken. Higher ids have a
+    /// meaning of their own at level 3.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
-        if let Some(id) = self.free.pop() {
-            return Some(id);
-        }
-        if self.next >= 1 << 30 {
+        let id = if let Some(mut range) = self.free.first_entry() {
+            let first = *range.get();
+            *range.get_mut() += 1;
+            if range.get() == range.key() {
+                range.remove();
+            }
+            first
+        } else if self.next < 1 << 30 {
+            self.next += 1;
+            self.next - 1
+        } else {
             return None;
-        }
-        self.next += 1;
-        Some(self.next - 1)
+        };
+        self.in_use += 1;
+        Some(id)
     }
 
     /// Gives back an id that [`allocate`](Self::allocate) handed out.
     pub(crate) fn release(&mut self, id: u32) {
+        let above = self.free.range(id + 1..).next().map(|(_, first)| *first);
         // An id that is given back twice makes `in_use` wrong.
         debug_assert!(id < self.next, "id {id} was never handed out");
-        self.free.push(id);
-        if self.in_use() == 0 {
-            *self = IdPool::default();
+        debug_assert!(above.is_none_or(|first| first > id), "id {id} is free already");
+        self.in_use = self.in_use.saturating_sub(1);
+        let first = self.free.remove(&id).unwrap_or(id);
+        if id + 1 == self.next {
+            self.next = first;
+        } else if above == Some(id + 1) {
+            // The range above begins earlier now.
+            if let Some((_, begins)) = self.free.range_mut(id + 1..).next() {
+                *begins = first;
+            }
+        } else {
+            self.free.insert(id + 1, first);
         }
     }
 
     pub(crate) fn in_use(&self) -> usize {
-        self.next as usize - self.free.len()
+        self.in_use
     }
 }
 
@@ -156,11 +178,49 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_all_free_need_no_memory() {
+    fn the_lowest_free_id_is_used_first() {
+        let mut pool = IdPool::default();
+        let taken: Vec<_> = (0..6).map_while(|_| pool.allocate()).collect();
+        assert_eq!(taken, [0, 1, 2, 3, 4, 5]);
+        for id in [3, 1, 4] {
+            pool.release(id);
+        }
+        assert_eq!(pool.in_use(), 3);
+        let taken: Vec<_> = (0..4).map_while(|_| pool.allocate()).collect();
+        assert_eq!(taken, [1, 3, 4, 6]);
+    }
+
+    #[test]
+    fn every_id_is_handed_out_once_and_the_lowest_first() {
+        let mut pool = IdPool::default();
+        let mut free: std::collections::BTreeSet<u32> = (0..200).collect();
+        let mut used = Vec::new();
+        let mut state = 1_u64;
+        for _ in 0..100_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let random = (state >> 33) as usize;
+            if used.len() < 100 && random % 2 == 0 {
+                let id = pool.allocate();
+                assert_eq!(id, free.pop_first());
+                used.extend(id);
+            } else if !used.is_empty() {
+                let id = used.swap_remove(random / 2 % used.len());
+                pool.release(id);
+                assert!(free.insert(id));
+            }
+            assert_eq!(pool.in_use(), used.len());
+            assert!(pool.free.len() <= used.len());
+            assert_eq!(pool.next, used.iter().max().map_or(0, |id| id + 1));
+        }
+    }
+
+    #[test]
+    fn ids_that_are_free_need_no_memory() {
         let mut pool = IdPool::default();
         let taken: Vec<_> = (0..10_000).filter_map(|_| pool.allocate()).collect();
-        taken.into_iter().for_each(|id| pool.release(id));
-        assert_eq!((pool.free.capacity(), pool.in_use()), (0, 0));
+        // The last id stays in use for long.
+        taken.into_iter().take(9_999).for_each(|id| pool.release(id));
+        assert_eq!((pool.free.len(), pool.in_use()), (1, 1));
         assert_eq!(pool.allocate(), Some(0));
     }
 }

@@ -26,6 +26,7 @@ use super::connection;
 use super::exceptions::ExceptionEncoder;
 use super::turns::{KEPT, Turn, TurnQueue};
 use crate::error::Error;
+use crate::memory::GiveBack;
 use crate::panics;
 use crate::protocol::Machine;
 use crate::sync::Mutex;
@@ -377,10 +378,8 @@ impl Writing {
     /// it was counted.
     fn written(&mut self) -> usize {
         self.batch.clear();
-        self.batch.shrink_to(KEPT);
-        if self.taken.is_empty() {
-            self.taken.shrink_to(KEPT);
-        }
+        self.batch.give_back(KEPT);
+        self.taken.give_back(KEPT);
         std::mem::take(&mut self.bytes)
     }
 }

@@ -26,6 +26,7 @@
 use std::collections::VecDeque;
 
 use crate::deadline::Deadline;
+use crate::memory::GiveBack;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::work::waiting::{self, Waiters};
@@ -110,7 +111,7 @@ impl<T> Turn<'_, T> {
     /// Takes everything that waits, in order. `taken` must be empty.
     pub(super) fn take(&self, taken: &mut VecDeque<T>) {
         debug_assert!(taken.is_empty());
-        taken.shrink_to(KEPT);
+        taken.give_back(KEPT);
         std::mem::swap(&mut self.0.state.lock().waiting, taken);
     }
 

@@ -437,7 +437,7 @@ fn a_call_that_cannot_be_sent_leaks_no_export_and_no_id() {
     fulfiller.fulfill(one.clone());
     raw.expect(&[]);
     let fits = raw.net.call(&server, 2, &[one, two]);
-    raw.expect(&["call 0 on 0 (2) [senderHosted 1, senderHosted 0]"]);
+    raw.expect(&["call 0 on 0 (2) [senderHosted 0, senderHosted 1]"]);
     drop((too_many, fits, promised, server));
     assert_eq!(first.drops(), 0);
     raw.finish();

@@ -54,7 +54,8 @@ const LAYERS: [Layer; 10] = [
     Layer {
         name: "ground",
         modules: &[
-            "brand", "budget", "data", "deadline", "error", "fd", "ids", "limits", "panics", "sync",
+            "brand", "budget", "data", "deadline", "error", "fd", "ids", "limits", "memory",
+            "panics", "sync",
         ],
         holds: "errors, ids, limits, locks",
     },

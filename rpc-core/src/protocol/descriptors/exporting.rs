@@ -8,6 +8,7 @@ use crate::cap::watch::{ExportWatcher, WatchKey, Watcher};
 use crate::error::Error;
 use crate::fd::SharedFd;
 use crate::ids::{ExportId, Serial};
+use crate::memory::GiveBack;
 use crate::protocol::dest::{Dest, Pinned};
 use crate::protocol::export::{self, Export, ExportSlot};
 use crate::protocol::remote_promise::RemotePromise;
@@ -340,11 +341,8 @@ impl Txn<'_> {
         if let Some(key) = export.key
             && self.order.exported.get(&key) == Some(&id)
         {
-            let exported = &mut self.order.exported;
-            exported.remove(&key);
-            if exported.capacity() > KEPT.max(8 * exported.len()) {
-                exported.shrink_to(2 * exported.len());
-            }
+            self.order.exported.remove(&key);
+            self.order.exported.give_back(KEPT);
         }
         if let export::Kind::Pending(slot) = &export.kind {
             let connection = Arc::downgrade(self.machine) as _;
