@@ -117,16 +117,20 @@ impl Message {
 }
 
 impl Message {
-    /// The memory of the content, in words. For a message that was built, an estimate: its
-    /// segments are larger than what is in them.
+    /// The memory of the content, in words. For a message that was built, an estimate: the
+    /// size that its first segment was given is not known.
     pub(crate) fn memory_in_words(&self) -> usize {
-        /// Size of the first segment beyond what is known to be needed.
-        const FIRST_SEGMENT: usize = 32;
+        /// Size of the first segment beyond what is in it.
+        const SPARE: usize = 32;
         match &self.body {
-            Body::Built(builder) if builder.len() > 1 => {
-                2 * builder.size_in_words() + FIRST_SEGMENT
+            Body::Built(builder) if builder.len() == 1 => builder.size_in_words() + SPARE,
+            Body::Built(_) => {
+                let mut used = self.segments().map(|segment| segment.len() / 8);
+                let first = used.next().unwrap_or(0) + SPARE;
+                // The allocator makes each segment as long as all before it and the first
+                // one together, or longer if something longer has to go there.
+                used.fold(first, |memory, used| memory + used.max(first + memory))
             }
-            Body::Built(builder) => builder.size_in_words() + FIRST_SEGMENT,
             Body::Received(received) => received.words.capacity(),
         }
     }
@@ -259,6 +263,25 @@ mod tests {
                 break;
             }
         }
+    }
+
+    #[test]
+    fn only_a_segment_that_may_grow_is_larger_than_what_is_in_it() {
+        let built = |lengths: &[usize]| {
+            let mut builder = Builder::new(HeapAllocator::new().first_segment_words(32));
+            let count = u32::try_from(lengths.len()).unwrap();
+            let mut list = builder.initn_root::<capnp::data_list::Builder<'_>>(count);
+            for (index, words) in (0..).zip(lengths) {
+                list.set(index, &vec![1; 8 * words]);
+            }
+            let message = Message::from(builder);
+            (message.segment_count(), message.size_in_words(), message.memory_in_words())
+        };
+        assert_eq!(built(&[10]), (1, 12, 12 + 32));
+        // The first segment has the pointers, and the others what these point at.
+        assert_eq!(built(&[90_000]), (2, 90_003, 90_003 + 32));
+        // The last segment has room for as much as all before it.
+        assert_eq!(built(&[1_000, 40]), (3, 1_045, 2 * (1_004 + 32) + 35));
     }
 
     #[test]

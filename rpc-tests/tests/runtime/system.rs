@@ -138,6 +138,8 @@ fn draining_answers_what_has_begun_and_refuses_the_rest() {
     let (first, second) = (echo.ping_request().send(), echo.ping_request().send());
     guarded.has_begun.recv().unwrap();
     let connection = guarded.client.connection(&guarded.name).unwrap().unwrap();
+    // What is answered now has arrived behind the second call.
+    connection.bootstrap_client().resolve().unwrap();
     let draining = guarded.drain(LONG);
     guarded.wait_until_refused();
     let refused = echo.ping_request().call().unwrap_err();
