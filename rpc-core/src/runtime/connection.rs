@@ -723,7 +723,8 @@ impl Coordinator {
         // What else a reference to the connection would keep.
         self.receiving.refuse(&self.inbox);
         self.sending.close();
-        drop((self.inbox, control));
+        drop(self.inbox);
+        let _ = panics::caught("the drop of a transport", || drop(control));
         self.registry.remove(&self.shared.number);
         let at_end = self.shared.at_end.lock().take();
         for closure in at_end.into_iter().flatten() {

@@ -172,9 +172,10 @@ impl Sending {
     /// Lets go of the transport and of what is queued, when no thread writes any more. A
     /// reference to the connection may outlive it for long.
     pub(super) fn close(&self) {
+        let left = self.queue.clear();
         let writing = self.writing.lock().take();
         let control = self.control.lock().take();
-        drop((writing, control));
+        let _ = panics::caught("the drop of a transport", || drop((left, writing, control)));
     }
 
     /// The event that everything was written, or that the rest cannot be.

@@ -95,6 +95,11 @@ impl<T> TurnQueue<T> {
         Some(Turn(self))
     }
 
+    /// Takes out what nobody is going to consume.
+    pub(super) fn clear(&self) -> VecDeque<T> {
+        std::mem::take(&mut self.state.lock().waiting)
+    }
+
     /// Waits until the resident has the turn.
     pub(super) fn wait(&self) -> Turn<'_, T> {
         waiting::park(
