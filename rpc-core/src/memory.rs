@@ -59,7 +59,7 @@ mod tests {
     fn memory_follows_the_number_of_items() {
         let mut list: Vec<usize> = (0..10_000).collect();
         let mut queue: VecDeque<usize> = (0..10_000).collect();
-        let mut map: HashMap<usize, ()> = (0..10_000).map(|item| (item, ())).collect();
+        let mut map: HashMap<usize, usize> = (0..10_000).map(|item| (item, item)).collect();
         for left in (0..10_000).rev() {
             list.pop();
             queue.pop_front();

@@ -199,7 +199,7 @@ mod tests {
         for _ in 0..100_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let random = (state >> 33) as usize;
-            if used.len() < 100 && random % 2 == 0 {
+            if used.len() < 100 && random.is_multiple_of(2) {
                 let id = pool.allocate();
                 assert_eq!(id, free.pop_first());
                 used.extend(id);
