@@ -11,8 +11,8 @@
 //!              ▼        accepted         ▼         unused
 //!            Init ───────────────────► Valid ◄──────────────► Closing
 //!              │                         │    theirs Created     │
-//!      refused │                    both │                       │ agreed, or
-//!              ▼                 unused  ▼                       │ no answer
+//!  refused, or │                    both │                       │ agreed, or
+//!     given up ▼                 unused  ▼                       │ no answer
 //!           Invalid                    Closed ◄──────────────────┘
 //!
 //!            any of Init, Valid, Closing ──── lost, or endpoint closed ───► Failed

@@ -1,5 +1,18 @@
 //! Streams: what is on its way to one capability.
 //!
+//! # State model
+//!
+//! ```text
+//! Room ──sent, and the window is full──► Full ──answered down to half of it──► Room
+//!
+//! Room, Full ──a message failed──► Failed
+//! ```
+//!
+//! - **Room**: senders go on. One message always has room, whatever the window is.
+//! - **Full**: messages are still sent, but each sender waits afterwards.
+//! - **Failed**: nobody waits, and nothing more is counted. The error of the first message
+//!   that failed is that of every later one.
+//!
 //! The lock is a leaf: it is taken by senders, and by threads that bring an answer.
 
 use std::sync::{Arc, OnceLock};

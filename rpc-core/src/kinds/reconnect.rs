@@ -7,7 +7,7 @@
 //!        ▼                                                        │
 //! Unconnected ──next call──► Connecting(generation) ──► Connected(generation)
 //!        ▲                          │
-//!        └────connecting fails──────┘
+//!        └─connecting fails, or reset
 //! ```
 //!
 //! A call that finds the connection ended uses the next one at once: the call was not

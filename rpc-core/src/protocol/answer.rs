@@ -3,9 +3,11 @@
 //! # State model
 //!
 //! ```text
-//!            ┌──Return sent──► Returned ──Finish──► gone
-//! Running ───┤
-//!            └──Finish: Return(canceled) sent──► gone
+//!           ┌──Return sent, or none is wanted──► Returned ──Finish──► gone
+//! Running ──┼──Return(noFinishNeeded) sent──────────────────────────► gone
+//!           └──Finish: Return sent, if one is wanted────────────────► gone
+//!
+//! Running, Returned ──connection ended──► gone
 //! ```
 //!
 //! - **Running**: the call is on its way, or its callee works on it. Calls that the
@@ -14,11 +16,11 @@
 //!   (Note [described path]). Pipelined calls still find them in the cell, even when
 //!   the peer has released the exports themselves.
 //!
-//! A Finish that comes before the Return is answered at once: the peer gets its id
-//! back. The callee is told that the outcome is no longer wanted, and may go on.
+//! A Finish that comes before the Return is answered at once, with `canceled`, or with
+//! `resultsSentElsewhere` where the results were to stay here: the peer gets its id back.
+//! The callee is told that the outcome is no longer wanted, and may go on.
 //!
-//! A call that was made for its pipeline only has the same states, but no Return is
-//! sent: Note [pipeline only].
+//! No Return is wanted of a call that was made for its pipeline only: Note [pipeline only].
 //!
 //! Results without capabilities leave nothing behind: the Return says
 //! `noFinishNeeded` and the entry is gone at once. A Finish that comes

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! Waiting ──Disembargo(receiverLoopback) received──► gone, promise resolved
+//! Waiting ──connection ended───────────────────────► gone, promise broken
 //! ```
 //!
 //! Note [embargo]

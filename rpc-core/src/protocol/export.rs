@@ -3,17 +3,22 @@
 //! # State model
 //!
 //! ```text
-//! Settled ───────────────────────────────────────last Release──► gone
-//! Pending ──promise resolved: Resolve sent──► Resolved ──last Release──► gone
+//! Pending ──promise resolved: Resolve sent──► Resolved
+//! Pending ──resolved to a promise that the peer does not have──► Pending
+//!
+//! Settled, Pending, Resolved ──last reference released, or connection ended──► gone
 //! ```
 //!
 //! - **Settled**: an object, or a capability of another connection for which this vat
 //!   stands in.
 //! - **Pending**: a promise; the peer was told so and waits for a Resolve. If the
 //!   promise resolves to another promise that this peer does not have, the entry goes
-//!   on with that promise, stays Pending, and nothing is sent.
+//!   on with that promise, and nothing is sent.
 //! - **Resolved**: the Resolve was sent. From now on calls to this entry take the path
 //!   that the Resolve described, see Note [described path].
+//!
+//! The peer releases references with a Release, or with what a Return or a Finish says of
+//! parameters and results.
 //!
 //! A capability is exported at most once at a time (except a broken one, which gets a
 //! new entry each time, followed by its Resolve).

@@ -3,8 +3,10 @@
 //! # State model
 //!
 //! ```text
-//! Settled ───────────────────────────────last handle dropped: Release──► gone
-//! Promised(Pending) ──Resolve──► Promised(Resolved) ──last handle dropped──► gone
+//! Promised(Pending) ──Resolve──► Promised(Resolved)
+//!
+//! Settled, Promised ──last handle dropped: Release sent──► gone
+//! Settled, Promised ──connection ended───────────────────► gone
 //! ```
 //!
 //! The handle ([`ImportRef`]) is what clients hold. However often the peer sends the

@@ -222,6 +222,13 @@ enum UnwantedReturns {
     Sent,
 }
 
+/// The state of a connection:
+///
+/// ```text
+/// Live ──declared idle──► Idle ──a message of the peer──► Live
+/// Live ──ended──► Dead
+/// Idle ──ended──► DeadUnused
+/// ```
 #[derive(Clone, Debug)]
 enum Phase {
     Live,

@@ -3,17 +3,22 @@
 //! # State model
 //!
 //! ```text
-//!            ┌──Return──► Returned ──last reference dropped: Finish──► gone
-//! Asked ─────┤
-//!            └──last reference dropped, or
-//!               time over: Finish─────────────► Finished ──Return──► gone
+//!         ┌──Return──► Returned ──last reference dropped: Finish──► gone
+//!         ├──Return(noFinishNeeded)───────────────────────────────► gone
+//! Asked ──┤
+//!         ├──last reference dropped, or time over: Finish──► Finished ──Return──► gone
+//!         └──last reference dropped, results stay with the peer: Finish─────────► gone
+//!
+//! Asked ──Return(resultsSentElsewhere)──► Asked
+//! Asked, Returned, Finished ──connection ended──► gone
 //! ```
 //!
-//! - **Asked**: the call was sent. Pipelined fields name it as their target.
+//! - **Asked**: the call was sent. Pipelined fields name it as their target. Where the
+//!   results stay is in [`ResultsTo`]. If this side has asked for it (Note [tail calls]), a
+//!   Return that says so changes only that.
 //! - **Returned**: the fields are resolved. Nothing more is sent to the question, and the
 //!   Finish follows in the same transaction, unless another thread holds a reference to
-//!   the question for a moment. If the Return said `noFinishNeeded`, the entry is gone at
-//!   once.
+//!   the question for a moment.
 //! - **Finished**: the result was no longer wanted, or did not come in time, and then the
 //!   fields are broken: Note [deadlines]. The Finish said so and gave up the results'
 //!   capabilities. When the Return comes, nothing of it is imported, and only

@@ -8,6 +8,8 @@
 //!   └──room──► Inside: Silent ──first message──► Active ⇄ Quiet
 //!                        │                                  │
 //!                        └────────── for too long ──────────┴──► gone
+//!
+//! Inside ──connection ended──► gone
 //! ```
 //!
 //! - **Refused**: an Abort was written. The socket stays open for a moment, because

@@ -3,8 +3,11 @@
 //! # State model of a peer
 //!
 //! ```text
-//! absent ──bootstrap──► Connecting ──reached──► Up ──connection ended──► absent
-//!    └───────────────────accepted───────────────┘
+//! absent ──wanted──► Connecting ──reached──► Up
+//! Connecting ──not reached, or not in time──► absent
+//! absent, Connecting ──accepted──► Up
+//! Up ──accepted or reached once more──► Up
+//! Up ──connection ended──► absent
 //! ```
 //!
 //! - **Connecting**: one thread connects to the peer; other threads that ask for the
