@@ -18,8 +18,9 @@ pub(super) struct Posts {
 
 #[derive(Default)]
 struct Entry {
-    /// The number of jobs that the worker, or others that had this number, began.
-    jobs: u64,
+    /// How often the worker, or another one that had this number, began a job or a wait or
+    /// ended a wait.
+    steps: u64,
     origin: Origin,
     work: Work,
 }
@@ -36,8 +37,8 @@ enum Work {
 /// What a worker does.
 pub(super) struct Doing {
     pub(super) post: Post,
-    /// Another number means another job.
-    pub(super) jobs: u64,
+    /// Another number means that the worker did something in the meantime.
+    pub(super) steps: u64,
     pub(super) object: Option<Arc<dyn Calls>>,
     pub(super) waits: Waits,
 }
@@ -68,7 +69,7 @@ impl Posts {
 
     pub(super) fn begin(&mut self, post: Post, job: &Job) {
         let entry = self.entry(post);
-        entry.jobs += 1;
+        entry.steps += 1;
         entry.origin = job.origin();
         entry.work = Work::Runs(job.object().map(Arc::downgrade));
     }
@@ -80,6 +81,7 @@ impl Posts {
     pub(super) fn wait(&mut self, post: Post, awaited: Option<Weak<dyn Awaited>>) {
         let entry = self.entry(post);
         if let Work::Runs(object) = &mut entry.work {
+            entry.steps += 1;
             entry.work = Work::Waits(object.take(), awaited);
         }
     }
@@ -87,6 +89,7 @@ impl Posts {
     pub(super) fn go_on(&mut self, post: Post) {
         let entry = self.entry(post);
         if let Work::Waits(object, _) = &mut entry.work {
+            entry.steps += 1;
             entry.work = Work::Runs(object.take());
         }
     }
@@ -114,7 +117,7 @@ impl Posts {
                     (alive(object), Waits::For(awaited))
                 }
             };
-            Some(Doing { post: Post(number), jobs: entry.jobs, object, waits })
+            Some(Doing { post: Post(number), steps: entry.steps, object, waits })
         };
         self.posts.iter().enumerate().filter_map(of_entry).collect()
     }

@@ -92,7 +92,7 @@ impl Watch {
             .into_iter()
             .map(|doing| {
                 let begun = doing.object.as_ref().map_or(0, |object| object.begun());
-                let seen = Seen::again(self.posts.get(&doing.post), (doing.jobs, begun));
+                let seen = Seen::again(self.posts.get(&doing.post), (doing.steps, begun));
                 posts.insert(doing.post, seen);
                 Looked { doing, looks: seen.looks }
             })
