@@ -14,13 +14,18 @@
 //! that time, however many they are. Only an entry that comes before everything for which
 //! the thread sleeps wakes it.
 //!
+//! A child that was forked has a copy of the list, but not the thread, and the copy of the
+//! lock may be held for ever. So a list belongs to a process, and the first such call that
+//! a child makes leads to a list of the child's own. No lock is taken to find it.
+//!
 //! The thread serves connections: what it ends must not wait for other threads. The lock
 //! is a leaf, and nothing that the list holds is ended or dropped under it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use std::time::Instant;
 
+use super::home::Home;
 use super::role::{self, Role};
 use super::waiting::{self, Called, Waiters};
 use crate::deadline::Deadline;
@@ -45,8 +50,12 @@ pub(crate) struct Ticket {
 type Place = (Instant, u64);
 
 /// The list, and the thread that works it off.
-#[derive(Default)]
-struct Timer(Mutex<State>);
+struct Timer {
+    state: Mutex<State>,
+    home: Home,
+    /// That of a child of this process: only there, this is ever set.
+    of_child: OnceLock<Box<Timer>>,
+}
 
 #[derive(Default)]
 struct State {
@@ -67,19 +76,32 @@ enum Thread {
     AsleepUntil(Deadline),
 }
 
-static TIMER: LazyLock<Timer> = LazyLock::new(Timer::default);
+/// That of the process in which it was first used.
+static TIMER: LazyLock<Timer> = LazyLock::new(Timer::new);
 
 /// Ends something at this time, unless the ticket is dropped before.
 ///
 /// # Errors
 /// The system has no thread to give.
 pub(crate) fn at(time: Instant, what: Weak<dyn Expire>) -> Result<Ticket> {
-    TIMER.at(time, what)
+    TIMER.of_this_process().at(time, what)
 }
 
 impl Timer {
+    fn new() -> Self {
+        Timer { state: Mutex::default(), home: Home::here(), of_child: OnceLock::new() }
+    }
+
+    fn of_this_process(&'static self) -> &'static Self {
+        let mut timer = self;
+        while !timer.home.is_here() {
+            timer = timer.of_child.get_or_init(|| Box::new(Timer::new()));
+        }
+        timer
+    }
+
     fn at(&'static self, time: Instant, what: Weak<dyn Expire>) -> Result<Ticket> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.thread == Thread::NotStarted {
             // Under the lock: whoever comes next relies on the thread.
             self.start()?;
@@ -119,7 +141,7 @@ impl Timer {
     /// Ends what is due, or sleeps until something is.
     fn work(&self) {
         let (due, next) = {
-            let mut state = self.0.lock();
+            let mut state = self.state.lock();
             let due = state.take_due(Instant::now());
             let next = state.entries.first_key_value();
             let next = next.map_or(Deadline::NEVER, |((time, _), _)| Deadline::at(*time));
@@ -131,8 +153,8 @@ impl Timer {
         if due.is_empty() {
             let is_called = |state: &mut State, _| (state.thread == Thread::Awake).then_some(());
             // Whether it was called or the time has come, it looks again.
-            let _ = waiting::park(&self.0, |state| &mut state.waiters, next, is_called);
-            self.0.lock().thread = Thread::Awake;
+            let _ = waiting::park(&self.state, |state| &mut state.waiters, next, is_called);
+            self.state.lock().thread = Thread::Awake;
         }
         for what in due {
             if let Some(what) = what.upgrade() {
@@ -157,8 +179,11 @@ impl State {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let entry = self.timer.0.lock().entries.remove(&self.place);
-        drop(entry);
+        // In a child, nobody works the parent's list off.
+        if self.timer.home.is_here() {
+            let entry = self.timer.state.lock().entries.remove(&self.place);
+            drop(entry);
+        }
     }
 }
 
@@ -185,7 +210,7 @@ mod tests {
     {
         let (tell, told) = mpsc::channel();
         let make = move |name| Arc::new(Told(name, tell.clone())) as Arc<dyn Expire>;
-        (Box::leak(Box::default()), make, told)
+        (Box::leak(Box::new(Timer::new())), make, told)
     }
 
     fn in_an_hour() -> Instant {
@@ -197,12 +222,12 @@ mod tests {
         let (timer, make, told) = timer();
         let (late, soon) = (make("late"), make("soon"));
         let _late = timer.at(in_an_hour(), Arc::downgrade(&late)).unwrap();
-        while !matches!(timer.0.lock().thread, Thread::AsleepUntil(_)) {
+        while !matches!(timer.state.lock().thread, Thread::AsleepUntil(_)) {
             std::thread::yield_now();
         }
         let _soon = timer.at(Instant::now(), Arc::downgrade(&soon)).unwrap();
         assert_eq!(told.recv(), Ok("soon"));
-        assert_eq!(timer.0.lock().entries.len(), 1);
+        assert_eq!(timer.state.lock().entries.len(), 1);
     }
 
     #[test]
@@ -223,16 +248,16 @@ mod tests {
         let (timer, make, told) = timer();
         let what = make("never");
         let ticket = timer.at(in_an_hour(), Arc::downgrade(&what)).unwrap();
-        while !matches!(timer.0.lock().thread, Thread::AsleepUntil(_)) {
+        while !matches!(timer.state.lock().thread, Thread::AsleepUntil(_)) {
             std::thread::yield_now();
         }
-        assert_eq!(timer.0.lock().entries.len(), 1);
+        assert_eq!(timer.state.lock().entries.len(), 1);
         drop(ticket);
-        assert!(timer.0.lock().entries.is_empty());
+        assert!(timer.state.lock().entries.is_empty());
         // Later than that for which the thread sleeps.
-        let asleep = timer.0.lock().thread;
+        let asleep = timer.state.lock().thread;
         let later = timer.at(in_an_hour() + Duration::from_secs(1), Arc::downgrade(&what));
-        assert!(timer.0.lock().thread == asleep);
+        assert!(timer.state.lock().thread == asleep);
         drop(later.unwrap());
         // A marker that comes after all of this.
         let marker = make("marker");

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use std::{fs, io, thread};
 
@@ -11,7 +11,7 @@ use capnp_threads_core::message::Message;
 use capnp_threads_core::untyped::{Dispatch, IncomingCall, Payload};
 use capnp_threads_core::{Client, ConnConfig, Error, Vat};
 use capnp_threads_transport::{Address, PeerDescription, Transport, halves, tcp, unix};
-use rpc_tests::support::alone;
+use rpc_tests::support::{LONG, alone};
 
 use super::Child;
 
@@ -170,6 +170,47 @@ fn a_child_is_told_that_a_vat_is_its_parents() {
     call(&import).unwrap();
 }
 
+/// Never answers.
+#[derive(Default)]
+struct Silent(Mutex<Vec<IncomingCall>>);
+
+impl Dispatch for Silent {
+    fn dispatch(&self, call: IncomingCall) {
+        self.0.lock().unwrap().push(call);
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn a_childs_own_calls_end_in_time() {
+    let ends_in_time = || {
+        let vat = Vat::new();
+        let silent = vat.export_dispatch(Arc::new(Silent::default()));
+        let client = silent.with_timeout(Duration::from_millis(1));
+        // Nobody waits for the call but a closure.
+        let (tell, told) = mpsc::channel();
+        let call = client.call(1, 1, Payload::empty().clone());
+        call.on_resolve(move |outcome| tell.send(outcome.map(drop)).unwrap());
+        told.recv_timeout(LONG).is_ok_and(|outcome| outcome.is_err_and(|error| error.is_timeout()))
+    };
+    assert!(ends_in_time());
+    // The thread that sees to it is the parent's.
+    wait_until_the_others_sleep();
+    Child::start(|| {
+        let child = ends_in_time();
+        wait_until_the_others_sleep();
+        // A child of the child is as well off.
+        let grandchild = Child::start(ends_in_time);
+        grandchild.succeeds();
+        child
+    })
+    .succeeds();
+    assert!(ends_in_time());
+}
+
 #[test]
 fn a_child_leaves_its_parent_alone() {
     if !alone("forked::connections::a_child_leaves_its_parent_alone") {
@@ -179,5 +220,8 @@ fn a_child_leaves_its_parent_alone() {
     a_child_that_ends_leaves_the_listener_to_its_parent();
     a_child_that_stays_cannot_keep_its_parent_from_closing();
     #[cfg(target_os = "linux")]
-    a_child_is_told_that_a_vat_is_its_parents();
+    {
+        a_child_is_told_that_a_vat_is_its_parents();
+        a_childs_own_calls_end_in_time();
+    }
 }
