@@ -564,7 +564,8 @@ pub(super) fn start(
         supervisor: supervisor.clone(),
     };
     let origin = Origin::connection();
-    let settings = Settings { call_timeout, limits, flow, fds, origin, peer: control.peer() };
+    let peer = peer_now.clone();
+    let settings = Settings { call_timeout, limits, flow, fds, origin, peer };
     let machine = Machine::new(settings, offers, Arc::new(outlet));
     machine.set_flow_limit(flow_limit);
 

@@ -405,3 +405,16 @@ fn an_object_may_panic_when_it_is_asked_about_itself_or_dropped() {
     foo_request(&foo(&vat, answer_foo)).send().wait().unwrap();
     assert!(vat.shutdown(LONG).unwrap());
 }
+
+#[test]
+fn a_transport_is_asked_once_who_its_peer_is() {
+    let _watchdog = Watchdog::start();
+    let link = link(In::Peer, 1);
+    let client: test_interface::Client = link.client.bootstrap();
+    call_foo(&client).unwrap();
+    assert_eq!(link.client.peer(), link.client.peer());
+    assert_eq!(link.calls.load(Ordering::SeqCst), 1);
+    drop(client);
+    link.client.close();
+    link.end();
+}
