@@ -1,10 +1,10 @@
 //! Memory that collections keep beyond what is in them.
 //!
-//! Note [greatest day]
+//! Note [peak]
 //!
 //! A collection grows with what is put into it, and keeps the memory when this is taken
 //! out again. One that lives as long as a connection, an object or a thread would keep
-//! the memory of its greatest day. So whoever takes something out of such a collection
+//! the memory of its peak. So whoever takes something out of such a collection
 //! calls [`give_back`](GiveBack::give_back). Giving back is rare: a collection has to
 //! fall to a quarter of its memory before, and keeps twice what it needs. So its cost for
 //! each item is constant.

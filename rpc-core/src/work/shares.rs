@@ -3,7 +3,7 @@
 //! Note [shares]
 //!
 //! Each job has an [`Origin`]: the connection over which its call came, or this
-//! process. What one origin takes must not be missing to the others for ever, neither
+//! process. What one origin takes must not be lost to the others for ever, neither
 //! when its methods wait in this library for a peer that never answers, nor when they
 //! wait for something else that never happens.
 //!
@@ -66,7 +66,7 @@ struct Account {
     /// The number of places given to returning workers that have not looked yet.
     given: usize,
     queue: VecDeque<Job>,
-    /// Whether the origin has its turn some time.
+    /// Whether the origin is in line for a turn.
     in_turn: bool,
     /// The number of jobs that have begun.
     begun: u64,
