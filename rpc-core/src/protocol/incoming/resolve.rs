@@ -24,11 +24,10 @@ impl Txn<'_> {
             import::Kind::Settled => {
                 Err(Abort::new(format!("Resolve of {id}, which is no promise")))
             }
-            import::Kind::Promised { resolution: Resolution::Resolved, .. } => {
-                Err(Abort::new(format!("a second Resolve of promise {id}")))
-            }
             import::Kind::Promised { node, resolution, .. } => match *resolution {
-                Resolution::Resolved => Err(Abort::new("a second Resolve")),
+                Resolution::Resolved => {
+                    Err(Abort::new(format!("a second Resolve of promise {id}")))
+                }
                 Resolution::Pending { called } => {
                     *resolution = Resolution::Resolved;
                     Ok((node.upgrade(), called))
