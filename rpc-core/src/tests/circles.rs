@@ -1,8 +1,8 @@
 //! Objects that wait for each other: Note [stuck workers].
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
 
 use super::content;
 use crate::cap::client::Client;
@@ -10,6 +10,7 @@ use crate::cap::incoming_call::IncomingCall;
 use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::deadline::Deadline;
 use crate::error::ErrorKind;
+use crate::sync::Mutex;
 use crate::work::pool::{Pool, PoolConfig};
 use crate::work::watch::Watch;
 
@@ -71,6 +72,59 @@ fn a_circle_of_serial_objects_is_named_and_ends_when_its_call_is_cancelled() {
             || warning.contains("Two waits behind One waits behind Two"),
         "{warning}"
     );
+    drop(call);
+    assert!(pool.close(Deadline::NEVER));
+}
+
+/// Begins, and asks another object only when it is told to.
+struct Hesitates {
+    asks: Asks,
+    begun: mpsc::Sender<()>,
+    go: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Dispatch for Hesitates {
+    fn dispatch(&self, call: IncomingCall) {
+        self.begun.send(()).unwrap();
+        self.go.lock().recv().unwrap();
+        self.asks.dispatch(call);
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.asks.name()
+    }
+}
+
+/// A method that was told of while it ran begins to wait, and closes the circle.
+#[test]
+fn a_circle_is_named_though_its_methods_were_stuck_before_it_closed() {
+    const LONG: Duration = Duration::from_secs(50);
+    let pool = pool(|_| ());
+    let (one, one_asks) = asks(&pool, "One", Concurrency::Serial);
+    let (begun, has_begun) = mpsc::channel();
+    let (go, may_go) = mpsc::channel();
+    let asks = Asks { name: "Two", other: Arc::new(OnceLock::from(one.clone())) };
+    let two = Arc::new(Hesitates { asks, begun, go: Mutex::new(may_go) });
+    let two = Client::of(LocalObject::new(two, Concurrency::Serial, Arc::clone(&pool) as _));
+    one_asks.set(two).ok().unwrap();
+    let call = one.call(1, 1, content::params(1, &[]));
+    has_begun.recv().unwrap();
+    let mut watch = Watch::default();
+    let begin = Instant::now();
+    let mut look_for = |text: &str| loop {
+        if watch.look(&pool).iter().any(|warning| warning.contains(text)) {
+            break;
+        }
+        assert!(begin.elapsed() < LONG, "no warning has {text:?}");
+        std::thread::yield_now();
+    };
+    look_for("no progress: One waits behind Two");
+    go.send(()).unwrap();
+    look_for("for ever");
     drop(call);
     assert!(pool.close(Deadline::NEVER));
 }
