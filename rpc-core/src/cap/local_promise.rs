@@ -32,7 +32,7 @@ use super::connection::Connection;
 use super::delivery::{Delivery, cancelled};
 use super::effects::{self, Effect};
 use super::stream::{Stream, StreamSlot};
-use super::watch::{WatchKey, Watcher};
+use super::watch::{self, WatchKey, Watcher};
 use crate::error::Error;
 use crate::flow::FixedWindow;
 use crate::sync::Mutex;
@@ -298,7 +298,7 @@ impl Capability for LocalPromise {
     }
 
     fn unwatch(&self, key: &WatchKey<'_>) {
-        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
+        watch::take_off(&mut self.state.lock().watchers, key);
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

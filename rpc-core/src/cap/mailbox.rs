@@ -24,7 +24,11 @@ use std::sync::Arc;
 
 use super::delivery::CallRequest;
 use super::line::Line;
+use crate::memory::GiveBack;
 use crate::work::origin::Origin;
+
+/// Number of origins for which a mailbox keeps memory when no call waits.
+const KEPT: usize = 4;
 
 pub(super) enum Mailbox {
     OneByOne(OneByOne),
@@ -55,8 +59,6 @@ enum Worker {
 #[derive(Default)]
 pub(super) struct Concurrent {
     lines: BTreeMap<Origin, OfOrigin>,
-    /// Number of lines at which empty ones are swept out.
-    sweep_at: usize,
 }
 
 #[derive(Default)]
@@ -115,13 +117,15 @@ impl Mailbox {
                 }
                 own.worker = Worker::Running;
                 own.called.clear();
+                own.called.give_back(KEPT);
                 self.next()
             }
             Mailbox::Concurrent(own) => {
                 let line = own.of(origin);
                 line.jobs = line.jobs.saturating_sub(1);
-                let call = line.calls.take_first()?;
-                Some(Taken { call, last: true })
+                let call = line.calls.take_first();
+                own.tidy(origin);
+                Some(Taken { call: call?, last: true })
             }
         }
     }
@@ -143,7 +147,11 @@ impl Mailbox {
     pub(super) fn withdraw(&mut self, origin: Origin, place: u64) -> Option<CallRequest> {
         match self {
             Mailbox::OneByOne(own) => own.calls.take(place),
-            Mailbox::Concurrent(own) => own.of(origin).calls.take(place),
+            Mailbox::Concurrent(own) => {
+                let call = own.of(origin).calls.take(place);
+                own.tidy(origin);
+                call
+            }
         }
     }
 
@@ -159,6 +167,7 @@ impl Mailbox {
                 let mut calls: Vec<_> =
                     (0..beyond).filter_map(|_| line.calls.take_last()).collect();
                 calls.reverse();
+                own.tidy(origin);
                 calls
             }
         }
@@ -213,10 +222,70 @@ impl OneByOne {
 
 impl Concurrent {
     fn of(&mut self, origin: Origin) -> &mut OfOrigin {
-        if self.lines.len() > self.sweep_at && !self.lines.contains_key(&origin) {
-            self.lines.retain(|_, line| line.jobs > 0 || !line.calls.is_empty());
-            self.sweep_at = 2 * self.lines.len() + 4;
-        }
         self.lines.entry(origin).or_default()
+    }
+
+    /// Takes a line out that is empty, unless there are few.
+    fn tidy(&mut self, origin: Origin) {
+        let is_empty = |line: &OfOrigin| line.jobs == 0 && line.calls.is_empty();
+        if self.lines.len() > KEPT && self.lines.get(&origin).is_some_and(is_empty) {
+            self.lines.remove(&origin);
+        }
+    }
+}
+
+#[cfg(all(test, not(rpc_model)))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::cap::call::{CallCell, Sink};
+    use crate::cap::delivery::Tail;
+    use crate::cap::payload::Payload;
+    use crate::wire::Hint;
+
+    fn call(origin: Origin) -> CallRequest {
+        let (cell, _interest) = CallCell::new(Sink::Here, Hint::None, origin);
+        CallRequest {
+            interface: 0,
+            method: 0,
+            params: Payload::empty().clone(),
+            cell,
+            permit: None,
+            tail: Tail::No,
+        }
+    }
+
+    #[test]
+    fn origins_that_have_no_call_any_more_leave_nothing_behind() {
+        let origins: Vec<_> = (0..1_000).map(|_| Origin::connection()).collect();
+        let mut mailbox = Mailbox::concurrent();
+        for (place, origin) in (0..).zip(&origins) {
+            assert!(mailbox.insert(*origin, place, call(*origin)));
+        }
+        for (place, origin) in (0..).zip(&origins) {
+            match place % 3 {
+                0 => drop(mailbox.first(*origin).unwrap()),
+                1 => assert_eq!(mailbox.refuse(*origin).len(), 1),
+                _ => {
+                    drop(mailbox.withdraw(*origin, place).unwrap());
+                    assert!(mailbox.first(*origin).is_none(), "the job finds nothing");
+                }
+            }
+        }
+        let Mailbox::Concurrent(own) = mailbox else { unreachable!() };
+        assert!(own.lines.len() <= KEPT, "{} lines are left", own.lines.len());
+    }
+
+    #[test]
+    fn a_serial_object_forgets_who_has_called_it() {
+        let mut mailbox = Mailbox::one_by_one();
+        let origins: Vec<_> = (0..1_000).map(|_| Origin::connection()).collect();
+        for (place, origin) in (0..).zip(&origins) {
+            mailbox.insert(*origin, place, call(*origin));
+        }
+        assert!(mailbox.first(origins[0]).is_some());
+        while mailbox.next().is_some() {}
+        let Mailbox::OneByOne(own) = mailbox else { unreachable!() };
+        assert!(own.called.capacity() <= KEPT);
     }
 }

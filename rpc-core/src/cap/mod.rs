@@ -22,6 +22,7 @@ pub(crate) mod pending;
 pub(crate) mod pipeline;
 pub(crate) mod promise;
 pub(crate) mod resolving;
+pub(crate) mod roster;
 pub(crate) mod stream;
 pub(crate) mod timed;
 pub(crate) mod watch;

@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::effects;
 use super::local_promise::LocalPromise;
 use crate::ids::{ExportId, Serial};
+use crate::memory::GiveBack;
 use crate::work::event::Event;
 use crate::work::executor::{Executor, Job};
 
@@ -23,6 +24,15 @@ pub(crate) enum Watcher {
     /// A promise that resolves to this capability, but only when the watched promise
     /// has resolved.
     Promise(Arc<LocalPromise>, Client),
+}
+
+/// Number of watchers for which a promise keeps memory.
+const KEPT: usize = 16;
+
+/// Takes the watcher with this key off a list.
+pub(crate) fn take_off(watchers: &mut Vec<Watcher>, key: &WatchKey<'_>) {
+    watchers.retain(|watcher| !watcher.is(key));
+    watchers.give_back(KEPT);
 }
 
 /// A part of this library that waits for a promise, and goes on when the promise has
@@ -74,7 +84,7 @@ impl Watcher {
     }
 
     /// Whether this is the watcher with this key.
-    pub(crate) fn is(&self, key: &WatchKey<'_>) -> bool {
+    fn is(&self, key: &WatchKey<'_>) -> bool {
         match (self, key) {
             (Watcher::Export(own), WatchKey::Export(export)) => own.is_same(export),
             (Watcher::Observer(own), WatchKey::Observer(observer)) => {

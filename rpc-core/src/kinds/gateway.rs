@@ -35,6 +35,7 @@ use crate::cap::object::{Concurrency, Dispatch};
 use crate::cap::watch::{Observer, WatchKey, Watcher};
 use crate::error::Error;
 use crate::fd::SharedFd;
+use crate::memory::GiveBack;
 use crate::protocol::border::deliver_past_border;
 use crate::protocol::{Border, Machine};
 use crate::sync::Mutex;
@@ -45,8 +46,8 @@ const REALM_GATEWAY: u64 = 0x84ff_286c_d00a_3ed4;
 const IMPORT: u16 = 0;
 const EXPORT: u16 = 1;
 
-/// The map is swept only when it holds at least this many entries.
-const FEW: usize = 16;
+/// Number of queues for which a gateway without any keeps memory.
+const KEPT: usize = 16;
 
 /// The gateway of one connection.
 pub(crate) struct Gateway {
@@ -80,13 +81,8 @@ impl Gateway {
         // If two threads come here at the same time, there are two queues, which does
         // no harm.
         let (queue, saves) = Saves::new(self, machine, promise.clone(), heading);
-        {
-            let mut waiting = self.waiting.lock();
-            if waiting.len() >= FEW {
-                waiting.retain(|_, saves| saves.strong_count() > 0);
-            }
-            waiting.insert(key, Weak::clone(&saves));
-        }
+        let before = self.waiting.lock().insert(key, Weak::clone(&saves));
+        drop(before);
         // The queue is kept until the promise is watched: a save that was cancelled at
         // once must not leave a watcher behind.
         Client::of(Arc::clone(&queue)).deliver(delivery);
@@ -230,6 +226,13 @@ impl Observer for Saves {
 impl Drop for Saves {
     fn drop(&mut self) {
         let this: *const Saves = self;
+        let key = (self.promise.address(), self.heading);
+        let mut waiting = self.gateway.waiting.lock();
+        if waiting.get(&key).is_some_and(|saves| saves.as_ptr() == this) {
+            waiting.remove(&key);
+            waiting.give_back(KEPT);
+        }
+        drop(waiting);
         self.promise.unwatch(&WatchKey::Observer(this.cast()));
     }
 }

@@ -41,7 +41,7 @@
 //! has done.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::named::Hosted;
 use super::{Abort, Machine, Txn};
@@ -49,6 +49,7 @@ use crate::cap::call::{CallCell, Interest, Queue};
 use crate::cap::delivery::{Delivery, Route, cancelled};
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
+use crate::cap::roster::Roster;
 use crate::error::Error;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -91,15 +92,9 @@ pub(super) struct Held {
     forced: u64,
     bytes: u64,
     phase: Phase,
-    /// The calls that the peer has finished, but still wants to be delivered, and some
-    /// that were.
-    arriving: Vec<Weak<CallCell>>,
-    sweep_at: usize,
+    /// The calls that the peer has finished, but still wants to be delivered.
+    arriving: Arc<Roster>,
 }
-
-/// Number of finished calls at which those that are over are swept out for the first
-/// time.
-const FIRST_SWEEP: usize = 16;
 
 #[derive(Default, PartialEq, Eq)]
 enum Phase {
@@ -307,13 +302,7 @@ impl Txn<'_> {
         if !cell.arrives_in_any_case() {
             return;
         }
-        let held = &mut self.order.held;
-        if held.arriving.len() >= held.sweep_at {
-            held.arriving.retain(|cell| cell.strong_count() > 0);
-            held.arriving.shrink_to(2 * held.arriving.len());
-            held.sweep_at = (2 * held.arriving.len()).max(FIRST_SWEEP);
-        }
-        held.arriving.push(Arc::downgrade(cell));
+        self.order.held.arriving.enter(cell);
     }
 
     fn count(&self, delivery: &Delivery, words: u64) {
@@ -359,10 +348,8 @@ impl Txn<'_> {
 
     /// Drops everything that waits, because the connection has ended.
     pub(super) fn drop_held(&mut self, error: &Error) {
-        for cell in std::mem::take(&mut self.order.held.arriving) {
-            if let Some(cell) = cell.upgrade() {
-                self.effect(Effect::Do(Box::new(move || cell.need_not_arrive())));
-            }
+        for cell in self.order.held.arriving.take_all() {
+            self.effect(Effect::Do(Box::new(move || cell.need_not_arrive())));
         }
         let places: Vec<u64> = self.order.held.queue.keys().copied().collect();
         for place in places {

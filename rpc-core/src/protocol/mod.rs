@@ -37,7 +37,7 @@ mod question;
 mod releases;
 pub(crate) mod remote_promise;
 pub(crate) mod snapshot;
-mod table;
+pub(crate) mod table;
 
 use std::any::Any;
 use std::collections::HashMap;

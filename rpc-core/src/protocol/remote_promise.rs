@@ -26,7 +26,7 @@ use crate::cap::connection::{self, Connection};
 use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect};
 use crate::cap::stream::{Stream, StreamSlot};
-use crate::cap::watch::{WatchKey, Watcher};
+use crate::cap::watch::{self, WatchKey, Watcher};
 use crate::protocol::{Dest, Machine};
 use crate::sync::Mutex;
 
@@ -149,7 +149,7 @@ impl Capability for RemotePromise {
     }
 
     fn unwatch(&self, key: &WatchKey<'_>) {
-        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
+        watch::take_off(&mut self.state.lock().watchers, key);
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

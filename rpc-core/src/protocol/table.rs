@@ -8,7 +8,7 @@ use std::hash::Hash;
 use crate::sync::Map;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// One table of a connection.
+/// One table of a connection, or of what else has many entries at times.
 ///
 /// Changes that matter for the order on the wire are made under the order lock;
 /// looking up, counting and dumping work without it. A guard of the underlying
@@ -24,7 +24,7 @@ pub(crate) struct Table<K: Eq + Hash, V> {
 }
 
 /// Number of entries for which a table may keep memory.
-const KEPT: usize = 256;
+const KEPT: usize = 64;
 
 impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     pub(crate) fn new() -> Self {

@@ -26,8 +26,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dashmap::DashMap;
-
 use super::common::Common;
 use super::config::ConnConfig;
 use super::exceptions::ExceptionEncoder;
@@ -48,6 +46,7 @@ use crate::kinds::gateway::Gateway;
 use crate::panics::{self, Panicked};
 use crate::protocol::idle::Unused;
 use crate::protocol::snapshot::{Exported, Snapshot};
+use crate::protocol::table::Table;
 use crate::protocol::{FlowSource, Machine, Offers, Outbox, Settings};
 use crate::runtime::offer::{ObjectId, RestorerObject};
 use crate::sync::Mutex;
@@ -60,7 +59,7 @@ use crate::work::pool::Pool;
 use crate::work::role::{self, Role};
 
 /// The connections of a vat that have not ended.
-pub(super) type Registry = DashMap<u64, Arc<Shared>>;
+pub(super) type Registry = Table<u64, Arc<Shared>>;
 
 /// A connection to another vat. Cloning gives another handle on the same
 /// connection; when the last handle is dropped the connection is closed. So a handle has to
@@ -552,7 +551,7 @@ pub(super) fn start(
         border: gateway.map(|gateway| Gateway::new(gateway) as _),
     };
     let sending = Arc::new(Sending::new(writer, Arc::clone(&control), exceptions));
-    let (receiving, inbox) = Receiving::new(&limits);
+    let (receiving, entrance, inbox) = Receiving::new(&limits);
     let receiving = Arc::new(receiving);
     let steps = Arc::new(Steps::default());
     let handle = Arc::new(OnceLock::new());
@@ -597,7 +596,7 @@ pub(super) fn start(
     let receive_thread = spawn(format!("{name}-receive"), role.clone(), {
         let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
         let receiving = Arc::clone(&receiving);
-        move || receiving.read(reader, &machine, &sending)
+        move || receiving.read(reader, &entrance, &machine, &sending)
     });
     let receive_thread = match receive_thread {
         Ok(thread) => thread,
@@ -620,7 +619,7 @@ pub(super) fn start(
     match spawn(format!("{name}-coordinator"), role, move || coordinator.run()) {
         Ok(thread) => *shared.coordinator.lock() = Some(thread),
         Err(error) => {
-            registry.remove(&number);
+            registry.remove(number);
             machine.disconnect(error.clone());
             shut_down_transport(&*control);
             return Err(error);
@@ -726,7 +725,7 @@ impl Coordinator {
         self.sending.close();
         drop(self.inbox);
         let _ = panics::caught("the drop of a transport", || drop(control));
-        self.registry.remove(&self.shared.number);
+        self.registry.remove(self.shared.number);
         let at_end = self.shared.at_end.lock().take();
         for closure in at_end.into_iter().flatten() {
             // Whatever goes wrong there, those who wait for the end are told.

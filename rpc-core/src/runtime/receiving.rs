@@ -29,7 +29,9 @@ use crate::work::waking::Batch;
 const MAX_HELD: usize = 128;
 
 pub(super) struct Receiving {
-    to_coordinator: flume::Sender<Incoming>,
+    /// To the coordinator, as long as the receive thread has the [`Entrance`]: whoever
+    /// keeps an ended connection must not keep the queue.
+    to_coordinator: flume::WeakSender<Incoming>,
     /// The number of messages that the coordinator thread has not worked off. Only the
     /// receive thread adds to it. So when the receive thread reads zero, nothing is
     /// before the message that it holds.
@@ -46,6 +48,9 @@ pub(super) struct Receiving {
     /// Nothing more is taken in.
     refuses: AtomicBool,
 }
+
+/// Where the receive thread puts what it has read.
+pub(super) struct Entrance(flume::Sender<Incoming>);
 
 /// What the coordinator thread takes its work from.
 pub(super) struct Inbox(flume::Receiver<Incoming>);
@@ -71,10 +76,10 @@ pub(super) enum Reading {
 }
 
 impl Receiving {
-    pub(super) fn new(limits: &Limits) -> (Self, Inbox) {
+    pub(super) fn new(limits: &Limits) -> (Self, Entrance, Inbox) {
         let (to_coordinator, incoming) = flume::bounded(limits.received_messages as usize);
         let receiving = Receiving {
-            to_coordinator,
+            to_coordinator: to_coordinator.downgrade(),
             behind: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             most_bytes: usize::try_from(limits.budget_bytes / 8).unwrap_or(usize::MAX),
@@ -83,14 +88,16 @@ impl Receiving {
             ended: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
         };
-        (receiving, Inbox(incoming))
+        (receiving, Entrance(to_coordinator), Inbox(incoming))
     }
 
     /// The connection has ended. Does not wait.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
         // When the queue is full the coordinator does not sleep, and looks.
-        let _ = self.to_coordinator.try_send(Incoming::Wake);
+        if let Some(to_coordinator) = self.to_coordinator.upgrade() {
+            let _ = to_coordinator.try_send(Incoming::Wake);
+        }
         self.call_reader();
     }
 
@@ -109,18 +116,26 @@ impl Receiving {
     pub(super) fn read(
         &self,
         mut reader: Box<dyn MessageReader>,
+        entrance: &Entrance,
         machine: &Arc<Machine>,
         sending: &Sending,
     ) {
-        let work = || self.read_all(&mut *reader, machine, sending);
+        let work = || self.read_all(&mut *reader, entrance, machine, sending);
         if connection::guarded("the receive thread", machine, work).is_err() {
             // Nobody has to wait for what was still to be read.
-            self.pass_on(Incoming::End(Error::disconnected("the receive thread panicked")));
+            let end = Incoming::End(Error::disconnected("the receive thread panicked"));
+            self.pass_on(entrance, end);
         }
         let _ = panics::caught("the drop of a transport's reader", || drop(reader));
     }
 
-    fn read_all(&self, reader: &mut dyn MessageReader, machine: &Arc<Machine>, sending: &Sending) {
+    fn read_all(
+        &self,
+        reader: &mut dyn MessageReader,
+        entrance: &Entrance,
+        machine: &Arc<Machine>,
+        sending: &Sending,
+    ) {
         loop {
             let mut event = next(reader, self.most_named);
             if let Incoming::Message(message) = event {
@@ -136,7 +151,7 @@ impl Receiving {
                 event = Incoming::Message(message);
             }
             let last = event.is_last();
-            if !self.pass_on(event) || last {
+            if !self.pass_on(entrance, event) || last {
                 return;
             }
         }
@@ -144,7 +159,7 @@ impl Receiving {
 
     /// Waits for room in the queue. Returns whether the coordinator thread will take
     /// the event.
-    fn pass_on(&self, event: Incoming) -> bool {
+    fn pass_on(&self, entrance: &Entrance, event: Incoming) -> bool {
         if self.bytes.load(Ordering::SeqCst) > self.most_bytes {
             waiting::park(
                 &self.full,
@@ -158,7 +173,7 @@ impl Receiving {
         }
         self.bytes.fetch_add(event.size(), Ordering::SeqCst);
         self.behind.fetch_add(1, Ordering::SeqCst);
-        self.to_coordinator.send(event).is_ok()
+        entrance.0.send(event).is_ok()
     }
 
     /// Whether a receive thread that had to wait goes on: half of the bytes are gone.
@@ -190,7 +205,7 @@ impl Receiving {
     ) -> Reading {
         let mut reading = Reading::GoesOn;
         while !self.has_ended() {
-            // This does not fail: `self` holds a sender.
+            // When the receive thread has gone, the last that it has sent was the end.
             let Ok(first) = inbox.0.recv() else { break };
             role::set_pace(Pace::Busy);
             // The batch ends first. Writing what was held back runs the application's trace

@@ -1,14 +1,16 @@
 //! Threads that end with a connection or with an object.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::memory::GiveBack;
 use crate::panics;
 use crate::sync::Mutex;
 use crate::work::executor::{Executor, Job};
@@ -29,7 +31,19 @@ pub struct StopToken {
 
 struct Shared {
     state: Mutex<State>,
+    /// Where a vat has noted this.
+    groups: OnceLock<Weak<Groups>>,
 }
+
+/// What a vat supervises, for which its shutdown waits. The lock is a leaf.
+#[derive(Default)]
+pub(super) struct Groups {
+    /// By their addresses. Those that are gone have taken themselves off.
+    noted: Mutex<HashMap<usize, Weak<Shared>>>,
+}
+
+/// Number of groups, and of threads of each, for which memory is kept.
+const KEPT: usize = 16;
 
 #[derive(Default)]
 struct State {
@@ -44,6 +58,20 @@ enum Phase {
     #[default]
     Running,
     Stopped,
+}
+
+impl State {
+    /// A thread is about to end.
+    fn left(&mut self) {
+        self.running -= 1;
+        self.forget_finished();
+    }
+
+    /// A handle keeps memory of its thread, and most are never joined.
+    fn forget_finished(&mut self) {
+        self.handles.retain(|handle| !handle.is_finished());
+        self.handles.give_back(KEPT);
+    }
 }
 
 impl Shared {
@@ -67,7 +95,8 @@ impl Shared {
 
 impl Supervisor {
     pub(crate) fn new() -> Self {
-        Supervisor { shared: Arc::new(Shared { state: Mutex::default() }) }
+        let (state, groups) = (Mutex::default(), OnceLock::new());
+        Supervisor { shared: Arc::new(Shared { state, groups }) }
     }
 
     /// Starts a thread that is asked to stop, and joined, when the connection or the
@@ -101,7 +130,7 @@ impl Supervisor {
                 struct Leave(StopToken);
                 impl Drop for Leave {
                     fn drop(&mut self) {
-                        self.0.shared.change(|state| state.running -= 1);
+                        self.0.shared.change(State::left);
                     }
                 }
                 let leave = Leave(token);
@@ -109,7 +138,7 @@ impl Supervisor {
             })
             .map_err(|error| Error::overloaded(format!("no thread could be started: {error}")))?;
         state.running += 1;
-        state.handles.retain(|handle| !handle.is_finished());
+        state.forget_finished();
         state.handles.push(handle);
         Ok(())
     }
@@ -117,11 +146,6 @@ impl Supervisor {
     /// A token that says when the connection or the owner ends.
     pub fn token(&self) -> StopToken {
         StopToken { shared: Arc::clone(&self.shared) }
-    }
-
-    /// These threads, as a vat notes them.
-    pub(super) fn group(&self) -> WeakSupervisor {
-        WeakSupervisor { shared: Arc::downgrade(&self.shared) }
     }
 
     fn is_empty(&self) -> bool {
@@ -209,18 +233,27 @@ impl fmt::Debug for OwnedSupervisor {
     }
 }
 
-/// What a vat keeps of one of its supervisors.
-pub(super) struct WeakSupervisor {
-    shared: Weak<Shared>,
-}
-
-impl WeakSupervisor {
-    pub(super) fn is_gone(&self) -> bool {
-        self.shared.strong_count() == 0
+impl Groups {
+    pub(super) fn note(self: &Arc<Self>, supervisor: &Supervisor) {
+        let shared = &supervisor.shared;
+        self.noted.lock().insert(Arc::as_ptr(shared) as usize, Arc::downgrade(shared));
+        // A supervisor is of one vat, which notes it once.
+        let _ = shared.groups.set(Arc::downgrade(self));
     }
 
-    pub(super) fn upgrade(&self) -> Option<Supervisor> {
-        self.shared.upgrade().map(|shared| Supervisor { shared })
+    pub(super) fn all(&self) -> Vec<Supervisor> {
+        let noted = self.noted.lock();
+        noted.values().filter_map(Weak::upgrade).map(|shared| Supervisor { shared }).collect()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(groups) = self.groups.get().and_then(Weak::upgrade) {
+            let mut noted = groups.noted.lock();
+            noted.remove(&(std::ptr::from_ref(self) as usize));
+            noted.give_back(KEPT);
+        }
     }
 }
 
@@ -258,5 +291,22 @@ impl fmt::Debug for Supervisor {
 impl fmt::Debug for StopToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StopToken").field("stopped", &self.is_stopped()).finish()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_supervised_leaves_nothing_behind() {
+        let groups = Arc::<Groups>::default();
+        let mut supervisors: Vec<_> = (0..1_000).map(|_| Supervisor::new()).collect();
+        supervisors.iter().for_each(|supervisor| groups.note(supervisor));
+        assert_eq!(groups.all().len(), 1_000);
+        supervisors.truncate(1);
+        assert_eq!(groups.noted.lock().len(), 1);
+        assert!(groups.noted.lock().capacity() <= 2 * KEPT);
     }
 }

@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use dashmap::DashMap;
-
 use super::config::ConnConfig;
 use super::connection::{self, Connection};
 use super::draining;
-use super::supervisor::{OwnedSupervisor, WeakSupervisor};
+use super::supervisor::{Groups, OwnedSupervisor};
 use crate::cap::client::Client;
 use crate::cap::effects;
 use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::panics;
+use crate::protocol::table::Table;
 use crate::sync::Mutex;
 use crate::transport::Transport;
 use crate::work::executor::Executor;
@@ -80,7 +79,7 @@ struct Shared {
     next_connection: AtomicU64,
     /// Set before the connections are closed.
     closed: AtomicBool,
-    supervisors: Mutex<Vec<WeakSupervisor>>,
+    supervisors: Arc<Groups>,
     /// What closes the listeners of threads that serve, each with a number.
     serving: Mutex<Serving>,
 }
@@ -130,10 +129,10 @@ impl Vat {
                 pool,
                 name,
                 call_timeout,
-                connections: Arc::new(DashMap::new()),
+                connections: Arc::new(Table::new()),
                 next_connection: AtomicU64::new(1),
                 closed: AtomicBool::new(false),
-                supervisors: Mutex::default(),
+                supervisors: Arc::default(),
                 serving: Mutex::default(),
             }),
         }
@@ -184,7 +183,7 @@ impl Vat {
             format!("{}-{number}", self.shared.name),
         )?;
         // Its threads may outlive the connection, and a shutdown waits for them.
-        self.note(connection.supervisor().group());
+        self.shared.supervisors.note(connection.supervisor());
         // This is checked only now that the vat knows the connection: a later shutdown
         // finds the connection.
         if self.shared.closed.load(Ordering::SeqCst) {
@@ -199,23 +198,13 @@ impl Vat {
     /// the latest when the vat is shut down.
     pub fn supervisor(&self) -> OwnedSupervisor {
         let supervisor = OwnedSupervisor::new(self.executor());
-        self.note(supervisor.group());
+        self.shared.supervisors.note(&supervisor);
         // As in `connect`, this is checked only now: a later shutdown finds the
         // supervisor.
         if self.shared.closed.load(Ordering::SeqCst) {
             supervisor.stop();
         }
         supervisor
-    }
-
-    /// Notes threads for which a shutdown has to wait.
-    fn note(&self, group: WeakSupervisor) {
-        let mut supervisors = self.shared.supervisors.lock();
-        // Before the list grows, supervisors that are gone are taken out.
-        if supervisors.len() == supervisors.capacity() {
-            supervisors.retain(|group| !group.is_gone());
-        }
-        supervisors.push(group);
     }
 
     /// Notes how a thread that serves is ended by a shutdown.
@@ -295,7 +284,9 @@ impl Vat {
     }
 
     fn connections(&self) -> Vec<Arc<connection::Shared>> {
-        self.shared.connections.iter().map(|entry| Arc::clone(entry.value())).collect()
+        let mut connections = Vec::new();
+        self.shared.connections.for_each(|_, connection| connections.push(Arc::clone(connection)));
+        connections
     }
 
     /// Closes every connection, asks supervised threads to stop, and waits for all of
@@ -318,10 +309,7 @@ impl Vat {
             connection.close();
         }
         // They stay in the list: those that go on are waited for by the next shutdown.
-        let supervisors = self.shared.supervisors.lock();
-        let groups: Vec<_> = supervisors.iter().filter_map(WeakSupervisor::upgrade).collect();
-        drop(supervisors);
-        let supervisors = groups;
+        let supervisors = self.shared.supervisors.all();
         for supervisor in &supervisors {
             supervisor.stop();
         }

@@ -32,6 +32,10 @@ use super::executor::Job;
 use super::origin::Origin;
 use super::pool::PoolConfig;
 use super::waiting::{Called, Waiters};
+use crate::memory::GiveBack;
+
+/// Number of origins, and of jobs of each, for which memory is kept when nothing waits.
+const KEPT: usize = 16;
 
 /// How much an origin may have for each that is left.
 const SHARE: usize = 3;
@@ -48,8 +52,8 @@ pub(super) struct Shares {
     waiting: usize,
     queued: usize,
     accounts: HashMap<Origin, Account>,
-    /// Number of accounts at which empty ones are swept out.
-    sweep_at: usize,
+    /// The number of jobs that have begun.
+    begun: u64,
     /// The origins with something that waits for a place, the next one first.
     turns: VecDeque<Origin>,
 }
@@ -68,7 +72,7 @@ struct Account {
     queue: VecDeque<Job>,
     /// Whether the origin is in line for a turn.
     in_turn: bool,
-    /// The number of jobs that have begun.
+    /// A number that grows with each job that begins.
     begun: u64,
 }
 
@@ -83,7 +87,8 @@ pub(super) enum Turn {
 pub(super) struct Queued {
     pub(super) origin: Origin,
     pub(super) jobs: usize,
-    /// The number of jobs of the origin that have begun.
+    /// Another number means that a job of the origin has begun, or that its queue was
+    /// empty.
     pub(super) begun: u64,
 }
 
@@ -102,17 +107,26 @@ impl Shares {
             waiting: 0,
             queued: 0,
             accounts: HashMap::new(),
-            sweep_at: 16,
+            begun: 0,
             turns: VecDeque::new(),
         }
     }
 
     fn account(&mut self, origin: Origin) -> &mut Account {
-        if self.accounts.len() >= self.sweep_at && !self.accounts.contains_key(&origin) {
-            self.accounts.retain(|_, account| account.is_used());
-            self.sweep_at = 2 * self.accounts.len() + 16;
+        // An account that is new again has another number than it had before.
+        let begun = self.begun;
+        self.accounts.entry(origin).or_insert_with(|| Account { begun, ..Account::default() })
+    }
+
+    /// Gives back what the account does not need, and the account if it is not used.
+    fn tidy(&mut self, origin: Origin) {
+        let Some(account) = self.accounts.get_mut(&origin) else { return };
+        account.queue.give_back(KEPT);
+        if self.accounts.len() > KEPT && !self.accounts[&origin].is_used() {
+            self.accounts.remove(&origin);
+            self.accounts.give_back(KEPT);
         }
-        self.accounts.entry(origin).or_default()
+        self.turns.give_back(KEPT);
     }
 
     /// The number of places that are left when this many workers wait.
@@ -154,6 +168,7 @@ impl Shares {
     /// Takes a place for a job.
     pub(super) fn begin(&mut self, origin: Origin) {
         self.working += 1;
+        self.begun += 1;
         let account = self.account(origin);
         account.running += 1;
         account.begun += 1;
@@ -163,6 +178,7 @@ impl Shares {
     pub(super) fn end(&mut self, origin: Origin) {
         self.working -= 1;
         self.account(origin).running -= 1;
+        self.tidy(origin);
     }
 
     /// Takes back a place that was taken for a job, and puts the job in front of the
@@ -213,6 +229,7 @@ impl Shares {
     pub(super) fn transfer(&mut self, from: Origin, to: Origin) {
         self.account(from).running -= 1;
         self.account(to).running += 1;
+        self.tidy(from);
     }
 
     /// Queues a job.
@@ -251,6 +268,7 @@ impl Shares {
             if account.in_turn {
                 self.turns.push_back(origin);
             }
+            self.tidy(origin);
             if turn.is_some() {
                 return turn;
             }
@@ -295,6 +313,7 @@ impl Shares {
             all.into_iter().partition(|job| job.object().is_some());
         account.queue = closures;
         self.queued -= calls.len();
+        self.tidy(origin);
         calls
     }
 
@@ -322,5 +341,47 @@ impl Account {
 
     fn is_used(&self) -> bool {
         self.running > 0 || self.waiting > 0 || self.in_turn || self.has_more()
+    }
+}
+
+#[cfg(all(test, not(rpc_model)))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_and_queues_that_are_not_used_leave_nothing_behind() {
+        let config = PoolConfig { max_workers: 10_000, ..PoolConfig::default() };
+        let mut shares = Shares::new(&config);
+        let origins: Vec<_> = (0..1_000).map(|_| Origin::connection()).collect();
+        origins.iter().for_each(|origin| shares.begin(*origin));
+        assert_eq!(shares.accounts.len(), 1_000);
+        origins.iter().for_each(|origin| shares.end(*origin));
+        assert!(shares.accounts.len() <= KEPT, "{} accounts are left", shares.accounts.len());
+        assert!(shares.accounts.capacity() <= 8 * KEPT);
+        // Somebody who is there already, with a long queue.
+        let here = Origin::LOCAL;
+        shares.begin(here);
+        while shares.queue(Job::closure(|| ())).is_ok() && shares.queued < 1_000 {}
+        assert!(shares.account(here).queue.capacity() >= 100);
+        while shares.next_turn().is_some() {
+            shares.end(here);
+        }
+        assert!(shares.account(here).queue.capacity() <= KEPT);
+        assert!(shares.turns.capacity() <= KEPT);
+    }
+
+    #[test]
+    fn an_account_that_is_made_again_does_not_look_as_before() {
+        let mut shares = Shares::new(&PoolConfig::default());
+        let others: Vec<_> = (0..=KEPT).map(|_| Origin::connection()).collect();
+        others.iter().for_each(|origin| shares.begin(*origin));
+        let origin = Origin::connection();
+        shares.begin(origin);
+        let before = shares.account(origin).begun;
+        shares.end(origin);
+        assert!(!shares.accounts.contains_key(&origin));
+        shares.begin(origin);
+        assert_ne!(shares.account(origin).begun, before);
     }
 }

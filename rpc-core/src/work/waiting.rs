@@ -27,6 +27,7 @@ use super::executor::Calls;
 use super::{interrupt, role, waking};
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::memory::GiveBack;
 use crate::sync::{Mutex, Parker, Unparker};
 
 /// The threads that wait for one thing. The list is part of the state that they look
@@ -41,6 +42,9 @@ pub(crate) struct Waiters {
     /// first one.
     others: VecDeque<Waiter>,
 }
+
+/// Number of waiters for which a list keeps memory.
+const KEPT: usize = 16;
 
 struct Waiter {
     number: u64,
@@ -77,6 +81,7 @@ impl Waiters {
     pub(crate) fn call_first(&mut self) -> Called {
         let first = self.first.take();
         self.first = self.others.pop_front();
+        self.others.give_back(KEPT);
         Called { first: first.map(|waiter| waiter.thread), others: VecDeque::new() }
     }
 
@@ -84,6 +89,7 @@ impl Waiters {
     /// cache.
     pub(crate) fn call_last(&mut self) -> Called {
         let last = self.others.pop_back().or_else(|| self.first.take());
+        self.others.give_back(KEPT);
         Called { first: last.map(|waiter| waiter.thread), others: VecDeque::new() }
     }
 
@@ -117,6 +123,7 @@ impl Waiters {
         } else if let Ok(place) = self.others.binary_search_by_key(&number, |other| other.number) {
             self.others.remove(place);
         }
+        self.others.give_back(KEPT);
     }
 }
 

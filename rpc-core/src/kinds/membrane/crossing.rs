@@ -11,12 +11,14 @@ use super::{MembranePolicy, Passage};
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::crossing::{Barrier, Heading};
+use crate::cap::roster::Roster;
 use crate::error::{Error, Result};
+use crate::memory::GiveBack;
 use crate::panics;
 use crate::sync::Mutex;
 
-/// Number of calls at which those that have ended are swept out for the first time.
-const FIRST_SWEEP: usize = 16;
+/// Number of wrappers for which a membrane without any keeps memory.
+const KEPT: usize = 16;
 
 pub(super) struct Shared {
     policy: Arc<dyn MembranePolicy>,
@@ -26,6 +28,8 @@ pub(super) struct Shared {
     /// The barrier, which its passages have in common.
     root: Arc<Root>,
     state: Mutex<State>,
+    /// The calls under way.
+    calls: Arc<Roster>,
 }
 
 /// The identity of a barrier. Not of size zero, so that each has an address of its own.
@@ -39,9 +43,6 @@ struct State {
     /// The wrappers, by the address of what they wrap and the direction in which it
     /// crosses.
     wrappers: HashMap<(usize, Heading), Weak<Wrapped>>,
-    /// The calls under way, and some that have ended.
-    calls: Vec<Weak<CallCell>>,
-    sweep_at: usize,
 }
 
 impl Barrier for Shared {
@@ -58,12 +59,8 @@ impl Shared {
             passes_fds: policy.passes_fds(),
             policy,
             root,
-            state: Mutex::new(State {
-                revoked: None,
-                wrappers: HashMap::new(),
-                calls: Vec::new(),
-                sweep_at: FIRST_SWEEP,
-            }),
+            state: Mutex::new(State { revoked: None, wrappers: HashMap::new() }),
+            calls: Arc::default(),
         })
     }
 
@@ -135,16 +132,10 @@ impl Shared {
 
     /// Notes a call that is about to cross, so that revoking ends it.
     pub(super) fn register(&self, cell: &Arc<CallCell>) -> Result<()> {
-        let mut state = self.state.lock();
-        if let Some(error) = &state.revoked {
-            return Err(error.clone());
-        }
-        if state.calls.len() >= state.sweep_at {
-            state.calls.retain(|call| call.strong_count() > 0);
-            state.sweep_at = (2 * state.calls.len()).max(FIRST_SWEEP);
-        }
-        state.calls.push(Arc::downgrade(cell));
-        Ok(())
+        // It enters first. Whoever revokes says so first, and then takes the calls: one of
+        // the two sees the other.
+        self.calls.enter(cell);
+        self.revoked().map_or(Ok(()), Err)
     }
 
     /// Removes a wrapper that is being dropped.
@@ -152,6 +143,7 @@ impl Shared {
         let mut state = self.state.lock();
         if state.wrappers.get(&key).is_some_and(|own| own.as_ptr() == wrapped) {
             state.wrappers.remove(&key);
+            state.wrappers.give_back(KEPT);
         }
     }
 
@@ -160,20 +152,20 @@ impl Shared {
     }
 
     pub(super) fn revoke(&self, error: &Error) {
-        let (wrappers, calls) = {
+        let wrappers = {
             let mut state = self.state.lock();
             if state.revoked.is_some() {
                 return;
             }
             state.revoked = Some(error.clone());
-            (std::mem::take(&mut state.wrappers), std::mem::take(&mut state.calls))
+            std::mem::take(&mut state.wrappers)
         };
         // The wrappers come first: code that learns that a call has failed must find
         // that they fail, too.
         for wrapped in wrappers.into_values().filter_map(|wrapped| wrapped.upgrade()) {
             wrapped.revoke(error);
         }
-        for cell in calls.into_iter().filter_map(|call| call.upgrade()) {
+        for cell in self.calls.take_all() {
             cell.complete(Err(error.clone()));
         }
     }

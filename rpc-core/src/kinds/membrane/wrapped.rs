@@ -33,7 +33,7 @@ use crate::cap::delivery::{CallRequest, Delivery, Tail};
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::stream::{Stream, StreamSlot};
-use crate::cap::watch::{Observer, WatchKey, Watcher};
+use crate::cap::watch::{self, Observer, WatchKey, Watcher};
 use crate::error::Error;
 use crate::fd::SharedFd;
 use crate::flow::FixedWindow;
@@ -433,7 +433,7 @@ impl Capability for Wrapped {
     }
 
     fn unwatch(&self, key: &WatchKey<'_>) {
-        self.state.lock().watchers.retain(|watcher| !watcher.is(key));
+        watch::take_off(&mut self.state.lock().watchers, key);
     }
 
     fn fd(&self) -> Option<SharedFd> {

@@ -31,6 +31,7 @@ use super::pace::Throttle;
 use super::timetable::Timetable;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::memory::GiveBack;
 use crate::panics;
 use crate::runtime::connection::{self, Connection, Seen};
 use crate::sync::Mutex;
@@ -44,6 +45,9 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Maximum number of sockets of refused peers that stay open.
 const MAX_LINGERING: usize = 64;
+
+/// Number of peers for which memory is kept when none is inside.
+const KEPT: usize = 16;
 
 /// Lets peers in, and watches those that are in.
 pub(crate) struct Door {
@@ -320,6 +324,7 @@ impl Door {
                 *count -= 1;
                 if *count == 0 {
                     state.by_peer.remove(&origin);
+                    state.by_peer.give_back(KEPT);
                 }
             }
             let watched = number.and_then(|number| state.watched.remove(number));

@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
+use crate::memory::GiveBack;
+
+/// Number of things for which an empty table keeps memory.
+const KEPT: usize = 16;
+
 /// Things, each with a number and the time at which it is due.
 #[derive(Debug)]
 pub(super) struct Timetable<T> {
@@ -27,6 +32,7 @@ impl<T> Timetable<T> {
 
     pub(super) fn remove(&mut self, number: u64) -> Option<T> {
         let time = self.times.remove(&number)?;
+        self.times.give_back(KEPT);
         self.due.remove(&(time, number))
     }
 
@@ -35,6 +41,7 @@ impl<T> Timetable<T> {
         let entry = self.due.first_entry().filter(|entry| entry.key().0 <= now)?;
         let ((_, number), thing) = entry.remove_entry();
         self.times.remove(&number);
+        self.times.give_back(KEPT);
         Some((number, thing))
     }
 

@@ -243,7 +243,7 @@ impl<N: VatNetwork> Shared<N> {
             peers.table.get(peer),
             Some(Slot::Up(current)) if current.number() == number
         );
-        let gone = if ours { peers.table.remove(peer) } else { None };
+        let gone = if ours { peers.remove(peer) } else { None };
         drop(peers);
         drop(gone);
     }

@@ -19,6 +19,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use crate::memory::GiveBack;
 use crate::runtime::connection::Connection;
 use crate::work::waiting::Waiters;
 
@@ -53,7 +54,16 @@ impl<Id> Default for Peers<Id> {
     }
 }
 
+/// Number of peers for which an empty table keeps memory.
+const KEPT: usize = 16;
+
 impl<Id: Clone + Eq + Hash> Peers<Id> {
+    pub(super) fn remove(&mut self, peer: &Id) -> Option<Slot> {
+        let slot = self.table.remove(peer);
+        self.table.give_back(KEPT);
+        slot
+    }
+
     /// Puts a connection into the table, unless the table holds one that began later:
     /// then the peer has given up the earlier one, which has ended or is about to.
     /// Returns the one of the two that is in the table now, and the other one.

@@ -44,7 +44,7 @@ impl<N: VatNetwork> Drop for Attempt<'_, N> {
         {
             let mut peers = shared.peers.lock();
             if let Some(Slot::Connecting) = peers.table.get(self.peer) {
-                peers.table.remove(self.peer);
+                peers.remove(self.peer);
             }
         }
         shared.peers_changed();
@@ -136,7 +136,7 @@ impl<N: VatNetwork> Shared<N> {
                 // The peer has connected to this vat in the meantime.
                 (_, Some(Slot::Up(existing))) => return Ok(Some(existing.clone())),
                 (made, _) => {
-                    peers.table.remove(peer);
+                    peers.remove(peer);
                     drop(peers);
                     self.peers_changed();
                     if let Ok(Some(connection)) = &made {
@@ -189,7 +189,7 @@ impl<N: VatNetwork> Shared<N> {
         let look = |peers: &mut Peers<N::VatId>, look: Look| match peers.table.get(peer) {
             Some(Slot::Up(connection)) => Some(Ok(Some(connection.clone()))),
             Some(Slot::Connecting) if look.late => {
-                peers.table.remove(peer);
+                peers.remove(peer);
                 Some(Err(Error::disconnected("the peer's own attempt did not arrive")))
             }
             Some(Slot::Connecting) if peers.phase == Phase::Open => None,

@@ -1,0 +1,90 @@
+//! Calls under way that may have to end together.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use super::call::CallCell;
+use crate::memory::GiveBack;
+use crate::sync::Mutex;
+
+/// Number of calls for which an empty roster keeps memory.
+const KEPT: usize = 16;
+
+/// The calls that have entered and are not over. A call that is over leaves at once, so
+/// that nothing of it is kept: Note [greatest day].
+///
+/// The lock is a leaf, and nothing is dropped under it but the memory of calls.
+#[derive(Default)]
+pub(crate) struct Roster {
+    /// By their addresses, which are not used again while an entry exists.
+    calls: Mutex<HashMap<usize, Weak<CallCell>>>,
+}
+
+/// Takes a call off its roster when dropped.
+struct Leaving {
+    roster: Arc<Roster>,
+    address: usize,
+}
+
+impl Roster {
+    /// Enters a call, which stays until it is over.
+    pub(crate) fn enter(self: &Arc<Self>, cell: &Arc<CallCell>) {
+        let address = Arc::as_ptr(cell) as usize;
+        self.calls.lock().insert(address, Arc::downgrade(cell));
+        let leaving = Leaving { roster: Arc::clone(self), address };
+        cell.tell_when_done(Box::new(move |_| drop(leaving)));
+    }
+
+    /// Takes all calls off.
+    pub(crate) fn take_all(&self) -> Vec<Arc<CallCell>> {
+        let calls = std::mem::take(&mut *self.calls.lock());
+        calls.into_values().filter_map(|cell| cell.upgrade()).collect()
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let mut calls = self.roster.calls.lock();
+        calls.remove(&self.address);
+        calls.give_back(KEPT);
+    }
+}
+
+#[cfg(all(test, not(rpc_model)))]
+mod tests {
+    use super::*;
+    use crate::cap::call::Sink;
+    use crate::error::Error;
+    use crate::wire::Hint;
+    use crate::work::origin::Origin;
+
+    #[test]
+    fn a_call_that_is_over_leaves_nothing_behind() {
+        let roster = Arc::<Roster>::default();
+        let mut calls: Vec<_> = (0..1_000)
+            .map(|_| {
+                let call = CallCell::new(Sink::Here, Hint::None, Origin::LOCAL);
+                roster.enter(&call.0);
+                call
+            })
+            .collect();
+        assert_eq!(roster.calls.lock().len(), 1_000);
+        let last = calls.pop();
+        let (dropped, ended) = calls.split_at(500);
+        ended.iter().for_each(|(cell, _)| cell.complete(Err(Error::failed("over"))));
+        assert_eq!(roster.calls.lock().len(), 1 + dropped.len());
+        drop(calls);
+        assert_eq!(roster.calls.lock().len(), 1);
+        assert!(roster.calls.lock().capacity() <= 2 * KEPT);
+        assert!(roster.take_all().first().zip(last).is_some_and(|(a, b)| Arc::ptr_eq(a, &b.0)));
+    }
+
+    #[test]
+    fn a_call_that_is_over_already_does_not_stay() {
+        let roster = Arc::<Roster>::default();
+        let (cell, _interest) = CallCell::new(Sink::Here, Hint::None, Origin::LOCAL);
+        cell.complete(Err(Error::failed("over")));
+        roster.enter(&cell);
+        assert_eq!(roster.calls.lock().len(), 0);
+    }
+}
