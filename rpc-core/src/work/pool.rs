@@ -39,6 +39,7 @@ use super::waiting::{self, Awaited, Called, Look, Waiters};
 use super::watch;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::memory::GiveBack;
 use crate::panics;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Mutex, thread};
@@ -92,6 +93,9 @@ pub(crate) struct Pool {
     this: Weak<Pool>,
 }
 
+/// The number of threads that have ended which may be kept.
+const FEW: usize = 8;
+
 pub(super) struct State {
     pub(super) shares: Shares,
     pub(super) posts: Posts,
@@ -105,6 +109,8 @@ pub(super) struct State {
     called_idle: usize,
     /// Threads that wait for the workers to go.
     closing: Waiters,
+    /// Of threads that a shutdown has to wait for. Those of threads that have ended are
+    /// among them until [`State::forget_ended`] is called.
     handles: Vec<JoinHandle<()>>,
     spawned: u64,
     pub(super) phase: Phase,
@@ -208,7 +214,7 @@ impl Pool {
     /// No thread could be started.
     fn start_worker(&self, state: &mut State, job: Job) -> Result<(), Job> {
         let Some(pool) = self.this.upgrade() else { return Err(job) };
-        state.handles.retain(|handle| !handle.is_finished());
+        state.forget_ended();
         state.spawned += 1;
         let name = format!("{}-worker-{}", self.name, state.spawned);
         let post = state.posts.take();
@@ -302,6 +308,7 @@ impl Pool {
         if state.phase == Phase::Closed || look.late {
             state.workers -= 1;
             state.posts.free(post);
+            state.forget_ended();
             after.call(state.closing.call_all());
             return Some(Next::Leave(after));
         }
@@ -447,6 +454,15 @@ impl Pool {
 }
 
 impl State {
+    /// Forgets threads that have ended, whose handles keep their names and their stacks.
+    /// Looking at all of them is worth it only when most have ended.
+    fn forget_ended(&mut self) {
+        if self.handles.len() > 2 * self.workers + FEW {
+            self.handles.retain(|handle| !handle.is_finished());
+            self.handles.give_back(FEW);
+        }
+    }
+
     /// The thread that looks for what is stuck is going to end.
     pub(super) fn watch_ends(&mut self) -> Called {
         self.watched = false;

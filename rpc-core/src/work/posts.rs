@@ -1,25 +1,27 @@
 //! What each worker of a pool does at the moment.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use super::executor::{Calls, Job};
 use super::origin::Origin;
 use super::waiting::Awaited;
 
-/// The number of a worker among those that exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Post(usize);
+/// The number of a worker. No other worker of the pool ever has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Post(u64);
 
 #[derive(Default)]
 pub(super) struct Posts {
-    posts: Vec<Entry>,
-    free: Vec<Post>,
+    /// Those of the workers that exist. This needs no care to become small again (Note
+    /// [greatest day]).
+    posts: BTreeMap<Post, Entry>,
+    taken: u64,
 }
 
 #[derive(Default)]
 struct Entry {
-    /// How often the worker, or another one that had this number, began a job or a wait or
-    /// ended a wait.
+    /// How often the worker began a job or a wait, or ended a wait.
     steps: u64,
     origin: Origin,
     work: Work,
@@ -51,20 +53,19 @@ pub(super) enum Waits {
 
 impl Posts {
     pub(super) fn take(&mut self) -> Post {
-        self.free.pop().unwrap_or_else(|| {
-            self.posts.push(Entry::default());
-            Post(self.posts.len() - 1)
-        })
+        self.taken += 1;
+        let post = Post(self.taken);
+        self.posts.insert(post, Entry::default());
+        post
     }
 
     pub(super) fn free(&mut self, post: Post) {
-        self.rest(post);
-        self.free.push(post);
+        self.posts.remove(&post);
     }
 
-    // A post is used only between `take` and `free`.
+    // A post is used only between `take` and `free`, so the entry is there.
     fn entry(&mut self, post: Post) -> &mut Entry {
-        &mut self.posts[post.0]
+        self.posts.entry(post).or_default()
     }
 
     pub(super) fn begin(&mut self, post: Post, job: &Job) {
@@ -96,7 +97,7 @@ impl Posts {
 
     /// The origin that has the worker.
     pub(super) fn origin(&self, post: Post) -> Origin {
-        self.posts[post.0].origin
+        self.posts.get(&post).map(|entry| entry.origin).unwrap_or_default()
     }
 
     /// Returns the origin that had the worker before.
@@ -108,7 +109,7 @@ impl Posts {
     /// a lock.
     pub(super) fn doing(&self) -> Vec<Doing> {
         let alive = |object: &Option<Weak<dyn Calls>>| object.as_ref().and_then(Weak::upgrade);
-        let of_entry = |(number, entry): (usize, &Entry)| {
+        let of_entry = |(post, entry): (&Post, &Entry)| {
             let (object, waits) = match &entry.work {
                 Work::Nothing => return None,
                 Work::Runs(object) => (alive(object), Waits::No),
@@ -117,8 +118,8 @@ impl Posts {
                     (alive(object), Waits::For(awaited))
                 }
             };
-            Some(Doing { post: Post(number), steps: entry.steps, object, waits })
+            Some(Doing { post: *post, steps: entry.steps, object, waits })
         };
-        self.posts.iter().enumerate().filter_map(of_entry).collect()
+        self.posts.iter().filter_map(of_entry).collect()
     }
 }

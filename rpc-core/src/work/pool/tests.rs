@@ -21,6 +21,30 @@ fn until(condition: impl Fn() -> bool) {
     }
 }
 
+/// Note [greatest day].
+#[test]
+fn a_pool_forgets_the_workers_of_its_greatest_day() {
+    let pool = pool(|config| config.idle_time = Duration::ZERO);
+    let objects = [(); 50].map(|()| Object::that_blocks("busy"));
+    for object in &objects {
+        assert!(object.call(&pool, Origin::default()));
+    }
+    until(|| objects.iter().all(|object| object.begun() == 1));
+    assert_eq!(pool.state.lock().handles.len(), 50);
+    for (object, left) in objects.iter().zip((0..50).rev()) {
+        object.go.set();
+        // Its thread has ended before the next one looks.
+        until(|| {
+            let state = pool.state.lock();
+            let alive = state.handles.iter().filter(|handle| !handle.is_finished()).count();
+            state.workers == left && alive == left
+        });
+    }
+    let state = pool.state.lock();
+    assert!(state.handles.len() <= FEW + 1, "{} handles", state.handles.len());
+    assert!(state.handles.capacity() <= 4 * FEW, "room for {}", state.handles.capacity());
+}
+
 /// An object with one method.
 struct Object {
     name: &'static str,
