@@ -10,6 +10,7 @@
 #![cfg(unix)]
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod attacks;
 mod desk;
 mod endpoints;
 mod hostile;

@@ -6,7 +6,7 @@
 mod messages;
 mod said;
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
@@ -146,10 +146,7 @@ impl RawPeer {
 
     /// The next message, or `None` at the end of the stream.
     pub fn receive(&mut self) -> Option<Said> {
-        serialize::try_read_message(&mut self.reader, wide_open())
-            .ok()
-            .flatten()
-            .map(|message| said(&message))
+        read_from(&mut self.reader)
     }
 
     /// Reads what is left, until the vat ends the connection.
@@ -213,6 +210,11 @@ impl RawPeer {
         self.end();
         reason
     }
+}
+
+/// The next message of a stream, or `None` at its end.
+pub fn read_from(stream: impl Read) -> Option<Said> {
+    serialize::try_read_message(stream, wide_open()).ok().flatten().map(|message| said(&message))
 }
 
 fn wide_open() -> ReaderOptions {

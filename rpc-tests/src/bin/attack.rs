@@ -1,0 +1,13 @@
+//! `attack list` and `attack NAME SECONDS`: peers that want to harm, see `docs/attacks.md`.
+
+use std::process::ExitCode;
+
+use rpc_tests::attacks::memory::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    rpc_tests::attacks::main(&arguments)
+}
