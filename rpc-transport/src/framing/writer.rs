@@ -17,6 +17,9 @@ const COPY_BELOW: usize = 4 << 10;
 /// The number of bytes that are gathered before they are written.
 const ROUND_BYTES: usize = 256 << 10;
 
+/// The memory, in bytes, that a writer keeps between batches.
+const KEPT_BYTES: usize = 64 << 10;
+
 /// The most pieces that one vectored write takes on current systems (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
@@ -166,6 +169,7 @@ impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
         IoSlice::advance_slices(&mut slices, sent);
         slices.iter().for_each(|slice| self.rest.extend_from_slice(slice));
         batch.clear();
+        give_back(&mut self.copied);
         Ok(self.rest.is_empty())
     }
 
@@ -183,6 +187,12 @@ impl<W: Write + Send + 'static> MessageWriter for FramedWriter<W> {
         (self.finish)(inner)?;
         Ok(())
     }
+}
+
+/// Empties a buffer. One large batch must not occupy its memory for ever.
+fn give_back(copied: &mut Vec<u8>) {
+    copied.clear();
+    copied.shrink_to(KEPT_BYTES);
 }
 
 fn broken() -> io::Error {
@@ -213,9 +223,7 @@ fn write_all<W: Write>(
         };
         rest = &rest[count..];
     }
-    // One large batch should not occupy its memory for ever.
-    copied.clear();
-    copied.shrink_to(2 * ROUND_BYTES);
+    give_back(copied);
     inner.flush()
 }
 
@@ -371,4 +379,27 @@ fn write_slices(inner: &mut impl Write, mut slices: &mut [IoSlice<'_>]) -> io::R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_batch_does_not_occupy_its_memory_for_ever() {
+        let words = capnp::Word::allocate_zeroed_vec(COPY_BELOW / WORD - 1);
+        let length = u32::try_from(words.len()).unwrap();
+        let batch = || -> Vec<Message> {
+            let message = || Message::from_segments(words.clone(), &[length]).unwrap();
+            std::iter::repeat_with(message).take(50).collect()
+        };
+        let now: WriteNow<Vec<u8>> = |inner, slices| inner.write_vectored(slices);
+        let mut writer = FramedWriter::new(Vec::new()).writing_now(now);
+        writer.write(&mut batch()).unwrap();
+        assert!(writer.copied.capacity() <= KEPT_BYTES);
+        assert!(writer.try_write(&mut batch()).unwrap());
+        assert!(writer.copied.capacity() <= KEPT_BYTES);
+        assert!(writer.inner.unwrap().len() > 2 * KEPT_BYTES);
+    }
 }
