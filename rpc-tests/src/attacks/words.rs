@@ -49,16 +49,12 @@ pub(super) fn call(
     table: &[u64],
 ) -> Vec<u8> {
     let method = u64::from(method as u16);
-    let data;
-    let (pointer, behind) = match content {
-        Content::Nothing => (0, &[][..]),
-        Content::Data(words) => {
-            data = vec![0x0123_4567_89ab_cdef; words];
-            (to_list(3, 2, 8 * words as u64), &data[..])
-        }
-        Content::Raw(pointer, words) => (pointer, words),
+    let (pointer, data, behind) = match content {
+        Content::Nothing => (0, 0, &[][..]),
+        Content::Data(words) => (to_list(3, 2, 8 * words as u64), words, &[][..]),
+        Content::Raw(pointer, words) => (pointer, 0, words),
     };
-    let table_at = behind.len() as u64;
+    let table_at = (data + behind.len()) as u64;
     let to_table = match table.len() as u64 {
         0 => 0,
         count => to_list(2 + table_at, 7, count),
@@ -84,8 +80,15 @@ pub(super) fn call(
         0,
     ];
     let tag = (!table.is_empty()).then(|| to_struct(table.len() as u64, 1, 0));
-    let words: Vec<u64> = head.iter().chain(behind).chain(&tag).chain(table).copied().collect();
-    raw::words(&words)
+    let count = head.len() + data + behind.len() + tag.iter().len() + table.len();
+    // At once, because the largest messages would be as large in each of several steps.
+    let mut bytes = Vec::with_capacity(8 * (1 + count));
+    let mut push = |word: u64| bytes.extend_from_slice(&word.to_le_bytes());
+    push((count as u64) << 32);
+    head.into_iter().for_each(&mut push);
+    (0..data).for_each(|_| push(0x0123_4567_89ab_cdef));
+    behind.iter().chain(&tag).chain(table).copied().for_each(push);
+    bytes
 }
 
 /// A Finish.
