@@ -1,14 +1,10 @@
 //! Calls under way that may have to end together.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use super::call::CallCell;
-use crate::memory::GiveBack;
 use crate::sync::Mutex;
-
-/// Number of calls for which an empty roster keeps memory.
-const KEPT: usize = 16;
 
 /// The calls that have entered and are not over. A call that is over leaves at once, so
 /// that nothing of it is kept: Note [greatest day].
@@ -16,37 +12,46 @@ const KEPT: usize = 16;
 /// The lock is a leaf, and nothing is dropped under it but the memory of calls.
 #[derive(Default)]
 pub(crate) struct Roster {
-    /// By their addresses, which are not used again while an entry exists.
-    calls: Mutex<HashMap<usize, Weak<CallCell>>>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    /// The number of the next call.
+    next: u64,
+    calls: BTreeMap<u64, Weak<CallCell>>,
 }
 
 /// Takes a call off its roster when dropped.
 struct Leaving {
     roster: Arc<Roster>,
-    address: usize,
+    number: u64,
 }
 
 impl Roster {
     /// Enters a call, which stays until it is over.
     pub(crate) fn enter(self: &Arc<Self>, cell: &Arc<CallCell>) {
-        let address = Arc::as_ptr(cell) as usize;
-        self.calls.lock().insert(address, Arc::downgrade(cell));
-        let leaving = Leaving { roster: Arc::clone(self), address };
+        let number = {
+            let mut entries = self.entries.lock();
+            let number = entries.next;
+            entries.next += 1;
+            entries.calls.insert(number, Arc::downgrade(cell));
+            number
+        };
+        let leaving = Leaving { roster: Arc::clone(self), number };
         cell.tell_when_done(Box::new(move |_| drop(leaving)));
     }
 
-    /// Takes all calls off.
+    /// Takes all calls off, in the order in which they entered.
     pub(crate) fn take_all(&self) -> Vec<Arc<CallCell>> {
-        let calls = std::mem::take(&mut *self.calls.lock());
+        let calls = std::mem::take(&mut self.entries.lock().calls);
         calls.into_values().filter_map(|cell| cell.upgrade()).collect()
     }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        let mut calls = self.roster.calls.lock();
-        calls.remove(&self.address);
-        calls.give_back(KEPT);
+        self.roster.entries.lock().calls.remove(&self.number);
     }
 }
 
@@ -68,14 +73,13 @@ mod tests {
                 call
             })
             .collect();
-        assert_eq!(roster.calls.lock().len(), 1_000);
+        assert_eq!(roster.entries.lock().calls.len(), 1_000);
         let last = calls.pop();
         let (dropped, ended) = calls.split_at(500);
         ended.iter().for_each(|(cell, _)| cell.complete(Err(Error::failed("over"))));
-        assert_eq!(roster.calls.lock().len(), 1 + dropped.len());
+        assert_eq!(roster.entries.lock().calls.len(), 1 + dropped.len());
         drop(calls);
-        assert_eq!(roster.calls.lock().len(), 1);
-        assert!(roster.calls.lock().capacity() <= 2 * KEPT);
+        assert_eq!(roster.entries.lock().calls.len(), 1);
         assert!(roster.take_all().first().zip(last).is_some_and(|(a, b)| Arc::ptr_eq(a, &b.0)));
     }
 
@@ -85,6 +89,6 @@ mod tests {
         let (cell, _interest) = CallCell::new(Sink::Here, Hint::None, Origin::LOCAL);
         cell.complete(Err(Error::failed("over")));
         roster.enter(&cell);
-        assert_eq!(roster.calls.lock().len(), 0);
+        assert_eq!(roster.entries.lock().calls.len(), 0);
     }
 }
