@@ -4,7 +4,7 @@ use capnp::schema_capnp::{field, node, type_};
 
 use super::Emitter;
 use super::code::{line, open};
-use super::fields::{Content, Field, Target};
+use super::layout::{Content, Field, Target};
 use super::structs::Struct;
 use crate::error::Result;
 use crate::types::Form;

@@ -5,7 +5,7 @@ use capnp::schema_capnp::{field, node};
 use super::Emitter;
 use super::accessors::Side;
 use super::code::{line, open};
-use super::fields::Field;
+use super::layout::Field;
 use crate::error::Result;
 use crate::types::{Bindings, Form};
 

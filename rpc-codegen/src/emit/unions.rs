@@ -3,7 +3,7 @@
 use super::Emitter;
 use super::accessors::Side;
 use super::code::{line, open};
-use super::fields::{Content, Field};
+use super::layout::{Content, Field};
 use super::structs::Struct;
 use crate::error::Result;
 use crate::types::{angled, mentioned};
