@@ -4,8 +4,7 @@ use capnp::schema_capnp::{field, node, type_};
 
 use super::Emitter;
 use super::code::{line, open};
-use super::layout::{Content, Field, Target};
-use super::structs::Struct;
+use super::layout::{Content, Field, Struct, Target};
 use crate::error::Result;
 use crate::types::Form;
 

@@ -1,15 +1,64 @@
-//! The fields of structs: what the generator knows of them.
+//! Structs, groups and their fields: what the generator knows of them.
 
 use capnp::any_pointer;
-use capnp::schema_capnp::{field, type_, value};
+use capnp::schema_capnp::{field, node, type_, value};
 
 use super::malformed;
-use super::structs::Struct;
 use crate::error::Result;
 use crate::naming::FieldName;
 use crate::request::is_optional;
 use crate::schema::Schema;
-use crate::types::Form;
+use crate::types::{Bindings, Form};
+
+/// A struct or a group.
+pub(super) struct Struct<'s> {
+    pub(super) id: u64,
+    /// The type parameters of its types.
+    pub(super) parameters: Vec<String>,
+    /// What they stand for: themselves.
+    pub(super) context: Bindings,
+    /// Where the union's discriminant is, in units of 16 bits.
+    pub(super) discriminant: u32,
+    pub(super) fields: Vec<Field<'s>>,
+}
+
+impl<'s> Struct<'s> {
+    pub(super) fn new(
+        schema: &'s Schema<'s>,
+        id: u64,
+        data: node::struct_::Reader<'s>,
+    ) -> Result<Self> {
+        let fields = data.get_fields()?.iter().enumerate();
+        let fields = fields.map(|(index, field)| Field::new(schema, id, index, field));
+        Ok(Struct {
+            id,
+            parameters: schema.parameters(id)?,
+            context: schema.inside(id)?,
+            discriminant: data.get_discriminant_offset(),
+            fields: fields.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The head of an implementation for a type of the struct.
+    pub(super) fn implementation(&self, leaf: &str, lifetime: Option<&str>, bound: &str) -> String {
+        let lifetime = || lifetime.map(str::to_owned).into_iter();
+        let bounded = self.parameters.iter().map(|parameter| format!("{parameter}: {bound}"));
+        let declared: Vec<String> = lifetime().chain(bounded).collect();
+        let used: Vec<String> = lifetime().chain(self.parameters.iter().cloned()).collect();
+        if used.is_empty() {
+            return format!("impl {leaf}");
+        }
+        format!("impl<{}> {leaf}<{}>", declared.join(", "), used.join(", "))
+    }
+
+    pub(super) fn in_union(&self) -> impl Iterator<Item = &Field<'s>> {
+        self.fields.iter().filter(|field| field.discriminant.is_some())
+    }
+
+    pub(super) fn outside_union(&self) -> impl Iterator<Item = &Field<'s>> {
+        self.fields.iter().filter(|field| field.discriminant.is_none())
+    }
+}
 
 /// A field of a struct or group.
 pub(super) struct Field<'s> {
@@ -69,7 +118,7 @@ pub(super) enum Target {
 }
 
 impl<'s> Field<'s> {
-    pub(super) fn new(
+    fn new(
         schema: &'s Schema<'s>,
         id: u64,
         index: usize,

@@ -5,59 +5,15 @@ use capnp::schema_capnp::{field, node};
 use super::Emitter;
 use super::accessors::Side;
 use super::code::{line, open};
-use super::layout::Field;
+use super::layout::{Field, Struct};
 use crate::error::Result;
-use crate::types::{Bindings, Form};
-
-/// A struct or a group, while its code is printed.
-pub(super) struct Struct<'s> {
-    pub(super) id: u64,
-    /// The type parameters of its types.
-    pub(super) parameters: Vec<String>,
-    /// What they stand for: themselves.
-    pub(super) context: Bindings,
-    /// Where the union's discriminant is, in units of 16 bits.
-    pub(super) discriminant: u32,
-    pub(super) fields: Vec<Field<'s>>,
-}
-
-impl Struct<'_> {
-    /// The head of an implementation for a type of the struct.
-    pub(super) fn implementation(&self, leaf: &str, lifetime: Option<&str>, bound: &str) -> String {
-        let lifetime = || lifetime.map(str::to_owned).into_iter();
-        let bounded = self.parameters.iter().map(|parameter| format!("{parameter}: {bound}"));
-        let declared: Vec<String> = lifetime().chain(bounded).collect();
-        let used: Vec<String> = lifetime().chain(self.parameters.iter().cloned()).collect();
-        if used.is_empty() {
-            return format!("impl {leaf}");
-        }
-        format!("impl<{}> {leaf}<{}>", declared.join(", "), used.join(", "))
-    }
-
-    pub(super) fn in_union(&self) -> impl Iterator<Item = &Field<'_>> {
-        self.fields.iter().filter(|field| field.discriminant.is_some())
-    }
-
-    fn outside_union(&self) -> impl Iterator<Item = &Field<'_>> {
-        self.fields.iter().filter(|field| field.discriminant.is_none())
-    }
-}
+use crate::types::Form;
 
 impl Emitter<'_> {
     pub(super) fn structure(&mut self, id: u64, data: node::struct_::Reader<'_>) -> Result<()> {
         let schema = self.schema;
         let node = schema.node(id)?;
-        let mut structure = Struct {
-            id,
-            parameters: schema.parameters(id)?,
-            context: schema.inside(id)?,
-            discriminant: data.get_discriminant_offset(),
-            fields: Vec::new(),
-        };
-        for (index, field) in data.get_fields()?.iter().enumerate() {
-            structure.fields.push(Field::new(schema, id, index, field)?);
-        }
-
+        let structure = Struct::new(schema, id, data)?;
         let label = schema.label(id)?;
         let kind = if data.get_is_group() { "group" } else { "struct" };
         self.open_module(id, format_args!("The {kind} `{label}`."));

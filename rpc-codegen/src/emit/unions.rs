@@ -3,8 +3,7 @@
 use super::Emitter;
 use super::accessors::Side;
 use super::code::{line, open};
-use super::layout::{Content, Field};
-use super::structs::Struct;
+use super::layout::{Content, Field, Struct};
 use crate::error::Result;
 use crate::types::{angled, mentioned};
 
