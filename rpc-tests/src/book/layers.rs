@@ -72,12 +72,12 @@ const NOT_IN: [(&str, &[&str], &str); 2] = [
     ("wire", &["effects", "Client", "transact"], "plain values"),
 ];
 
-fn source_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../rpc-core/src")
+fn source_folder(package: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("src")
 }
 
-/// The product's source files, each with the path of its module.
-pub(super) fn sources() -> Vec<(Vec<String>, String)> {
+/// The source files of a package, each with the path of its module.
+pub(super) fn sources(package: &str) -> Vec<(Vec<String>, String)> {
     fn collect(folder: &Path, module: &[String], found: &mut Vec<(Vec<String>, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -97,8 +97,8 @@ pub(super) fn sources() -> Vec<(Vec<String>, String)> {
         }
     }
     let mut found = Vec::new();
-    collect(&source_folder(), &[], &mut found);
-    assert!(found.len() > 80, "the sources were not found");
+    collect(&source_folder(package), &[], &mut found);
+    assert!(found.len() > 10, "the sources were not found");
     found
 }
 
@@ -164,7 +164,7 @@ fn layer_of(module: &str) -> Option<usize> {
 
 #[test]
 fn every_module_is_in_a_layer() {
-    let lib = fs::read_to_string(source_folder().join("lib.rs")).unwrap();
+    let lib = fs::read_to_string(source_folder("rpc-core").join("lib.rs")).unwrap();
     let declared = lib.lines().filter_map(|line| {
         let line = line.strip_prefix("pub ").unwrap_or(line);
         line.strip_prefix("mod ")?.strip_suffix(';')
@@ -180,7 +180,7 @@ fn every_module_is_in_a_layer() {
 #[test]
 fn no_layer_imports_from_above() {
     let (mut seen, mut wrong) = (0, Vec::new());
-    for (module, code) in sources() {
+    for (module, code) in sources("rpc-core") {
         let own = layer_of(&module[0]).expect("every module is in a layer");
         for target in imports(&module, &code) {
             // Macros are at the root, wherever they are written.
@@ -204,7 +204,7 @@ fn no_layer_imports_from_above() {
 
 #[test]
 fn layers_keep_out_what_they_promise_to() {
-    let sources = sources();
+    let sources = sources("rpc-core");
     for (layer, words, kept) in NOT_IN {
         let mut files = 0;
         for (module, code) in sources.iter().filter(|(module, _)| module[0] == layer) {
