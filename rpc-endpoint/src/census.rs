@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::machine::Held;
 
-// Note [shares]
+// Note [fair shares]
 //
 // Each peer has limits of its own, and all have limits together. Once these are reached,
 // it would be unfair to turn away whoever comes next: one greedy peer could keep the
@@ -84,7 +84,7 @@ impl Census {
         self.bytes.fetch_add(new.bytes.wrapping_sub(old.bytes), Ordering::Relaxed);
     }
 
-    /// Why a peer may not have more than it has, or `None` if it may; see Note [shares].
+    /// Why a peer may not have more than it has, or `None` if it may; see Note [fair shares].
     pub(crate) fn objection(&self, own: Held) -> Option<String> {
         let peers = self.peers.load(Ordering::Relaxed).max(1);
         let connections = self.connections.load(Ordering::Relaxed);

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use super::call::CallCell;
 use crate::sync::Mutex;
 
-/// The calls that have entered and are not over. A call that is over leaves at once, so
-/// that nothing of it is kept: Note [greatest day].
+/// The calls that have entered and are not over. A call leaves as soon as it is over, so
+/// that nothing of it is kept: Note [peak].
 ///
 /// The lock is a leaf, and nothing is dropped under it but the memory of calls.
 #[derive(Default)]

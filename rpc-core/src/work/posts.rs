@@ -13,8 +13,8 @@ pub(crate) struct Post(u64);
 
 #[derive(Default)]
 pub(super) struct Posts {
-    /// Those of the workers that exist. This needs no care to become small again (Note
-    /// [greatest day]).
+    /// Those of the workers that exist. A `BTreeMap` keeps no memory of its peak:
+    /// Note [peak].
     posts: BTreeMap<Post, Entry>,
     taken: u64,
 }

@@ -410,3 +410,41 @@ fn every_name_of_the_cxx_file_has_its_row() {
     let strange: Vec<_> = rows.iter().filter(|name| !listed.contains(name)).collect();
     assert!(missing.is_empty() && strange.is_empty(), "no row: {missing:?}\nno name: {strange:?}");
 }
+
+/// A comment that is a note's name and nothing else begins the note. Every other mention
+/// of the name refers to it, in comments and in the chapters.
+#[test]
+fn every_note_that_is_referred_to_is_written_once() {
+    let mut texts: Vec<String> = chapters().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let mut notes = Vec::new();
+    for folder in ["rpc-core", "rpc-transport", "rpc-endpoint", "rpc-persist", "rpc-codegen"] {
+        for source in sources_below(&format!("{folder}/src")) {
+            let mut text = String::new();
+            for line in source.text.lines().map(str::trim) {
+                let prose = line.trim_start_matches(['/', '!']).trim();
+                match prose.strip_prefix("Note [").and_then(|rest| rest.strip_suffix(']')) {
+                    Some(name) if line.starts_with("//! ") || line.starts_with("// ") => {
+                        notes.push(name.to_owned());
+                    }
+                    _ => text = text + prose + " ",
+                }
+            }
+            texts.push(text);
+        }
+    }
+    notes.sort();
+    assert!(notes.len() > 20, "only {notes:?} were found");
+    assert!(notes.windows(2).all(|pair| pair[0] != pair[1]), "one name for two notes: {notes:?}");
+    let mut mentions = 0;
+    for text in texts.iter().map(|text| text.replace('\n', " ")) {
+        for name in between(&text, "Note [", "]").filter(|name| *name != "name" && *name != "item")
+        {
+            let is_known = notes.iter().any(|own| own == name)
+                // The chapters compare the notes of haskell-capnp.
+                || text.contains(&format!("| Note [{name}]"));
+            assert!(is_known, "Note [{name}] is not there");
+            mentions += 1;
+        }
+    }
+    assert!(mentions > 100, "only {mentions} mentions were found");
+}

@@ -21,9 +21,9 @@ fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Note [greatest day].
+/// Note [peak].
 #[test]
-fn a_pool_forgets_the_workers_of_its_greatest_day() {
+fn a_pool_forgets_the_workers_of_its_peak() {
     let pool = pool(|config| config.idle_time = Duration::ZERO);
     let objects = [(); 50].map(|()| Object::that_blocks("busy"));
     for object in &objects {
