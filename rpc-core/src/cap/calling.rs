@@ -23,11 +23,11 @@ pub(crate) struct Call {
     pub(crate) interface_id: u64,
     pub(crate) method_id: u16,
     pub(crate) params: Payload,
-    /// What the caller will not make use of.
+    /// What the caller will not use.
     pub(crate) hint: Hint,
 }
 
-/// The time that its caller allows for a call.
+/// The time that a caller allows for a call.
 #[derive(Clone, Copy)]
 pub(crate) enum Time {
     /// That of the client or, if it has none, of the connection.
@@ -35,7 +35,7 @@ pub(crate) enum Time {
     Until(Deadline),
 }
 
-/// Who ends a call whose time is over: Note [deadlines].
+/// Who enforces a call's deadline: Note [deadlines].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     /// The thread that makes the call, and is about to wait for it.
@@ -43,7 +43,7 @@ pub(crate) enum By {
     Timer,
 }
 
-/// Where a call goes, its place among the questions there, and its time.
+/// Where a call goes, its place among the questions there, and its deadline.
 pub(crate) struct Place {
     target: Client,
     permit: Option<Permit>,
@@ -81,10 +81,10 @@ impl Client {
     /// the callee work: capabilities in the results cannot be called before the results
     /// have arrived. For methods whose results hold no capabilities.
     ///
-    /// The callee is told by a hint (`noPromisePipelining`) that not all peers are up
-    /// to. A method in pycapnp that passes such a call on with `tail_call`, to an object
-    /// of a third vat or of the caller's, gives the second call up at once, and the first
-    /// one is never answered. C++ 1.3 answers such calls, and sends the hint itself.
+    /// The callee is told by a hint (`noPromisePipelining`) that some peers mishandle: if
+    /// a method in pycapnp passes such a call on with `tail_call`, to an object of a third
+    /// vat or of the caller's, pycapnp gives the second call up at once and never answers
+    /// the first one. C++ 1.3 answers such calls, and sends the hint itself.
     pub fn call_without_pipeline(
         &self,
         interface_id: u64,
@@ -94,8 +94,8 @@ impl Client {
         self.call_with(interface_id, method_id, params, Hint::NoPipelining)
     }
 
-    /// Starts a call as [`call`](Self::call) does, if it need not wait for room. Gives the
-    /// parameters back otherwise.
+    /// Starts a call as [`call`](Self::call) does, unless it would have to wait for room.
+    /// Then the parameters come back.
     ///
     /// # Errors
     /// The parameters, because there is no room. Nothing was sent.
@@ -194,8 +194,8 @@ impl Client {
         stream.wait_for_room()
     }
 
-    /// A place for a streaming call, if it can be made without waiting, and the next one,
-    /// too, as far as the window is concerned; `None` otherwise.
+    /// A place for a streaming call; `None` if the stream's window or the connection has no
+    /// room.
     pub(crate) fn try_stream(&self) -> Option<Place> {
         if self.stream().has_room() { self.try_place() } else { None }
     }
@@ -238,10 +238,10 @@ impl Client {
         stream.wait_until_empty(deadline)
     }
 
-    /// Finds out where a call goes now and which time it has, and waits for room there.
+    /// Determines where a call goes now and what its deadline is, and waits for room there.
     ///
     /// # Errors
-    /// The connection has ended, or the time is over, or the wait; see [`Room::wait`].
+    /// The deadline has passed, or the wait failed: see [`Room::wait`].
     pub(crate) fn place(&self, time: Time) -> Result<Place> {
         let (target, own) = self.destination();
         let inner = target.innermost_behind();
@@ -294,8 +294,8 @@ impl Client {
         }
     }
 
-    /// What this stands for, as [`shortened`](Self::shortened) tells, and the time limit
-    /// that was met first on the way there.
+    /// What this leads to, as [`shortened`](Self::shortened) finds it, and the first time
+    /// limit on the way there.
     fn destination(&self) -> (Client, Option<Duration>) {
         let (mut client, mut limit) = (self.clone(), None);
         while let Some(next) = client.next_resolved() {
@@ -306,8 +306,8 @@ impl Client {
     }
 }
 
-/// The deadline of a call for which the client allows `own`, and whose caller has not
-/// decided; `None` if nothing has.
+/// The deadline of a call whose caller set none: by the client's limit, `own`, or else by
+/// the connection's. `None` if neither has a limit.
 fn default_deadline(
     own: Option<Duration>,
     connection: Option<&dyn Connection>,
@@ -316,7 +316,7 @@ fn default_deadline(
     timeout.map(Deadline::after)
 }
 
-/// A call that has failed.
+/// A call that has failed already.
 fn failed(error: Error, hint: Hint) -> Pending {
     let (cell, interest) = CallCell::new(Sink::Here, hint, origin::current());
     cell.complete(Err(error));

@@ -82,8 +82,8 @@ pub(crate) trait Capability: Any + Send + Sync {
         let _ = key;
     }
 
-    /// The next capability on the path of what is sent here, even if this is only about
-    /// to resolve to it. For the search for circles: Note [cycles].
+    /// The next capability on the path of what is sent here, even if this has not quite
+    /// resolved to it. For the search for circles: Note [cycles].
     fn leads_to(&self) -> Option<Client> {
         self.resolved()
     }

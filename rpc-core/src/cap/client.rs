@@ -61,8 +61,8 @@ impl Client {
         Client(Some(kind))
     }
 
-    /// Whether it is the null capability; `false` for a promise that has not
-    /// resolved to it yet.
+    /// Whether this is the null capability; `false` for a promise that has not yet
+    /// resolved to it.
     pub fn is_null(&self) -> bool {
         self.shortened().0.is_none()
     }
@@ -184,7 +184,8 @@ impl Client {
     /// The first capability that does not merely stand in front of another one.
     pub(crate) fn innermost(&self) -> Client {
         let mut client = self.shortened();
-        // A reconnecting capability that gets itself leads nowhere.
+        // A reconnecting capability whose closure returns that very capability leads
+        // nowhere.
         for _ in 0..MAX_CHAIN {
             match client.behind_this() {
                 Some(next) => client = next.shortened(),
@@ -194,7 +195,7 @@ impl Client {
         client
     }
 
-    /// Whether calls would fail because a connection has ended.
+    /// Whether calls fail because a connection has ended.
     pub(crate) fn is_disconnected(&self) -> bool {
         let client = self.innermost();
         match client.broken_by() {
@@ -264,8 +265,8 @@ impl Client {
         true
     }
 
-    /// The capability to which both will resolve, available once neither is a promise
-    /// any more: for two embargoes in front of one object, which are lifted one by one.
+    /// A promise for the capability to which both will resolve. It resolves once neither is
+    /// a promise any more: two embargoes in front of one object are lifted one by one.
     ///
     /// Must not be called under a lock.
     pub(crate) fn behind(self, first: Client) -> Client {

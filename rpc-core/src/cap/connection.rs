@@ -21,8 +21,7 @@ pub(crate) trait Connection: Send + Sync {
     /// The places among the connection's questions. May be called under a lock.
     fn room(&self) -> &Arc<Room>;
 
-    /// How long a call over it may take if nobody has said otherwise. May be called under
-    /// a lock.
+    /// The default time limit of a call over the connection. May be called under a lock.
     fn call_timeout(&self) -> Option<Duration>;
 
     /// A window for one more stream. May be called under a lock.
@@ -37,8 +36,8 @@ pub(crate) trait Connection: Send + Sync {
     /// `None` once the application has dropped it.
     fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>>;
 
-    /// Sends the outcome of a call. Returns the outcome with the capabilities to which
-    /// calls are delivered that are pipelined from now on.
+    /// Sends the outcome of a call. Returns the outcome as later pipelined calls see it:
+    /// with the capabilities to which they are delivered.
     fn return_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome;
 
     /// Records the end of a call of which the peer wants only the pipeline. The outcome

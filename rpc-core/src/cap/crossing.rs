@@ -1,4 +1,4 @@
-//! How the outcome of a call changes that has crossed a barrier.
+//! How the outcome of a call changes when it crosses a barrier.
 
 use std::sync::Arc;
 

@@ -106,7 +106,7 @@ pub(crate) struct Echo {
     /// The place of the peer that was given up for a capability of this side:
     /// Note [turned disembargoes].
     turned: Option<wire::Target>,
-    /// What it costs the peer, as long as it waits.
+    /// What the peer is charged while this waits.
     _charge: Charge,
 }
 
@@ -116,20 +116,21 @@ impl Echo {
         Echo { connection, embargo, turned: None, _charge: charge }
     }
 
-    /// Takes it on from a place of the peer that was given up.
+    /// Records a place of the peer that this has passed and that was given up. The first
+    /// such place counts.
     pub(crate) fn turned(self, place: &wire::Target) -> Self {
         Echo { turned: Some(self.turned.unwrap_or_else(|| place.clone())), ..self }
     }
 
-    /// Whether it has to wait in a promise as calls do. `embargo` is the connection to which
-    /// the promise belongs, if it is an embargo.
+    /// Whether this has to wait in a promise, as calls do. If the promise is an embargo,
+    /// `embargo` is the connection to which it belongs.
     pub(crate) fn waits_in(&self, embargo: Option<&Weak<dyn Connection>>) -> bool {
         let own =
             |other: &Weak<dyn Connection>| connection::is_same(other.as_ptr(), &*self.connection);
         self.turned.is_none() || embargo.is_some_and(own)
     }
 
-    /// Returns it to the peer, if the path has led back there.
+    /// Returns this to the peer if the path has led back there, and refuses it otherwise.
     ///
     /// Must not be called under a lock.
     pub(crate) fn give_back(self) {

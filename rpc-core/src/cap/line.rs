@@ -9,7 +9,7 @@ const KEPT: usize = 16;
 
 /// Items in the order of their places.
 ///
-/// An item that leaves early is taken out at once. Its place may stay behind, empty, but
+/// An item that leaves early is taken out at once. Its place may stay behind, but there are
 /// never more empty places than items. The memory of a line follows its length.
 pub(crate) struct Line<T> {
     /// Places ascend. Neither the first nor the last one is empty.
@@ -33,9 +33,8 @@ impl<T> Line<T> {
         self.len() == 0
     }
 
-    /// Lets an item wait at a place, which must be free. Places are given out in
-    /// ascending order, but may be taken in another one by threads that come at the same
-    /// time.
+    /// Puts an item at a place, which must be free. Places are given out in ascending
+    /// order, but threads that come at the same time may take them in another order.
     pub(crate) fn insert(&mut self, place: u64, item: T) {
         let behind = self.places.iter().rev().take_while(|(other, _)| *other > place).count();
         self.places.insert(self.places.len() - behind, (place, Some(item)));

@@ -52,8 +52,7 @@ struct State {
     watchers: Vec<Watcher>,
     /// Keeps the call alive to which this field belongs, until the promise is resolved.
     parent: Option<Arc<Interest>>,
-    /// What resolves the promise, such as a wrapper, if it has to be kept alive for
-    /// that.
+    /// What will resolve the promise, such as a wrapper, if nothing else keeps that alive.
     resolver: Option<Arc<dyn Any + Send + Sync>>,
     /// The capability behind the promise, if it is an embargo: see Note [embargo].
     embargo: Option<Ahead>,
@@ -114,9 +113,8 @@ impl LocalPromise {
         promise
     }
 
-    /// Sets a step that is taken when the promise is first waited for, by a call or by
-    /// somebody who wants to know its resolution. The step is dropped when the promise
-    /// resolves. It runs while no lock is held.
+    /// Sets a step that is taken when a call or a watcher first waits for the promise. The
+    /// step is dropped when the promise resolves. It runs while no lock is held.
     pub(crate) fn on_demand(&self, step: impl FnOnce() + Send + 'static) {
         self.state.lock().on_demand = Some(Box::new(step));
     }

@@ -39,8 +39,8 @@ pub(super) enum Mailbox {
 pub(super) struct OneByOne {
     calls: Line<CallRequest>,
     worker: Worker,
-    /// While it is called: the origins that have a job. A vector of its own, to be used
-    /// again.
+    /// The origins that have a job, in the state `Called`. Kept beside the state so that
+    /// its memory is used again.
     called: Vec<Origin>,
     /// The number of calls that have begun.
     begun: u64,
@@ -68,7 +68,7 @@ struct OfOrigin {
     jobs: usize,
 }
 
-/// A call that may begin.
+/// A call that left the mailbox to begin.
 pub(super) struct Taken {
     pub(super) call: CallRequest,
     /// Whether no other call waits.
@@ -85,7 +85,7 @@ impl Mailbox {
         Mailbox::Concurrent(Concurrent::default())
     }
 
-    /// Lets a call of this origin wait. Returns whether it needs another job.
+    /// Puts a call of this origin in. Returns whether the call needs another job.
     pub(super) fn insert(&mut self, origin: Origin, place: u64, call: CallRequest) -> bool {
         match self {
             Mailbox::OneByOne(own) => {
@@ -155,7 +155,7 @@ impl Mailbox {
         }
     }
 
-    /// Takes out the calls that no worker is going to run, since a job of this origin was
+    /// Takes out the calls that no worker is going to run, because a job of this origin was
     /// refused.
     pub(super) fn refuse(&mut self, origin: Origin) -> Vec<CallRequest> {
         match self {
@@ -201,7 +201,7 @@ impl Mailbox {
 impl OneByOne {
     fn refuse(&mut self, origin: Origin) -> Vec<CallRequest> {
         if self.worker != Worker::Called {
-            // Whoever runs the calls takes those of this origin, too.
+            // The job that runs calls takes those of this origin, too.
             return Vec::new();
         }
         self.called.retain(|other| *other != origin);
@@ -225,7 +225,7 @@ impl Concurrent {
         self.lines.entry(origin).or_default()
     }
 
-    /// Takes a line out that is empty, unless there are few.
+    /// Removes the line of this origin if it is empty, unless there are few lines.
     fn tidy(&mut self, origin: Origin) {
         let is_empty = |line: &OfOrigin| line.jobs == 0 && line.calls.is_empty();
         if self.lines.len() > KEPT && self.lines.get(&origin).is_some_and(is_empty) {

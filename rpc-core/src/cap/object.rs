@@ -1,9 +1,10 @@
 //! Objects of this process and the mailboxes in front of them.
 //!
 //! A call is put into the object's mailbox (`mailbox.rs`) under the mailbox's lock, which
-//! is a leaf, and a job is made of it where there is none for it. The worker that gets the
-//! job takes calls out and runs them without the lock. So calls start in the order in
-//! which they arrived, and a thread that delivers a call never waits for an object.
+//! is a leaf. If no job is going to take the call out, one is handed to the workers. The
+//! worker that gets the job takes calls out and runs them without the lock. So calls start
+//! in the order in which they arrived, and a thread that delivers a call never waits for an
+//! object.
 
 use std::any::Any;
 use std::fmt;
@@ -104,7 +105,7 @@ impl LocalObject {
         executor: Arc<dyn Executor>,
     ) -> Arc<Self> {
         Arc::new(LocalObject {
-            // Without a descriptor, the capability is of use all the same.
+            // The capability is useful even without its descriptor.
             fd: panics::caught("Dispatch::fd", || server.fd()).ok().flatten(),
             server: Some(server),
             concurrency,
@@ -291,7 +292,7 @@ impl Capability for LocalObject {
 
 impl Client {
     /// Makes an object of this process callable, one call at a time. The object runs in
-    /// the vat of the current worker thread or, on other threads, in the process-wide
+    /// the vat of the worker that calls this or, on other threads, in the process-wide
     /// default vat.
     pub fn from_dispatch(server: Arc<dyn Dispatch>) -> Self {
         Self::from_dispatch_with(server, Concurrency::default())
@@ -326,8 +327,8 @@ impl Drop for LocalObject {
 }
 
 fn panic_error(panicked: Panicked, object: Option<&str>, method: Option<&str>) -> Error {
-    // An object without a name of its own is called after its interface, as its methods
-    // are.
+    // An object without a name of its own is known by its interface's, with which the
+    // names of its methods begin.
     let is_of = |object: &str, method: &str| {
         method.strip_prefix(object).is_some_and(|method| method.starts_with('.'))
     };

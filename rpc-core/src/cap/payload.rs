@@ -370,7 +370,7 @@ impl PayloadBuilder {
     }
 
     /// As [`finish`](Self::finish), for a copy of other content. Whoever is charged for
-    /// that is charged for the copy, too.
+    /// the original is charged for the copy, too.
     fn finish_for(self, caps: Vec<Client>, original: &Payload) -> Payload {
         let mut message = Message::from(self.builder);
         if let Some(charge) = original.message.charge() {

@@ -7,7 +7,7 @@ use super::pending::Pending;
 ///
 /// Generated `Pipeline` types wrap this type and have a method for every field that
 /// leads to a capability. A pointer whose type the schema leaves open gives this type
-/// itself, and [`as_cap`](Self::as_cap) takes it for a capability.
+/// itself, which [`as_cap`](Self::as_cap) treats as a capability.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     pending: Pending,

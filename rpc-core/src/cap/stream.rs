@@ -73,8 +73,8 @@ impl Stream {
         Ok(InFlight { stream: Arc::clone(self), bytes, sent })
     }
 
-    /// If the window has no room, waits until it is half empty: so a sender that had to
-    /// wait goes on with several messages, and is not woken for each of them.
+    /// If the window has no room, waits until it is half empty, so that a sender that had
+    /// to wait goes on with several messages instead of being woken for each of them.
     ///
     /// # Errors
     /// The error of a message that failed in the meantime, or the error that ends the
@@ -128,7 +128,7 @@ impl State {
         self.in_flight <= self.controller.window() / 2
     }
 
-    /// Whether a state is reached for which a thread may wait.
+    /// Whether the stream is in a state that a thread may be waiting for.
     fn is_changed(&self) -> bool {
         self.failure.is_some() || self.is_half_empty()
     }

@@ -52,8 +52,8 @@ const KEPT: usize = 16;
 /// The gateway of one connection.
 pub(crate) struct Gateway {
     client: Client,
-    /// The queues in which the saves of a promise wait: one for all saves of a promise,
-    /// however often the peer saves the promise and cancels that.
+    /// The queues in which saves of promises wait. All saves of one promise share a queue,
+    /// however often the peer saves the promise and cancels the save.
     waiting: Mutex<HashMap<(usize, Heading), Weak<Saves>>>,
 }
 
@@ -71,15 +71,14 @@ impl Gateway {
         delivery: Delivery,
     ) {
         let key = (promise.address(), heading);
-        // An entry that is found belongs to this promise: it keeps its promise alive,
-        // so the address was not used again.
+        // An entry that is found belongs to this promise: entries keep their promises
+        // alive, so the address cannot have been used again.
         let known = self.waiting.lock().get(&key).and_then(Weak::upgrade);
         let queue = known.as_ref().and_then(|saves| saves.queue.upgrade());
         if let Some(queue) = queue {
             return Client::of(queue).deliver(delivery);
         }
-        // If two threads come here at the same time, there are two queues, which does
-        // no harm.
+        // Two threads that come here at the same time make two queues, which does no harm.
         let (queue, saves) = Saves::new(self, machine, promise.clone(), heading);
         let before = self.waiting.lock().insert(key, Weak::clone(&saves));
         drop(before);
@@ -93,7 +92,7 @@ impl Gateway {
         drop(queue);
     }
 
-    /// Calls the gateway instead, whose results are those of a save.
+    /// Calls the gateway instead. Its results have the form of a save's.
     fn redirect(&self, method: u16, cap: Client, delivery: Delivery) {
         let Delivery::Call(call) = delivery else {
             // A disembargo is no save.
@@ -172,8 +171,8 @@ impl Dispatch for Bypass {
     }
 }
 
-/// The saves of a promise that is not resolved yet. It lives as long as a save waits,
-/// and keeps the promise alive.
+/// The saves of a promise that is not resolved yet. Lives as long as a save waits, and
+/// keeps the promise alive.
 pub(crate) struct Saves {
     gateway: Arc<Gateway>,
     machine: Weak<Machine>,
@@ -183,7 +182,7 @@ pub(crate) struct Saves {
 }
 
 impl Saves {
-    /// The queue, which owns the `Saves`.
+    /// Returns the queue, which owns the `Saves`, and the `Saves`.
     fn new(
         gateway: &Arc<Gateway>,
         machine: &Arc<Machine>,

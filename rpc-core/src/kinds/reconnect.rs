@@ -3,15 +3,15 @@
 //! # State model
 //!
 //! ```text
-//!        ┌──────── a call fails as disconnected, or reset ────────┐
-//!        ▼                                                        │
-//! Unconnected ──next call──► Connecting(generation) ──► Connected(generation)
+//!        ┌─ a call fails as disconnected or finds it ended, or reset ─┐
+//!        ▼                                                            │
+//! Unconnected ──next call──► Connecting(generation) ──────► Connected(generation)
 //!        ▲                          │
 //!        └─connecting fails, or reset
 //! ```
 //!
-//! A call that finds the connection ended uses the next one at once: the call was not
-//! sent, so nothing is done twice.
+//! A call that finds its connection ended uses the next connection at once: the call was
+//! not sent, so nothing is done twice.
 //!
 //! From the first call of a generation on, calls go to a promise, which resolves to the
 //! capability that `connect` returns. So calls keep their order and do not wait here. A
@@ -34,9 +34,9 @@ use crate::sync::Mutex;
 use crate::work::executor::Job;
 use crate::work::role;
 
-/// Makes a capability that is connected again at the next call after a call has failed
-/// with `disconnected`. `connect` finds the capability to which calls go, such as the
-/// bootstrap capability of a new connection. It runs on a worker, where it may wait,
+/// Makes a capability that is connected again: once a call has failed with `disconnected`,
+/// the next call connects anew. `connect` finds the capability to which calls go, such as
+/// the bootstrap capability of a new connection. It runs on a worker, where it may wait,
 /// and for the first time now.
 ///
 /// Calls that are under way when the connection ends fail: it is not known whether they
@@ -104,8 +104,8 @@ pub struct ReconnectControl {
 }
 
 impl ReconnectControl {
-    /// Gives the connection up, if there is one: the next call connects again. Calls
-    /// that are under way go on.
+    /// Gives the present connection up, if there is one: the next call connects again.
+    /// Calls that are under way go on.
     pub fn reset(&self) {
         let generation = self.generation();
         self.reconnecting.end_generation(generation);
@@ -261,8 +261,8 @@ impl Connecting {
     fn settle(&mut self, outcome: Result<Client>) {
         let Some(promise) = self.promise.take() else { return };
         let target = outcome.unwrap_or_else(Client::broken);
-        // This comes first. Otherwise a call that is made after another one has failed
-        // would find the same failure.
+        // The generation ends before its promise resolves. Otherwise a call that is made
+        // right after another one has failed would meet the same failure.
         if target.failure().is_some()
             && let Some(this) = self.this.upgrade()
         {

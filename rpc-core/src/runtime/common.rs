@@ -1,7 +1,6 @@
-//! The settings that the connections of a system have in common. They are set on a
-//! [`ConnConfig`](super::ConnConfig) or on an
-//! [`RpcSystemBuilder`](super::RpcSystemBuilder), with the same methods, which are written
-//! down here once.
+//! The settings that the connections of a system have in common. A
+//! [`ConnConfig`](super::ConnConfig) and an [`RpcSystemBuilder`](super::RpcSystemBuilder)
+//! set them with the same methods, which are written down here once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -94,8 +93,8 @@ macro_rules! common_setters {
             self
         }
 
-        /// Whether exceptions that are sent to the peer contain internal detail,
-        /// such as what a method panicked with. Useful while developing; such detail
+        /// Sets whether exceptions that are sent to the peer contain internal detail, such
+        /// as what a method panicked with. This is useful during development; such detail
         /// may be confidential. Default: `false`.
         #[must_use]
         pub fn debug_mode(mut self, on: bool) -> Self {
@@ -153,15 +152,15 @@ macro_rules! common_setters {
         }
 
         /// Sets how long each call of this side over the connection may take, unless its
-        /// caller or [its client](crate::Client::with_timeout) allows another time. It
-        /// includes the wait for room, also that of
+        /// caller or [its client](crate::Client::with_timeout) allows another time. The
+        /// time includes the wait for room, even that of
         /// [`Connection::bootstrap`](crate::Connection::bootstrap). When the time is over the
         /// call fails with an error that [is a timeout](crate::Error::is_timeout), even if
         /// nobody waits for it, and the peer is told that it is cancelled. A streaming call
         /// that is not answered in time ends its stream.
         ///
-        /// Calls that are passed on for a peer are not limited, and of a call [for its
-        /// pipeline only](crate::Request::send_pipeline_only) just the wait for room is.
+        /// Calls that are passed on for a peer are not limited. Of a call [for its pipeline
+        /// only](crate::Request::send_pipeline_only), only the wait for room is limited.
         /// [`Duration::MAX`] stands for no limit. Default: that of the vat,
         /// [`VatConfig::call_timeout`](crate::vat::VatConfig::call_timeout).
         ///
@@ -177,9 +176,9 @@ macro_rules! common_setters {
             self
         }
 
-        /// How long a connection that ends may take to write what is still queued, and
-        /// to wait for the peer to end its side, too. A peer that does neither read nor
-        /// close cannot hold it longer. Default: one second.
+        /// Sets how long a connection that ends may take to write what is still queued, and
+        /// to wait for the peer to end its side, too. A peer that neither reads nor closes
+        /// cannot hold it longer. Default: one second.
         #[must_use]
         pub fn close_timeout(mut self, timeout: Duration) -> Self {
             self.$($common).+.close_timeout = timeout;

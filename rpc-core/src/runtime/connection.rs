@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - The *receive thread* reads and decodes. It waits for input, and for room in its
-//!   queue; for nothing else. A message that comes alone it works off itself.
+//!   queue; for nothing else. It works off a message that comes alone by itself.
 //! - The *coordinator* makes one transaction of each message, and then runs the effects
 //!   of that transaction. It never waits for other threads. See `receiving.rs`.
 //! - The *send thread* encodes and writes everything that is queued, in one go, as far
@@ -14,11 +14,11 @@
 //!
 //! # The end
 //!
-//! The thread that notices the end empties the tables (Note [ending]), and the
-//! coordinator is told. Its last task is to see the other two threads off. For a
-//! bounded time, the send thread writes what is queued and ends the stream, and the
-//! receive thread reads until the peer has ended its own stream. Then the transport is
-//! shut down and both threads are joined.
+//! The thread that notices the end empties the tables (Note [ending]) and tells the
+//! coordinator, whose last task is to end the other two threads. For a bounded time, the
+//! send thread writes what is queued and ends the stream, and the receive thread reads
+//! until the peer has ended its own stream. Then the transport is shut down and both
+//! threads are joined.
 
 use std::any::Any;
 use std::fmt;
@@ -293,7 +293,7 @@ impl Connection {
         self.shared().number
     }
 
-    /// Keeps the connection open until something else than the drop of its last handle
+    /// Keeps the connection open until something other than the drop of its last handle
     /// ends it.
     pub(super) fn keep_until_end(&self) {
         let handle = self.clone();
@@ -305,8 +305,8 @@ impl Connection {
         Arc::clone(&self.handle.0)
     }
 
-    /// As [`inner`](Self::inner), for those who do not care for what is left of a
-    /// connection that has ended.
+    /// As [`inner`](Self::inner), without keeping what is left of a connection that has
+    /// ended.
     pub(super) fn downgrade(&self) -> Weak<Shared> {
         Arc::downgrade(&self.handle.0)
     }
@@ -384,8 +384,8 @@ impl Shared {
         self.machine.drain();
     }
 
-    /// Waits until every call that was taken is answered, or until `deadline`. Returns
-    /// whether all are. That lasts only if new calls are refused.
+    /// Waits until every call that was accepted is answered, or until `deadline`. Returns
+    /// whether all are. The answer stays true only if new calls are refused.
     pub(super) fn wait_until_answered(&self, deadline: Deadline) -> bool {
         self.steps.wait(|| self.machine.owes_nothing(), deadline)
     }
@@ -651,7 +651,7 @@ impl Drop for CloseAfter {
 }
 
 /// Runs the work of one of a connection's threads. If it panics, the connection ends with
-/// a reason, because the thread's work is not done any more.
+/// a reason, because nothing does the thread's work any more.
 ///
 /// # Errors
 /// The work panicked.
@@ -720,7 +720,7 @@ impl Coordinator {
                 tracing::error!("a thread of a connection panicked");
             }
         }
-        // What else a reference to the connection would keep.
+        // A reference to the connection would keep what waits in the queue.
         self.receiving.refuse(&self.inbox);
         self.sending.close();
         drop(self.inbox);
@@ -728,7 +728,7 @@ impl Coordinator {
         self.registry.remove(self.shared.number);
         let at_end = self.shared.at_end.lock().take();
         for closure in at_end.into_iter().flatten() {
-            // Whatever goes wrong there, those who wait for the end are told.
+            // Whatever goes wrong there, the threads that wait for the end are told.
             let _ = panics::caught("what follows the end of a connection", closure);
         }
         self.shared.closed.set();

@@ -6,12 +6,10 @@ use std::time::Duration;
 use super::connection::Shared;
 use crate::deadline::Deadline;
 
-/// Refuses new calls of the peers, waits until the calls that were taken are answered, but
-/// not beyond the deadline, and ends the connections. Returns whether all of these calls
-/// were answered.
-///
-/// After that, it waits for the connections' threads, those that are supervised included,
-/// for twice the longest close timeout at most.
+/// Refuses new calls of the peers, waits until the calls that were accepted are answered,
+/// but not beyond the deadline, and ends the connections. Then waits for the connections'
+/// threads, supervised ones included, for at most twice the longest close timeout. Returns
+/// whether all accepted calls were answered.
 pub(super) fn drain(connections: &[Arc<Shared>], deadline: Deadline) -> bool {
     for connection in connections {
         connection.refuse_new_calls();

@@ -42,9 +42,9 @@ pub trait BootstrapFactory: Send + Sync + 'static {
     /// The capability for this peer; `None` to offer nothing, a
     /// [broken](Client::broken) one to say why.
     ///
-    /// Called once for each connection, when it begins, whether or not the peer is
-    /// going to ask for the capability. Must not block, because nothing is served
-    /// before this returns; it can return a promise instead.
+    /// Called once for each connection, when it begins, whether or not the peer will ask
+    /// for the capability. Must not block, because nothing is served before this returns;
+    /// it can return a promise instead.
     fn bootstrap_for(&self, peer: &PeerDescription) -> Option<Client>;
 }
 
@@ -226,8 +226,8 @@ impl fmt::Debug for NamedExports {
     }
 }
 
-/// A restorer as an object, so that it runs, and its panics are caught, as methods'
-/// are.
+/// A restorer as an object, so that it runs as methods do, and its panics are caught as
+/// theirs are.
 pub(crate) struct RestorerObject {
     pub(crate) restorer: Arc<dyn Restorer>,
     pub(crate) peer: PeerDescription,

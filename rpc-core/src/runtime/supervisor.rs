@@ -38,7 +38,7 @@ struct Shared {
 /// What a vat supervises, for which its shutdown waits. The lock is a leaf.
 #[derive(Default)]
 pub(super) struct Groups {
-    /// By their addresses. Those that are gone have taken themselves off.
+    /// The groups by their addresses. A group that goes takes itself off.
     noted: Mutex<HashMap<usize, Weak<Shared>>>,
 }
 
@@ -105,8 +105,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// `disconnected` when the connection or the owner has ended already, `overloaded`
-    /// when the operating system has no thread to give, `failed` when the name has a NUL
-    /// character.
+    /// when the operating system has no thread to give, `failed` when the name contains a
+    /// NUL character.
     pub fn spawn(
         &self,
         name: impl Into<String>,
@@ -295,8 +295,9 @@ impl fmt::Debug for StopToken {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

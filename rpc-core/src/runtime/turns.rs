@@ -3,17 +3,17 @@
 //! Note [turns]
 //!
 //! Queueing something for another thread costs a wake-up: a system call, and the time
-//! until the other thread runs, which is most of the time of a call when little else is
+//! until the other thread runs. That is most of the time of a call when little else is
 //! going on. So the right to consume the queue is a *turn* that any thread may take. A
 //! thread that queued something and has nothing better to do takes the turn when it is
-//! free. When there is more to do than should keep such a thread, the turn goes to the
+//! free. If there is more to do than such a thread should be kept for, the turn goes to the
 //! *resident*, a thread that exists for this queue.
 //!
 //! # State model of the turn
 //!
 //! ```text
 //! Free ──push──► Due ──claim──► Taken ──finish, nothing waits──► Free
-//!                                 └──hand_over──► Resident ──wait──► Taken
+//!                                 └──handed over, or dropped──► Resident ──wait──► Taken
 //! ```
 //!
 //! Only the thread that has the turn takes items out, so their order is kept. The state

@@ -61,7 +61,7 @@ impl Default for VatConfig {
     }
 }
 
-/// Objects that run in the same worker pool, and the connections to other vats.
+/// A vat: objects that run in one worker pool, and their connections to other vats.
 /// Cloning gives another handle on the same vat.
 ///
 /// Dropping every handle leaves connections running until their own handles are
@@ -80,7 +80,7 @@ struct Shared {
     /// Set before the connections are closed.
     closed: AtomicBool,
     supervisors: Arc<Groups>,
-    /// What closes the listeners of threads that serve, each with a number.
+    /// The closures that close the listeners of threads that serve, each with a number.
     serving: Mutex<Serving>,
 }
 
@@ -90,7 +90,7 @@ struct Serving {
     closing: HashMap<u64, Box<dyn Fn() + Send + Sync>>,
 }
 
-/// A thread that serves. Dropped when it no longer does.
+/// Stands for a thread that serves, until it no longer does.
 pub(super) struct ServingGuard<'a> {
     vat: &'a Vat,
     number: u64,
@@ -138,8 +138,8 @@ impl Vat {
         }
     }
 
-    /// The default vat: an object belongs to it that is made without a vat, on a thread
-    /// that belongs to no vat. It lives as long as the process.
+    /// The default vat, which lives as long as the process. Objects that are made without a
+    /// vat, on a thread that belongs to no vat, belong to it.
     pub fn global() -> &'static Vat {
         static GLOBAL: LazyLock<Vat> =
             LazyLock::new(|| Vat::of_workers(Pool::global(), DEFAULT_NAME.into(), None));
@@ -308,7 +308,7 @@ impl Vat {
         for connection in &connections {
             connection.close();
         }
-        // They stay in the list: those that go on are waited for by the next shutdown.
+        // The supervisors stay in the list: the next shutdown waits for those that go on.
         let supervisors = self.shared.supervisors.all();
         for supervisor in &supervisors {
             supervisor.stop();

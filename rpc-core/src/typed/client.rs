@@ -101,8 +101,8 @@ impl<C: FromClient> TypedFulfiller<C> {
     }
 }
 
-// What generated clients are made of. They hold a `Hook`, because the capnp crate asks
-// for a reference to a hook.
+// What generated clients are made of. They hold a `Hook`, because the capnp crate wants a
+// reference to a hook.
 
 /// Makes a generated client's hook of one that came out of a message.
 pub fn client_from_hook(hook: &dyn ClientHook) -> Hook {

@@ -50,17 +50,17 @@ pub type Response<R> = Content<R>;
 /// # }
 /// ```
 pub struct Content<T> {
-    /// First of the fields, so that the compiler names it where the content is moved to
+    /// The first field, so that the compiler's error names it when content is moved to
     /// another thread.
     _thread: CallDetachToMoveThisToAnotherThread,
     reader: Reader<Payload>,
-    /// Made when something is read, because many responses are dropped unread.
+    /// Made at the first reading, because many responses are dropped unread.
     table: OnceCell<CapTable>,
     content: PhantomData<fn() -> T>,
 }
 
-/// What the compiler's error names: a type that stays on its thread, because the capnp
-/// crate's readers do.
+/// A type that stays on its thread, because the capnp crate's readers do. Its name is the
+/// advice in the compiler's error.
 struct CallDetachToMoveThisToAnotherThread(PhantomData<*const ()>);
 
 impl<T> Content<T> {

@@ -167,8 +167,8 @@ where
     Arc::new(Served::<C, S> { server: Arc::new(server), config, client: PhantomData })
 }
 
-/// The object of type `S` behind a client, if [`new_client`] or `from_server` made the
-/// client in this process, of the object or of an `Arc` of it.
+/// The object of type `S` behind a client, if the client was made in this process by
+/// [`new_client`] or `from_server`, from the object or from an `Arc` of it.
 ///
 /// `None` if the object is of another type or in another process, and for a promise
 /// that has not resolved to it yet.

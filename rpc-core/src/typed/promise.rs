@@ -20,7 +20,7 @@ use crate::sync::Mutex;
 /// Any thread may hold it. If its last copy, its pipelines and the clients made of them
 /// are all dropped before the call has returned, the call is cancelled.
 ///
-/// It is also a [`Future`], for programs that have an executor. No executor is needed.
+/// It is also a [`Future`], for programs that have an executor. None is needed.
 #[must_use = "dropping a promise cancels the call; wait for it, or use on_resolve"]
 pub struct Promise<R> {
     pending: Pending,
@@ -69,8 +69,8 @@ impl<R> Promise<R> {
     }
 
     /// Runs `action` with the response on a worker, once the call has returned. The
-    /// promise need not be kept for that: a call for which an action waits is not
-    /// cancelled.
+    /// promise need not be kept: while an action waits for the call, dropping the promise
+    /// does not cancel the call.
     pub fn on_resolve(&self, action: impl FnOnce(Result<Response<R>>) + Send + 'static) {
         self.pending
             .on_resolve(move |result| action(result.map(|payload| Response::new(&payload))));

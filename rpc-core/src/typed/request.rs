@@ -24,7 +24,7 @@ use crate::wire::Hint;
 /// builds it through builders that keep it well-formed.
 const WELL_FORMED: &str = "content that is being built is well-formed";
 
-/// Content under construction, with the capabilities that it refers to.
+/// Content under construction, with the capabilities to which it refers.
 pub(super) struct Draft {
     builder: PayloadBuilder,
     table: CapTable,
@@ -86,7 +86,7 @@ impl Draft {
     }
 }
 
-/// Makes the type explicit, where another one could be inferred.
+/// Names the type where the compiler could infer another one.
 fn set_as<T: Owned>(
     content: &mut capnp::any_pointer::Builder<'_>,
     from: impl SetterInput<T>,
@@ -178,9 +178,9 @@ impl<P, R> Request<P, R> {
         Promise::new(self.start(Time::Default))
     }
 
-    /// Sends the call as [`send`](Self::send) does, with a time that covers the wait for
-    /// room, the sending and the wait for the answer, whether somebody waits for it or
-    /// not. When the time is over the call fails with an error that [is a
+    /// Sends the call as [`send`](Self::send) does, with a time limit for the wait for
+    /// room, the sending and the wait for the answer. The limit holds even if nobody waits
+    /// for the call. When the time is over the call fails with an error that [is a
     /// timeout](crate::Error::is_timeout), and so do calls that are pipelined on it from
     /// then on; the callee is told that the call is cancelled.
     ///
@@ -215,7 +215,7 @@ impl<P, R> Request<P, R> {
     /// lost: the request comes back, with its parameters.
     ///
     /// # Errors
-    /// The request, because as many calls are under way, or as many bytes queued, as
+    /// The request, because as many calls are under way, or as many bytes are queued, as
     /// [`Limits`](crate::Limits) allow.
     ///
     /// ```
@@ -371,15 +371,15 @@ impl<P> StreamingRequest<P> {
         self.stream(Time::Default)
     }
 
-    /// Sends the call as [`send`](Self::send) does, with a time that covers the wait for
-    /// room, the sending and the wait for the answer. When the time is over and the call
-    /// was sent, the stream fails with an error that [is a
+    /// Sends the call as [`send`](Self::send) does, with a time limit for the wait for
+    /// room, the sending and the wait for the answer. If the call was sent and is not
+    /// answered in time, the stream fails with an error that [is a
     /// timeout](crate::Error::is_timeout), here or at a later call.
     ///
     /// # Errors
-    /// As [`send`](Self::send); and if there was no room in time, an error of which
-    /// [`Error::timeout`](crate::Error::timeout) says that the call was never sent. Then
-    /// the stream goes on without it.
+    /// As [`send`](Self::send). If there was no room in time, the error's
+    /// [`timeout`](crate::Error::timeout) says that the call was never sent, and the stream
+    /// goes on without it.
     pub fn send_timeout(self, timeout: Duration) -> Result<()> {
         self.stream(Time::Until(Deadline::after(timeout)))
     }
@@ -397,9 +397,8 @@ impl<P> StreamingRequest<P> {
         client.stream_within(call, time)
     }
 
-    /// Sends the call if there is room for it in the stream's window and among the calls
-    /// under way, and never waits. Otherwise nothing is lost: the request comes back,
-    /// with its parameters.
+    /// Sends the call if the stream's window and the calls under way leave room for it, and
+    /// never waits. Otherwise nothing is lost: the request comes back, with its parameters.
     ///
     /// # Errors
     /// As [`send`](Self::send).

@@ -86,7 +86,7 @@ impl Ticket {
         }
     }
 
-    /// Looks at the call, if it is not answered.
+    /// Looks at the call, if it has not been answered.
     fn look<T>(&self, look: impl FnOnce(&IncomingCall) -> T) -> Option<T> {
         match &*self.call.borrow() {
             Stage::Open(call) => Some(look(call)),
@@ -363,7 +363,7 @@ impl<R> fmt::Debug for Results<R> {
     }
 }
 
-/// A call whose method has returned, or will return, before its answer is known.
+/// A call whose answer comes separately from its method's return.
 struct Deferral {
     call: Mutex<Option<IncomingCall>>,
 }
@@ -381,8 +381,8 @@ impl Deferral {
         self.call.lock().as_ref().is_some_and(IncomingCall::is_cancelled)
     }
 
-    /// Under the lock, nothing is dropped and no other thread is woken: only this
-    /// method waits on an open call's behalf.
+    /// May be called under the lock: nothing is dropped and no other thread is woken,
+    /// because only this method waits on behalf of an open call.
     fn allow_cancellation(&self) {
         if let Some(call) = &*self.call.lock() {
             call.allow_cancellation();
@@ -395,8 +395,8 @@ impl Deferral {
     }
 }
 
-/// The results of a call that is answered later, by any thread. If they are dropped
-/// unanswered, the call fails and its caller is told the reason.
+/// The results of a call that is answered later, by any thread. If they are dropped before
+/// that, the call fails and its caller is told the reason.
 #[must_use = "dropping deferred results fails the call"]
 pub struct DeferredResults<R> {
     deferral: Arc<Deferral>,

@@ -59,7 +59,7 @@ impl<S: Send + Sync + 'static> ServerSet<S> {
     }
 
     /// The object to which a client leads, if it is one of this set and this is known
-    /// by now. It is not known for a promise that has not resolved, nor while earlier
+    /// by now. It is not known while the client is an unresolved promise, nor while earlier
     /// calls are still on their way by a detour. Does not wait.
     pub fn local_server(&self, client: &impl FromClient) -> Option<Arc<S>> {
         self.find(client.as_client())

@@ -91,7 +91,7 @@ impl CallCell {
         };
         let hooks = std::mem::take(&mut state.on_cancel);
         let taken_from = state.taken_from.take();
-        // They may keep the other call from being cancelled.
+        // These fields may keep the other call from being cancelled.
         let fields = match &mut state.early {
             Some(Early::Taken(fields)) => std::mem::take(fields),
             _ => BTreeMap::new(),

@@ -18,8 +18,8 @@ const MAX_WAITS: usize = 1 << 16;
 
 impl CallCell {
     /// Records that the question was answered with a reference to another call, which
-    /// [`take_from`](Self::take_from) will name, and what the fields are that were asked
-    /// for before. For use under the order lock.
+    /// [`take_from`](Self::take_from) will name. `fields` are those that were asked for
+    /// before. For use under the order lock.
     pub(crate) fn will_take(&self, fields: BTreeMap<Path, Client>) {
         let mut state = self.state.lock();
         if !matches!(state.phase, Phase::Asked(_)) {

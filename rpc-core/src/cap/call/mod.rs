@@ -93,8 +93,7 @@ struct State {
     fields: BTreeMap<Path, Weak<LocalPromise>>,
     /// Number of fields at which those that are gone are swept out.
     sweep_at: usize,
-    /// Where calls go that are pipelined before the outcome is known, if the phase does
-    /// not determine it.
+    /// Where pipelined calls go before the outcome is known, if the phase does not say.
     early: Option<Early>,
     /// The number of batches of fields that are being handed over to a question's
     /// fields.
@@ -105,8 +104,8 @@ struct State {
     /// The queue in which the call waits, and its place there.
     queued_in: Option<(Queue, u64)>,
     arrival: Arrival,
-    /// The number of words as which the call counts on the connection over which it
-    /// came: Note [flow limit].
+    /// The number of words that the call counts as on the connection over which it came:
+    /// Note [flow limit].
     words: u64,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
     /// The method that runs for this call, if it allows interruption.
@@ -123,13 +122,13 @@ pub(crate) enum Queue {
     Held(Weak<dyn Connection>),
     /// The mailbox of the object that will run the call.
     Mailbox(Weak<dyn Keeps>),
-    /// None: the object has begun to run the call.
+    /// No queue any more: the object has begun to run the call.
     Running(Weak<dyn Keeps>),
 }
 
 /// An object that keeps calls in its mailbox.
 pub(crate) trait Keeps: Calls {
-    /// Takes a call of this origin out, which was cancelled, if it still waits.
+    /// Takes out a cancelled call of this origin, if it still waits.
     ///
     /// Must not be called under a lock.
     fn withdraw(&self, origin: Origin, place: u64);
@@ -142,7 +141,7 @@ pub(crate) trait Keeps: Calls {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Arrival {
     IfWanted,
-    /// It does: its caller has finished the call at once, but wants it to be delivered.
+    /// It does: its caller finished the call at once, but wants it to be delivered.
     InAnyCase,
 }
 
@@ -164,9 +163,9 @@ enum Early {
     /// membrane. The reference is weak: the interest in this call keeps the other one
     /// alive, too.
     Behind(Weak<CallCell>, Crossing),
-    /// The outcome will be that of another call. These fields were asked for before, and
-    /// are the same for those who ask again or read the results: earlier calls may be on
-    /// their way to them.
+    /// The outcome will be that of another call. These fields were asked for before. They
+    /// stay the same for everything that asks again or reads the results, because earlier
+    /// calls may be on their way to them.
     Taken(BTreeMap<Path, Client>),
 }
 
@@ -192,7 +191,7 @@ pub(crate) enum Elsewhere {
     Behind(Arc<CallCell>, Crossing),
 }
 
-/// What is told when a call is done.
+/// A listener that is told when a call is done.
 enum WhenDone {
     /// A call whose outcome is the same, apart from this change.
     Call(Arc<CallCell>, Change),
@@ -236,8 +235,8 @@ impl Drop for Interest {
 }
 
 impl CallCell {
-    /// `hint` says what the caller will not make use of, `origin` for whom the call is
-    /// made: Note [shares].
+    /// `hint` says what the caller will not use, `origin` for whom the call is made:
+    /// Note [shares].
     pub(crate) fn new(sink: Sink, hint: Hint, origin: Origin) -> (Arc<CallCell>, Arc<Interest>) {
         let cell = Arc::new(CallCell {
             state: Mutex::new(State {
@@ -390,8 +389,8 @@ impl CallCell {
         }
     }
 
-    /// Sends the Return if a peer made the call, and returns the outcome as calls find
-    /// it that are pipelined from now on.
+    /// Sends the Return if a peer made the call. Returns the outcome as later pipelined
+    /// calls see it.
     fn send_return(&self, outcome: Outcome) -> Outcome {
         match &self.sink {
             Sink::Here => outcome,

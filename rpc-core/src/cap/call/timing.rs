@@ -5,13 +5,13 @@
 //! A deadline covers a whole call: the wait for room, the sending, and the wait for the
 //! answer. Who enforces it depends on who waits.
 //!
-//! - A thread that makes the call and waits for it, in one, sees to the deadline itself,
-//!   and gives the call up by dropping it.
-//! - The deadline of a call that was sent, and for which a thread may or may not wait
-//!   later, is in the process's list: Note [timer]. When it comes, the call fails for
-//!   everybody, the capabilities that were pipelined from it are broken, and the peer is
-//!   sent a Finish. What was sent is on its way; what waits in a queue is taken out of
-//!   it, and a method of this process learns of a cancellation.
+//! - A thread that makes the call and waits for it in one step enforces the deadline
+//!   itself, and gives the call up by dropping it.
+//! - The deadline of a call that was sent first, and may be waited for later, is in the
+//!   process's list: Note [timer]. When the deadline passes, the call fails for everybody,
+//!   the capabilities that were pipelined from it are broken, and the peer is sent a
+//!   Finish. A call that still waits in a queue is taken out of it, and a method of this
+//!   process learns of a cancellation.
 //!
 //! Which time counts is decided where the call is made, before it waits for anything: the
 //! caller's, or else that of the client (`with_timeout`), or else that of the connection
@@ -33,15 +33,15 @@ use crate::error::{Error, Result, Timeout};
 use crate::wire::Hint;
 use crate::work::timer::{self, Expire, Ticket};
 
-/// Whether it is decided when the call has to be over.
+/// What ends a call that is not answered.
 #[derive(Default)]
 pub(super) enum Time {
-    /// The connection over which the call leaves decides.
+    /// Not decided yet: the connection over which the call leaves decides.
     #[default]
     Open,
-    /// Nothing but its caller ends the call.
+    /// Only its caller.
     UpToTheCaller,
-    /// The call ends when its entry in the list is due.
+    /// The process's list, when the call's entry there is due.
     Limited { _until: Ticket },
 }
 
@@ -54,7 +54,7 @@ impl CallCell {
     /// Ends the call at this time, if it is not over by then.
     ///
     /// # Errors
-    /// Nothing can see to that.
+    /// The system has no thread to give: see [`timer::at`].
     pub(crate) fn ends_at(self: &Arc<Self>, time: Instant) -> Result<()> {
         let this: Arc<dyn Expire> = Arc::clone(self) as _;
         let ticket = timer::at(time, Arc::downgrade(&this))?;
@@ -73,7 +73,7 @@ impl CallCell {
         }
     }
 
-    /// Whether the connection over which the call leaves decides when it has to be over.
+    /// Whether the connection over which the call leaves decides its deadline.
     pub(crate) fn is_undecided(&self) -> bool {
         self.is_own()
             && self.hint != Hint::OnlyPipeline

@@ -22,17 +22,17 @@ const KEPT: usize = 16;
 
 pub(super) struct Shared {
     policy: Arc<dyn MembranePolicy>,
-    /// What the policy said when the membrane was made: capabilities are described
-    /// under the lock of a connection, where no application code runs.
+    /// The policy's answer when the membrane was made: capabilities are described under
+    /// the lock of a connection, where no application code runs.
     passes_fds: bool,
-    /// The barrier, which its passages have in common.
+    /// The barrier, which all membranes around it share.
     root: Arc<Root>,
     state: Mutex<State>,
     /// The calls under way.
     calls: Arc<Roster>,
 }
 
-/// The identity of a barrier. Not of size zero, so that each has an address of its own.
+/// The identity of a barrier. Not zero-sized, so that each has an address of its own.
 struct Root {
     _identity: u8,
 }
@@ -68,7 +68,7 @@ impl Shared {
         Arc::ptr_eq(&self.root, &other.root)
     }
 
-    /// What stands on the other side for a capability, which has been shortened.
+    /// What stands on the other side for `client`, a capability that was shortened.
     pub(super) fn cross_settled(self: &Arc<Self>, client: Client, heading: Heading) -> Client {
         if client.address() == 0 {
             // Null and broken capabilities are the same on both sides.
@@ -99,9 +99,9 @@ impl Shared {
         Client::of(wrapped)
     }
 
-    /// Asks the policy, which is application code. Effects of that code are run only
-    /// when the call is on its way, because one of them may be the next call that comes
-    /// here. (See Note [effects].)
+    /// Asks the policy, which is application code. The effects of that code run only when
+    /// the call is on its way, because one of them may be the next call that comes here:
+    /// Note [effects].
     pub(super) fn decide(
         &self,
         heading: Heading,
@@ -132,8 +132,8 @@ impl Shared {
 
     /// Notes a call that is about to cross, so that revoking ends it.
     pub(super) fn register(&self, cell: &Arc<CallCell>) -> Result<()> {
-        // It enters first. Whoever revokes says so first, and then takes the calls: one of
-        // the two sees the other.
+        // The call enters before this looks whether the membrane is revoked; revoking sets
+        // the mark before it takes the calls. So one of the two sees the other.
         self.calls.enter(cell);
         self.revoked().map_or(Ok(()), Err)
     }

@@ -18,7 +18,7 @@
 //! `hold`), and as long as it has a stream that it has not passed on. What it resolves
 //! to is found by following the promise and wrapping what the promise has resolved to
 //! ([`Client::shortened`]). A revoked wrapper has an error in `State::inner`, and is
-//! settled whatever it wrapped.
+//! settled, whatever it wrapped before.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -56,8 +56,8 @@ pub(super) struct Wrapped {
 struct State {
     /// What this wraps, or the error with which the membrane was revoked.
     inner: Result<Client, Error>,
-    /// What this had resolved to at the last look, if to something else; kept so that
-    /// the next look finds the same wrapper.
+    /// What this had resolved to at the last look, if to something else; kept so that the
+    /// next look finds the same wrapper.
     became: Client,
     watch: Watch,
     watchers: Vec<Watcher>,

@@ -1,4 +1,4 @@
-//! Who may come in, who is sent away, and who has to leave again.
+//! Which peers may connect, which are refused, and which are disconnected again.
 //!
 //! # State model of a peer that connects
 //!
@@ -54,7 +54,7 @@ pub(crate) struct Door {
     limits: AcceptLimits,
     state: Mutex<State>,
     refusals: Mutex<Throttle>,
-    /// Set when nobody else comes.
+    /// Set when no more peers are let in.
     closed: Event,
 }
 
@@ -77,7 +77,7 @@ enum Phase {
     Closed,
 }
 
-/// What is one peer, for the limit of one peer.
+/// What counts as one peer for the limit on connections of one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Origin {
     V4(Ipv4Addr),
@@ -106,11 +106,11 @@ enum Verdict {
     Silent,
     /// Nothing happened since the last look.
     Unused,
-    /// With what the next look has to be compared.
+    /// The count to compare the next look with.
     Used(usize),
 }
 
-/// What is to be thought of a connection whose time is up.
+/// The verdict on a connection whose time is up.
 fn judge(last: Last, seen: &Seen) -> Verdict {
     match last {
         Last::Silence if !seen.heard => Verdict::Silent,
@@ -150,8 +150,8 @@ impl Door {
         Ok(door)
     }
 
-    /// Nobody else comes. The thread that watches ends when nobody is inside any more
-    /// whom it has to watch.
+    /// Lets no more peers in. The thread that watches ends when no peer that it has to
+    /// watch is inside any more.
     pub(crate) fn close(&self) {
         let called = {
             let mut state = self.state.lock();
@@ -231,7 +231,7 @@ impl Door {
         connection.on_end(Box::new(move || drop(place)));
     }
 
-    /// Looks at a connection after this time, unless that never comes.
+    /// Enters a connection to be looked at after this time, unless that never comes.
     fn enter(&self, number: u64, after: Duration, watched: Watched) {
         let Some(time) = Deadline::after(after).time() else { return };
         let (before, called) = {

@@ -29,16 +29,16 @@ pub struct AcceptLimits {
     /// are gone. Default: 1024.
     pub connections: u32,
 
-    /// Maximum number of them from one peer: from one IPv4 address, from one IPv6 network
-    /// of 64 bits, or of one user of this machine. Peers of which the transport knows
-    /// neither are not told apart, and only `connections` holds for them. Default: 256.
+    /// Maximum number of connections from one peer: from one IPv4 address, from one IPv6
+    /// network of 64 bits, or of one user of this machine. Peers of which the transport
+    /// knows neither cannot be told apart, and only `connections` limits them. Default: 256.
     pub connections_per_peer: u32,
 
     /// How long a peer may take to send its first message. Default: 10 seconds.
     pub first_message: Duration,
 
-    /// How long a connection may stay on which no call is under way and nothing is sent
-    /// or received. It is then closed, also if the peer still holds capabilities.
+    /// How long a connection may stay open while no call is under way and nothing is sent
+    /// or received. It is then closed, even if the peer still holds capabilities.
     /// Default: [`Duration::MAX`], which is for ever.
     pub idle: Duration,
 }

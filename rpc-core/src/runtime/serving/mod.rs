@@ -1,4 +1,4 @@
-//! Serving everybody who comes.
+//! Serving every peer that connects.
 
 mod door;
 mod limits;
@@ -24,7 +24,7 @@ use crate::work::role;
 
 type Configure = Box<dyn Fn(&PeerDescription) -> Result<ConnConfig> + Send + Sync>;
 
-/// What peers get that connect to a vat, and how many may.
+/// What peers that connect to a vat get, and how many may connect.
 ///
 /// ```
 /// use capnp_threads_core::vat::AcceptLimits;
@@ -81,12 +81,12 @@ impl fmt::Debug for ServeConfig {
 
 impl Vat {
     /// Accepts everybody who connects to a listener, until the listener is closed or the
-    /// vat shut down. Connections go on until their peers, or the vat, end them.
+    /// vat is shut down. Connections go on until their peers, or the vat, end them.
     ///
     /// Nothing that goes wrong with a peer ends this, nor does a lack of file descriptors
-    /// or threads. When accepting fails, the next attempt is made after a pause, of up to
-    /// a second if it fails again and again; the log tells of it, in few lines. A thread
-    /// of its own watches over [`AcceptLimits`].
+    /// or threads. When accepting fails, the next attempt is made after a pause, which
+    /// grows up to a second if attempts keep failing. The log reports this, but not every
+    /// time. A thread of its own enforces the [`AcceptLimits`].
     ///
     /// # Errors
     /// The limits let nobody in; the system has no thread to give; the vat was shut down
@@ -139,8 +139,8 @@ impl Vat {
     }
 }
 
-/// The loop of a thread that accepts: hands everybody who comes to `enter`, until
-/// `accept` says that nobody else will, or the door is closed.
+/// The loop of a thread that accepts: hands every peer to `enter`, until `accept` says
+/// that there will be no more, or the door is closed.
 pub(super) fn accept_all<T>(
     door: &Door,
     mut accept: impl FnMut() -> Result<Option<T>>,

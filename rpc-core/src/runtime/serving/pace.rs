@@ -1,4 +1,4 @@
-//! What keeps a failure that comes again and again from costing much.
+//! Keeping a failure that repeats from costing much.
 
 use std::time::{Duration, Instant};
 

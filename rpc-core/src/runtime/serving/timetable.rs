@@ -1,4 +1,4 @@
-//! When to look at what.
+//! A table of things that are due at certain times.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;

@@ -34,7 +34,7 @@ pub(super) struct Settings<Id> {
     pub(super) accept: AcceptLimits,
     pub(super) bootstrap: Option<Factory<Id>>,
     pub(super) idle_timeout: Option<Duration>,
-    /// Those of each connection.
+    /// The settings of each connection.
     pub(super) common: Common,
 }
 
@@ -118,7 +118,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
             acceptor: Mutex::new(None),
             idler: Mutex::new(None),
         });
-        // What has begun ends with this if the rest cannot begin.
+        // Dropping this ends what has begun, if the rest cannot begin.
         let system = RpcSystem { handle: Arc::new(Handle(Arc::clone(&shared))) };
         if let Some(timeout) = shared.settings.idle_timeout {
             *shared.idler.lock() = Some(Idler::start(&shared, timeout)?);

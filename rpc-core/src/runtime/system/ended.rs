@@ -1,4 +1,4 @@
-//! Threads for whose end others wait with a deadline.
+//! Threads whose end others wait for with a deadline.
 
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
@@ -14,7 +14,7 @@ pub(super) struct Ended {
     thread: ThreadId,
 }
 
-/// Tells of the end of a thread, also if that is a panic.
+/// Announces the end of a thread, even if that is a panic.
 struct Tell(Arc<Event>);
 
 impl Drop for Tell {
