@@ -41,6 +41,7 @@
 //! |---|---|
 //! | `endpoint` | the module `endpoint`: many parties over one socket for each pair of them, and networks of vats on top |
 //! | `persist` | the module `persist`: references to objects that outlive connections and processes, with a store in a folder |
+//! | `tls` | the module `transport::tls`: connections that are encrypted, to peers that prove who they are |
 
 #![forbid(unsafe_code)]
 // What can grow says so, and what cannot says why.

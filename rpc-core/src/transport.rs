@@ -5,6 +5,7 @@
 //! its place take turns with the writer, and any thread may use the control.
 //! Implementations are in `capnp-threads-transport`.
 
+mod identity;
 pub(crate) mod network;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use self::identity::{Identity, ParseVatIdError, VatId};
 use crate::wire::message::Message;
 
 /// A connected, blocking, two-way stream of messages.
@@ -174,6 +176,11 @@ pub struct PeerDescription {
     /// The peer's process, where the operating system reports it: on Linux, for Unix
     /// sockets.
     pub credentials: Option<Credentials>,
+    /// What the peer has proved with keys, over transports that have any.
+    pub identity: Option<Arc<Identity>>,
+    /// The protocol that both sides agreed on before the first message (ALPN), over
+    /// transports that can.
+    pub protocol: Option<Vec<u8>>,
 }
 
 /// A process of this machine, with its user and group, as the operating system vouches
@@ -206,6 +213,23 @@ impl PeerDescription {
     #[must_use]
     pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {
         PeerDescription { credentials, ..self }
+    }
+
+    /// Adds what the peer has proved with keys.
+    #[must_use]
+    pub fn with_identity(self, identity: Option<Identity>) -> Self {
+        PeerDescription { identity: identity.map(Arc::new), ..self }
+    }
+
+    /// Adds the protocol that was agreed on.
+    #[must_use]
+    pub fn with_protocol(self, protocol: Option<Vec<u8>>) -> Self {
+        PeerDescription { protocol, ..self }
+    }
+
+    /// The vat that the peer has proved to be.
+    pub fn vat(&self) -> Option<VatId> {
+        self.identity.as_ref()?.vat
     }
 }
 

@@ -47,6 +47,12 @@ impl Gate {
         self.closer.clone()
     }
 
+    /// What is readable once the listener is closed.
+    #[cfg(feature = "tls")]
+    pub(crate) fn wake(&self) -> BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.wake)
+    }
+
     /// Waits for a client at `listener`, which does not block, and takes it with
     /// `accept`.
     pub(crate) fn accept<T>(
@@ -110,7 +116,7 @@ fn poll(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> io::Result<()> {
     }
 }
 
-fn closed() -> io::Error {
+pub(crate) fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the listener was closed")
 }
 

@@ -12,6 +12,7 @@
 //! | [`unix`] | processes on one machine |
 //! | [`halves`] | any stream to read from and any stream to write to |
 //! | [`memory`] | threads of one process, without serialising anything |
+//! | `tls` | processes that prove who they are, with the feature of this name |
 //! | [`framing`] | what one's own byte streams are wrapped in |
 //!
 //! [`tap`] shows what goes over any of them. Many parties that talk with each other
@@ -37,6 +38,8 @@ pub mod tap;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod unix;
 #[cfg(test)]
 mod writing_now_tests;
@@ -44,8 +47,8 @@ mod writing_now_tests;
 pub use accept::Closer;
 pub use addr::{Address, Listener};
 pub use capnp_threads_core::transport::{
-    Credentials, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
-    TransportControl, TransportError,
+    Credentials, FrameLimits, Identity, MessageReader, MessageWriter, PeerDescription, Received,
+    Transport, TransportControl, TransportError, VatId,
 };
 pub use failure::is_exhaustion;
 pub use network::{SocketNetwork, SocketVat};

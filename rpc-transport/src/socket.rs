@@ -61,7 +61,49 @@ fn finish(socket: Socket) -> io::Result<()> {
 
 /// One of several users of a socket, which is closed when the last one is gone.
 #[derive(Clone)]
-struct Socket(Arc<OwnedFd>);
+pub(crate) struct Socket(Arc<OwnedFd>);
+
+/// What a transport needs that encrypts.
+#[cfg(feature = "tls")]
+impl Socket {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Socket(Arc::new(socket))
+    }
+
+    /// Waits for bytes.
+    pub(crate) fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(&*self.0, room)?)
+    }
+
+    /// Takes the bytes that are there, or fails with `WouldBlock`.
+    pub(crate) fn receive_now(&self, room: &mut [u8]) -> io::Result<usize> {
+        let (count, _) = rustix::net::recv(&*self.0, room, RecvFlags::DONTWAIT)?;
+        Ok(count)
+    }
+
+    /// Sends what there is room for, or fails with `WouldBlock`.
+    pub(crate) fn send_now(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        send_slices(self, slices, SEND_FLAGS | SendFlags::DONTWAIT)
+    }
+
+    pub(crate) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&*self.0, how)?)
+    }
+}
+
+impl Socket {
+    /// The bytes that the system takes before a write waits.
+    pub(crate) fn send_buffer(&self) -> Option<u64> {
+        let bytes = rustix::net::sockopt::socket_send_buffer_size(&*self.0).ok()?;
+        u64::try_from(bytes).ok()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Read for Socket {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
@@ -179,7 +221,6 @@ impl TransportControl for Control {
     }
 
     fn send_buffer(&self) -> Option<u64> {
-        let bytes = rustix::net::sockopt::socket_send_buffer_size(&*self.socket.0).ok()?;
-        u64::try_from(bytes).ok()
+        self.socket.send_buffer()
     }
 }

@@ -6,6 +6,8 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+#[cfg(feature = "tls")]
+use std::os::fd::BorrowedFd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -162,20 +164,20 @@ impl TcpOptions {
         server: impl ToSocketAddrs,
         timeout: Option<Duration>,
     ) -> io::Result<Transport> {
-        let addresses: Vec<SocketAddr> = server.to_socket_addrs()?.collect();
-        let start = Instant::now();
-        let mut failure = no_address();
-        for (index, address) in addresses.iter().enumerate() {
-            let share = timeout.map_or(FOREVER, |timeout| {
-                let attempts = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-                timeout.saturating_sub(start.elapsed()) / attempts
-            });
-            match self.connect_to(*address, share) {
-                Ok(transport) => return Ok(transport),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+        try_each(server, timeout, |address, timeout| self.connect_to(address, timeout))
+    }
+
+    /// As [`connect`](Self::connect) or [`connect_timeout`](Self::connect_timeout), but
+    /// returns the socket, which blocks, and its address.
+    #[cfg(feature = "tls")]
+    pub(crate) fn connect_socket(
+        &self,
+        server: impl ToSocketAddrs,
+        timeout: Option<Duration>,
+    ) -> io::Result<(OwnedFd, SocketAddr)> {
+        try_each(server, timeout, |address, timeout| {
+            Ok((self.connect_stream(address, timeout)?.into(), address))
+        })
     }
 
     fn connect_to(&self, address: SocketAddr, timeout: Duration) -> io::Result<Transport> {
@@ -244,12 +246,19 @@ impl TcpOptions {
         if stream.local_addr()? == peer {
             return Err(failure::connecting(peer, itself()));
         }
+        let socket = self.prepare(stream)?;
+        Ok(socket::transport(socket, PeerDescription::from_socket(peer)))
+    }
+
+    /// Sets up a stream that is connected already.
+    pub(crate) fn prepare(&self, stream: TcpStream) -> io::Result<OwnedFd> {
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
         let socket = Socket::from(OwnedFd::from(stream));
         self.set_buffers(&socket)?;
-        self.set_up(socket, peer)
+        self.set_options(&socket)?;
+        Ok(socket.into())
     }
 
     /// Listens at an address; port 0 lets the system choose a port. If the name
@@ -295,6 +304,28 @@ impl TcpOptions {
         socket.listen(self.backlog.unwrap_or(BACKLOG).into())?;
         Listener::new(socket.into(), self.clone())
     }
+}
+
+/// Tries the addresses for which a name stands in turn. They share the time.
+fn try_each<T>(
+    server: impl ToSocketAddrs,
+    timeout: Option<Duration>,
+    connect: impl Fn(SocketAddr, Duration) -> io::Result<T>,
+) -> io::Result<T> {
+    let addresses: Vec<SocketAddr> = server.to_socket_addrs()?.collect();
+    let start = Instant::now();
+    let mut failure = no_address();
+    for (index, address) in addresses.iter().enumerate() {
+        let share = timeout.map_or(FOREVER, |timeout| {
+            let attempts = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+            timeout.saturating_sub(start.elapsed()) / attempts
+        });
+        match connect(*address, share) {
+            Ok(connected) => return Ok(connected),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 // Note [connected to itself]
@@ -395,6 +426,27 @@ impl Listener {
         // down by all.
         stream.set_nonblocking(false)?;
         Ok((OwnedFd::from(stream).into(), peer))
+    }
+
+    /// Takes a client that has come, if there is one, with its socket set up.
+    #[cfg(feature = "tls")]
+    pub(crate) fn accept_now(&self) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
+        match self.inner.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(false)?;
+                let socket = Socket::from(OwnedFd::from(stream));
+                self.options.set_options(&socket)?;
+                Ok(Some((socket.into(), peer)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is readable when a client has come, and what is when the listener was closed.
+    #[cfg(feature = "tls")]
+    pub(crate) fn readiness(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.inner.as_fd(), self.gate.wake())
     }
 
     /// The address with the port that the system chose.

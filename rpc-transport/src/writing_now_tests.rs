@@ -10,7 +10,7 @@ use capnp_threads_core::transport::Transport;
 
 use crate::tap::tap;
 use crate::testing::{content, message};
-use crate::{memory, tcp, unix};
+use crate::{memory, tcp, tls, unix};
 
 fn tcp_pair() -> (Transport, Transport) {
     let listener = tcp::Listener::bind(("127.0.0.1", 0)).unwrap();
@@ -31,11 +31,12 @@ fn numbered(number: usize) -> Message {
 #[test]
 fn what_is_not_written_at_once_is_written_later_and_in_order() {
     type Pair = fn() -> (Transport, Transport);
-    let pairs: [(&str, Pair); 4] = [
+    let pairs: [(&str, Pair); 5] = [
         ("memory", memory::pair),
         ("bytes", || memory::byte_pair(10_000)),
         ("unix", || unix::pair().unwrap()),
         ("tcp", tcp_pair),
+        ("tls", tls::testing::pair),
     ];
     for (name, pair) in pairs {
         for batch_size in [1, 7] {
@@ -76,7 +77,7 @@ fn what_is_not_written_at_once_is_written_later_and_in_order() {
 
 #[test]
 fn sockets_and_memory_take_small_batches_at_once() {
-    for pair in [memory::pair, || unix::pair().unwrap(), tcp_pair] {
+    for pair in [memory::pair, || unix::pair().unwrap(), tcp_pair, tls::testing::pair] {
         let (mut left, mut right) = pair();
         let mut batch = vec![numbered(0), numbered(1)];
         assert!(left.writer.try_write(&mut batch).unwrap());
