@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::process;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -71,15 +72,51 @@ pub(super) fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Locks a file, which is created if it is not there, for as long as what this returns
-/// is open; none if it is locked already, by this process or another.
-pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
+/// A file that is locked by this process until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    process: u32,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would not unlock it while a child that was just forked, and is
+        // about to run another program, has it open too. A child that goes on instead
+        // leaves the lock to its parent.
+        if self.process == process::id() {
+            let _ = flock(&self.file, FlockOperation::NonBlockingUnlock);
+        }
+    }
+}
+
+/// Locks a file, which is created if it is not there; none if it is locked already, by this
+/// process or another.
+pub(super) fn lock(path: &Path) -> io::Result<Option<Lock>> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Lock { file, process: process::id() })),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_when_it_is_dropped_even_while_a_child_has_the_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = lock(&path).unwrap().unwrap();
+        let of_child = held.file.try_clone().unwrap();
+        assert!(lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(lock(&path).unwrap().is_some());
+        drop(of_child);
     }
 }

@@ -22,7 +22,7 @@ mod files;
 mod record;
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ pub struct FolderStore {
     accounts: Mutex<Accounts>,
     damaged: Vec<PathBuf>,
     /// Locked for as long as it is open.
-    _lock: File,
+    _lock: files::Lock,
 }
 
 impl FolderStore {
