@@ -17,6 +17,18 @@ pub use std::os::fd::OwnedFd;
 #[derive(Debug)]
 pub enum OwnedFd {}
 
+/// A descriptor that can be waited for. It stays open as long as this exists.
+#[cfg(all(unix, not(rpc_model)))]
+pub type Descriptor = Arc<dyn std::os::fd::AsFd + Send + Sync>;
+
+/// Stands for a descriptor on systems that have none.
+#[cfg(all(not(unix), not(rpc_model)))]
+pub type Descriptor = Arc<OwnedFd>;
+
+/// What a model has in place of a descriptor: Note [models].
+#[cfg(rpc_model)]
+pub type Descriptor = Arc<crate::sync::Signal>;
+
 /// A file descriptor with several owners, closed when the last one drops it.
 ///
 /// It can be used wherever `AsFd` is required. `try_clone` makes an `OwnedFd` of it,

@@ -1,9 +1,9 @@
 //! What a connection needs from the network: three handles on one two-way stream of
 //! whole messages.
 //!
-//! The receive thread owns the reader, the send thread and the threads that write in
-//! its place take turns with the writer, and any thread may use the control.
-//! Implementations are in `capnp-threads-transport`.
+//! The receive thread and the threads that read in its place take turns with the reader,
+//! the send thread and the threads that write in its place take turns with the writer, and
+//! any thread may use the control. Implementations are in `capnp-threads-transport`.
 
 mod identity;
 pub(crate) mod network;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use self::identity::{Identity, ParseVatIdError, VatId};
+pub use crate::fd::Descriptor;
 use crate::wire::message::Message;
 
 /// A connected, blocking, two-way stream of messages.
@@ -53,6 +54,24 @@ pub trait MessageReader: Send + 'static {
     /// Whether [`read`](Self::read) would return at once because a whole
     /// message is already buffered. May say `false` when it is not sure.
     fn has_buffered(&self) -> bool;
+
+    /// The descriptor that is readable when more of the stream has come. Threads that wait
+    /// for an answer then read themselves, and the receive thread need not be woken for
+    /// them. The default, `None`, leaves all reading to the receive thread.
+    fn descriptor(&self) -> Option<Descriptor> {
+        None
+    }
+
+    /// Reads as [`read_next`](Self::read_next) does, but does not wait; `None` if what has
+    /// come does not complete a message. It is called only if there is a
+    /// [`descriptor`](Self::descriptor), and after `None` only when that was readable
+    /// since.
+    ///
+    /// # Errors
+    /// The errors of [`read`](Self::read).
+    fn try_read_next(&mut self) -> Result<Option<Received>, TransportError> {
+        self.read_next().map(Some)
+    }
 
     /// Sets what this reader accepts from now on.
     fn set_limits(&mut self, limits: FrameLimits);

@@ -15,7 +15,7 @@
 //!
 //! # A fast transport of one's own
 //!
-//! [`halves::join`](crate::halves::join) makes a transport of any two streams. Three
+//! [`halves::join`](crate::halves::join) makes a transport of any two streams. Four
 //! things make it faster, or carry more, where the stream is capable of it:
 //!
 //! - [`FramedWriter::writing_now`], for streams that can say that a write would have
@@ -27,8 +27,11 @@
 //! - [`FramedWriter::sending_fds`] and [`FramedReader::receiving_fds`], for streams
 //!   that carry file descriptors.
 //!
-//! Reading needs nothing: [`FramedReader`] fetches as many messages with one `read`
-//! as are there.
+//! - [`FramedReader::polling`], for streams with a descriptor that tells when there is
+//!   something to read. Threads that wait for an answer then read it themselves.
+//!
+//! Otherwise reading needs nothing: [`FramedReader`] fetches as many messages with one
+//! `read` as are there.
 //!
 //! ```
 //! use std::io::{self, IoSlice, Read, Write};
@@ -99,7 +102,7 @@
 //!         socket.0.shutdown(Shutdown::Write)
 //!     });
 //!     Transport {
-//!         reader: Box::new(FramedReader::new(socket.clone())),
+//!         reader: Box::new(FramedReader::new(socket.clone()).polling(socket.0.clone())),
 //!         writer: Box::new(writer.writing_now(Socket::write_now)),
 //!         control: Arc::new(socket),
 //!     }

@@ -19,7 +19,7 @@ use crate::framing::{FramedReader, FramedWriter};
 pub(crate) fn transport(socket: OwnedFd, peer: PeerDescription) -> Transport {
     let socket = Socket(Arc::new(socket));
     Transport {
-        reader: Box::new(FramedReader::new(socket.clone())),
+        reader: Box::new(FramedReader::new(socket.clone()).polling(Arc::clone(&socket.0) as _)),
         writer: Box::new(FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now)),
         control: Arc::new(Control { socket, peer, owner: Owner::this_process() }),
     }
@@ -31,7 +31,11 @@ pub(crate) fn transport_with_fds(socket: OwnedFd, peer: PeerDescription) -> Tran
     let socket = Socket(Arc::new(socket));
     let writer = FramedWriter::with_finish(socket.clone(), finish).writing_now(write_now);
     Transport {
-        reader: Box::new(FramedReader::new(socket.clone()).receiving_fds(receive_with_fds)),
+        reader: Box::new(
+            FramedReader::new(socket.clone())
+                .polling(Arc::clone(&socket.0) as _)
+                .receiving_fds(receive_with_fds),
+        ),
         writer: Box::new(writer.sending_fds(MAX_FDS, send_with_fds)),
         control: Arc::new(Control { socket, peer, owner: Owner::this_process() }),
     }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use capnp_threads_core::describe::{DescribeOptions, Direction, describe};
 use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::{
-    FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
+    Descriptor, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
     TransportControl, TransportError,
 };
 use parking_lot::Mutex;
@@ -114,6 +114,17 @@ impl TappedReader {
             self.tap.line(Direction::Received, text);
         }
     }
+
+    fn tell(&mut self, outcome: Result<Option<&Received>, &TransportError>) {
+        match outcome {
+            Ok(Some(Received::Message(message))) => self.tap.message(Direction::Received, message),
+            Ok(Some(Received::Idle)) => self.tap.line(Direction::Received, "idle"),
+            Ok(Some(Received::End)) => self.end("end of stream"),
+            // Nothing, or nothing that this tap knows how to describe.
+            Ok(_) => {}
+            Err(error) => self.end(&format!("failed: {error}")),
+        }
+    }
 }
 
 impl MessageReader for TappedReader {
@@ -129,14 +140,17 @@ impl MessageReader for TappedReader {
 
     fn read_next(&mut self) -> Result<Received, TransportError> {
         let outcome = self.inner.read_next();
-        match &outcome {
-            Ok(Received::Message(message)) => self.tap.message(Direction::Received, message),
-            Ok(Received::Idle) => self.tap.line(Direction::Received, "idle"),
-            Ok(Received::End) => self.end("end of stream"),
-            // Nothing that this tap knows how to describe.
-            Ok(_) => {}
-            Err(error) => self.end(&format!("failed: {error}")),
-        }
+        self.tell(outcome.as_ref().map(Some));
+        outcome
+    }
+
+    fn descriptor(&self) -> Option<Descriptor> {
+        self.inner.descriptor()
+    }
+
+    fn try_read_next(&mut self) -> Result<Option<Received>, TransportError> {
+        let outcome = self.inner.try_read_next();
+        self.tell(outcome.as_ref().map(Option::as_ref));
         outcome
     }
 

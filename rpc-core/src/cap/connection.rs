@@ -11,6 +11,7 @@ use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
 use crate::transport::PeerDescription;
 use crate::wire;
+use crate::work::progress::Means;
 use crate::work::room::Room;
 
 /// A connection, as seen by the capabilities and calls that use it. Unless a method
@@ -97,6 +98,9 @@ pub(crate) fn is_same(
 /// The question of a call that was sent. When the last reference to it is dropped, the
 /// peer is told that the results are no longer wanted.
 pub(crate) trait Question: Send + Sync {
+    /// What ends waits for the answer: Note [progress]. May be called under a lock.
+    fn means(&self) -> Means;
+
     /// The promise for a field of the question's results: the same promise for the same
     /// path. `None` if the results have arrived already.
     ///

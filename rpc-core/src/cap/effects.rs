@@ -28,6 +28,8 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
 use super::call::{CallCell, Interest};
@@ -43,6 +45,7 @@ use crate::panics;
 use crate::wire::Path;
 use crate::work::executor::{Executor, Job, Refused};
 use crate::work::interrupt::Detached;
+use crate::work::pool::Pool;
 use crate::work::role;
 use crate::work::waking::Suspended;
 
@@ -86,12 +89,16 @@ pub(crate) enum Effect {
     FlushReleases(Arc<dyn Connection>),
     /// Run a closure for which no worker was free.
     Run(Job),
+    /// Wake a task of the application's.
+    Wake(Waker),
     /// A rare step of this library's own.
     Do(Box<dyn FnOnce() + Send>),
     /// End the threads of a connection whose tables are empty.
     Disconnected(Arc<dyn Connection>),
     /// Drop something that may run application code.
     Drop(Box<dyn Any + Send>),
+    /// Drop something of the application's.
+    DropForeign(Box<dyn Any + Send>),
 }
 
 /// An object whose methods run on the thread that delivers the call, because it has
@@ -105,6 +112,19 @@ impl Effect {
     /// Drops a value after all other effects.
     pub(crate) fn drop(value: impl Any + Send) -> Self {
         Effect::Drop(Box::new(value))
+    }
+
+    /// Drops something of the application's after all other effects.
+    pub(crate) fn drop_foreign(value: impl Any + Send) -> Self {
+        Effect::DropForeign(Box::new(value))
+    }
+
+    /// Whether this runs code of the application's.
+    fn is_foreign(&self) -> bool {
+        matches!(
+            self,
+            Effect::RunInline(_) | Effect::Run(_) | Effect::DropForeign(_) | Effect::Wake(_)
+        )
     }
 
     fn run(self) {
@@ -133,7 +153,8 @@ impl Effect {
             Effect::Run(job) => application(|| job.run()),
             Effect::Do(step) => step(),
             Effect::Disconnected(connection) => connection.disconnected(),
-            Effect::Drop(value) => application(|| drop(value)),
+            Effect::Drop(value) | Effect::DropForeign(value) => application(|| drop(value)),
+            Effect::Wake(waker) => application(|| waker.wake()),
         }
     }
 }
@@ -144,6 +165,8 @@ struct ThreadEffects {
     locked: Cell<usize>,
     /// Whether a loop further up this thread's stack is running the queue.
     running: Cell<bool>,
+    /// Whether the thread works for a connection while its application waits.
+    borrowed: Cell<bool>,
     /// The number of calls of application code by effects on this thread's stack.
     nesting: Cell<u32>,
     queue: RefCell<VecDeque<Effect>>,
@@ -192,9 +215,97 @@ pub(crate) fn catch_up() {
     }
     let _outer = Restore { running: EFFECTS.with(|effects| effects.running.replace(true)) };
     while let Some(effect) = EFFECTS.with(ThreadEffects::next) {
+        if effect.is_foreign() && is_borrowed() {
+            return EFFECTS.with(|effects| effects.put_back(effect));
+        }
         effect.run();
     }
     EFFECTS.with(ThreadEffects::give_memory_back);
+}
+
+/// Whether the thread works for a connection while its application waits, so that it must
+/// not run application code: Note [progress].
+pub(crate) fn is_borrowed() -> bool {
+    EFFECTS.try_with(|effects| effects.borrowed.get()) == Ok(true)
+}
+
+/// Effects that another thread has to run, in this order. If the thread that was to do it
+/// has gone, a worker of the default vat runs them: others may wait for them.
+pub(crate) struct Rest {
+    queue: VecDeque<Effect>,
+    drops: VecDeque<Effect>,
+}
+
+impl Rest {
+    /// Runs the effects on this thread.
+    pub(crate) fn run(mut self) {
+        self.run_all();
+    }
+
+    fn run_all(&mut self) {
+        let _ = EFFECTS.try_with(|effects| {
+            effects.queue.borrow_mut().append(&mut self.queue);
+            effects.drops.borrow_mut().append(&mut self.drops);
+        });
+        run_pending();
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        if self.queue.is_empty() && self.drops.is_empty() {
+            return;
+        }
+        let rest =
+            Rest { queue: std::mem::take(&mut self.queue), drops: std::mem::take(&mut self.drops) };
+        spawn_or_run(&*Pool::global(), Job::closure(move || rest.run()));
+    }
+}
+
+/// Runs a step of a connection on a thread whose application waits. Returns the effects
+/// from the first on that runs application code.
+pub(crate) fn borrowed(step: impl FnOnce()) -> Option<Rest> {
+    struct Returned;
+    impl Drop for Returned {
+        fn drop(&mut self) {
+            let _ = EFFECTS.try_with(|effects| effects.borrowed.set(false));
+        }
+    }
+    EFFECTS.with(|effects| effects.borrowed.set(true));
+    let returned = Returned;
+    step();
+    drop(returned);
+    EFFECTS.with(ThreadEffects::take_rest)
+}
+
+/// The number of things that exist which ask the application something in the middle of an
+/// effect.
+static ASKING: AtomicUsize = AtomicUsize::new(0);
+
+/// While this exists, any effect may ask the application something.
+pub(crate) struct Asking(());
+
+impl Asking {
+    pub(crate) fn begin() -> Self {
+        ASKING.fetch_add(1, Ordering::SeqCst);
+        Asking(())
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        ASKING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether any effect may ask the application something.
+pub(crate) fn ask_the_application() -> bool {
+    ASKING.load(Ordering::SeqCst) > 0
+}
+
+/// Whether effects that this thread notes run at once.
+pub(crate) fn may_run() -> bool {
+    EFFECTS.try_with(|effects| effects.locked.get() == 0 && !effects.running.get()) == Ok(true)
 }
 
 /// Runs application code in the middle of an effect.
@@ -276,7 +387,7 @@ impl Drop for LockScope {
 impl ThreadEffects {
     fn note(&self, effect: Effect) {
         match effect {
-            Effect::Drop(_) => self.drops.borrow_mut().push_back(effect),
+            Effect::Drop(_) | Effect::DropForeign(_) => self.drops.borrow_mut().push_back(effect),
             effect => self.queue.borrow_mut().push_back(effect),
         }
     }
@@ -290,6 +401,18 @@ impl ThreadEffects {
         for queue in [&self.queue, &self.drops] {
             queue.borrow_mut().give_back(KEPT);
         }
+    }
+
+    fn put_back(&self, effect: Effect) {
+        let queue = match effect {
+            Effect::Drop(_) | Effect::DropForeign(_) => &self.drops,
+            _ => &self.queue,
+        };
+        queue.borrow_mut().push_front(effect);
+    }
+
+    fn take_rest(&self) -> Option<Rest> {
+        (!self.is_empty()).then(|| Rest { queue: self.queue.take(), drops: self.drops.take() })
     }
 
     fn is_empty(&self) -> bool {

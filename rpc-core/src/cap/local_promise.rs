@@ -328,11 +328,11 @@ impl Drop for LocalPromise {
             effects::defer(Effect::drop(parent));
         }
         if let Some(resolver) = state.resolver.take() {
-            effects::defer(Effect::drop(resolver));
+            effects::defer(Effect::drop_foreign(resolver));
         }
         // Watchers may hold closures of the application.
         if !state.watchers.is_empty() {
-            effects::defer(Effect::drop(std::mem::take(&mut state.watchers)));
+            effects::defer(Effect::drop_foreign(std::mem::take(&mut state.watchers)));
         }
     }
 }

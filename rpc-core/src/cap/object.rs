@@ -178,7 +178,7 @@ impl LocalObject {
                 }
                 Concurrency::Serial | Concurrency::Concurrent => {
                     role::set_pace(if last { Pace::Calm } else { Pace::Busy });
-                    origin::work_for(for_whom);
+                    role::work_for(for_whom);
                     self.begin(call);
                 }
             }
@@ -321,7 +321,7 @@ impl Drop for LocalObject {
     fn drop(&mut self) {
         // Dropping the server runs application code: see Note [effects].
         if let Some(server) = self.server.take() {
-            effects::defer(Effect::drop((server, self.fd.take())));
+            effects::defer(Effect::drop_foreign((server, self.fd.take())));
         }
     }
 }

@@ -212,7 +212,7 @@ impl Reconnecting {
             state.current.take()
         };
         if let Some(before) = before {
-            effects::defer(Effect::drop(before));
+            effects::defer(Effect::drop_foreign(before));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
 use crate::transport::PeerDescription;
 use crate::wire;
+use crate::work::progress::Means;
 use crate::work::room::Room;
 
 impl Connection for Machine {
@@ -91,6 +92,10 @@ impl Connection for Machine {
 }
 
 impl Question for QuestionRef {
+    fn means(&self) -> Means {
+        self.machine().room().means()
+    }
+
     fn field(self: Arc<Self>, path: &[u16]) -> Option<Client> {
         let machine = Arc::clone(self.machine());
         machine.transact(|txn| txn.question_field(&self, path))

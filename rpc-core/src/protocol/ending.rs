@@ -111,7 +111,7 @@ impl Txn<'_> {
         }
         let offers = std::mem::take(&mut self.order.offers);
         let border = machine.border.lock().take();
-        self.effect(Effect::drop((offers, border)));
+        self.effect(Effect::drop_foreign((offers, border)));
         self.effect(Effect::Disconnected(Arc::clone(machine) as _));
     }
 }

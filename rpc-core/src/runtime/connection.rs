@@ -5,8 +5,8 @@
 //!  socket ◄── send thread ◄── send queue ◄── coordinator, workers, application threads
 //! ```
 //!
-//! - The *receive thread* reads and decodes. It waits for input, and for room in its
-//!   queue; for nothing else. It works off a message that comes alone by itself.
+//! - The *receive thread* reads and decodes what no other thread reads in its turn (Note
+//!   [reading in turns]). It waits for input, and for room in its queue; for nothing else.
 //! - The *coordinator* makes one transaction of each message, and then runs the effects
 //!   of that transaction. It never waits for other threads. See `receiving.rs`.
 //! - The *send thread* encodes and writes everything that is queued, in one go, as far
@@ -29,7 +29,8 @@ use std::time::Duration;
 use super::common::Common;
 use super::config::ConnConfig;
 use super::exceptions::ExceptionEncoder;
-use super::receiving::{Inbox, Reading, Receiving};
+use super::reading::Reading;
+use super::receiving::{Inbox, Input, Receiving};
 use super::sending::Sending;
 use super::steps::Steps;
 use super::supervisor::Supervisor;
@@ -596,7 +597,13 @@ pub(super) fn start(
     let receive_thread = spawn(format!("{name}-receive"), role.clone(), {
         let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
         let receiving = Arc::clone(&receiving);
-        move || receiving.read(reader, &entrance, &machine, &sending)
+        let pool = Arc::downgrade(pool);
+        let (own, sender) = (Arc::clone(&receiving), Arc::clone(&sending));
+        let reading = Reading::new(reader, entrance, own, sender, Arc::clone(&machine), pool);
+        move || match reading {
+            Ok(reading) => reading.stand_by(),
+            Err((reader, entrance)) => receiving.read(reader, &entrance, &machine, &sending),
+        }
     });
     let receive_thread = match receive_thread {
         Ok(thread) => thread,
@@ -696,15 +703,15 @@ struct Coordinator {
 impl Coordinator {
     fn run(self) {
         let machine = &self.shared.machine;
-        let reading = guarded("the coordinator", machine, || {
+        let input = guarded("the coordinator", machine, || {
             self.receiving.coordinate(&self.inbox, machine, &self.sending)
         });
-        self.shut_down(reading.unwrap_or(Reading::GoesOn));
+        self.shut_down(input.unwrap_or(Input::GoesOn));
     }
 
-    fn shut_down(self, reading: Reading) {
+    fn shut_down(self, input: Input) {
         let deadline = Deadline::after(self.close_timeout);
-        if reading == Reading::GoesOn {
+        if input == Input::GoesOn {
             self.inbox.read_to_the_end(deadline);
         }
         self.receiving.refuse(&self.inbox);

@@ -8,6 +8,7 @@ mod exceptions;
 #[cfg(all(test, rpc_model))]
 mod models;
 pub mod offer;
+mod reading;
 mod receiving;
 mod sending;
 mod serving;

@@ -2,6 +2,8 @@
 //! Note [models].
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod reading;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +24,7 @@ use crate::wire;
 use crate::wire::message::Message as Frame;
 use crate::work::event::Event;
 use crate::work::executor::{Calls, Executor, Job};
-use crate::work::origin::{self, Origin};
+use crate::work::origin::Origin;
 use crate::work::pool::{Pool, PoolConfig};
 use crate::work::role::{self, Pace};
 
@@ -440,7 +442,7 @@ fn every_call_of_every_origin_is_over_at_last() {
                 let outer = call(&pool, own, move || {
                     let asked = call(&inner, own, || ());
                     asked.over.wait(Deadline::NEVER).unwrap();
-                    origin::work_for(other);
+                    role::work_for(other);
                     shuttle::thread::yield_now();
                 });
                 let further = call(&pool, own, || shuttle::thread::yield_now());

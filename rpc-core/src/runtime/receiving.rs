@@ -3,22 +3,24 @@
 //! The *coordinator's* work is to make one transaction of each message, and then to run
 //! the effects of that transaction. It never waits for other threads. While much is
 //! under way, and at the end, the coordinator thread does this work, so that reading
-//! and decoding go on beside it. While little is under way, the receive thread itself
-//! works off a message that has no other before or behind it: the thread would only
-//! wait for the next message, and a wake-up is saved.
+//! and decoding go on beside it. While little is under way, the thread that reads works off
+//! what it has read: it would only wait for the next message, and a wake-up is saved. That
+//! is the receive thread here, where threads do not take turns at reading; where they do, see
+//! `reading.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::connection;
 use super::sending::{FEW_CALLS, Sending};
+use crate::cap::effects::Rest;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::panics;
 use crate::protocol::{Machine, costs};
 use crate::sync::Mutex;
-use crate::transport::{MessageReader, Received};
+use crate::transport::{MessageReader, Received, TransportError};
 use crate::wire;
 use crate::work::role::{self, Pace};
 use crate::work::waiting::{self, Waiters};
@@ -56,7 +58,7 @@ pub(super) struct Entrance(flume::Sender<Incoming>);
 pub(super) struct Inbox(flume::Receiver<Incoming>);
 
 /// What the coordinator is told.
-enum Incoming {
+pub(super) enum Incoming {
     Message(wire::Message),
     /// The peer is idle.
     Idle,
@@ -66,11 +68,13 @@ enum Incoming {
     End(Error),
     /// Look whether the connection has ended.
     Wake,
+    /// Effects of earlier messages.
+    Rest(Rest),
 }
 
 /// Whether the receive thread still reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum Input {
     GoesOn,
     Over,
 }
@@ -159,7 +163,7 @@ impl Receiving {
 
     /// Waits for room in the queue. Returns whether the coordinator thread will take
     /// the event.
-    fn pass_on(&self, entrance: &Entrance, event: Incoming) -> bool {
+    pub(super) fn pass_on(&self, entrance: &Entrance, event: Incoming) -> bool {
         if self.bytes.load(Ordering::SeqCst) > self.most_bytes {
             waiting::park(
                 &self.full,
@@ -174,6 +178,27 @@ impl Receiving {
         self.bytes.fetch_add(event.size(), Ordering::SeqCst);
         self.behind.fetch_add(1, Ordering::SeqCst);
         entrance.0.send(event).is_ok()
+    }
+
+    /// Whether the coordinator thread has worked off all that it was given. That lasts as
+    /// long as the caller, which has the right to read, passes nothing on.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.behind.load(Ordering::SeqCst) == 0
+    }
+
+    /// The next message or the end.
+    pub(super) fn next(&self, reader: &mut dyn MessageReader) -> Incoming {
+        next(reader, self.most_named)
+    }
+
+    /// The next message or the end, if it is there.
+    pub(super) fn next_now(&self, reader: &mut dyn MessageReader) -> Option<Incoming> {
+        let read = panics::caught("a transport's reader", || reader.try_read_next());
+        let read = match read {
+            Ok(read) => read.transpose()?,
+            Err(_) => return Some(Incoming::End(reader_panicked())),
+        };
+        Some(understood(read, self.most_named))
     }
 
     /// Whether a receive thread that had to wait goes on: half of the bytes are gone.
@@ -202,8 +227,8 @@ impl Receiving {
         inbox: &Inbox,
         machine: &Arc<Machine>,
         sending: &Sending,
-    ) -> Reading {
-        let mut reading = Reading::GoesOn;
+    ) -> Input {
+        let mut input = Input::GoesOn;
         while !self.has_ended() {
             // When the receive thread has gone, the last that it has sent was the end.
             let Ok(first) = inbox.0.recv() else { break };
@@ -214,11 +239,12 @@ impl Receiving {
             let _batch = Batch::begin();
             for event in std::iter::once(first).chain(inbox.0.try_iter()).take(MAX_HELD) {
                 if event.is_last() {
-                    reading = Reading::Over;
+                    input = Input::Over;
                 }
                 let bytes = event.size();
                 match event {
                     Incoming::Message(message) => machine.receive(message),
+                    Incoming::Rest(rest) => rest.run(),
                     Incoming::Idle => machine.peer_is_idle(),
                     Incoming::Malformed(error) => machine.abort(error),
                     Incoming::End(error) => {
@@ -229,11 +255,17 @@ impl Receiving {
                 self.worked_off(bytes);
             }
         }
-        reading
+        input
     }
 }
 
 impl Inbox {
+    /// The number of events that the coordinator thread has not taken.
+    #[cfg(all(test, rpc_model))]
+    pub(super) fn left(&self) -> usize {
+        self.0.len()
+    }
+
     /// Reads on until the peer has ended its side, too, and ignores what arrives.
     ///
     /// Closing a socket that holds unread data resets the connection, and the peer
@@ -246,8 +278,11 @@ impl Inbox {
                 Some(deadline) => self.0.recv_deadline(deadline).ok(),
                 None => self.0.recv().ok(),
             };
-            if next.is_none_or(|event| event.is_last()) {
-                return;
+            match next {
+                // Others depend on what has happened before the end.
+                Some(Incoming::Rest(rest)) => rest.run(),
+                Some(event) if !event.is_last() => {}
+                _ => return,
             }
         }
     }
@@ -262,9 +297,9 @@ impl Incoming {
         }
     }
 
-    fn is_last(&self) -> bool {
+    pub(super) fn is_last(&self) -> bool {
         match self {
-            Incoming::Message(_) | Incoming::Idle | Incoming::Wake => false,
+            Incoming::Message(_) | Incoming::Idle | Incoming::Wake | Incoming::Rest(_) => false,
             Incoming::Malformed(_) | Incoming::End(_) => true,
         }
     }
@@ -272,9 +307,15 @@ impl Incoming {
 
 fn next(reader: &mut dyn MessageReader, most_named: usize) -> Incoming {
     let read = panics::caught("a transport's reader", || reader.read_next());
-    let Ok(read) = read else {
-        return Incoming::End(Error::disconnected("the transport's reader panicked"));
-    };
+    let Ok(read) = read else { return Incoming::End(reader_panicked()) };
+    understood(read, most_named)
+}
+
+fn reader_panicked() -> Error {
+    Error::disconnected("the transport's reader panicked")
+}
+
+fn understood(read: Result<Received, TransportError>, most_named: usize) -> Incoming {
     match read {
         Ok(Received::Message(frame)) => match wire::decode_within(frame, most_named) {
             Ok(message) => Incoming::Message(message),

@@ -25,6 +25,8 @@ mod map;
 mod model;
 #[cfg(not(rpc_model))]
 mod parker;
+#[cfg(not(rpc_model))]
+mod polling;
 
 #[cfg(all(test, rpc_model))]
 pub(crate) use self::explore::explore;
@@ -34,10 +36,13 @@ pub(crate) use self::map::Map;
 pub(crate) use self::model::Condvar;
 #[cfg(rpc_model)]
 pub(crate) use self::model::{
-    Map, Mutex, MutexGuard, Parker, RwLock, Unparker, atomic, thread, thread_local,
+    Map, Mutex, MutexGuard, Parker, Polled, RwLock, Signal, Standby, Unparker, atomic, thread,
+    thread_local,
 };
 #[cfg(not(rpc_model))]
-pub(crate) use self::parker::{Parker, Unparker};
+pub(crate) use self::parker::{Parker, Polled, Unparker};
+#[cfg(not(rpc_model))]
+pub(crate) use self::polling::Standby;
 #[cfg(not(rpc_model))]
 pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
 #[cfg(not(rpc_model))]

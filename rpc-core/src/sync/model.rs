@@ -103,14 +103,113 @@ pub(crate) struct Parker(Unparker);
 pub(crate) struct Unparker(Arc<Token>);
 
 struct Token {
-    /// Whether the thread was unparked after it slept last.
-    there: Mutex<bool>,
+    state: Mutex<Tokens>,
     came: Condvar,
+}
+
+#[derive(Default)]
+struct Tokens {
+    /// Whether the thread was unparked after it slept last.
+    there: bool,
+    /// Whether there was something to read after the thread began to poll.
+    readable: bool,
+}
+
+/// Why a thread polls no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Polled {
+    Readable,
+    Unparked,
+    Late,
+    #[expect(dead_code, reason = "polling is always possible in a model")]
+    Unable,
+}
+
+/// What is readable or not, in place of a descriptor.
+#[derive(Default)]
+pub struct Signal {
+    state: Mutex<Signalled>,
+    fired: Condvar,
+}
+
+#[derive(Default)]
+struct Signalled {
+    readable: bool,
+    armed: bool,
+    polling: Vec<Unparker>,
+}
+
+impl Signal {
+    #[cfg(test)]
+    pub(crate) fn set_readable(&self, readable: bool) {
+        let polling = {
+            let mut state = self.state.lock();
+            state.readable = readable;
+            if !readable {
+                return;
+            }
+            self.fired.notify_one();
+            std::mem::take(&mut state.polling)
+        };
+        for thread in polling {
+            thread.0.state.lock().readable = true;
+            thread.0.came.notify_one();
+        }
+    }
+
+    /// Returns whether there is something to read already.
+    fn poll(&self, thread: &Unparker) -> bool {
+        let mut state = self.state.lock();
+        state.polling.push(thread.clone());
+        state.readable
+    }
+
+    fn poll_no_more(&self, thread: &Unparker) -> bool {
+        let mut state = self.state.lock();
+        state.polling.retain(|other| !Arc::ptr_eq(&other.0, &thread.0));
+        state.readable
+    }
+}
+
+/// Where a thread stands by for a signal while it is armed.
+pub(crate) struct Standby {
+    signal: Arc<Signal>,
+}
+
+impl Standby {
+    pub(crate) fn new(signal: Arc<Signal>) -> std::io::Result<Self> {
+        signal.state.lock().armed = true;
+        Ok(Standby { signal })
+    }
+
+    pub(crate) fn arm(&self) -> std::io::Result<()> {
+        self.signal.state.lock().armed = true;
+        self.signal.fired.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn disarm(&self) -> std::io::Result<()> {
+        self.signal.state.lock().armed = false;
+        Ok(())
+    }
+
+    pub(crate) fn wait(&self) -> std::io::Result<()> {
+        let mut state = self.signal.state.lock();
+        while !(state.readable && state.armed) {
+            self.signal.fired.wait(&mut state);
+        }
+        state.armed = false;
+        Ok(())
+    }
+
+    pub(crate) fn descriptor(&self) -> &Arc<Signal> {
+        &self.signal
+    }
 }
 
 impl Parker {
     pub(crate) fn new() -> Self {
-        Parker(Unparker(Arc::new(Token { there: Mutex::new(false), came: Condvar::new() })))
+        Parker(Unparker(Arc::new(Token { state: Mutex::default(), came: Condvar::new() })))
     }
 
     pub(crate) fn unparker(&self) -> Unparker {
@@ -121,20 +220,50 @@ impl Parker {
     /// come, after other threads had a chance to run. Returns whether the deadline has
     /// come.
     pub(crate) fn park(&self, deadline: Deadline) -> bool {
-        let Token { there, came } = &*self.0.0;
+        let Token { state, came } = &*self.0.0;
         let late = deadline != Deadline::NEVER && thread_rng().r#gen();
-        let mut there = there.lock();
-        while !*there && !late {
-            came.wait(&mut there);
+        let mut state = state.lock();
+        while !state.there && !late {
+            came.wait(&mut state);
         }
-        *there = false;
+        state.there = false;
         late
+    }
+
+    /// Sleeps as [`park`](Self::park) does, and also until there is something to read.
+    pub(crate) fn poll(&self, signal: &Arc<Signal>, deadline: Deadline) -> Polled {
+        let Token { state, came } = &*self.0.0;
+        let late = deadline != Deadline::NEVER && thread_rng().r#gen();
+        state.lock().readable = false;
+        let mut is_readable = signal.poll(&self.0);
+        let unparked = {
+            let mut state = state.lock();
+            while !state.there && !state.readable && !is_readable && !late {
+                came.wait(&mut state);
+            }
+            std::mem::take(&mut state.there)
+        };
+        is_readable |= signal.poll_no_more(&self.0);
+        if unparked {
+            Polled::Unparked
+        } else if is_readable {
+            Polled::Readable
+        } else if late {
+            Polled::Late
+        } else {
+            Polled::Unparked
+        }
+    }
+
+    /// Whether the thread was unparked since it slept last, which is forgotten then.
+    pub(crate) fn was_unparked(&self) -> bool {
+        std::mem::take(&mut self.0.0.state.lock().there)
     }
 }
 
 impl Unparker {
     pub(crate) fn unpark(&self) {
-        *self.0.there.lock() = true;
+        self.0.state.lock().there = true;
         self.0.came.notify_one();
     }
 }

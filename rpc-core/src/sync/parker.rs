@@ -1,39 +1,209 @@
 //! How one thread sleeps until another one wakes it.
+//!
+//! # State model
+//!
+//! ```text
+//!           ┌────────────park───────────► Parked ────┐
+//! Running ──┤                                        ├──unpark──► Unparked ──seen──► Running
+//!           ├────────────poll───────────► Polling ───┤
+//!           └────────────────────────────────────────┘
+//! Parked, Polling ──the deadline, or something to read──► Running
+//! ```
+//!
+//! A thread that polls sleeps until a descriptor is readable. It is unparked through a
+//! second descriptor, its *bell*, which it gets when it polls for the first time. A thread
+//! that runs is unparked without a system call.
 
-use crossbeam_utils::sync as crossbeam;
+use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex};
+
+use super::atomic::{AtomicU8, Ordering};
+use super::polling::Bell;
 use crate::deadline::Deadline;
+use crate::fd::Descriptor;
 
 /// Where one thread sleeps.
-pub(crate) struct Parker(crossbeam::Parker);
+pub(crate) struct Parker(Arc<Inner>);
 
 /// What wakes the thread of a [`Parker`].
 #[derive(Clone)]
-pub(crate) struct Unparker(crossbeam::Unparker);
+pub(crate) struct Unparker(Arc<Inner>);
+
+struct Inner {
+    state: AtomicU8,
+    /// Guards nothing: the state changes without it, but a thread is not called between
+    /// its last look and its sleep.
+    lock: Mutex<()>,
+    called: Condvar,
+    bell: Bell,
+}
+
+const RUNNING: u8 = 0;
+const PARKED: u8 = 1;
+const POLLING: u8 = 2;
+const UNPARKED: u8 = 3;
+
+/// Why a thread polls no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Polled {
+    /// There is something to read.
+    Readable,
+    /// The thread was unparked, or woke without a reason.
+    Unparked,
+    /// The deadline has come.
+    Late,
+    /// Polling is not possible here.
+    Unable,
+}
 
 impl Parker {
     pub(crate) fn new() -> Self {
-        Parker(crossbeam::Parker::new())
+        Parker(Arc::new(Inner {
+            state: AtomicU8::new(RUNNING),
+            lock: Mutex::new(()),
+            called: Condvar::new(),
+            bell: Bell::default(),
+        }))
     }
 
     pub(crate) fn unparker(&self) -> Unparker {
-        Unparker(self.0.unparker().clone())
+        Unparker(Arc::clone(&self.0))
     }
 
     /// Sleeps until the thread is unparked or the deadline comes. Returns at once if
     /// the thread was unparked since it slept last, and may return without a reason.
     /// Returns whether the deadline has come.
     pub(crate) fn park(&self, deadline: Deadline) -> bool {
-        match deadline.time() {
-            None => self.0.park(),
-            Some(time) => self.0.park_deadline(time),
-        }
+        self.sleep(deadline);
         deadline.has_passed()
+    }
+
+    fn sleep(&self, deadline: Deadline) {
+        let Inner { lock, called, .. } = &*self.0;
+        let mut guard = lock.lock();
+        if !self.begin(PARKED) {
+            return;
+        }
+        loop {
+            let late = match deadline.time() {
+                None => {
+                    called.wait(&mut guard);
+                    false
+                }
+                Some(time) => called.wait_until(&mut guard, time).timed_out(),
+            };
+            if late || self.0.state.load(Ordering::SeqCst) == UNPARKED {
+                self.0.state.store(RUNNING, Ordering::SeqCst);
+                return;
+            }
+        }
+    }
+
+    /// Sleeps as [`park`](Self::park) does, and also until the descriptor is readable.
+    pub(crate) fn poll(&self, descriptor: &Descriptor, deadline: Deadline) -> Polled {
+        if !self.0.bell.is_there() {
+            return Polled::Unable;
+        }
+        if !self.begin(POLLING) {
+            return Polled::Unparked;
+        }
+        let polled = self.0.bell.poll(descriptor, deadline);
+        // Whatever else there is, the thread learns that it was unparked.
+        if self.0.state.swap(RUNNING, Ordering::SeqCst) == UNPARKED {
+            return Polled::Unparked;
+        }
+        if polled == Polled::Unparked && deadline.has_passed() { Polled::Late } else { polled }
+    }
+
+    /// Whether the thread was unparked since it slept last, which is forgotten then.
+    pub(crate) fn was_unparked(&self) -> bool {
+        let state = &self.0.state;
+        state.load(Ordering::SeqCst) == UNPARKED && {
+            state.store(RUNNING, Ordering::SeqCst);
+            true
+        }
+    }
+
+    /// Declares that the thread is about to sleep; `false` if it was unparked before.
+    fn begin(&self, sleep: u8) -> bool {
+        let state = &self.0.state;
+        let begun = state.compare_exchange(RUNNING, sleep, Ordering::SeqCst, Ordering::SeqCst);
+        if begun.is_err() {
+            state.store(RUNNING, Ordering::SeqCst);
+        }
+        begun.is_ok()
     }
 }
 
 impl Unparker {
     pub(crate) fn unpark(&self) {
-        self.0.unpark();
+        let Inner { state, lock, called, bell } = &*self.0;
+        match state.swap(UNPARKED, Ordering::SeqCst) {
+            PARKED => {
+                drop(lock.lock());
+                called.notify_one();
+            }
+            POLLING => bell.ring(),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_polls_wakes_for_what_can_be_read_and_for_being_unparked() {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        let (descriptor, soon) =
+            (Arc::new(there) as Descriptor, Deadline::after(std::time::Duration::ZERO));
+        let parker = Parker::new();
+        assert_eq!(parker.poll(&descriptor, soon), Polled::Late);
+        here.write_all(&[1]).unwrap();
+        assert_eq!(parker.poll(&descriptor, Deadline::NEVER), Polled::Readable);
+        parker.unparker().unpark();
+        assert_eq!(parker.poll(&descriptor, Deadline::NEVER), Polled::Unparked);
+        assert_eq!(parker.poll(&descriptor, Deadline::NEVER), Polled::Readable);
+        parker.unparker().unpark();
+        assert!(parker.was_unparked() && !parker.was_unparked());
+    }
+
+    /// If both come at once, the thread must not go on to read what is there, and then
+    /// sleep: nobody unparks it twice.
+    #[test]
+    fn being_unparked_is_not_lost_behind_something_to_read() {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        let mut reader = there.try_clone().unwrap();
+        let (tell, told) = mpsc::channel();
+        let (begin, begun) = mpsc::channel();
+        let polling = std::thread::spawn(move || {
+            let (descriptor, parker) = (Arc::new(there) as Descriptor, Parker::new());
+            for () in begun {
+                tell.send(parker.unparker()).unwrap();
+                while parker.poll(&descriptor, Deadline::NEVER) != Polled::Unparked {
+                    reader.read_exact(&mut [0]).unwrap();
+                }
+                while parker.poll(&descriptor, Deadline::after(std::time::Duration::ZERO))
+                    == Polled::Readable
+                {
+                    reader.read_exact(&mut [0]).unwrap();
+                }
+            }
+        });
+        for _ in 0..2000 {
+            begin.send(()).unwrap();
+            let thread = told.recv().unwrap();
+            here.write_all(&[1]).unwrap();
+            thread.unpark();
+        }
+        drop(begin);
+        polling.join().unwrap();
     }
 }

@@ -10,7 +10,7 @@ use crate::cap::payload::{Payload, PayloadBuilder};
 use crate::wire::{Content, Descriptors};
 
 /// Parameters with a label and capabilities in the fields 0, 1, and so on.
-pub(super) fn params(label: u64, caps: &[Client]) -> Payload {
+pub(crate) fn params(label: u64, caps: &[Client]) -> Payload {
     fill(PayloadBuilder::for_params(), label, caps)
 }
 

@@ -23,7 +23,7 @@ mod budget;
 mod cancelled;
 #[cfg(not(rpc_model))]
 mod circles;
-mod content;
+pub(crate) mod content;
 mod line;
 mod membranes;
 #[cfg(rpc_model)]

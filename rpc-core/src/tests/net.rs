@@ -456,7 +456,7 @@ pub(super) fn transmit(message: wire::Message) -> wire::Message {
 }
 
 /// A message as bytes that were received.
-pub(super) fn frame(message: wire::Message) -> Frame {
+pub(crate) fn frame(message: wire::Message) -> Frame {
     received(&wire::encode(message).unwrap())
 }
 

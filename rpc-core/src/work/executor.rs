@@ -1,15 +1,18 @@
 //! Where jobs run.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::origin::Origin;
+use super::progress::{self, Progress};
 use crate::error::Error;
 
 /// A piece of work that an [`Executor`] runs.
 pub(crate) struct Job {
     origin: Origin,
     work: Work,
+    /// What led to this job, and may lead to the next one.
+    came_by: Option<Weak<dyn Progress>>,
 }
 
 enum Work {
@@ -60,12 +63,12 @@ pub(crate) trait Executor: Send + Sync + 'static {
 impl Job {
     /// Runs a closure of the application's.
     pub(crate) fn closure(run: impl FnOnce() + Send + 'static) -> Self {
-        Job { origin: Origin::LOCAL, work: Work::Closure(Box::new(run)) }
+        Job { origin: Origin::LOCAL, work: Work::Closure(Box::new(run)), came_by: None }
     }
 
     /// Runs calls of an object for this origin.
     pub(crate) fn calls(object: Arc<dyn Calls>, origin: Origin) -> Self {
-        Job { origin, work: Work::Calls(object) }
+        Job { origin, work: Work::Calls(object), came_by: progress::made_here() }
     }
 
     pub(crate) fn run(self) {
@@ -82,6 +85,11 @@ impl Job {
         if let Work::Calls(object) = self.work {
             object.refuse(self.origin, error);
         }
+    }
+
+    /// What led to this job.
+    pub(super) fn came_by(&self) -> Option<Weak<dyn Progress>> {
+        self.came_by.clone()
     }
 
     pub(super) fn origin(&self) -> Origin {

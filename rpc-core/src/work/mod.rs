@@ -2,11 +2,13 @@
 
 pub(crate) mod event;
 pub(crate) mod executor;
+pub(crate) mod hands;
 pub(crate) mod home;
 pub(crate) mod interrupt;
 pub(crate) mod origin;
 pub(crate) mod pool;
 pub(crate) mod posts;
+pub(crate) mod progress;
 pub(crate) mod role;
 pub(crate) mod room;
 mod shares;

@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::role;
-
 /// Where a call came from: a connection, or this process. Workers are shared out among
 /// origins, see Note [shares].
 ///
@@ -49,18 +47,9 @@ pub(crate) fn current() -> Origin {
     CURRENT.try_with(Cell::get).unwrap_or_default()
 }
 
-/// Sets the origin of the calls that this thread makes, for a worker that begins a job.
+/// Sets the origin of the calls that this thread makes.
 pub(super) fn set(origin: Origin) {
     let _ = CURRENT.try_with(|current| current.set(origin));
-}
-
-/// Makes this thread work for an origin from here on. If the thread is a worker, it
-/// counts as one of this origin's.
-pub(crate) fn work_for(origin: Origin) {
-    if current() != origin {
-        set(origin);
-        role::work_for(origin);
-    }
 }
 
 /// While this exists, the thread works for an origin in the middle of other work.

@@ -30,9 +30,11 @@ use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use super::executor::{Executor, Job, Refused};
+use super::hands::{self, Idle, PoolId, Readers};
 use super::home::Home;
 use super::origin::{self, Origin};
 use super::posts::{Post, Posts};
+use super::progress::Progress;
 use super::role::{self, Role};
 use super::shares::{Shares, Turn};
 use super::waiting::{self, Awaited, Called, Look, Waiters};
@@ -89,6 +91,7 @@ pub(crate) struct Pool {
     config: PoolConfig,
     name: String,
     state: Mutex<State>,
+    readers: Readers,
     /// This pool itself, for the threads that it starts.
     this: Weak<Pool>,
 }
@@ -185,6 +188,7 @@ impl Pool {
                 watched: false,
                 watcher: Waiters::default(),
             }),
+            readers: Readers::default(),
             config,
             name,
             this: Weak::clone(this),
@@ -243,19 +247,44 @@ impl Pool {
     }
 
     fn work(&self, post: Post, first: Option<Job>) {
-        let mut next = first.or_else(|| self.next(post));
+        let mut next = first.or_else(|| self.next(post, None));
         while let Some(job) = next {
             origin::set(job.origin());
+            let came_by = job.came_by();
             // The panic of a method is caught where its call is answered.
             let _ = panics::caught("a closure on a worker", || job.run());
-            next = self.next(post);
+            next = self.next(post, came_by);
         }
     }
 
     /// The next job of a worker that has a place. `None` when the worker has to leave;
-    /// it has no place then.
-    fn next(&self, post: Post) -> Option<Job> {
+    /// it has no place then. A worker that finds none looks first where the last one
+    /// came from.
+    fn next(&self, post: Post, came_by: Option<Weak<dyn Progress>>) -> Option<Job> {
         let mut has_place = true;
+        if let Some(progress) = came_by.and_then(|progress| progress.upgrade())
+            && let Some(_reads) = self.readers.try_begin()
+        {
+            let look = Look { called: false, late: false };
+            loop {
+                let found = self.look_for_job(&mut self.state.lock(), look, post, &mut has_place);
+                match found {
+                    Some(Next::Again(after)) => after.finish(),
+                    Some(Next::Job(job, after)) => {
+                        after.finish();
+                        return Some(job);
+                    }
+                    Some(Next::Leave(after)) => {
+                        after.finish();
+                        return None;
+                    }
+                    None => break,
+                }
+            }
+            if progress.make_idly(&Idle::new(self.id(), post)) {
+                return hands::kept();
+            }
+        }
         let deadline = Deadline::after(self.config.idle_time);
         loop {
             let next = waiting::park(
@@ -344,11 +373,20 @@ impl Pool {
         }
     }
 
+    fn id(&self) -> PoolId {
+        PoolId(std::ptr::from_ref(self).addr())
+    }
+
     /// Hands a job that has a place to a worker.
     ///
     /// # Errors
     /// No worker is idle, and no thread could be started. The job still has its place.
     fn hand_over(&self, state: &mut State, job: Job) -> Result<Called, Job> {
+        if let Some(post) = hands::free(self.id()) {
+            state.posts.begin(post, &job);
+            hands::keep(job);
+            return Ok(Called::default());
+        }
         if state.handed.len() < state.called_idle {
             // A called worker is on its way that would find nothing.
             state.handed.push_back(job);

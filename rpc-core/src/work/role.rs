@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
 use super::executor::Executor;
-use super::origin::Origin;
+use super::origin::{self, Origin};
 use super::pool::Pool;
 use super::posts::Post;
 use super::room::Asker;
@@ -52,6 +52,23 @@ pub(crate) fn has_time() -> bool {
 /// Sets the role of the current thread for the rest of its life.
 pub(crate) fn assume(role: Role) {
     drop(ROLE.with(|current| current.replace(role)));
+}
+
+/// While this exists, the current thread serves a connection.
+pub(crate) struct Serving {
+    before: Role,
+}
+
+impl Serving {
+    pub(crate) fn begin(pool: Weak<Pool>) -> Self {
+        Serving { before: ROLE.with(|current| current.replace(Role::Coordinator(pool))) }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        assume(std::mem::take(&mut self.before));
+    }
 }
 
 /// Makes the current thread of a model one that serves a connection.
@@ -119,8 +136,13 @@ pub(crate) fn wait_for<R>(
     }
 }
 
-/// Makes this thread, if it is a worker, one that works for this origin: Note [shares].
-pub(super) fn work_for(origin: Origin) {
+/// Makes this thread work for an origin from here on. If the thread is a worker, it
+/// counts as one of this origin's: Note [shares].
+pub(crate) fn work_for(origin: Origin) {
+    if origin::current() == origin {
+        return;
+    }
+    origin::set(origin);
     if let Role::Worker(pool, post) = role() {
         pool.work_for(post, origin);
     }

@@ -14,9 +14,10 @@
 //! place gives it to the thread that has waited longest, and wakes only that one.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::home::Home;
+use super::progress::{Means, Progress};
 use super::waiting::{self, Called, Waiters};
 use super::waking;
 use crate::deadline::Deadline;
@@ -37,6 +38,8 @@ pub(crate) struct Room {
     state: Mutex<State>,
     /// Whether the log tells already that calls wait here.
     told: AtomicBool,
+    /// What brings the connection forward.
+    progress: OnceLock<Weak<dyn Progress>>,
 }
 
 #[derive(Default)]
@@ -81,6 +84,7 @@ impl Room {
             waiting: AtomicUsize::new(0),
             state: Mutex::default(),
             told: AtomicBool::new(false),
+            progress: OnceLock::new(),
         })
     }
 
@@ -114,7 +118,8 @@ impl Room {
         self.home.check()?;
         self.tell_once();
         let mut counted = false;
-        let found = waiting::wait(
+        let found = waiting::wait_by(
+            |_| self.means(),
             &self.state,
             |state| &mut state.waiters,
             deadline,
@@ -222,6 +227,17 @@ impl Room {
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::SeqCst);
         self.give();
+    }
+
+    /// Sets what brings the connection forward, once.
+    pub(crate) fn set_progress(&self, progress: Weak<dyn Progress>) {
+        // It is set where the connection is made.
+        let _ = self.progress.set(progress);
+    }
+
+    /// What ends waits for this connection: Note [progress].
+    pub(crate) fn means(&self) -> Means {
+        self.progress.get()?.upgrade()
     }
 
     /// The process that has the connection's threads.

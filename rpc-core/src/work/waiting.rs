@@ -24,6 +24,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 
 use super::executor::Calls;
+use super::progress::Means;
 use super::{interrupt, role, waking};
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -180,7 +181,7 @@ pub(crate) fn this_thread() -> Unparker {
 }
 
 /// Runs something with this thread's parker.
-fn with_parker<R>(run: impl FnOnce(&Parker) -> R) -> R {
+pub(crate) fn with_parker<R>(run: impl FnOnce(&Parker) -> R) -> R {
     let mut run = Some(run);
     let ran = PARKER.try_with(|parker| run.take().map(|run| run(parker)));
     match (ran, run) {
@@ -206,12 +207,25 @@ pub(crate) fn wait<S, R>(
     deadline: Deadline,
     look: impl FnMut(&mut S, Look) -> Option<R>,
 ) -> Result<Option<R>, Error> {
-    wait_for(|| None, state, list, deadline, look)
+    wait_by(|_| None, state, list, deadline, look)
 }
 
-/// As [`wait`], for something that may wait in turn: Note [stuck workers].
+/// As [`wait`], for something that this thread may bring forward. `means` runs under the
+/// lock: Note [progress].
+pub(crate) fn wait_by<S, R>(
+    means: impl Fn(&S) -> Means,
+    state: &Mutex<S>,
+    list: impl Fn(&mut S) -> &mut Waiters,
+    deadline: Deadline,
+    look: impl FnMut(&mut S, Look) -> Option<R>,
+) -> Result<Option<R>, Error> {
+    wait_for(|| None, means, state, list, deadline, look)
+}
+
+/// As [`wait_by`], for something that may wait in turn: Note [stuck workers].
 pub(crate) fn wait_for<S, R>(
     awaited: impl FnOnce() -> Option<Weak<dyn Awaited>>,
+    means: impl Fn(&S) -> Means,
     state: &Mutex<S>,
     list: impl Fn(&mut S) -> &mut Waiters,
     deadline: Deadline,
@@ -223,7 +237,7 @@ pub(crate) fn wait_for<S, R>(
             return Ok(found);
         }
     }
-    role::wait_for(awaited, || park_unless(state, list, deadline, look, interrupt::check))?
+    role::wait_for(awaited, || park_unless(means, state, list, deadline, look, interrupt::check))?
 }
 
 /// Waits as part of this library: as [`wait`] does, but on any thread, and only the
@@ -234,7 +248,7 @@ pub(crate) fn park<S, R>(
     deadline: Deadline,
     look: impl FnMut(&mut S, Look) -> Option<R>,
 ) -> Option<R> {
-    match park_unless(state, list, deadline, look, || Ok::<(), Infallible>(())) {
+    match park_unless(|_| None, state, list, deadline, look, || Ok::<(), Infallible>(())) {
         Ok(found) => found,
         Err(never) => match never {},
     }
@@ -243,6 +257,7 @@ pub(crate) fn park<S, R>(
 /// The loop of every wait. `go_on`, called under the lock before each sleep, may end
 /// it.
 fn park_unless<S, R, E>(
+    means: impl Fn(&S) -> Means,
     state: &Mutex<S>,
     list: impl Fn(&mut S) -> &mut Waiters,
     deadline: Deadline,
@@ -269,8 +284,12 @@ fn park_unless<S, R, E>(
             if called || entered.is_none() {
                 entered = Some(list(&mut guard).enter(parker.unparker()));
             }
+            let means = means(&guard);
             drop(guard);
-            late = parker.park(deadline);
+            late = match means {
+                Some(progress) if progress.make(parker, deadline) => deadline.has_passed(),
+                _ => parker.park(deadline),
+            };
         }
     })
 }

@@ -25,7 +25,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack {
         name: "comers-and-goers",
         about: "connects, asks for something, and is gone before it is answered",
-        bounds: &[Bound::ConnectionsPerPeer],
+        bounds: &[Bound::Connections],
         ends: Ends::Untold,
         run: comers_and_goers,
     },

@@ -32,8 +32,14 @@ const HOSTILE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
 const LEFT: u64 = 128 << 10;
 
 /// How many threads more there may be then: idle workers, of which the honest client may
-/// need one more or less, and the threads that keep time.
+/// need one more or less, and the threads that keep time. Each may have a descriptor by
+/// which it is woken.
 const LEFT_THREADS: u64 = 4;
+
+/// Whether so little is left of an attack that it is over.
+fn is_little(left: &Share) -> bool {
+    left.memory <= LEFT && left.threads <= LEFT_THREADS && left.descriptors <= LEFT_THREADS
+}
 
 /// A vat under attack.
 #[derive(Debug)]
@@ -328,9 +334,7 @@ impl Siege {
                 threads: now.threads.saturating_sub(self.before.threads),
                 descriptors: now.descriptors.saturating_sub(self.before.descriptors),
             };
-            let is_little =
-                left.memory <= LEFT && left.threads <= LEFT_THREADS && left.descriptors == 0;
-            if is_little || Instant::now() > deadline {
+            if is_little(&left) || Instant::now() > deadline {
                 return left;
             }
             thread::yield_now();
@@ -354,7 +358,7 @@ impl Siege {
                 ));
             }
         }
-        if left.memory > LEFT || left.threads > LEFT_THREADS || left.descriptors > 0 {
+        if !is_little(left) {
             return Err(format!("it left behind {left:?}; it saw {seen}"));
         }
         let told = match attack.ends {

@@ -138,7 +138,7 @@ pub struct Share {
 
 /// What a connection costs: what `docs/limits.md` says, with room for what its thread is
 /// just doing.
-const CONNECTION: Share = Share { memory: 64 << 10, threads: 3, descriptors: 1 };
+const CONNECTION: Share = Share { memory: 64 << 10, threads: 3, descriptors: 2 };
 
 /// The sockets of those who were refused, which stay for a moment.
 const REFUSED: Share = Share { memory: 1 << 20, threads: 0, descriptors: 64 };
@@ -231,7 +231,9 @@ impl Share {
         let received = sizes.limits.budget_bytes / 8 + 2 * message + (2 << 20);
         // The workers, and those who accept and watch.
         let threads = sizes.pool.max_workers as u64 + 8;
-        let any = Share { memory: received, threads, descriptors: 8 }.and(CONNECTION);
+        // A worker that reads needs a descriptor to be woken by.
+        let descriptors = threads + 8;
+        let any = Share { memory: received, threads, descriptors }.and(CONNECTION);
         bounds.iter().fold(any, |sum, bound| sum.and(bound.share(sizes)))
     }
 }

@@ -1,12 +1,15 @@
 //! What happens when references go away.
 
+use std::sync::mpsc;
+use std::thread::{self, ThreadId};
+
 use capnp_threads_core::{Client, Concurrency, ConnConfig, Error, FromClient, Vat};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::{test_handle, test_interface, test_more_stuff, test_pipeline};
 
 use rpc_tests::support::objects::{self, Keeper, call_foo, plain};
 use rpc_tests::support::raw::{self, Cap, Outcome, RawPeer, Target};
-use rpc_tests::support::{Census, Counted, LONG, Pair, Watchdog, until, vat};
+use rpc_tests::support::{Census, Counted, LONG, Pair, Watchdog, Wire, until, vat};
 
 fn keeper_with_handles(vat: &Vat, census: &Census) -> Client {
     let keeper: test_more_stuff::Client = vat.export(Keeper::with_handles(census));
@@ -30,6 +33,42 @@ fn the_last_release_drops_the_object_though_nothing_else_happens() {
     until("the object to go", || census.alive() == 0);
     drop(keeper);
     pair.finish();
+}
+
+/// Tells on which thread it is dropped.
+struct DroppedOn(mpsc::Sender<ThreadId>);
+
+impl Drop for DroppedOn {
+    fn drop(&mut self) {
+        // A test that has failed does not listen.
+        let _ = self.0.send(thread::current().id());
+    }
+}
+
+/// A thread that waits for an answer reads what comes before it. Its application may hold
+/// a lock that a destructor takes.
+#[test]
+fn no_destructor_runs_on_a_thread_that_waits_for_an_answer() {
+    let _watchdog = Watchdog::start();
+    for wire in Wire::ALL {
+        let pair = Pair::configured(Keeper::client, wire, |config| config, |config| config);
+        let keeper: test_more_stuff::Client = pair.bootstrap();
+        let (drops, dropped) = mpsc::channel();
+        for turn in 0..50 {
+            let held = DroppedOn(drops.clone());
+            let object =
+                objects::foo_with(&pair.client_vat, Concurrency::Serial, held, objects::answer_foo);
+            let mut request = keeper.hold_request();
+            request.get().set_cap(object);
+            // The server lets go of the object that it held, and then answers.
+            request.call().unwrap();
+            if turn > 0 {
+                assert_ne!(dropped.recv_timeout(LONG).unwrap(), thread::current().id());
+            }
+        }
+        drop(keeper);
+        pair.end();
+    }
 }
 
 /// Three vats in a row; the middle one offers what it got from the last.

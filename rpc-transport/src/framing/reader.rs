@@ -4,9 +4,11 @@ use std::io::{self, Read};
 
 use capnp::Word;
 use capnp_threads_core::message::Message;
-use capnp_threads_core::transport::{FrameLimits, MessageReader, TransportError};
+use capnp_threads_core::transport::{
+    Descriptor, FrameLimits, MessageReader, Received, TransportError,
+};
 
-use super::source::{ReceiveFds, Source};
+use super::source::{Patience, ReceiveFds, Source};
 use super::{NUMBER, WORD};
 
 /// The buffer that a new reader has, in bytes.
@@ -46,8 +48,30 @@ pub struct FramedReader<R> {
     last_was_long: bool,
     /// The segment table of the message that is being read.
     lengths: Vec<u32>,
+    part: Part,
     limits: FrameLimits,
     state: State,
+}
+
+/// The part of a message that is read next. What a reader has of a message that is not
+/// complete stays with it, because another thread may go on reading.
+enum Part {
+    /// The number of segments.
+    Start,
+    /// The lengths of so many segments, and the padding behind them: so many numbers are
+    /// left.
+    Table { segments: u64, left: u64 },
+    /// So many words. Those of a long message are filled in as they come.
+    Content { total: usize, long: Vec<Word>, filled: usize },
+}
+
+/// What came of an attempt to read.
+enum Progress<T> {
+    Done(T),
+    /// The rest has not come yet.
+    Later,
+    /// The stream ended before.
+    Ended,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,6 +92,7 @@ impl<R: Read> FramedReader<R> {
             buffer_was_filled: false,
             last_was_long: false,
             lengths: Vec::new(),
+            part: Part::Start,
             limits: FrameLimits::default(),
             state: State::Open,
         };
@@ -83,10 +108,19 @@ impl<R: Read> FramedReader<R> {
         self
     }
 
+    /// Declares that this descriptor is readable whenever the stream has something to
+    /// read. Then any thread that waits for an answer can read from the stream, and the
+    /// thread that is there for reading is not woken.
+    #[must_use]
+    pub fn polling(mut self, descriptor: Descriptor) -> Self {
+        self.source.descriptor = Some(descriptor);
+        self
+    }
+
     /// Whether nothing of the next message was read from the stream yet. Then
     /// something else may be read through [`inner_mut`](Self::inner_mut).
     pub fn is_between_messages(&self) -> bool {
-        self.start == self.end && self.state == State::Open
+        self.start == self.end && matches!(self.part, Part::Start) && self.state == State::Open
     }
 
     /// The stream.
@@ -99,68 +133,116 @@ impl<R: Read> FramedReader<R> {
         self.source.max_open = self.limits.max_open_fds as usize;
     }
 
-    fn read_message(&mut self) -> Result<Option<Message>, TransportError> {
-        if !self.want(NUMBER)? {
-            return if self.start == self.end { Ok(None) } else { Err(TransportError::Truncated) };
+    /// Goes on with the message that is being read.
+    fn read_message(&mut self, patience: Patience) -> Result<Progress<Message>, TransportError> {
+        loop {
+            let progress = match &mut self.part {
+                Part::Start => self.read_start(patience)?,
+                Part::Table { .. } => self.read_table(patience)?,
+                Part::Content { .. } => return self.read_content(patience),
+            };
+            match progress {
+                Progress::Done(part) => self.part = part,
+                Progress::Later => return Ok(Progress::Later),
+                Progress::Ended => return Ok(Progress::Ended),
+            }
         }
-        let total = self.read_table()?;
-        let words = self.read_content(total)?;
-        let Some(mut message) = Message::from_segments(words, &self.lengths) else {
-            unreachable!("the content was read in the length that the table adds up to");
-        };
-        let end = self.source.offset() - (self.end - self.start) as u64;
-        message.set_fds(self.source.fds_before(end));
-        Ok(Some(message))
     }
 
-    /// Reads the segment table into `lengths` and returns how many words of
-    /// content follow.
-    fn read_table(&mut self) -> Result<usize, TransportError> {
+    fn read_start(&mut self, patience: Patience) -> Result<Progress<Part>, TransportError> {
+        let number = match self.read_number(patience)? {
+            Progress::Done(number) => number,
+            Progress::Ended if self.start < self.end => return Err(TransportError::Truncated),
+            Progress::Later => return Ok(Progress::Later),
+            Progress::Ended => return Ok(Progress::Ended),
+        };
         // A table that was meant to announce no segment at all has u32::MAX
         // here, and counts as the 2^32 segments that it stands for.
-        let segments = u64::from(self.read_number()?) + 1;
+        let segments = u64::from(number) + 1;
         if segments > u64::from(self.limits.max_segments) {
             let limit = self.limits.max_segments;
             return Err(TransportError::TooManySegments { segments, limit });
         }
         self.lengths.clear();
-        for _ in 0..segments {
-            let length = self.read_number()?;
-            self.lengths.push(length);
-        }
-        if segments.is_multiple_of(2) {
-            self.read_number()?;
+        // With the first number, the table fills whole words.
+        Ok(Progress::Done(Part::Table { segments, left: segments | 1 }))
+    }
+
+    fn read_table(&mut self, patience: Patience) -> Result<Progress<Part>, TransportError> {
+        let Part::Table { segments, mut left } = self.part else {
+            unreachable!("the caller looked")
+        };
+        while left > 0 {
+            match self.read_number(patience)? {
+                // The padding is no length.
+                Progress::Done(_) if self.lengths.len() as u64 == segments => {}
+                Progress::Done(number) => self.lengths.push(number),
+                Progress::Ended => return Err(TransportError::Truncated),
+                Progress::Later => {
+                    self.part = Part::Table { segments, left };
+                    return Ok(Progress::Later);
+                }
+            }
+            left -= 1;
         }
         // Cannot overflow: fewer than 2^32 numbers that are each below 2^32.
         let words: u64 = self.lengths.iter().copied().map(u64::from).sum();
         match usize::try_from(words) {
-            Ok(total) if words <= self.limits.max_words && total <= usize::MAX / WORD => Ok(total),
+            Ok(total) if words <= self.limits.max_words && total <= usize::MAX / WORD => {
+                self.last_was_long = total * WORD > LARGEST_BUFFER;
+                Ok(Progress::Done(Part::Content { total, long: Vec::new(), filled: 0 }))
+            }
             _ => Err(TransportError::TooLarge { words, limit: self.limits.max_words }),
         }
     }
 
-    fn read_number(&mut self) -> Result<u32, TransportError> {
-        if !self.want(NUMBER)? {
-            return Err(TransportError::Truncated);
+    fn read_number(&mut self, patience: Patience) -> io::Result<Progress<u32>> {
+        match self.want(NUMBER, patience)? {
+            Progress::Done(()) => {}
+            Progress::Later => return Ok(Progress::Later),
+            Progress::Ended => return Ok(Progress::Ended),
         }
         let mut number = [0; NUMBER];
         number.copy_from_slice(&self.buffer[self.start..self.start + NUMBER]);
         self.start += NUMBER;
-        Ok(u32::from_le_bytes(number))
+        Ok(Progress::Done(u32::from_le_bytes(number)))
     }
 
-    fn read_content(&mut self, total: usize) -> Result<Vec<Word>, TransportError> {
-        self.last_was_long = total * WORD > LARGEST_BUFFER;
-        if total * WORD > LARGEST_BUFFER {
-            return self.read_long_content(total);
-        }
-        if !self.want(total * WORD)? {
-            return Err(TransportError::Truncated);
+    fn read_content(&mut self, patience: Patience) -> Result<Progress<Message>, TransportError> {
+        let Part::Content { total, .. } = self.part else { unreachable!("the caller looked") };
+        let words = if total * WORD > LARGEST_BUFFER {
+            self.read_long_content(patience)?
+        } else {
+            self.read_short_content(total, patience)?
+        };
+        let words = match words {
+            Progress::Done(words) => words,
+            Progress::Later => return Ok(Progress::Later),
+            Progress::Ended => return Err(TransportError::Truncated),
+        };
+        self.part = Part::Start;
+        let Some(mut message) = Message::from_segments(words, &self.lengths) else {
+            unreachable!("the content was read in the length that the table adds up to");
+        };
+        let end = self.source.offset() - (self.end - self.start) as u64;
+        message.set_fds(self.source.fds_before(end));
+        Ok(Progress::Done(message))
+    }
+
+    fn read_short_content(
+        &mut self,
+        total: usize,
+        patience: Patience,
+    ) -> io::Result<Progress<Vec<Word>>> {
+        match self.want(total * WORD, patience)? {
+            Progress::Done(()) => {}
+            Progress::Later => return Ok(Progress::Later),
+            Progress::Ended => return Ok(Progress::Ended),
         }
         let mut words = Word::allocate_zeroed_vec(total);
         let taken = self.take_buffered(Word::words_to_bytes_mut(&mut words));
         debug_assert_eq!(taken, total * WORD);
-        Ok(words)
+        Ok(Progress::Done(words))
     }
 
     // Note [paying as it arrives]
@@ -169,9 +251,14 @@ impl<R: Read> FramedReader<R> {
     // limits allow, on each of many connections. So a long message gets memory in
     // steps, each at most as large as what has arrived of it before, and a peer
     // that announces much and sends nothing occupies one first step.
-    fn read_long_content(&mut self, total: usize) -> Result<Vec<Word>, TransportError> {
-        let mut words: Vec<Word> = Vec::new();
-        let mut filled = 0;
+    fn read_long_content(
+        &mut self,
+        patience: Patience,
+    ) -> Result<Progress<Vec<Word>>, TransportError> {
+        let part = std::mem::replace(&mut self.part, Part::Start);
+        let Part::Content { total, long: mut words, mut filled } = part else {
+            unreachable!("the caller looked")
+        };
         while filled < total * WORD {
             if filled == words.len() * WORD {
                 let step = words.len().max(FIRST_STEP).min(total - words.len());
@@ -180,16 +267,19 @@ impl<R: Read> FramedReader<R> {
             }
             let room = &mut Word::words_to_bytes_mut(&mut words)[filled..];
             filled += match self.take_buffered(room) {
-                0 => match self.source.read(room)? {
-                    0 => return Err(TransportError::Truncated),
-                    count => count,
+                0 => match self.source.read_with(patience, room)? {
+                    Some(0) => return Ok(Progress::Ended),
+                    Some(count) => count,
+                    None => {
+                        self.part = Part::Content { total, long: words, filled };
+                        return Ok(Progress::Later);
+                    }
                 },
                 count => count,
             };
         }
-        Ok(words)
+        Ok(Progress::Done(words))
     }
-
     /// Moves what is buffered, as far as there is room for it.
     fn take_buffered(&mut self, room: &mut [u8]) -> usize {
         let count = room.len().min(self.end - self.start);
@@ -198,23 +288,23 @@ impl<R: Read> FramedReader<R> {
         count
     }
 
-    /// Waits until at least `count` bytes are buffered, at most
-    /// [`LARGEST_BUFFER`]. Returns `false` if the stream ends before.
-    fn want(&mut self, count: usize) -> io::Result<bool> {
+    /// Reads until at least `count` bytes are buffered, at most [`LARGEST_BUFFER`].
+    fn want(&mut self, count: usize, patience: Patience) -> io::Result<Progress<()>> {
         while self.end - self.start < count {
             self.make_room(count);
             // After a long message the next one is likely to be long, too, and what is
             // buffered of it has to be copied. So no more is read than its table needs.
             let most = if self.last_was_long { count.max(PEEK) } else { self.buffer.len() };
             let room = self.buffer.len().min(self.end + most);
-            let read = self.source.read(&mut self.buffer[self.end..room])?;
+            let read = self.source.read_with(patience, &mut self.buffer[self.end..room])?;
+            let Some(read) = read else { return Ok(Progress::Later) };
             self.end += read;
             self.buffer_was_filled = self.end == self.buffer.len();
             if read == 0 {
-                return Ok(false);
+                return Ok(Progress::Ended);
             }
         }
-        Ok(true)
+        Ok(Progress::Done(()))
     }
 
     /// Moves what is buffered, which is part of one message, to the front, and
@@ -261,26 +351,54 @@ impl<R: Read> FramedReader<R> {
     }
 }
 
-impl<R: Read + Send + 'static> MessageReader for FramedReader<R> {
-    fn read(&mut self) -> Result<Option<Message>, TransportError> {
+impl<R: Read> FramedReader<R> {
+    fn read_with(&mut self, patience: Patience) -> Result<Progress<Message>, TransportError> {
         match self.state {
             State::Open => {}
-            State::Ended => return Ok(None),
+            State::Ended => return Ok(Progress::Ended),
             State::Failed => {
                 return Err(io::Error::other("an earlier read of this stream failed").into());
             }
         }
-        let outcome = self.read_message();
+        let outcome = self.read_message(patience);
         match outcome {
-            Ok(Some(_)) => {}
-            Ok(None) => self.state = State::Ended,
+            Ok(Progress::Done(_) | Progress::Later) => {}
+            Ok(Progress::Ended) => self.state = State::Ended,
             Err(_) => self.state = State::Failed,
         }
         outcome
     }
+}
+
+impl<R: Read + Send + 'static> MessageReader for FramedReader<R> {
+    fn read(&mut self) -> Result<Option<Message>, TransportError> {
+        match self.read_with(Patience::Waits)? {
+            Progress::Done(message) => Ok(Some(message)),
+            Progress::Ended => Ok(None),
+            Progress::Later => unreachable!("a reader that waits reads on"),
+        }
+    }
+
+    fn descriptor(&self) -> Option<Descriptor> {
+        self.source.descriptor.clone()
+    }
+
+    fn try_read_next(&mut self) -> Result<Option<Received>, TransportError> {
+        match self.read_with(Patience::TakesWhatIsThere)? {
+            Progress::Done(message) => Ok(Some(Received::Message(message))),
+            Progress::Ended => Ok(Some(Received::End)),
+            Progress::Later => {
+                // Whoever calls this again has seen that the descriptor is readable.
+                self.source.is_readable();
+                Ok(None)
+            }
+        }
+    }
 
     fn has_buffered(&self) -> bool {
-        self.state == State::Open && self.peek_message().unwrap_or(false)
+        self.state == State::Open
+            && matches!(self.part, Part::Start)
+            && self.peek_message().unwrap_or(false)
     }
 
     fn set_limits(&mut self, limits: FrameLimits) {

@@ -21,6 +21,9 @@ use std::io::{self, Read};
 use std::sync::{Arc, Weak};
 
 use capnp_threads_core::fd::{OwnedFd, SharedFd};
+use capnp_threads_core::transport::Descriptor;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use crate::fork::Owner;
 
@@ -55,6 +58,26 @@ pub(super) struct Source<R> {
     /// Empty, kept for its memory.
     arrived: Vec<OwnedFd>,
     owner: Owner,
+    /// What is readable when there is something to read, if that is known.
+    pub(super) descriptor: Option<Descriptor>,
+    supply: Supply,
+}
+
+/// Whether a read may wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Waits,
+    TakesWhatIsThere,
+}
+
+/// What is known of the bytes that can be read without waiting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Supply {
+    /// There are some: the descriptor was seen to be readable.
+    Some,
+    /// The last read took all.
+    None,
+    Unknown,
 }
 
 impl<R: Read> Source<R> {
@@ -69,6 +92,49 @@ impl<R: Read> Source<R> {
             given: Vec::new(),
             arrived: Vec::new(),
             owner: Owner::this_process(),
+            descriptor: None,
+            supply: Supply::Unknown,
+        }
+    }
+
+    /// Notes that the descriptor was readable.
+    pub(super) fn is_readable(&mut self) {
+        self.supply = Supply::Some;
+    }
+
+    /// Reads as [`read`](Self::read) does; `None` where it would wait and may not.
+    pub(super) fn read_with(
+        &mut self,
+        patience: Patience,
+        room: &mut [u8],
+    ) -> io::Result<Option<usize>> {
+        if patience == Patience::Waits {
+            self.supply = Supply::Unknown;
+            return self.read(room).map(Some);
+        }
+        let is_there = match self.supply {
+            Supply::Some => true,
+            Supply::None => false,
+            Supply::Unknown => self.poll()?,
+        };
+        if !is_there {
+            return Ok(None);
+        }
+        let count = self.read(room)?;
+        // The end of the stream stays readable.
+        let all = count > 0 && count < room.len();
+        self.supply = if all { Supply::None } else { Supply::Unknown };
+        Ok(Some(count))
+    }
+
+    fn poll(&self) -> io::Result<bool> {
+        let Some(descriptor) = &self.descriptor else { return Ok(true) };
+        let mut fds = [PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN)];
+        loop {
+            match rustix::event::poll(&mut fds, Some(&Timespec::default())) {
+                Err(Errno::INTR) => {}
+                outcome => return Ok(outcome? > 0),
+            }
         }
     }
 

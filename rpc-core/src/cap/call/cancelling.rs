@@ -43,7 +43,7 @@ impl CallCell {
             }
             (Demand::Wanted, _) => {
                 drop(state);
-                effects::defer(Effect::drop(closure));
+                effects::defer(Effect::drop_foreign(closure));
             }
         }
     }

@@ -326,7 +326,7 @@ impl CallCell {
                 drop(state);
                 drop((before, taken_from, time));
                 if !hooks.is_empty() {
-                    effects::defer(Effect::drop(hooks));
+                    effects::defer(Effect::drop_foreign(hooks));
                 }
                 true
             }
@@ -450,6 +450,10 @@ impl CallCell {
     pub(crate) fn wait(self: &Arc<Self>, deadline: Deadline) -> Result<Option<Outcome>, Error> {
         waiting::wait_for(
             || Some(Arc::downgrade(self) as Weak<dyn Awaited>),
+            |state| match &state.phase {
+                Phase::Asked(question) => question.means(),
+                _ => None,
+            },
             &self.state,
             |state| &mut state.waiters,
             deadline,
@@ -534,7 +538,7 @@ impl Drop for CallCell {
         if !state.when_done.is_empty() || !state.on_cancel.is_empty() {
             let (when_done, hooks) =
                 (std::mem::take(&mut state.when_done), std::mem::take(&mut state.on_cancel));
-            effects::defer(Effect::drop((when_done, hooks)));
+            effects::defer(Effect::drop_foreign((when_done, hooks)));
         }
     }
 }
@@ -553,7 +557,7 @@ impl WhenDone {
                 effects::spawn_or_run(&*executor, Job::closure(move || closure(outcome)));
             }
             WhenDone::Internal(closure) | WhenDone::First(closure) => closure(outcome),
-            WhenDone::Waker(waker) => effects::application(|| waker.wake()),
+            WhenDone::Waker(waker) => effects::defer(Effect::Wake(waker)),
         }
     }
 }

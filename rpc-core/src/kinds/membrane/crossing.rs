@@ -11,6 +11,7 @@ use super::{MembranePolicy, Passage};
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::crossing::{Barrier, Heading};
+use crate::cap::effects::Asking;
 use crate::cap::roster::Roster;
 use crate::error::{Error, Result};
 use crate::memory::GiveBack;
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// The calls under way.
     calls: Arc<Roster>,
+    _asking: Asking,
 }
 
 /// The identity of a barrier. Not zero-sized, so that each has an address of its own.
@@ -61,6 +63,7 @@ impl Shared {
             root,
             state: Mutex::new(State { revoked: None, wrappers: HashMap::new() }),
             calls: Arc::default(),
+            _asking: Asking::begin(),
         })
     }
 

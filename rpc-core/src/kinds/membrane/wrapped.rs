@@ -258,7 +258,7 @@ impl Wrapped {
         Arc::clone(self).tell();
         if let Ok(inner) = before {
             inner.unwatch(&WatchKey::Observer(Arc::as_ptr(self).cast()));
-            effects::defer(Effect::drop((inner, became)));
+            effects::defer(Effect::drop_foreign((inner, became)));
         }
     }
 }
@@ -503,7 +503,7 @@ impl Drop for Wrapped {
         let gone = Err(Error::failed("the wrapper is gone"));
         let inner = std::mem::replace(&mut state.inner, gone);
         if became.address() != 0 {
-            effects::defer(Effect::drop(became));
+            effects::defer(Effect::drop_foreign(became));
         }
         if let Ok(inner) = inner {
             if state.watch == Watch::Watching {
@@ -511,12 +511,12 @@ impl Drop for Wrapped {
             }
             // Chains are taken apart one by one, see Note [effects].
             if inner.is_promise() || inner.kind_as::<Wrapped>().is_some() {
-                effects::defer(Effect::drop(inner));
+                effects::defer(Effect::drop_foreign(inner));
             }
         }
         // Watchers may hold closures of the application.
         if !state.watchers.is_empty() {
-            effects::defer(Effect::drop(std::mem::take(&mut state.watchers)));
+            effects::defer(Effect::drop_foreign(std::mem::take(&mut state.watchers)));
         }
     }
 }

@@ -255,7 +255,7 @@ fn a_worker_counts_for_the_origin_whose_call_it_runs() {
     let pool = pool(|config| config.max_workers = 4);
     let (one, two) = (Origin::connection(), Origin::connection());
     let blocks = Object::that_blocks("blocks");
-    let moves = Object::new("moves", move || origin::work_for(two));
+    let moves = Object::new("moves", move || role::work_for(two));
     let gate = Object::that_blocks("gate");
     let hold = Arc::clone(&gate);
     let moves_and_blocks = Object::new("both", move || {

@@ -1,0 +1,213 @@
+//! Threads that take turns at reading, under the scheduler of Note [models].
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::super::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
+use super::super::reading::Reading;
+use super::super::receiving::Receiving;
+use super::super::sending::Sending;
+use crate::error::{Error, ErrorKind};
+use crate::limits::Limits;
+use crate::protocol::{Machine, Offers, Outbox, Settings};
+use crate::sync::{Condvar, Mutex, Signal, explore, thread};
+use crate::tests::content;
+use crate::tests::net::{frame, received};
+use crate::transport::{
+    Descriptor, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received,
+    TransportControl, TransportError,
+};
+use crate::wire;
+use crate::wire::message::Message as Frame;
+
+/// What was sent to the peer and waits for it.
+#[derive(Default)]
+struct Asked {
+    questions: Mutex<VecDeque<Option<u32>>>,
+    came: Condvar,
+}
+
+impl Asked {
+    fn add(&self, question: Option<u32>) {
+        self.questions.lock().push_back(question);
+        self.came.notify_one();
+    }
+
+    fn next(&self) -> Option<u32> {
+        let mut questions = self.questions.lock();
+        loop {
+            match questions.pop_front() {
+                Some(question) => return question,
+                None => self.came.wait(&mut questions),
+            }
+        }
+    }
+}
+
+impl Outbox for Asked {
+    fn push(&self, message: wire::Message) {
+        match message {
+            wire::Message::Bootstrap(asked) => self.add(Some(asked.question)),
+            wire::Message::Call(asked) => self.add(Some(asked.question)),
+            _ => {}
+        }
+    }
+
+    fn disconnected(&self) {}
+}
+
+/// What the peer has sent: frames, and the end in place of one.
+#[derive(Default)]
+struct Line {
+    frames: Mutex<VecDeque<Option<Frame>>>,
+    signal: Arc<Signal>,
+}
+
+impl Line {
+    fn push(&self, frame: Option<Frame>) {
+        let mut frames = self.frames.lock();
+        frames.push_back(frame);
+        self.signal.set_readable(true);
+    }
+
+    /// Answers what is asked, until there is nothing more to ask.
+    fn answer(&self, asked: &Asked) {
+        while let Some(answer) = asked.next() {
+            let outcome = wire::ReturnKind::Exception(Error::failed("no"));
+            let message = wire::Message::Return(wire::Return {
+                answer,
+                release_params: false,
+                no_finish_needed: true,
+                outcome,
+            });
+            self.push(Some(received(&frame(message))));
+        }
+        self.push(None);
+    }
+}
+
+struct Reader {
+    line: Arc<Line>,
+    reading: Arc<Mutex<()>>,
+}
+
+impl MessageReader for Reader {
+    fn read(&mut self) -> Result<Option<Frame>, TransportError> {
+        unreachable!("threads take turns")
+    }
+
+    fn has_buffered(&self) -> bool {
+        false
+    }
+
+    fn descriptor(&self) -> Option<Descriptor> {
+        Some(Arc::clone(&self.line.signal))
+    }
+
+    fn try_read_next(&mut self) -> Result<Option<Received>, TransportError> {
+        let _alone = self.reading.try_lock().expect("one thread reads at a time");
+        let mut frames = self.line.frames.lock();
+        let next = frames.pop_front();
+        self.line.signal.set_readable(!frames.is_empty());
+        Ok(next.map(|frame| frame.map_or(Received::End, Received::Message)))
+    }
+
+    fn set_limits(&mut self, _: FrameLimits) {}
+}
+
+struct NoWriter;
+
+impl MessageWriter for NoWriter {
+    fn write(&mut self, batch: &mut Vec<Frame>) -> Result<(), TransportError> {
+        batch.clear();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), TransportError> {
+        Ok(())
+    }
+}
+
+struct NoControl;
+
+impl TransportControl for NoControl {
+    fn shutdown(&self) {}
+
+    fn peer(&self) -> PeerDescription {
+        PeerDescription::default()
+    }
+}
+
+/// One side of a connection, whose threads read in turns, and a peer that says no.
+fn connection(guests: usize, calls: impl Fn(&Arc<Machine>) + Clone + Send + 'static) {
+    let (asked, line) = (Arc::new(Asked::default()), Arc::new(Line::default()));
+    let outbox = Arc::clone(&asked) as Arc<dyn Outbox>;
+    let machine = Machine::new(Settings::default(), Offers::default(), outbox);
+    let exceptions =
+        ExceptionEncoder::new(Detail::Hidden, TraceEncoder::default(), &Limits::default());
+    let sending = Arc::new(Sending::new(Box::new(NoWriter), Arc::new(NoControl), exceptions));
+    let (receiving, entrance, inbox) = Receiving::new(&Limits::default());
+    let reader = Reader { line: Arc::clone(&line), reading: Arc::default() };
+    let own = Arc::clone(&machine);
+    let reading =
+        Reading::new(Box::new(reader), entrance, Arc::new(receiving), sending, own, Weak::new());
+    let reading = reading.ok().expect("there is a descriptor");
+    let receive = thread::spawn(move || reading.stand_by());
+    let (own, peer) = (Arc::clone(&asked), Arc::clone(&line));
+    let peer = thread::spawn(move || peer.answer(&own));
+    let guests: Vec<_> = (0..guests)
+        .map(|_| {
+            let (machine, calls) = (Arc::clone(&machine), calls.clone());
+            thread::spawn(move || calls(&machine))
+        })
+        .collect();
+    guests.into_iter().for_each(|guest| guest.join().unwrap());
+    asked.add(None);
+    peer.join().unwrap();
+    receive.join().unwrap();
+    assert_eq!(inbox.left(), 1, "the end comes once, and nothing else was left over");
+    assert_eq!(machine.calls_under_way(), 0);
+    machine.check().unwrap();
+}
+
+#[test]
+fn every_answer_is_read_by_somebody_and_every_thread_gets_its_own() {
+    explore(|| {
+        connection(2, |machine| {
+            for _ in 0..2 {
+                let call = machine.bootstrap(None).call(1, 1, content::params(1, &[]));
+                assert_eq!(call.wait().unwrap_err().kind(), ErrorKind::Failed);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_guest_that_goes_early_leaves_the_turn_to_others() {
+    explore(|| {
+        connection(2, |machine| {
+            let call = machine.bootstrap(None).call(1, 1, content::params(1, &[]));
+            // In a model this deadline passes at any moment.
+            let error = call.wait_timeout(Duration::from_secs(1)).unwrap_err();
+            assert!(error.is_timeout() || error.reason() == "no", "{error}");
+            assert_eq!(call.wait().unwrap_err().kind(), ErrorKind::Failed);
+        });
+    });
+}
+
+#[test]
+fn a_guest_is_unparked_by_what_does_not_come_from_the_peer() {
+    explore(|| {
+        connection(1, |machine| {
+            // The peer answers what was asked before; what is asked later fails at once.
+            let own = Arc::clone(machine);
+            let ends = thread::spawn(move || own.disconnect(Error::disconnected("enough")));
+            let call = machine.bootstrap(None).call(1, 1, content::params(1, &[]));
+            let error = call.wait().unwrap_err();
+            assert!(["enough", "no"].contains(&error.reason()), "{error}");
+            ends.join().unwrap();
+        });
+    });
+}

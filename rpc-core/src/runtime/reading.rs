@@ -1,0 +1,325 @@
+//! Who reads from a connection's socket.
+//!
+//! Note [reading in turns]
+//!
+//! The right to read is a *turn*, as the right to write is (Note [turns]). Whoever has it
+//! reads, and makes the steps of what was read, so the order of the bytes is the order of
+//! the steps. These take it when it is free:
+//!
+//! - a thread that waits for something that this connection may bring (a *guest*), until it
+//!   has that;
+//! - a worker that has run what this connection brought, and finds nothing else to do, for
+//!   a short time: the next call is then here without waking another thread;
+//! - the receive thread, which *stands by*, when something comes and nobody has the turn.
+//!
+//! # State model of the turn
+//!
+//! ```text
+//!         ┌──── claimed by a guest or a worker, standby disarmed ───► Taken
+//! Free ───┤                                                            │  │
+//!   ▲     └──── claimed by the receive thread, which was woken ──► Taken  │
+//!   │                                                               │     │
+//!   └───────────── nothing more is there, standby armed ────────────┘     │
+//!                                                    the stream is over ──┴──► Over
+//! ```
+//!
+//! Free means that the standby is armed: the receive thread wakes when something comes.
+//! Arming and disarming it costs a system call each and wakes nobody. The thread that
+//! makes the turn free arms the standby afterwards, and a thread that claims the turn
+//! disarms it afterwards. So whatever overtakes what, the last of these operations behind
+//! the last release of the turn is an arming. At worst the receive thread wakes for nothing.
+//!
+//! - At every moment something that comes has a thread that will read it.
+//! - Whole messages that were read are worked off before the turn is given back. What there
+//!   is of a further message stays with the reader.
+//! - A guest is unparked as it is where it sleeps otherwise: by its answer, by a
+//!   cancellation, by its deadline, by the end of the connection.
+//! - No application code runs on a guest (Note [progress]): effects that would run it, and
+//!   everything behind them, go to the coordinator, and so do all later messages until
+//!   the coordinator has caught up.
+//! - A panic gives the turn back and ends the connection.
+//!
+//! A transport without a descriptor, and a process that has none left, keep to the receive
+//! thread.
+
+use std::sync::{Arc, Weak};
+
+use super::connection;
+use super::receiving::{Entrance, Incoming, Receiving};
+use super::sending::Sending;
+use crate::cap::effects;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::panics;
+use crate::protocol::Machine;
+use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{Mutex, Parker, Polled, Standby};
+use crate::transport::MessageReader;
+use crate::work::origin::{OnBehalf, Origin};
+use crate::work::pool::Pool;
+use crate::work::progress::{Hands, Making, Progress};
+use crate::work::role::Serving;
+use crate::work::waiting;
+use crate::work::waking::Batch;
+
+/// Maximum number of calls under way, in both directions, with which threads read for
+/// themselves. With more, reading, steps and methods go on beside each other, and what is
+/// done together costs less.
+const MANY_CALLS: usize = 16;
+
+/// How long a worker that has nothing else to do waits for more to come.
+const LINGER: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Maximum number of messages that are worked off before the messages to be sent in
+/// response are written, and the threads that they concern are woken.
+const MAX_HELD: usize = 128;
+
+/// The reading side of a connection whose threads take turns.
+pub(super) struct Reading {
+    owner: AtomicU8,
+    standby: Standby,
+    /// Used by whoever has the turn, so that nobody waits for the lock. Absent once the
+    /// receive thread has ended.
+    reader: Mutex<Option<Box<dyn MessageReader>>>,
+    entrance: Entrance,
+    receiving: Arc<Receiving>,
+    sending: Arc<Sending>,
+    machine: Arc<Machine>,
+    pool: Weak<Pool>,
+    this: Weak<Reading>,
+}
+
+const FREE: u8 = 0;
+const TAKEN: u8 = 1;
+const OVER: u8 = 2;
+
+/// The right to read. Dropping it makes the turn free, or ends it with the stream.
+struct Turn<'a> {
+    reading: &'a Reading,
+    next: Next,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// More, later.
+    Later,
+    /// Nothing: the stream is over.
+    Nothing,
+}
+
+/// On whose thread the steps are made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// This library's.
+    Own,
+    /// The application's, which waits.
+    Guest,
+}
+
+impl Reading {
+    /// Prepares reading in turns.
+    ///
+    /// # Errors
+    /// Gives the reader back if its transport does not allow this.
+    pub(super) fn new(
+        reader: Box<dyn MessageReader>,
+        entrance: Entrance,
+        receiving: Arc<Receiving>,
+        sending: Arc<Sending>,
+        machine: Arc<Machine>,
+        pool: Weak<Pool>,
+    ) -> Result<Arc<Self>, (Box<dyn MessageReader>, Entrance)> {
+        let descriptor = panics::caught("a transport's reader", || reader.descriptor());
+        let Some(descriptor) = descriptor.ok().flatten() else { return Err((reader, entrance)) };
+        let standby = match Standby::new(descriptor) {
+            Ok(standby) => standby,
+            Err(error) => {
+                tracing::debug!(%error, "only the receive thread of a connection reads");
+                return Err((reader, entrance));
+            }
+        };
+        let reading = Arc::new_cyclic(|this| Reading {
+            owner: AtomicU8::new(FREE),
+            standby,
+            reader: Mutex::new(Some(reader)),
+            entrance,
+            receiving,
+            sending,
+            machine,
+            pool,
+            this: Weak::clone(this),
+        });
+        let this: Weak<dyn Progress> = Arc::downgrade(&reading) as _;
+        reading.machine.room().set_progress(this);
+        Ok(reading)
+    }
+
+    /// What the receive thread does, until the stream is over.
+    pub(super) fn stand_by(&self) {
+        while self.owner.load(Ordering::SeqCst) != OVER {
+            if let Err(error) = self.standby.wait() {
+                self.receiving
+                    .pass_on(&self.entrance, Incoming::End(Error::disconnected(error.to_string())));
+                break;
+            }
+            if let Some(mut turn) = self.claim() {
+                loop {
+                    self.work_off(&mut turn, Whose::Own);
+                    if turn.next == Next::Nothing || !self.is_busy() {
+                        break;
+                    }
+                    self.read_on(&mut turn);
+                    if turn.next == Next::Nothing {
+                        break;
+                    }
+                }
+            }
+        }
+        let reader = self.reader.lock().take();
+        let _ = panics::caught("the drop of a transport's reader", || drop(reader));
+    }
+
+    fn claim(&self) -> Option<Turn<'_>> {
+        self.owner.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::SeqCst).ok()?;
+        Some(Turn { reading: self, next: Next::Later })
+    }
+
+    /// Claims the turn for another thread than the receive thread.
+    fn claim_elsewhere(&self) -> Option<Turn<'_>> {
+        let turn = self.claim()?;
+        self.standby_is(Standby::disarm);
+        Some(turn)
+    }
+
+    fn standby_is(&self, set: impl Fn(&Standby) -> std::io::Result<()>) {
+        if let Err(error) = set(&self.standby) {
+            // The descriptor is in the set as long as both exist.
+            tracing::error!(%error, "a connection's socket cannot be waited for");
+            self.machine.disconnect(Error::disconnected(error.to_string()));
+        }
+    }
+
+    /// Reads what is there, and makes the steps of it.
+    fn work_off(&self, turn: &mut Turn<'_>, whose: Whose) {
+        let done = connection::guarded("a thread that reads", &self.machine, || {
+            let _serving = Serving::begin(Weak::clone(&self.pool));
+            let _behalf = OnBehalf::begin(Origin::LOCAL);
+            let _making = Making::begin(Weak::clone(&self.this) as _);
+            let mut reader = self.reader.lock();
+            let Some(reader) = &mut *reader else { return Next::Nothing };
+            loop {
+                // The batch ends first: Note [waking together].
+                let _held = self.sending.hold(&self.machine);
+                let _batch = Batch::begin();
+                for _ in 0..MAX_HELD {
+                    let Some(event) = self.receiving.next_now(&mut **reader) else {
+                        return Next::Later;
+                    };
+                    let last = event.is_last();
+                    self.take(event, whose);
+                    if last {
+                        return Next::Nothing;
+                    }
+                }
+            }
+        });
+        turn.next = done.unwrap_or_else(|_| {
+            // Nobody has to wait for what was still to be read.
+            let reason = Error::disconnected("a thread that reads panicked");
+            self.receiving.pass_on(&self.entrance, Incoming::End(reason));
+            Next::Nothing
+        });
+    }
+
+    /// Waits for the next message, and works off what has come with it.
+    fn read_on(&self, turn: &mut Turn<'_>) {
+        let event = match &mut *self.reader.lock() {
+            Some(reader) => self.receiving.next(&mut **reader),
+            None => return,
+        };
+        let last = event.is_last();
+        self.take(event, Whose::Own);
+        turn.next = if last { Next::Nothing } else { Next::Later };
+    }
+
+    /// Whether so much is under way that threads keep to their own work.
+    fn is_busy(&self) -> bool {
+        self.machine.calls_under_way() > MANY_CALLS
+    }
+
+    /// Makes the step of what was read, or leaves it to the coordinator. (What the
+    /// coordinator does not take any more came after the end.)
+    fn take(&self, event: Incoming, whose: Whose) {
+        let Incoming::Message(message) = event else {
+            self.receiving.pass_on(&self.entrance, event);
+            return;
+        };
+        // The policy of a membrane is asked in the middle of an effect.
+        let asks = whose == Whose::Guest && effects::ask_the_application();
+        if asks || self.is_busy() || !self.receiving.has_caught_up() {
+            self.receiving.pass_on(&self.entrance, Incoming::Message(message));
+            return;
+        }
+        match whose {
+            Whose::Own => self.machine.receive(message),
+            Whose::Guest => {
+                if let Some(rest) = effects::borrowed(|| self.machine.receive(message)) {
+                    self.receiving.pass_on(&self.entrance, Incoming::Rest(rest));
+                }
+            }
+        }
+    }
+}
+
+impl Progress for Reading {
+    fn make(&self, parker: &Parker, deadline: Deadline) -> bool {
+        // The effects of a step must run, and in a forked child the socket and the standby
+        // are those of the parent.
+        if self.is_busy() || !effects::may_run() || !self.machine.room().home().is_here() {
+            return false;
+        }
+        let Some(mut turn) = self.claim_elsewhere() else { return false };
+        let descriptor = self.standby.descriptor();
+        while !parker.was_unparked() && turn.next == Next::Later {
+            match parker.poll(descriptor, deadline) {
+                Polled::Readable => self.work_off(&mut turn, Whose::Guest),
+                Polled::Unparked | Polled::Late => break,
+                Polled::Unable => return false,
+            }
+        }
+        true
+    }
+
+    fn make_idly(&self, worker: &dyn Hands) -> bool {
+        if self.is_busy() || !self.machine.room().home().is_here() {
+            return false;
+        }
+        let Some(mut turn) = self.claim_elsewhere() else { return false };
+        let descriptor = self.standby.descriptor();
+        while turn.next == Next::Later {
+            let deadline = Deadline::after(LINGER);
+            match waiting::with_parker(|parker| parker.poll(descriptor, deadline)) {
+                Polled::Readable => {
+                    if worker.keep_first(&mut || self.work_off(&mut turn, Whose::Own)) {
+                        return true;
+                    }
+                }
+                Polled::Unparked => {}
+                Polled::Late | Polled::Unable => break,
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let owner = match self.next {
+            Next::Later => FREE,
+            Next::Nothing => OVER,
+        };
+        self.reading.owner.store(owner, Ordering::SeqCst);
+        self.reading.standby_is(Standby::arm);
+    }
+}

@@ -1,0 +1,70 @@
+//! What a waiting thread can do so that its wait ends.
+//!
+//! Note [progress]
+//!
+//! Most waits end when a connection makes progress: when something is read from its
+//! socket. Waking the thread that waits, once another one has read, is a large part of
+//! what a call costs. So a wait says what it is for, and its thread makes the progress
+//! itself if nobody else does at this moment: it reads, makes the steps, and wakes the
+//! threads whose answers came, until its own is there.
+//!
+//! What such a thread does is the work of the connection and not its own. Its application
+//! may hold a lock around the wait. So no application code runs on it, but for the method
+//! or function that waits.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
+
+use crate::deadline::Deadline;
+use crate::sync::Parker;
+
+/// Something that threads can bring forward while they wait.
+pub(crate) trait Progress: Send + Sync {
+    /// Makes progress on this thread, which waits, until it is unparked or the deadline
+    /// comes. Returns at once, with `false`, if others make the progress: then the thread
+    /// has to sleep.
+    ///
+    /// Must not be called under a lock.
+    fn make(&self, parker: &Parker, deadline: Deadline) -> bool;
+
+    /// Makes progress on this worker, which has nothing else to do. Returns `true` when the
+    /// worker kept a job, and `false` when nothing has come for a while.
+    ///
+    /// Must not be called under a lock.
+    fn make_idly(&self, worker: &dyn Hands) -> bool;
+}
+
+/// A worker that makes progress because it has nothing else to do.
+pub(crate) trait Hands {
+    /// Lets this thread keep the first job that `work` leads to. Returns whether it keeps
+    /// one now.
+    fn keep_first(&self, work: &mut dyn FnMut()) -> bool;
+}
+
+crate::sync::thread_local! {
+    /// What this thread brings forward at the moment.
+    static MADE: RefCell<Option<Weak<dyn Progress>>> = const { RefCell::new(None) };
+}
+
+/// What this thread brings forward at the moment, for the jobs that it leads to.
+pub(super) fn made_here() -> Option<Weak<dyn Progress>> {
+    MADE.try_with(|made| made.borrow().clone()).unwrap_or_default()
+}
+
+/// While this exists, the thread makes progress.
+pub(crate) struct Making(Option<Weak<dyn Progress>>);
+
+impl Making {
+    pub(crate) fn begin(progress: Weak<dyn Progress>) -> Self {
+        Making(MADE.with(|made| made.replace(Some(progress))))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let _ = MADE.try_with(|made| made.replace(self.0.take()));
+    }
+}
+
+/// What to bring forward, if the thread that waits can do anything.
+pub(crate) type Means = Option<Arc<dyn Progress>>;
