@@ -15,6 +15,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result, Timeout};
 use crate::wire::Hint;
 use crate::work::origin;
+use crate::work::own_call::{self, OwnCall};
 use crate::work::role;
 use crate::work::room::{Permit, Room};
 
@@ -157,7 +158,13 @@ impl Client {
     pub(crate) fn finish(&self, call: Call, time: Time) -> Result<Payload> {
         let place = self.place(time)?;
         let deadline = place.deadline.unwrap_or(Deadline::NEVER);
-        place.send(call, By::Caller).end_before(deadline)
+        let own = OwnCall::begin(deadline);
+        let pending = place.send(call, By::Caller);
+        if let Some(own) = own {
+            effects::catch_up();
+            own.run()?;
+        }
+        pending.end_before(deadline)
     }
 
     /// Makes a streaming call: sends it, and returns when the stream's window has room
@@ -352,6 +359,9 @@ impl Place {
             permit: self.permit,
             tail: Tail::No,
         };
+        if by == By::Caller {
+            own_call::expect(Arc::as_ptr(&request.cell) as usize);
+        }
         self.target.deliver(Delivery::Call(request));
         Pending::new(interest)
     }

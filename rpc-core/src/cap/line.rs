@@ -40,6 +40,16 @@ impl<T> Line<T> {
         self.places.insert(self.places.len() - behind, (place, Some(item)));
     }
 
+    /// The first item.
+    pub(crate) fn first(&self) -> Option<&T> {
+        self.places.front()?.1.as_ref()
+    }
+
+    /// All items, from the first one on.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().filter_map(|(_, item)| item.as_ref())
+    }
+
     /// Takes the first item.
     pub(crate) fn take_first(&mut self) -> Option<T> {
         let (_, item) = self.places.pop_front()?;

@@ -7,13 +7,15 @@
 //! ```text
 //! Idle ──call──► Called(origins) ──a worker comes──► Running ──line seen empty──► Idle
 //!                Called ──every job was refused──► Idle
+//!                Called ──a caller comes, first in line──► Running
+//!                Running ──the caller's call is over──► Called(origins of the line)
 //! ```
 //!
 //! - **Called**: there is a job for each origin of which calls wait (Note [shares]).
 //!   Whichever gets a worker first runs all calls; the others find nothing to do. So one
 //!   origin that gets no worker does not hold up the calls of another.
 //! - **Running**: calls are taken out one by one and run, in the order in which they
-//!   arrived.
+//!   arrived. A caller that runs its own call (Note [own calls]) takes only this one.
 //!
 //! A concurrent object has a line for each origin, and each line has as many jobs as
 //! calls: a job takes the first call of its own origin. A call that is cancelled leaves
@@ -128,6 +130,30 @@ impl Mailbox {
                 Some(Taken { call: call?, last: true })
             }
         }
+    }
+
+    /// The call with this address, for a job of this origin, if it is the one with which
+    /// [`first`](Self::first) would begin. [`pass_on`](Self::pass_on) has to follow.
+    pub(super) fn first_if(&mut self, origin: Origin, call: usize) -> Option<Taken> {
+        let first = match self {
+            Mailbox::OneByOne(own) if own.worker == Worker::Called => own.calls.first(),
+            Mailbox::OneByOne(_) => None,
+            Mailbox::Concurrent(own) => own.of(origin).calls.first(),
+        };
+        let is_first = first.is_some_and(|first| Arc::as_ptr(&first.cell) as usize == call);
+        if is_first { self.first(origin) } else { None }
+    }
+
+    /// Ends the run of a caller that has run its own call. Returns the origins that need a
+    /// job each.
+    pub(super) fn pass_on(&mut self) -> Vec<Origin> {
+        let Mailbox::OneByOne(own) = self else { return Vec::new() };
+        own.current = 0;
+        own.called.extend(own.calls.iter().map(|call| call.cell.origin()));
+        own.called.sort_unstable();
+        own.called.dedup();
+        own.worker = if own.called.is_empty() { Worker::Idle } else { Worker::Called };
+        own.called.clone()
     }
 
     /// A further call for a job that has run one.

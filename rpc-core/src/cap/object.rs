@@ -28,6 +28,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::work::executor::{Calls, Executor, Job};
 use crate::work::interrupt::Detached;
 use crate::work::origin::{self, Origin};
+use crate::work::own_call;
 use crate::work::role::{self, Pace};
 
 /// The object behind a capability of this process. Generated code implements this trait
@@ -161,6 +162,7 @@ impl LocalObject {
             return effects::defer(Effect::RunInline(self));
         }
         let executor = Arc::clone(&self.executor);
+        let _own = own_call::comes(Arc::as_ptr(&cell) as usize);
         if let Err(refused) = executor.spawn(Job::calls(self, origin)) {
             refused.tell();
         }
@@ -184,6 +186,23 @@ impl LocalObject {
             }
             taken = self.mailbox.lock().next();
         }
+    }
+
+    /// Runs the first call in the mailbox, if it is the one with this address. Returns
+    /// whether it was.
+    fn run_if_first(self: &Arc<Self>, origin: Origin, call: usize) -> bool {
+        let taken = self.mailbox.lock().first_if(origin, call);
+        let Some(Taken { call, .. }) = taken else { return false };
+        role::set_pace(Pace::Calm);
+        self.begin(call);
+        let origins = self.mailbox.lock().pass_on();
+        for origin in origins {
+            let job = Job::calls(Arc::clone(self) as _, origin);
+            if let Err(refused) = self.executor.spawn(job) {
+                refused.tell();
+            }
+        }
+        true
     }
 
     /// Runs a call that has left the mailbox, unless it was cancelled before that.
@@ -237,6 +256,10 @@ impl Inline for LocalObject {
 impl Calls for LocalObject {
     fn run(self: Arc<Self>, origin: Origin) {
         self.run_calls(origin);
+    }
+
+    fn run_own(self: Arc<Self>, origin: Origin, call: usize) -> bool {
+        self.run_if_first(origin, call)
     }
 
     fn refuse(self: Arc<Self>, origin: Origin, error: &Error) {

@@ -397,6 +397,10 @@ impl Calls for Object {
         self.over.set();
     }
 
+    fn run_own(self: Arc<Self>, _: Origin, _: usize) -> bool {
+        false
+    }
+
     fn refuse(self: Arc<Self>, _: Origin, _: &Error) {
         self.over.set();
     }

@@ -280,7 +280,9 @@ impl<P: Owned, R> Request<P, R> {
 }
 
 impl<P, R: Owned> Request<P, R> {
-    /// Sends the call and blocks until it has returned.
+    /// Sends the call and blocks until it has returned. If the object is in this process
+    /// and idle, this thread runs the method itself, as one of the workers of the object's
+    /// vat.
     ///
     /// # Errors
     /// Whatever the call fails with.

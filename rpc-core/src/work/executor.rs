@@ -26,6 +26,10 @@ pub(crate) trait Calls: Send + Sync {
     /// one call at a time, all that there are.
     fn run(self: Arc<Self>, origin: Origin);
 
+    /// Runs one call on the thread that made it, and leaves all others to workers. Returns
+    /// `false`, and has run nothing, if this job is not for that call.
+    fn run_own(self: Arc<Self>, origin: Origin, call: usize) -> bool;
+
     /// Answers with an error the calls that no worker is going to run for this origin.
     ///
     /// Must not be called under a lock.
@@ -75,6 +79,14 @@ impl Job {
         match self.work {
             Work::Closure(closure) => closure(),
             Work::Calls(object) => object.run(self.origin),
+        }
+    }
+
+    /// Runs the call with this address, as [`Calls::run_own`] does.
+    pub(super) fn run_own(&self, call: usize) -> bool {
+        match &self.work {
+            Work::Closure(_) => false,
+            Work::Calls(object) => Arc::clone(object).run_own(self.origin, call),
         }
     }
 

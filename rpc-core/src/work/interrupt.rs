@@ -55,6 +55,11 @@ pub(crate) fn allow() -> Arc<Scope> {
     scope
 }
 
+/// Whether the method on this thread lets a cancellation end its waits.
+pub(super) fn is_allowed() -> bool {
+    CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or_default()
+}
+
 /// Whether a wait of this thread may go on.
 ///
 /// # Errors

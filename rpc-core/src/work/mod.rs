@@ -6,6 +6,7 @@ pub(crate) mod hands;
 pub(crate) mod home;
 pub(crate) mod interrupt;
 pub(crate) mod origin;
+pub(crate) mod own_call;
 pub(crate) mod pool;
 pub(crate) mod posts;
 pub(crate) mod progress;

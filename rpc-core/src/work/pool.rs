@@ -32,7 +32,8 @@ use std::time::Duration;
 use super::executor::{Executor, Job, Refused};
 use super::hands::{self, Idle, PoolId, Readers};
 use super::home::Home;
-use super::origin::{self, Origin};
+use super::origin::{self, OnBehalf, Origin};
+use super::own_call::{self, Host};
 use super::posts::{Post, Posts};
 use super::progress::Progress;
 use super::role::{self, Role};
@@ -335,10 +336,7 @@ impl Pool {
             return Some(Next::Job(job, after));
         }
         if state.phase == Phase::Closed || look.late {
-            state.workers -= 1;
-            state.posts.free(post);
-            state.forget_ended();
-            after.call(state.closing.call_all());
+            after.call(state.lose_worker(post));
             return Some(Next::Leave(after));
         }
         state.posts.rest(post);
@@ -492,6 +490,14 @@ impl Pool {
 }
 
 impl State {
+    /// Counts one worker less. Those who wait for all of them to go have to look.
+    fn lose_worker(&mut self, post: Post) -> Called {
+        self.workers -= 1;
+        self.posts.free(post);
+        self.forget_ended();
+        self.closing.call_all()
+    }
+
     /// Forgets threads that have ended, whose handles keep their names and their stacks.
     /// Looking at all of them is worth it only when most have ended.
     fn forget_ended(&mut self) {
@@ -523,6 +529,16 @@ impl Executor for Pool {
         let mut job = job;
         if state.shares.may_begin_now(origin) {
             state.shares.begin(origin);
+            if own_call::takes()
+                && let Some(pool) = self.this.upgrade()
+            {
+                let post = state.posts.take();
+                state.posts.begin(post, &job);
+                state.workers += 1;
+                drop(state);
+                own_call::keep(pool, post, job);
+                return Ok(());
+            }
             match self.hand_over(&mut state, job) {
                 Ok(called) => {
                     drop(state);
@@ -546,6 +562,42 @@ impl Executor for Pool {
         drop(state);
         After { refused, ..After::default() }.finish();
         Ok(())
+    }
+}
+
+impl Host for Pool {
+    fn run_own(self: Arc<Self>, post: Post, job: Job, call: usize) {
+        let ran = {
+            let _on_behalf = OnBehalf::begin(job.origin());
+            let _working = role::Working::begin(Arc::clone(&self), post);
+            panics::caught("a call on its caller's thread", || job.run_own(call))
+        };
+        if let Ok(false) = ran {
+            return self.take_back(post, job);
+        }
+        drop(job);
+        let mut after = After::default();
+        {
+            let mut state = self.state.lock();
+            let origin = state.posts.origin(post);
+            state.shares.end(origin);
+            self.hand_places(&mut state, &mut after, Some);
+            after.call(state.lose_worker(post));
+        }
+        after.finish();
+    }
+
+    fn take_back(self: Arc<Self>, post: Post, job: Job) {
+        let mut after = After::default();
+        {
+            let mut state = self.state.lock();
+            match self.hand_over(&mut state, job) {
+                Ok(called) => after.call(called),
+                Err(job) => state.shares.give_back(job),
+            }
+            after.call(state.lose_worker(post));
+        }
+        after.finish();
     }
 }
 

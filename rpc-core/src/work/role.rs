@@ -65,6 +65,23 @@ impl Serving {
     }
 }
 
+/// While this exists, the current thread is a worker.
+pub(super) struct Working {
+    before: Role,
+}
+
+impl Working {
+    pub(super) fn begin(pool: Arc<Pool>, post: Post) -> Self {
+        Working { before: ROLE.with(|current| current.replace(Role::Worker(pool, post))) }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        assume(std::mem::take(&mut self.before));
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         assume(std::mem::take(&mut self.before));

@@ -20,6 +20,7 @@ mod limits;
 mod membranes;
 mod offers;
 mod out_of_descriptors;
+mod own_calls;
 mod panics;
 mod persistence;
 mod pitfalls;

@@ -3,13 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use shuttle::rand::{Rng, thread_rng};
+
 use super::{Held, World, all_succeed, call, calls, content};
+use crate::cap::calling::{Call, Time};
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::object::Concurrency;
 use crate::cap::promise::promise;
+use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::sync::{explore, thread};
+use crate::tests::actor::acknowledge;
+use crate::tests::net::{INTERFACE, METHOD};
+use crate::wire::Hint;
 use crate::work::executor::{Executor, Job, Refused};
+use crate::work::pool::{Pool, PoolConfig};
 
 #[test]
 fn a_call_is_answered_while_others_wait_pipeline_and_lose_interest() {
@@ -308,4 +316,60 @@ fn a_call_that_no_worker_is_there_for_is_answered_all_the_same() {
             busy.world.settle();
         });
     }
+}
+
+/// Threads that run their own calls (Note [own calls]), and one that leaves its calls to
+/// workers, of which there may be too few.
+#[test]
+fn callers_and_workers_run_each_call_once_and_in_turn() {
+    explore(|| {
+        let world = World::default();
+        let pool = Pool::new(
+            "model".to_owned(),
+            PoolConfig {
+                max_workers: thread_rng().gen_range(1..=2),
+                // Looking for what is stuck is not part of the model.
+                patience: std::time::Duration::MAX,
+                ..PoolConfig::default()
+            },
+        );
+        let concurrency = match thread_rng().gen_range(0..3) {
+            0 => Concurrency::Concurrent,
+            _ => Concurrency::Serial,
+        };
+        let callers = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let known = Arc::clone(&callers);
+        let (object, client) = world.object_on(Arc::clone(&pool) as _, concurrency, move |call| {
+            let caller = content::label(call.params()) / 100;
+            for (thread, own) in &*known.lock().unwrap() {
+                assert!(
+                    *thread != thread::current().id() || *own == caller,
+                    "a thread that waits runs a call of another one"
+                );
+            }
+            shuttle::thread::yield_now();
+            acknowledge(call);
+        });
+        for caller in 1..=2 {
+            let (client, callers) = (client.clone(), Arc::clone(&callers));
+            world.spawn(move || {
+                callers.lock().unwrap().push((thread::current().id(), caller));
+                for number in 0..2 {
+                    let params = content::params(caller * 100 + number, &[]);
+                    let (interface_id, method_id) = (INTERFACE, METHOD);
+                    let call = Call { interface_id, method_id, params, hint: Hint::None };
+                    client.finish(call, Time::Default).unwrap();
+                }
+            });
+        }
+        all_succeed(&calls(&client, 3, 2));
+        world.settle();
+        assert!(pool.close(Deadline::NEVER));
+        match concurrency {
+            Concurrency::Concurrent => assert_eq!(object.seen().len(), 6),
+            _ => (1..=3).for_each(|caller| object.assert_saw(caller, 2)),
+        }
+        drop(client);
+        world.finish();
+    });
 }

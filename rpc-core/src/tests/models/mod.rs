@@ -80,10 +80,19 @@ impl World {
         concurrency: Concurrency,
         script: impl Fn(IncomingCall) + Send + Sync + 'static,
     ) -> (Object, Client) {
+        self.object_on(Arc::new(self.clone()), concurrency, script)
+    }
+
+    /// The same, on an executor of its own.
+    fn object_on(
+        &self,
+        executor: Arc<dyn Executor>,
+        concurrency: Concurrency,
+        script: impl Fn(IncomingCall) + Send + Sync + 'static,
+    ) -> (Object, Client) {
         let object = Object::default();
         let server = Server { object: object.clone(), concurrency, script: Box::new(script) };
         self.0.objects.lock().unwrap().push(object.clone());
-        let executor = Arc::new(self.clone());
         let local = LocalObject::new(Arc::new(server), concurrency, executor);
         (object, Client::of(local))
     }

@@ -129,6 +129,10 @@ impl Calls for Object {
         (self.method)();
     }
 
+    fn run_own(self: Arc<Self>, _: Origin, _: usize) -> bool {
+        false
+    }
+
     fn refuse(self: Arc<Self>, _: Origin, error: &Error) {
         assert_eq!(error.kind(), ErrorKind::Overloaded);
         self.refused.fetch_add(1, Ordering::SeqCst);

@@ -1,0 +1,207 @@
+//! Callers that run their own calls: which thread a method of this process runs on.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use capnp_threads_core::vat::PoolConfig;
+use capnp_threads_core::{Concurrency, ErrorKind, Vat};
+use rpc_schema::test_capnp::test_interface;
+
+use rpc_tests::support::objects::{answer_foo, call_foo, foo_request, foo_with};
+use rpc_tests::support::{Event, LONG, Watchdog, vat, vat_with_pool};
+
+/// On which threads the methods of an object ran.
+#[derive(Clone, Default)]
+struct Threads(Arc<Mutex<Vec<ThreadId>>>);
+
+impl Threads {
+    fn note(&self) {
+        self.0.lock().unwrap().push(thread::current().id());
+    }
+
+    fn taken(&self) -> Vec<ThreadId> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    /// An object whose methods note where they run.
+    fn object(&self, vat: &Vat, concurrency: Concurrency) -> test_interface::Client {
+        let own = self.clone();
+        foo_with(vat, concurrency, (), move |params, results| {
+            own.note();
+            answer_foo(params, results)
+        })
+    }
+}
+
+#[test]
+fn a_thread_that_waits_for_an_idle_object_runs_the_method_itself() {
+    let _watchdog = Watchdog::start();
+    let (vat, threads) = (vat("oc1"), Threads::default());
+    for concurrency in [Concurrency::Serial, Concurrency::Concurrent] {
+        let object = threads.object(&vat, concurrency);
+        call_foo(&object).unwrap();
+        assert_eq!(threads.taken(), [thread::current().id()], "{concurrency:?}");
+        // One that does not wait at once leaves the method to a worker.
+        let pending = foo_request(&object).send();
+        pending.wait().unwrap();
+        assert_ne!(threads.taken(), [thread::current().id()], "{concurrency:?}");
+        // So does one that may have to give up before the method ends.
+        foo_request(&object).call_timeout(LONG).unwrap();
+        assert_ne!(threads.taken(), [thread::current().id()], "{concurrency:?}");
+    }
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+#[test]
+fn a_busy_object_runs_a_call_on_the_thread_that_it_has() {
+    let _watchdog = Watchdog::start();
+    let (vat, threads) = (vat("oc2"), Threads::default());
+    let (go, begun, own) = (Event::new(), Event::new(), threads.clone());
+    let (hold, began) = (go.clone(), begun.clone());
+    let object = foo_with(&vat, Concurrency::Serial, (), move |params, results| {
+        own.note();
+        began.set();
+        hold.wait();
+        answer_foo(params, results)
+    });
+    thread::scope(|scope| {
+        let caller = scope.spawn(|| call_foo(&object).unwrap());
+        let caller = caller.thread().id();
+        begun.wait();
+        // These wait behind it. A worker takes them when the caller has run its own call:
+        // it runs no other one.
+        let behind: Vec<_> = (0..3).map(|_| foo_request(&object).send()).collect();
+        go.set();
+        behind.iter().for_each(|pending| drop(pending.wait().unwrap()));
+        let ran = threads.taken();
+        assert_eq!((ran.len(), ran[0]), (4, caller));
+        assert!(ran[1..].iter().all(|other| *other != caller && *other != thread::current().id()));
+    });
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+/// A method on its caller's thread is one of the vat's workers: it may wait, gives its place
+/// up for that, makes objects of its vat, and must not shut the vat down.
+#[test]
+fn a_method_on_its_callers_thread_has_the_rights_of_a_worker() {
+    let _watchdog = Watchdog::start();
+    let one = {
+        let mut pool = PoolConfig::default();
+        pool.max_workers = 1;
+        pool
+    };
+    let vat = vat_with_pool("oc3", one);
+    let threads = Threads::default();
+    let inner = threads.object(&vat, Concurrency::Serial);
+    let (own_vat, own) = (vat.clone(), threads.clone());
+    let outer = foo_with(&vat, Concurrency::Serial, (), move |params, results| {
+        own.note();
+        let error = own_vat.shutdown(Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed);
+        // There is one place, and this method has it until it waits.
+        call_foo(&inner)?;
+        answer_foo(params, results)
+    });
+    call_foo(&outer).unwrap();
+    let ran = threads.taken();
+    assert_eq!(ran[0], thread::current().id());
+    assert_ne!(ran[1], ran[0], "a worker got the place");
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+#[test]
+fn methods_that_call_one_another_nest_a_few_levels_deep() {
+    let _watchdog = Watchdog::start();
+    let (vat, threads) = (vat("oc4"), Threads::default());
+    let object: Arc<OnceLock<test_interface::Client>> = Arc::default();
+    let (own, me) = (threads.clone(), Arc::clone(&object));
+    let made =
+        foo_with(&vat, Concurrency::Concurrent, (), move |params: test_interface::FooParams, _| {
+            own.note();
+            let left = params.get()?.get_i();
+            if left > 0 {
+                let mut request = me.get().unwrap().foo_request();
+                request.get().set_i(left - 1);
+                request.call()?;
+            }
+            Ok(())
+        });
+    object.set(made).ok().unwrap();
+    let mut request = object.get().unwrap().foo_request();
+    request.get().set_i(200);
+    request.call().unwrap();
+    let ran = threads.taken();
+    assert_eq!(ran.len(), 201);
+    let here = thread::current().id();
+    assert_eq!(ran.iter().take_while(|thread| **thread == here).count(), 4);
+    assert!(ran[4..].iter().all(|thread| *thread != here));
+    // The object holds itself.
+    drop((ran, object));
+}
+
+#[test]
+fn a_vat_is_shut_down_when_the_methods_on_its_callers_threads_have_ended() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("oc5");
+    let (go, begun) = (Event::new(), Event::new());
+    let (hold, began) = (go.clone(), begun.clone());
+    let object = foo_with(&vat, Concurrency::Serial, (), move |params, results| {
+        began.set();
+        hold.wait();
+        answer_foo(params, results)
+    });
+    thread::scope(|scope| {
+        let caller = scope.spawn(|| call_foo(&object));
+        begun.wait();
+        assert!(!vat.shutdown(Duration::ZERO).unwrap(), "a method runs");
+        go.set();
+        assert!(vat.shutdown(LONG).unwrap());
+        caller.join().unwrap().unwrap();
+    });
+    let error = call_foo(&object).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected);
+}
+
+#[test]
+fn a_panic_of_a_method_on_its_callers_thread_is_the_calls_error() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("oc6");
+    let object: test_interface::Client =
+        foo_with(&vat, Concurrency::Serial, (), |_, _| panic!("on purpose"));
+    for _ in 0..2 {
+        let error = call_foo(&object).unwrap_err();
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+/// A serial object has one call at a time, whoever runs it, and takes them in the order in
+/// which they came.
+#[test]
+fn callers_and_workers_take_turns_with_an_object() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("oc7");
+    let inside = Arc::new(Mutex::new(0_u32));
+    let own = Arc::clone(&inside);
+    let object = foo_with(&vat, Concurrency::Serial, (), move |params, results| {
+        *own.try_lock().expect("no other call runs") += 1;
+        answer_foo(params, results)
+    });
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let object = object.clone();
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    if number % 2 == 0 {
+                        call_foo(&object).unwrap();
+                    } else {
+                        foo_request(&object).send().wait().unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(*inside.lock().unwrap(), 4000);
+    assert!(vat.shutdown(LONG).unwrap());
+}
