@@ -194,9 +194,9 @@ impl Work {
     }
 }
 
-/// Counts here stay far below 2^52, where this would begin to round.
+/// A count as a value. Counts here stay far below 2^52, where this would begin to round.
 #[allow(clippy::cast_precision_loss)]
-fn number(count: usize) -> f64 {
+pub fn number(count: usize) -> f64 {
     count as f64
 }
 
@@ -211,7 +211,8 @@ pub struct Line {
 }
 
 impl Line {
-    fn new(name: String, value: f64, decimals: usize) -> Self {
+    /// A value, printed with so many decimals.
+    pub fn new(name: String, value: f64, decimals: usize) -> Self {
         Line { name, value, decimals }
     }
 }

@@ -19,9 +19,12 @@ pub mod endpoints;
 pub mod figures;
 pub mod link;
 pub mod load;
+pub mod plot;
 pub mod raw;
+pub mod record;
 pub mod service;
 pub mod table;
+pub mod within;
 
 /// Why a measurement could not be made.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -2,9 +2,11 @@
 //
 //     bench server ADDR
 //     bench client ADDR [--figures NAME,NAME...] [--divide N]
+//     bench within [--figures NAME,NAME...] [--divide N]
 //
 // ADDR is host:port or unix:/path. The client prints the figures that are
-// described in benches/src/figures.rs, for the same amount of work.
+// described in benches/src/figures.rs, for the same amount of work. `within` prints
+// those of benches/src/within.rs, of which there are local_call and two_vats_call.
 
 #include "echo.capnp.h"
 
@@ -33,6 +35,8 @@ constexpr unsigned CHAINS = 5000;
 constexpr unsigned CHAIN_DEPTH = 10;
 constexpr unsigned CHUNKS = 16384;
 constexpr unsigned CHUNK_BYTES = 64 << 10;
+constexpr unsigned LOCAL_CALLS = 100000;
+constexpr unsigned TWO_VATS_CALLS = 300000;
 
 class EchoServer final : public Echo::Server {
  public:
@@ -186,6 +190,34 @@ class Load {
   }
 };
 
+// What a ping takes that leaves neither this process nor this event loop.
+void printWithin(const char* figure, Echo::Client& echo, kj::WaitScope& scope, unsigned calls) {
+  calls = std::max(1u, calls);
+  for (unsigned left = (calls + 9) / 10; left > 0; --left) echo.pingRequest().send().wait(scope);
+  Stopwatch watch;
+  for (unsigned left = calls; left > 0; --left) echo.pingRequest().send().wait(scope);
+  print("%s_us %.3f\n", figure, watch.seconds() * 1e6 / calls);
+}
+
+void localCall(kj::WaitScope& scope, unsigned divisor) {
+  Echo::Client echo = kj::heap<EchoServer>();
+  printWithin("local_call", echo, scope, LOCAL_CALLS / divisor);
+}
+
+// A pipe in memory, between two vats.
+void twoVatsCall(kj::WaitScope& scope, unsigned divisor) {
+  auto pipe = kj::newTwoWayPipe();
+  capnp::TwoPartyVatNetwork serverSide(*pipe.ends[0], capnp::rpc::twoparty::Side::SERVER);
+  capnp::TwoPartyVatNetwork clientSide(*pipe.ends[1], capnp::rpc::twoparty::Side::CLIENT);
+  auto server = capnp::makeRpcServer(serverSide, kj::heap<EchoServer>());
+  auto client = capnp::makeRpcClient(clientSide);
+  capnp::MallocMessageBuilder message;
+  auto vat = message.initRoot<capnp::rpc::twoparty::VatId>();
+  vat.setSide(capnp::rpc::twoparty::Side::SERVER);
+  auto echo = client.bootstrap(vat).castAs<Echo>();
+  printWithin("two_vats_call", echo, scope, TWO_VATS_CALLS / divisor);
+}
+
 class Program {
  public:
   explicit Program(kj::ProcessContext& context) : context(context) {}
@@ -194,6 +226,8 @@ class Program {
     return kj::MainBuilder(context, "bench", "Serves echo.capnp, or loads a server of it.")
         .addSubCommand("server", KJ_BIND_METHOD(*this, serverMain), "Serve until killed.")
         .addSubCommand("client", KJ_BIND_METHOD(*this, clientMain), "Print the figures.")
+        .addSubCommand("within", KJ_BIND_METHOD(*this, withinMain),
+                       "Print the figures within a process.")
         .build();
   }
 
@@ -216,6 +250,34 @@ class Program {
                           "Do only this work.")
         .expectArg("ADDR", KJ_BIND_METHOD(*this, load))
         .build();
+  }
+
+  kj::MainFunc withinMain() {
+    return kj::MainBuilder(context, "bench within", "Calls objects in this process.")
+        .addOptionWithArg({"divide"}, KJ_BIND_METHOD(*this, setDivisor), "N",
+                          "Do that part of the work.")
+        .addOptionWithArg({"figures"}, KJ_BIND_METHOD(*this, setFigures), "NAME,NAME...",
+                          "Do only this work.")
+        .callAfterParsing(KJ_BIND_METHOD(*this, within))
+        .build();
+  }
+
+  kj::MainBuilder::Validity within() {
+    if (figures.size() == 0) {
+      for (auto name : {"local_call", "two_vats_call"}) figures.add(name);
+    }
+    kj::EventLoop loop;
+    kj::WaitScope scope(loop);
+    for (const std::string& figure : figures) {
+      if (figure == "local_call") {
+        localCall(scope, divisor);
+      } else if (figure == "two_vats_call") {
+        twoVatsCall(scope, divisor);
+      } else {
+        return kj::str("there is no figure ", figure.c_str());
+      }
+    }
+    return true;
   }
 
   kj::MainBuilder::Validity setDivisor(kj::StringPtr text) {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use benches::load::{self, Load};
+use benches::within::Within;
 use benches::{Result, cli, raw};
 use capnp_threads_core::Concurrency;
 use capnp_threads_transport::Address;
@@ -10,10 +11,13 @@ use capnp_threads_transport::Address;
 const USAGE: &str = "usage: load server ADDR
        load inline-server ADDR
        load client ADDR [--figures NAME,NAME...] [--divide N]
+       load within [--figures NAME,NAME...] [--divide N]
        load raw-server ADDR
        load raw-client ADDR [--figures NAME,NAME...] [--divide N]
+       load raw-within [--figures NAME,NAME...] [--divide N]
 ADDR is host:port or unix:/path; port 0 lets the system choose one for a server.
 An inline server runs the methods on the thread that serves the connection.
+What is taken within one process needs no server.
 The raw ones exchange the same bytes over blocking sockets without a protocol.";
 
 fn main() -> ExitCode {
@@ -27,10 +31,13 @@ fn main() -> ExitCode {
 }
 
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
-    let (Some(role), Some(address)) = (arguments.next(), arguments.next()) else {
-        return Err(USAGE.into());
-    };
-    let address: Address = address.parse()?;
+    let role = arguments.next().ok_or(USAGE)?;
+    match role.as_str() {
+        "within" => return cli::run_within(arguments, Within::ours),
+        "raw-within" => return cli::run_within(arguments, Within::raw),
+        _ => {}
+    }
+    let address: Address = arguments.next().ok_or(USAGE)?.parse()?;
     match role.as_str() {
         "server" => load::serve(&address, Concurrency::Serial, cli::ready),
         "inline-server" => load::serve(&address, Concurrency::Inline, cli::ready),

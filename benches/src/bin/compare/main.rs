@@ -1,23 +1,29 @@
 //! Runs this library, the raw baseline and other implementations side by side, on
-//! the same work, in turns, and prints what each needed and the ratios.
+//! the same work, in turns, and prints what each needed, the ratios, and how far the
+//! goals are reached.
 //!
 //! A machine that does other work at the same time makes every absolute figure
-//! doubtful. So the peers take turns at each figure, round after round; a ratio is
-//! taken within each round, of runs that were seconds apart, and what is printed is
-//! the median of the rounds' ratios with the least and the greatest.
+//! doubtful. So a round takes each figure of all the peers, one peer right after the
+//! other; a ratio is taken within a round, of runs that were seconds apart, and what is
+//! printed is the median of the rounds' ratios with the least and the greatest.
 
+mod goals;
 mod options;
 mod peers;
 mod process;
 
+use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use benches::Result;
 use benches::figures::Figure;
 use benches::table::Table;
+use benches::within::Within;
+use benches::{Result, record};
 
+use crate::goals::Judged;
 use crate::options::Options;
+use crate::peers::Peer;
 use crate::process::Server;
 
 fn main() -> ExitCode {
@@ -33,36 +39,104 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> Result<()> {
     let peers = peers::build(&options.peers)?;
     let sockets = tempfile::tempdir()?;
-    let mut servers = Vec::new();
-    for (index, peer) in peers.iter().enumerate() {
-        let address = options.address.of(&sockets.path().join(index.to_string()));
-        servers.push(Server::start(&peer.server, &address)?);
+    let mut places = Vec::new();
+    for address in &options.addresses {
+        places.push(Place::new(*address, &peers, sockets.path())?);
     }
-    let mut table = Table::new(peers.iter().map(|peer| peer.name.clone()).collect());
-    for figure in &options.figures {
-        for round in 0..options.rounds {
-            eprintln!("{figure}, round {} of {}", round + 1, options.rounds);
-            // Nobody always comes first, when the machine may still be busy with
-            // something else.
-            for turn in 0..peers.len() {
-                let index = (turn + round) % peers.len();
-                let lines = process::client(
-                    &peers[index].client,
-                    servers[index].address(),
-                    &client_options(*figure, options.divisor),
-                )?;
-                for line in lines {
-                    table.add(index, round, &line);
-                }
+    let names = peers.iter().map(|peer| peer.name.clone()).collect();
+    let mut within = Table::new("within", names);
+    for round in 0..options.rounds {
+        for place in &mut places {
+            for figure in &options.figures {
+                say(round, options.rounds, place.table.name(), figure);
+                place.measure(&peers, *figure, round, options.divisor)?;
             }
         }
+        for figure in &options.within {
+            say(round, options.rounds, within.name(), figure);
+            measure_within(&mut within, &peers, *figure, round, options.divisor)?;
+        }
     }
-    print!("{table}");
+    let tables = places.into_iter().map(|place| place.table).chain([within]);
+    let tables: Vec<Table> = tables.filter(|table| !table.rows().is_empty()).collect();
+    for table in &tables {
+        println!("## {}\n\n{table}\n{}", table.name(), Judged(table));
+    }
+    if let Some(folder) = &options.out {
+        record::write(folder, "compare", &tables)?;
+    }
     Ok(())
 }
 
-fn client_options(figure: Figure, divisor: usize) -> Vec<String> {
-    ["--figures".into(), figure.to_string(), "--divide".into(), divisor.to_string()].into()
+fn say(round: usize, rounds: usize, place: &str, figure: &impl fmt::Display) {
+    eprintln!("round {} of {rounds}: {place}, {figure}", round + 1);
+}
+
+/// Everybody's servers at one kind of address, and what was measured of them.
+struct Place {
+    /// By peer.
+    servers: Vec<Server>,
+    table: Table,
+}
+
+impl Place {
+    fn new(address: AddressKind, peers: &[Peer], sockets: &Path) -> Result<Self> {
+        let mut servers = Vec::new();
+        for (index, peer) in peers.iter().enumerate() {
+            let address = address.of(&sockets.join(index.to_string()));
+            servers.push(Server::start(&peer.server, &address)?);
+        }
+        let names = peers.iter().map(|peer| peer.name.clone()).collect();
+        Ok(Place { servers, table: Table::new(address.to_string(), names) })
+    }
+
+    /// Takes a figure of each peer that has it.
+    fn measure(
+        &mut self,
+        peers: &[Peer],
+        figure: Figure,
+        round: usize,
+        divisor: usize,
+    ) -> Result<()> {
+        for index in turns(peers.len(), round) {
+            let address = self.servers[index].address().to_owned();
+            let mut options = vec![address];
+            options.extend(what(&figure, divisor));
+            for line in process::client(&peers[index].client, &options)? {
+                self.table.add(index, round, &line);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes a figure of each peer that has it.
+fn measure_within(
+    table: &mut Table,
+    peers: &[Peer],
+    figure: Within,
+    round: usize,
+    divisor: usize,
+) -> Result<()> {
+    for index in turns(peers.len(), round) {
+        let Some((command, figures)) = &peers[index].within else { continue };
+        if figures.contains(&figure) {
+            for line in process::client(command, &what(&figure, divisor))? {
+                table.add(index, round, &line);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The order of peers in a round. Nobody always comes first, when the machine may still
+/// be busy with something else.
+fn turns(peers: usize, round: usize) -> impl Iterator<Item = usize> {
+    (0..peers).map(move |turn| (turn + round) % peers)
+}
+
+fn what(figure: &impl fmt::Display, divisor: usize) -> [String; 4] {
+    ["--figures".into(), figure.to_string(), "--divide".into(), divisor.to_string()]
 }
 
 /// Where a server listens.
@@ -73,10 +147,23 @@ enum AddressKind {
 }
 
 impl AddressKind {
+    fn named(name: &str) -> Option<Self> {
+        [AddressKind::Unix, AddressKind::Tcp].into_iter().find(|kind| kind.to_string() == name)
+    }
+
     fn of(self, path: &Path) -> String {
         match self {
             AddressKind::Unix => format!("unix:{}", path.display()),
             AddressKind::Tcp => "127.0.0.1:0".to_owned(),
         }
+    }
+}
+
+impl fmt::Display for AddressKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AddressKind::Unix => "unix",
+            AddressKind::Tcp => "tcp",
+        })
     }
 }

@@ -1,6 +1,9 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use benches::figures::Figure;
+use benches::within::Within;
 use benches::{Result, cli};
 
 use crate::AddressKind;
@@ -12,17 +15,23 @@ const USAGE: &str = "usage: compare [OPTION...]
                       system's library) and c++-wheel (with that of the wheel from
                       PyPI); default: all that are installed; ratios are those of
                       the first one to the others
-  --address KIND      unix or tcp (default: unix)
+  --address KIND,...  unix, tcp (default: both)
   --divide N          do that part of the work
+  --out FOLDER        also writes every value as compare.csv there, and draws pictures
   --quick             as --rounds 3 --divide 10";
 
 pub(crate) struct Options {
     pub(crate) rounds: usize,
+    /// Between processes.
     pub(crate) figures: Vec<Figure>,
+    /// Within a process.
+    pub(crate) within: Vec<Within>,
     /// Empty for all that are installed.
     pub(crate) peers: Vec<String>,
-    pub(crate) address: AddressKind,
+    pub(crate) addresses: Vec<AddressKind>,
     pub(crate) divisor: usize,
+    /// Where the values and pictures go.
+    pub(crate) out: Option<PathBuf>,
 }
 
 impl Options {
@@ -30,9 +39,11 @@ impl Options {
         let mut options = Options {
             rounds: 5,
             figures: Figure::ALL.to_vec(),
+            within: Within::ALL.to_vec(),
             peers: Vec::new(),
-            address: AddressKind::Unix,
+            addresses: vec![AddressKind::Unix, AddressKind::Tcp],
             divisor: 1,
+            out: None,
         };
         let mut arguments = arguments.into_iter();
         while let Some(option) = arguments.next() {
@@ -41,18 +52,31 @@ impl Options {
                 "--quick" => (options.rounds, options.divisor) = (3, 10),
                 "--rounds" => options.rounds = cli::positive(&option, &value()?)?,
                 "--divide" => options.divisor = cli::positive(&option, &value()?)?,
-                "--figures" => options.figures = cli::figures(&value()?)?,
+                "--figures" => options.choose(&value()?)?,
                 "--peers" => options.peers = value()?.split(',').map(str::to_owned).collect(),
+                "--out" => options.out = Some(value()?.into()),
                 "--address" => {
-                    options.address = match value()?.as_str() {
-                        "unix" => AddressKind::Unix,
-                        "tcp" => AddressKind::Tcp,
-                        _ => return Err(USAGE.into()),
-                    }
+                    options.addresses = value()?
+                        .split(',')
+                        .map(AddressKind::named)
+                        .collect::<Option<_>>()
+                        .ok_or(USAGE)?;
                 }
                 _ => return Err(USAGE.into()),
             }
         }
         Ok(options)
+    }
+
+    fn choose(&mut self, names: &str) -> Result<()> {
+        (self.figures, self.within) = (Vec::new(), Vec::new());
+        for name in names.split(',') {
+            match (name.parse(), name.parse()) {
+                (Ok(figure), _) => self.figures.push(figure),
+                (_, Ok(figure)) => self.within.push(figure),
+                (Err(between), Err(within)) => return Err(format!("{between}; {within}").into()),
+            }
+        }
+        Ok(())
     }
 }

@@ -1,9 +1,12 @@
 //! Who is compared, and how each is built.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use benches::Result;
+use benches::within::Within;
 use rpc_tests::peers::Library;
 
 /// How an implementation is started: programs with their first arguments, which
@@ -12,6 +15,25 @@ pub(crate) struct Peer {
     pub(crate) name: String,
     pub(crate) server: Vec<String>,
     pub(crate) client: Vec<String>,
+    /// Takes figures within a process, without an address.
+    pub(crate) within: Option<(Vec<String>, &'static [Within])>,
+}
+
+impl Peer {
+    fn new(
+        name: &str,
+        program: &Path,
+        [server, client]: [&str; 2],
+        within: Option<(&str, &'static [Within])>,
+    ) -> Self {
+        let command = |role: &str| vec![program.to_string_lossy().into_owned(), role.to_owned()];
+        Peer {
+            name: name.to_owned(),
+            server: command(server),
+            client: command(client),
+            within: within.map(|(role, figures)| (command(role), figures)),
+        }
+    }
 }
 
 const OURS: &str = "ours";
@@ -60,29 +82,29 @@ impl Places {
     }
 
     fn build(&self, name: &str) -> Result<Peer> {
-        let peer = |name: &str, program: PathBuf, server: &[&str], client: &[&str]| {
-            let command = |arguments: &[&str]| {
-                let program = program.to_string_lossy().into_owned();
-                let arguments = arguments.iter().map(|argument| (*argument).to_owned());
-                std::iter::once(program).chain(arguments).collect()
-            };
-            Peer { name: name.to_owned(), server: command(server), client: command(client) }
-        };
         Ok(match name {
-            OURS => peer(OURS, self.cargo("benches", "load")?, &["server"], &["client"]),
+            OURS => {
+                let within: (_, &[_]) = ("within", &Within::ALL);
+                Peer::new(OURS, &self.cargo("benches", "load")?, ["server", "client"], Some(within))
+            }
             INLINE => {
                 let program = self.cargo("benches", "load")?;
-                peer(INLINE, program, &["inline-server"], &["client"])
+                Peer::new(INLINE, &program, ["inline-server", "client"], None)
             }
-            RAW => peer(RAW, self.cargo("benches", "load")?, &["raw-server"], &["raw-client"]),
+            RAW => {
+                let program = self.cargo("benches", "load")?;
+                let within: (_, &[_]) = ("raw-within", &[Within::Endpoint]);
+                Peer::new(RAW, &program, ["raw-server", "raw-client"], Some(within))
+            }
             CAPNP_RPC => {
                 let program = self.cargo("benches-peer-capnp-rpc", "bench-capnp-rpc")?;
-                peer(CAPNP_RPC, program, &["server"], &["client"])
+                Peer::new(CAPNP_RPC, &program, ["server", "client"], None)
             }
             _ => {
                 let library = if name == CXX { Library::System } else { Library::Wheel };
                 let (name, program) = self.make(library)?;
-                peer(&name, program, &["server"], &["client"])
+                let within: (_, &[_]) = ("within", &[Within::Local, Within::TwoVats]);
+                Peer::new(&name, &program, ["server", "client"], Some(within))
             }
         })
     }
@@ -102,7 +124,11 @@ impl Places {
         let library = library.find().map_err(|missing| missing.to_string())?;
         let minor = library.version.rsplit_once('.').map_or(&*library.version, |(minor, _)| minor);
         let name = format!("C++ {minor}");
-        let folder = self.target.join(format!("bench-peers-{}", library.version));
+        // Two libraries may call themselves by the same version.
+        let mut hasher = DefaultHasher::new();
+        library.make_argument.hash(&mut hasher);
+        let folder = format!("bench-peers-{}-{:x}", library.version, hasher.finish());
+        let folder = self.target.join(folder);
         let mut command = Command::new("make");
         command.arg("--silent").arg("-C").arg(self.package.join("peers/cxx"));
         command.arg(format!("OUT={}", folder.display())).args(library.make_argument);

@@ -26,7 +26,7 @@ impl Drop for Process {
 impl Server {
     /// Starts a server and waits until it is ready.
     pub(crate) fn start(command: &[String], address: &str) -> Result<Self> {
-        let mut process = Process(spawn(command, address, &[])?);
+        let mut process = Process(spawn(command, &[address.to_owned()])?);
         let output = process.0.stdout.take().ok_or("the server has no output")?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
@@ -51,8 +51,8 @@ impl std::fmt::Debug for Server {
 }
 
 /// Runs a client to its end and returns the figures that it printed.
-pub(crate) fn client(command: &[String], address: &str, options: &[String]) -> Result<Vec<Line>> {
-    let mut process = Process(spawn(command, address, options)?);
+pub(crate) fn client(command: &[String], options: &[String]) -> Result<Vec<Line>> {
+    let mut process = Process(spawn(command, options)?);
     let output = process.0.stdout.take().ok_or("the client has no output")?;
     let mut lines = Vec::new();
     for line in BufReader::new(output).lines() {
@@ -65,11 +65,10 @@ pub(crate) fn client(command: &[String], address: &str, options: &[String]) -> R
     Ok(lines)
 }
 
-fn spawn(command: &[String], address: &str, options: &[String]) -> Result<Child> {
+fn spawn(command: &[String], options: &[String]) -> Result<Child> {
     let (program, arguments) = command.split_first().ok_or("there is no program to run")?;
     Command::new(program)
         .args(arguments)
-        .arg(address)
         .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

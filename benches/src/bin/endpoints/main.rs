@@ -74,7 +74,7 @@ fn parse(arguments: &[String]) -> Result<Options> {
 }
 
 fn measure(options: &Options) -> Result<()> {
-    let mut table = Table::new(Carrier::ALL.iter().map(Carrier::to_string).collect());
+    let mut table = Table::new("messages", Carrier::ALL.iter().map(Carrier::to_string).collect());
     for size in SIZES {
         let name = format!("round_trip_{}_us", readable(size));
         in_turns(&mut table, options, &name, &Carrier::ALL, |carrier| {
@@ -89,7 +89,7 @@ fn measure(options: &Options) -> Result<()> {
     }
     println!("{table}");
 
-    let mut table = Table::new(Carrier::ALL.iter().map(Carrier::to_string).collect());
+    let mut table = Table::new("beside", Carrier::ALL.iter().map(Carrier::to_string).collect());
     for (name, percent) in [("p50", 50), ("max", 100)] {
         let name = format!("beside_{}_{name}_us", readable(LONG));
         in_turns(&mut table, options, &name, &Carrier::ALL, |carrier| {
@@ -102,7 +102,7 @@ fn measure(options: &Options) -> Result<()> {
     println!("{table}");
 
     let carriers = DIALECTS.map(Carrier::Endpoints);
-    let mut table = Table::new(carriers.iter().map(Carrier::to_string).collect());
+    let mut table = Table::new("connections", carriers.iter().map(Carrier::to_string).collect());
     for round in 0..options.rounds {
         for turn in 0..carriers.len() {
             let index = (turn + round) % carriers.len();
