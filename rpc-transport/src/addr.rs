@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use capnp_threads_core::network::Listen;
-use capnp_threads_core::transport::Transport;
+use capnp_threads_core::transport::{Transport, VatId};
 use thiserror::Error;
 
 use crate::accept::{self, Closer};
@@ -24,6 +24,7 @@ mod inherited;
 /// | `host:port` | TCP; the host is a name or an IPv4 address |
 /// | `[::1]:port` | TCP over IPv6 |
 /// | `*:port` | to listen at every address of this machine |
+/// | `tls:VATID@host:port` | the vat with this id, at a TCP port; over TLS, see `tls::VatKey` |
 /// | `unix:/path` | a Unix socket; the path may be relative |
 /// | `unix-abstract:name` | a Unix socket in the abstract namespace of Linux |
 ///
@@ -33,6 +34,15 @@ mod inherited;
 pub enum Address {
     /// A TCP port.
     Tcp {
+        /// A name, an IP address without brackets, or `*`.
+        host: String,
+        /// The port's number.
+        port: u16,
+    },
+    /// A vat that proves who it is, at a TCP port.
+    Tls {
+        /// The vat.
+        vat: VatId,
         /// A name, an IP address without brackets, or `*`.
         host: String,
         /// The port's number.
@@ -49,7 +59,7 @@ pub enum Address {
 #[derive(Clone, PartialEq, Eq, Error)]
 #[error(
     "{text:?} is not an address: {problem}; write host:port, [::1]:port, *:port, \
-     unix:/path or unix-abstract:name"
+     tls:VATID@host:port, unix:/path or unix-abstract:name"
 )]
 pub struct ParseAddressError {
     text: String,
@@ -85,6 +95,17 @@ fn parse(text: &str) -> Result<Address, &'static str> {
             _ => Ok(Address::UnixAbstract(name.to_owned())),
         };
     }
+    if let Some(rest) = text.strip_prefix("tls:") {
+        let (vat, rest) = rest.split_once('@').ok_or("the id of the vat is missing")?;
+        let vat = vat.parse().map_err(|_| "the id of a vat has 64 hexadecimal digits")?;
+        let (host, port) = parse_port(rest)?;
+        return Ok(Address::Tls { vat, host, port });
+    }
+    let (host, port) = parse_port(text)?;
+    Ok(Address::Tcp { host, port })
+}
+
+fn parse_port(text: &str) -> Result<(String, u16), &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
     let host = if let Some(rest) = host.strip_prefix('[') {
         let host = rest.strip_suffix(']').ok_or("the bracket is not closed before the port")?;
@@ -105,7 +126,7 @@ fn parse(text: &str) -> Result<Address, &'static str> {
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let port = if digits { port.parse().ok() } else { None };
     let port = port.ok_or("the port is not a number up to 65535")?;
-    Ok(Address::Tcp { host: host.to_owned(), port })
+    Ok((host.to_owned(), port))
 }
 
 impl fmt::Display for Address {
@@ -113,6 +134,10 @@ impl fmt::Display for Address {
         match self {
             Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Address::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Address::Tls { vat, host, port } if host.contains(':') => {
+                write!(f, "tls:{vat}@[{host}]:{port}")
+            }
+            Address::Tls { vat, host, port } => write!(f, "tls:{vat}@{host}:{port}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
             Address::UnixAbstract(name) => write!(f, "unix-abstract:{name}"),
         }
@@ -121,11 +146,14 @@ impl fmt::Display for Address {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        let host = match address {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
-            _ => address.ip().to_string(),
-        };
-        Address::Tcp { host, port: address.port() }
+        Address::Tcp { host: host_of(address), port: address.port() }
+    }
+}
+
+fn host_of(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+        _ => address.ip().to_string(),
     }
 }
 
@@ -133,6 +161,11 @@ impl From<SocketAddr> for Address {
 const EVERYWHERE: &str = "*";
 
 impl Address {
+    /// The address of a vat that listens at a socket.
+    pub fn tls(vat: VatId, socket: SocketAddr) -> Self {
+        Address::Tls { vat, host: host_of(socket), port: socket.port() }
+    }
+
     /// Connects to the server with the default options. May block for as long as the
     /// system keeps trying.
     ///
@@ -174,6 +207,9 @@ impl Address {
                     Some(timeout) => options.connect_timeout(&found[..], timeout),
                 }
             }
+            (Address::Tls { .. }, _) => {
+                Err(failure::connecting(self, needs_key("tls::VatKey::connect")))
+            }
             (Address::Unix(path), None) => unix::connect(path),
             (Address::Unix(path), Some(timeout)) => unix::connect_timeout(path, timeout),
             (Address::UnixAbstract(name), None) => unix::connect_abstract(name),
@@ -205,10 +241,18 @@ impl Address {
                 let found = look_up(host, *port).map_err(|e| failure::listening(self, e))?;
                 Listener::Tcp(options.listen(&found[..])?)
             }
+            Address::Tls { .. } => {
+                return Err(failure::listening(self, needs_key("tls::VatKey::listen")));
+            }
             Address::Unix(path) => Listener::Unix(unix::Listener::bind(path)?),
             Address::UnixAbstract(name) => Listener::Unix(unix::Listener::bind_abstract(name)?),
         })
     }
+}
+
+fn needs_key(method: &str) -> io::Error {
+    let reason = format!("this side needs a key of its own for that; use {method}");
+    io::Error::new(io::ErrorKind::InvalidInput, reason)
 }
 
 fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -314,6 +358,34 @@ mod tests {
         Address::Tcp { host: host.to_owned(), port }
     }
 
+    const VAT: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+    fn tls(host: &str) -> Address {
+        Address::Tls { vat: VAT.parse().unwrap(), host: host.to_owned(), port: 7000 }
+    }
+
+    #[test]
+    fn the_vat_of_an_address_is_reached_with_a_key() {
+        for error in [tls("localhost").connect().err(), tls("localhost").listen().err()] {
+            let error = error.unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("use tls::VatKey::"), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_text_is_refused_or_is_that_of_its_address(rest in "[0-9a-f@:*.%\\[\\]]{0,90}") {
+            for start in ["", "tls:", "unix:", &format!("tls:{VAT}@")] {
+                let text = format!("{start}{rest}");
+                if let Ok(address) = text.parse::<Address>() {
+                    let again = address.to_string().parse::<Address>();
+                    proptest::prop_assert_eq!(again, Ok(address));
+                }
+            }
+        }
+    }
+
     #[test]
     fn addresses_are_parsed_and_printed() {
         for (text, address) in [
@@ -324,6 +396,8 @@ mod tests {
             ("[::1]:7000", tcp("::1", 7000)),
             ("[::]:7000", tcp("::", 7000)),
             ("[fe80::1%2]:7000", tcp("fe80::1%2", 7000)),
+            (&*format!("tls:{VAT}@localhost:7000"), tls("localhost")),
+            (&*format!("tls:{VAT}@[::1]:7000"), tls("::1")),
             ("unix:/run/a b:c", Address::Unix("/run/a b:c".into())),
             ("unix:relative", Address::Unix("relative".into())),
             ("unix-abstract:a b:c", Address::UnixAbstract("a b:c".into())),
@@ -355,6 +429,12 @@ mod tests {
             ("tcp://host:7000", "needs brackets"),
             ("some host:7000", "a character that names do not have"),
             ("/path:7000", "a character that names do not have"),
+            ("tls:localhost:7000", "the id of the vat is missing"),
+            ("tls:@localhost:7000", "64 hexadecimal digits"),
+            (&*format!("tls:{}@localhost:7000", &VAT[1..]), "64 hexadecimal digits"),
+            (&*format!("tls:{VAT}@localhost"), "the port is missing"),
+            (&*format!("tls:{VAT}@[::1:1"), "the bracket is not closed"),
+            (&*format!("tls:{VAT}@a@b:1"), "a character that names do not have"),
             ("unix:", "the path is missing"),
             ("unix:a\0b", "no NUL character"),
             ("unix-abstract:", "the name is missing"),

@@ -35,6 +35,7 @@ mod certificate;
 mod client;
 mod handshake;
 mod identity;
+mod key_file;
 mod listener;
 mod server;
 mod session;
@@ -42,6 +43,7 @@ mod session;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod vat;
 mod waiting;
 
 use std::io;
@@ -58,6 +60,7 @@ pub use self::certificate::{Authorities, Certificate};
 pub use self::client::TlsClient;
 pub use self::listener::Listener;
 pub use self::server::TlsServer;
+pub use self::vat::VatKey;
 
 /// How long a handshake may take, unless it is set.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -24,6 +24,8 @@ pub struct TlsClient {
     tcp: TcpOptions,
     handshake_timeout: Duration,
     pub(super) describe: Describe,
+    /// Whether servers are known by their names.
+    pub(super) is_named: bool,
 }
 
 impl TlsClient {
@@ -61,7 +63,13 @@ impl TlsClient {
     /// Uses a configuration that was made with rustls. Everything that this module says of
     /// versions and of what is verified is then up to that configuration.
     pub fn from_rustls(config: Arc<ClientConfig>) -> Self {
-        TlsClient { config, tcp: TcpOptions::new(), handshake_timeout: HANDSHAKE_TIMEOUT, describe }
+        TlsClient {
+            config,
+            tcp: TcpOptions::new(),
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            describe,
+            is_named: true,
+        }
     }
 
     /// Offers protocols to the server, the best first (ALPN). The one that it chose is in
@@ -131,7 +139,7 @@ impl TlsClient {
         name: &str,
         timeout: Option<Duration>,
     ) -> io::Result<Transport> {
-        let name = server_name(name)?;
+        let name = self.server_name(name)?;
         let start = Instant::now();
         let (socket, address) = self.tcp.connect_socket(address, timeout)?;
         let rest = timeout.map_or(self.handshake_timeout, |timeout| {
@@ -147,7 +155,7 @@ impl TlsClient {
     /// # Errors
     /// As for [`connect`](Self::connect).
     pub fn transport(&self, stream: TcpStream, name: &str) -> io::Result<Transport> {
-        let name = server_name(name)?;
+        let name = self.server_name(name)?;
         let peer = stream.peer_addr()?;
         let socket = self.tcp.prepare(stream)?;
         self.shake_hands(socket, PeerDescription::from_socket(peer), name, self.handshake_timeout)
@@ -165,13 +173,14 @@ impl TlsClient {
         Handshake::new(Socket::new(socket), tls, peer, self.describe)
             .finish_by(Instant::now().checked_add(timeout))
     }
-}
 
-fn server_name(name: &str) -> io::Result<ServerName<'static>> {
-    // The scope of a link-local address is of this machine alone.
-    let bare = name.split_once('%').map_or(name, |(address, _)| address);
-    ServerName::try_from(bare.to_owned()).map_err(|_| {
-        let reason = format!("{name:?} is neither a DNS name nor an IP address");
-        io::Error::new(io::ErrorKind::InvalidInput, reason)
-    })
+    fn server_name(&self, name: &str) -> io::Result<ServerName<'static>> {
+        // The scope of a link-local address is of this machine alone.
+        let bare = name.split_once('%').map_or(name, |(address, _)| address);
+        let name = if self.is_named { bare } else { "unnamed.invalid" };
+        ServerName::try_from(name.to_owned()).map_err(|_| {
+            let reason = format!("{name:?} is neither a DNS name nor an IP address");
+            io::Error::new(io::ErrorKind::InvalidInput, reason)
+        })
+    }
 }

@@ -17,7 +17,7 @@ use super::handshake::{Describe, Handshake};
 use super::listener::Listener;
 use super::{HANDSHAKE_TIMEOUT, describe, provider, unusable};
 use crate::socket::Socket;
-use crate::{TcpOptions, tcp};
+use crate::{Address, TcpOptions, tcp};
 
 /// The handshakes of a listener at once, unless it is set.
 const HANDSHAKES: usize = 256;
@@ -129,6 +129,14 @@ impl TlsServer {
     /// As for [`TcpOptions::listen`]; or the system has no thread to give.
     pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<Listener> {
         self.listen_on(self.tcp.listen(address)?)
+    }
+
+    pub(super) fn listen_at(&self, host: &str, port: u16) -> io::Result<Listener> {
+        let address = Address::Tcp { host: host.to_owned(), port };
+        match address.listen_with(&self.tcp)? {
+            crate::Listener::Tcp(listener) => self.listen_on(listener),
+            crate::Listener::Unix(_) => unreachable!("the address is one of TCP"),
+        }
     }
 
     /// Listens on a socket that listens already, for example at every address of this
